@@ -1,0 +1,27 @@
+//! Arguments as numbers, with the error replies Redis gives where they are none.
+
+use crate::engine::error::{self, Error};
+use crate::engine::types::string::canonical_int;
+use crate::resp::Args;
+
+/// Reads an argument as an integer, as strictly as Redis: no spaces, no `+`, no leading zeros.
+pub fn int(args: Args<'_>, at: usize) -> Result<i64, Error> {
+    canonical_int(args.at(at)).ok_or(error::NOT_INTEGER)
+}
+
+/// Reads bytes as a floating-point number, as Redis' `string2d`: no spaces, `inf` allowed, `nan` not.
+pub fn parse_float(bytes: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let number: f64 = text.parse().ok()?;
+    (!number.is_nan()).then_some(number)
+}
+
+/// Reads an argument as a floating-point number.
+pub fn float(args: Args<'_>, at: usize) -> Result<f64, Error> {
+    parse_float(args.at(at)).ok_or(error::NOT_FLOAT)
+}
+
+/// The error for a call with the wrong number of arguments. `name` is in lower case, `config|get` for a subcommand.
+pub fn wrong_number(name: &str) -> Error {
+    Error::new(format!("ERR wrong number of arguments for '{name}' command"))
+}

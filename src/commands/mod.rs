@@ -1,0 +1,39 @@
+//! The commands: one table row each, grouped as Redis groups them. Rows hold all facts about a command; dispatch,
+//! `COMMAND`'s replies, docs/commands.md and schemas/commands.json are made from them.
+
+pub mod args;
+pub mod bitmap;
+pub mod connection;
+pub mod generic;
+pub mod geo;
+pub mod hash;
+pub mod hyperloglog;
+pub mod list;
+pub mod pubsub;
+pub mod server;
+pub mod set;
+pub mod stream;
+pub mod string;
+pub mod table;
+pub mod transactions;
+pub mod zset;
+
+pub use table::{Arity, Command, Group, Keys, Outcome, Run, find};
+
+/// All rows, by group.
+pub const GROUPS: &[&[Command]] = &[
+    bitmap::COMMANDS,
+    connection::COMMANDS,
+    generic::COMMANDS,
+    geo::COMMANDS,
+    hash::COMMANDS,
+    hyperloglog::COMMANDS,
+    list::COMMANDS,
+    pubsub::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    stream::COMMANDS,
+    string::COMMANDS,
+    transactions::COMMANDS,
+    zset::COMMANDS,
+];

@@ -1,0 +1,299 @@
+//! What a row of the command table says, and how rows are written and found.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use smallvec::SmallVec;
+
+use crate::commands::GROUPS;
+use crate::engine::error::Error;
+use crate::engine::keys::{Read, Write};
+use crate::resp::{Args, Reply};
+
+/// What a handler returns; its answer is in the [`Reply`]. What it wrote before an error is taken back.
+pub type Outcome = Result<(), Error>;
+
+/// How many arguments a command takes, its name not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arity {
+    /// This many.
+    Exactly(usize),
+    /// This many or more.
+    AtLeast(usize),
+}
+
+/// Where a command's keys are among its arguments; position 0 is the command's name (of a subcommand: its container's).
+#[derive(Clone, Copy)]
+pub enum Keys {
+    /// It has none.
+    None,
+    /// From `first` to `last` in steps; a negative `last` counts from the end, -1 being the last argument.
+    Range { first: usize, last: isize, step: usize },
+    /// A count stands at `at`; the keys follow it. `first` is one more key before it, 0 for none (the destination of `ZUNIONSTORE`).
+    Counted { at: usize, first: usize },
+    /// As this function finds them, which must answer for any arguments, also wrong ones. For `COMMAND`, `first` is where the first one usually is (0 if that varies).
+    Found { find: fn(Args<'_>) -> Positions, first: usize },
+    /// It may touch any key: all shards are locked.
+    Any,
+}
+
+/// Positions of keys among the arguments.
+pub type Positions = SmallVec<[usize; 8]>;
+
+/// What carries a command out. What it may do is told by what it is given.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Reads keys.
+    Read(fn(&mut Read<'_>, Args<'_>, &mut Reply) -> Outcome),
+    /// Changes keys.
+    Write(fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome),
+    /// Has to do with the client or the server rather than with keys.
+    Session(fn(&mut crate::commands::connection::Session, Args<'_>, &mut Reply) -> Outcome),
+    /// Only its subcommands do anything.
+    Container,
+}
+
+/// The groups Redis puts commands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the groups")]
+pub enum Group {
+    Bitmap,
+    Connection,
+    Generic,
+    Geo,
+    Hash,
+    Hyperloglog,
+    List,
+    Pubsub,
+    Server,
+    Set,
+    SortedSet,
+    Stream,
+    String,
+    Transactions,
+}
+
+/// Bits of [`Command::flags`], each a word of `COMMAND INFO`.
+pub mod flag {
+    /// May need memory: refused when `maxmemory` is reached and nothing can be evicted (`denyoom`).
+    pub const DENY_OOM: u32 = 1 << 0;
+    /// Constant or logarithmic time (`fast`).
+    pub const FAST: u32 = 1 << 1;
+    /// May wait for keys (`blocking`).
+    pub const BLOCKING: u32 = 1 << 2;
+    /// For operators (`admin`).
+    pub const ADMIN: u32 = 1 << 3;
+    /// Not allowed in scripts (`noscript`).
+    pub const NO_SCRIPT: u32 = 1 << 4;
+    /// Has to do with publish and subscribe (`pubsub`).
+    pub const PUBSUB: u32 = 1 << 5;
+    /// Allowed while loading (`loading`).
+    pub const LOADING: u32 = 1 << 6;
+    /// Allowed before the password was given (`no_auth`).
+    pub const NO_AUTH: u32 = 1 << 7;
+    /// Not allowed in a transaction (`no_multi`).
+    pub const NO_MULTI: u32 = 1 << 8;
+    /// Allowed on a replica with old data (`stale`).
+    pub const STALE: u32 = 1 << 9;
+    /// Not shown by `MONITOR` (`skip_monitor`).
+    pub const SKIP_MONITOR: u32 = 1 << 10;
+    /// Not shown by `SLOWLOG` (`skip_slowlog`).
+    pub const SKIP_SLOWLOG: u32 = 1 << 11;
+    /// Keys depend on other arguments (`movablekeys`).
+    pub const MOVABLE_KEYS: u32 = 1 << 12;
+    /// Runs even while clients are paused or scripts are busy (`allow_busy`).
+    pub const ALLOW_BUSY: u32 = 1 << 13;
+    /// Dangerous in the sense of ACL categories (`@dangerous`).
+    pub const DANGEROUS: u32 = 1 << 14;
+}
+
+/// A row of the command table.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// Lower case; of a subcommand, without its container's name.
+    pub name: &'static str,
+    /// What carries it out.
+    pub run: Run,
+    /// How many arguments it takes. Counts from the container's name for a subcommand: `CONFIG GET x` has 2.
+    pub arity: Arity,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// Its group.
+    pub group: Group,
+    /// The version of Redis it came with; `flux 0.1` for commands of our own.
+    pub since: &'static str,
+    /// Its cost, in the words of Redis' documentation: `O(1)`.
+    pub complexity: &'static str,
+    /// What it does, in a sentence of our own.
+    pub summary: &'static str,
+    /// Its arguments, as in Redis' documentation of the syntax: `key value [NX | XX]`.
+    pub syntax: &'static str,
+    /// What it contains.
+    pub subcommands: &'static [Command],
+}
+
+impl Command {
+    const fn new(group: Group, name: &'static str, run: Run) -> Command {
+        Command {
+            name,
+            run,
+            arity: Arity::AtLeast(0),
+            keys: Keys::None,
+            flags: 0,
+            group,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "",
+            syntax: "",
+            subcommands: &[],
+        }
+    }
+
+    /// A command that reads keys.
+    pub const fn read(group: Group, name: &'static str, run: fn(&mut Read<'_>, Args<'_>, &mut Reply) -> Outcome) -> Command {
+        Command::new(group, name, Run::Read(run))
+    }
+
+    /// A command that changes keys.
+    pub const fn write(group: Group, name: &'static str, run: fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome) -> Command {
+        Command::new(group, name, Run::Write(run))
+    }
+
+    /// A command about the client or the server.
+    pub const fn session(
+        group: Group,
+        name: &'static str,
+        run: fn(&mut crate::commands::connection::Session, Args<'_>, &mut Reply) -> Outcome,
+    ) -> Command {
+        Command::new(group, name, Run::Session(run))
+    }
+
+    /// A command that only has subcommands.
+    pub const fn container(group: Group, name: &'static str, subcommands: &'static [Command]) -> Command {
+        let mut command = Command::new(group, name, Run::Container);
+        command.subcommands = subcommands;
+        command.arity = Arity::AtLeast(1);
+        command
+    }
+
+    /// Takes exactly this many arguments.
+    pub const fn args(mut self, count: usize) -> Command {
+        self.arity = Arity::Exactly(count);
+        self
+    }
+
+    /// Takes this many arguments or more.
+    pub const fn args_min(mut self, count: usize) -> Command {
+        self.arity = Arity::AtLeast(count);
+        self
+    }
+
+    /// Its first argument is its only key.
+    pub const fn key(self) -> Command {
+        self.keys(Keys::Range { first: 1, last: 1, step: 1 })
+    }
+
+    /// Its keys are there.
+    pub const fn keys(mut self, keys: Keys) -> Command {
+        if matches!(keys, Keys::Counted { .. } | Keys::Found { .. }) {
+            self.flags |= flag::MOVABLE_KEYS;
+        }
+        self.keys = keys;
+        self
+    }
+
+    /// Sets bits of [`flag`].
+    pub const fn flags(mut self, flags: u32) -> Command {
+        self.flags |= flags;
+        self
+    }
+
+    /// Constant or logarithmic time.
+    pub const fn fast(self) -> Command {
+        self.flags(flag::FAST)
+    }
+
+    /// May need memory.
+    pub const fn grows(self) -> Command {
+        self.flags(flag::DENY_OOM)
+    }
+
+    /// Since which version of Redis, at which cost.
+    pub const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
+        self.since = since;
+        self.complexity = complexity;
+        self
+    }
+
+    /// Its syntax after the name, and what it does.
+    pub const fn doc(mut self, syntax: &'static str, summary: &'static str) -> Command {
+        self.syntax = syntax;
+        self.summary = summary;
+        self
+    }
+
+    /// Whether this many arguments (the name not counted) fit.
+    #[inline]
+    pub fn takes(&self, count: usize) -> bool {
+        match self.arity {
+            Arity::Exactly(exactly) => count == exactly,
+            Arity::AtLeast(least) => count >= least,
+        }
+    }
+
+    /// Whether it changes keys.
+    pub fn is_write(&self) -> bool {
+        matches!(self.run, Run::Write(_))
+    }
+
+    /// Where its keys are among these arguments, the name at 0. Out-of-range positions are left out.
+    pub fn key_positions(&self, args: Args<'_>) -> Positions {
+        let len = args.len();
+        match self.keys {
+            Keys::None | Keys::Any => Positions::new(),
+            Keys::Range { first, last, step } => {
+                let last = if last < 0 { len as isize + last } else { last };
+                let end = (last + 1).clamp(0, len as isize) as usize;
+                (first..end).step_by(step).collect()
+            }
+            Keys::Counted { at, first } => {
+                let count = args.get(at).and_then(|text| std::str::from_utf8(text).ok()?.parse::<usize>().ok()).unwrap_or(0);
+                let end = (at + 1).saturating_add(count).min(len);
+                let mut positions = Positions::new();
+                if first != 0 && first < len {
+                    positions.push(first);
+                }
+                positions.extend(at + 1..end.max(at + 1));
+                positions
+            }
+            Keys::Found { find, .. } => find(args),
+        }
+    }
+}
+
+static BY_NAME: LazyLock<HashMap<&'static [u8], (u16, &'static Command), foldhash::fast::FixedState>> = LazyLock::new(|| {
+    GROUPS
+        .iter()
+        .copied()
+        .flatten()
+        .enumerate()
+        .map(|(number, command)| (command.name.as_bytes(), (number as u16, command)))
+        .collect()
+});
+
+/// The command of this name in any case, and its number below [`count`], for statistics.
+#[inline]
+pub fn find(name: &[u8]) -> Option<(u16, &'static Command)> {
+    let mut lower = [0u8; 32];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    BY_NAME.get(&*lower).copied()
+}
+
+/// How many commands there are, subcommands not counted.
+pub fn count() -> usize {
+    BY_NAME.len()
+}

@@ -1,0 +1,218 @@
+//! Effects: what a write changed, resolved, as bytes for the journal. Replaying them needs no clock, no chance and no command.
+//!
+//! An effect is an operation byte, the number of its database, and what the operation needs; lengths are LEB128, other
+//! numbers little-endian. Effects of one shard stand in the order they happened.
+
+use crate::engine::value::{BadRow, Kind};
+
+const PUT: u8 = 1;
+const REMOVE: u8 = 2;
+const EXPIRE: u8 = 3;
+const CHANGE: u8 = 4;
+const WRITE_AT: u8 = 5;
+const FLUSH: u8 = 6;
+const MAP: u8 = 7;
+
+const END: u8 = 0;
+const ROW_PUT: u8 = 1;
+const ROW_REMOVE: u8 = 2;
+
+/// One change to the keyspace, borrowed from the bytes it was read from. `db` is the number a database is stored under,
+/// which `SWAPDB` sets apart from the number clients use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// A key now holds exactly these rows. `expire_at` is in milliseconds since the epoch, 0 for never.
+    Put { db: u8, key: &'a [u8], kind: Kind, expire_at: u64, rows: Rows<'a> },
+    /// A key is gone.
+    Remove { db: u8, key: &'a [u8] },
+    /// A key expires at this time; 0 for never.
+    Expire { db: u8, key: &'a [u8], expire_at: u64 },
+    /// Rows of a key were put and removed; the key is made where it was missing.
+    Change { db: u8, key: &'a [u8], kind: Kind, rows: Rows<'a> },
+    /// Bytes were written into a string, which is made where it was missing.
+    WriteAt { db: u8, key: &'a [u8], offset: u64, bytes: &'a [u8] },
+    /// All keys of a database that live in this shard are gone.
+    Flush { db: u8 },
+    /// Clients' databases are stored under these numbers now, four bits each, database 0 lowest.
+    Map { stored: u64 },
+}
+
+/// The rows of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows<'a>(&'a [u8]);
+
+/// A row that was put, or removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row<'a> {
+    /// The element's key and its bytes.
+    Put(&'a [u8], &'a [u8]),
+    /// The element's key.
+    Remove(&'a [u8]),
+}
+
+impl<'a> Iterator for Rows<'a> {
+    type Item = Row<'a>;
+
+    fn next(&mut self) -> Option<Row<'a>> {
+        read_row(&mut self.0).expect("rows were checked when the effect was read")
+    }
+}
+
+fn read_row<'a>(from: &mut &'a [u8]) -> Result<Option<Row<'a>>, BadRow> {
+    match take_byte(from)? {
+        END => Ok(None),
+        ROW_PUT => Ok(Some(Row::Put(take_bytes(from)?, take_bytes(from)?))),
+        ROW_REMOVE => Ok(Some(Row::Remove(take_bytes(from)?))),
+        _ => Err(BadRow),
+    }
+}
+
+/// Reads the next effect and moves `from` past it.
+pub fn read<'a>(from: &mut &'a [u8]) -> Result<Effect<'a>, BadRow> {
+    let operation = take_byte(from)?;
+    if operation == MAP {
+        return Ok(Effect::Map { stored: take_u64(from)? });
+    }
+    let db = take_byte(from)?;
+    if operation == FLUSH {
+        return Ok(Effect::Flush { db });
+    }
+    let key = take_bytes(from)?;
+    Ok(match operation {
+        PUT => Effect::Put { db, key, kind: take_kind(from)?, expire_at: take_u64(from)?, rows: take_rows(from)? },
+        REMOVE => Effect::Remove { db, key },
+        EXPIRE => Effect::Expire { db, key, expire_at: take_u64(from)? },
+        CHANGE => Effect::Change { db, key, kind: take_kind(from)?, rows: take_rows(from)? },
+        WRITE_AT => Effect::WriteAt { db, key, offset: take_u64(from)?, bytes: take_bytes(from)? },
+        _ => return Err(BadRow),
+    })
+}
+
+fn take_rows<'a>(from: &mut &'a [u8]) -> Result<Rows<'a>, BadRow> {
+    let start = *from;
+    while read_row(from)?.is_some() {}
+    Ok(Rows(&start[..start.len() - from.len()]))
+}
+
+fn take_kind(from: &mut &[u8]) -> Result<Kind, BadRow> {
+    Kind::from_number(take_byte(from)?).ok_or(BadRow)
+}
+
+/// Takes one byte off the front.
+pub fn take_byte(from: &mut &[u8]) -> Result<u8, BadRow> {
+    let (&byte, rest) = from.split_first().ok_or(BadRow)?;
+    *from = rest;
+    Ok(byte)
+}
+
+/// Takes a little-endian number off the front.
+pub fn take_u64(from: &mut &[u8]) -> Result<u64, BadRow> {
+    let (bytes, rest) = from.split_first_chunk::<8>().ok_or(BadRow)?;
+    *from = rest;
+    Ok(u64::from_le_bytes(*bytes))
+}
+
+/// Takes a LEB128 number off the front.
+pub fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
+    let mut len = 0u64;
+    for shift in (0..63).step_by(7) {
+        let byte = take_byte(from)?;
+        len |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return usize::try_from(len).map_err(|_| BadRow);
+        }
+    }
+    Err(BadRow)
+}
+
+/// Takes bytes with their length before them off the front.
+pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
+    let len = take_len(from)?;
+    let (bytes, rest) = from.split_at_checked(len).ok_or(BadRow)?;
+    *from = rest;
+    Ok(bytes)
+}
+
+/// Appends a LEB128 number.
+#[inline]
+pub fn push_len(to: &mut Vec<u8>, mut len: usize) {
+    while len >= 0x80 {
+        to.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    to.push(len as u8);
+}
+
+/// Appends bytes with their length before them.
+#[inline]
+pub fn push_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+    push_len(to, bytes.len());
+    to.extend_from_slice(bytes);
+}
+
+fn push_head(to: &mut Vec<u8>, operation: u8, db: u8, key: &[u8]) {
+    to.extend_from_slice(&[operation, db]);
+    push_bytes(to, key);
+}
+
+/// Appends the start of a put; its rows follow by [`push_row`] and end with [`push_end`].
+pub fn push_put(to: &mut Vec<u8>, db: u8, key: &[u8], kind: Kind, expire_at: u64) {
+    push_head(to, PUT, db, key);
+    to.push(kind as u8);
+    to.extend_from_slice(&expire_at.to_le_bytes());
+}
+
+/// Appends the start of a change; its rows follow and end with [`push_end`].
+pub fn push_change(to: &mut Vec<u8>, db: u8, key: &[u8], kind: Kind) {
+    push_head(to, CHANGE, db, key);
+    to.push(kind as u8);
+}
+
+/// Appends a row that was put.
+#[inline]
+pub fn push_row(to: &mut Vec<u8>, element: &[u8], bytes: &[u8]) {
+    to.push(ROW_PUT);
+    push_bytes(to, element);
+    push_bytes(to, bytes);
+}
+
+/// Appends a row that was removed.
+#[inline]
+pub fn push_row_removal(to: &mut Vec<u8>, element: &[u8]) {
+    to.push(ROW_REMOVE);
+    push_bytes(to, element);
+}
+
+/// Ends the rows of a put or a change.
+pub fn push_end(to: &mut Vec<u8>) {
+    to.push(END);
+}
+
+/// Appends the removal of a key.
+pub fn push_remove(to: &mut Vec<u8>, db: u8, key: &[u8]) {
+    push_head(to, REMOVE, db, key);
+}
+
+/// Appends a key's new expiry.
+pub fn push_expire(to: &mut Vec<u8>, db: u8, key: &[u8], expire_at: u64) {
+    push_head(to, EXPIRE, db, key);
+    to.extend_from_slice(&expire_at.to_le_bytes());
+}
+
+/// Appends a write into a string.
+pub fn push_write_at(to: &mut Vec<u8>, db: u8, key: &[u8], offset: usize, bytes: &[u8]) {
+    push_head(to, WRITE_AT, db, key);
+    to.extend_from_slice(&(offset as u64).to_le_bytes());
+    push_bytes(to, bytes);
+}
+
+/// Appends the removal of all keys of a database in this shard.
+pub fn push_flush(to: &mut Vec<u8>, db: u8) {
+    to.extend_from_slice(&[FLUSH, db]);
+}
+
+/// Appends the numbers that clients' databases are stored under.
+pub fn push_map(to: &mut Vec<u8>, stored: u64) {
+    to.push(MAP);
+    to.extend_from_slice(&stored.to_le_bytes());
+}

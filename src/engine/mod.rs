@@ -1,0 +1,206 @@
+//! The keyspace in memory: sharded, each shard behind its own lock, every change recorded as an effect.
+//!
+//! A command locks the shards of its keys in ascending order and runs to its end ([`Engine::read`], [`Engine::write`]).
+//! Effects go into the shard's buffer for the current epoch. [`Engine::cut`] starts a new epoch and collects what was
+//! written in the one before: since a command reads the epoch after it has all its locks, whatever a client has seen
+//! happen before another thing is never in a later epoch than that thing. So each cut is a prefix of what happened.
+
+pub mod blob;
+pub mod block;
+pub mod dict;
+pub mod effect;
+pub mod error;
+pub mod evict;
+pub mod keys;
+pub mod notify;
+pub mod shard;
+pub mod types;
+pub mod value;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, SeqCst},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use crate::engine::error::Error;
+use crate::engine::keys::{Held, Read, Write};
+use crate::engine::notify::Notifications;
+use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::value::{Kind, Value};
+
+/// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
+/// on all of them takes microseconds.
+pub const SHARDS: usize = 64;
+
+pub(crate) type Guard<'a> = MutexGuard<'a, Shard>;
+
+/// The shard a key lives in: the top bits of its hash. The low bits choose the bucket within the shard.
+#[inline]
+pub fn shard_of(hash: u64) -> usize {
+    (hash >> 58) as usize
+}
+
+/// Keeps neighbours out of each other's cache lines.
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+/// Which keys a command is about to touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// None.
+    Nothing,
+    /// These.
+    Keys(&'a [&'a [u8]]),
+    /// Any.
+    Everything,
+}
+
+/// Why a command did not answer: it waits for keys.
+pub struct Block {
+    /// The keys it waits for.
+    pub keys: Vec<Vec<u8>>,
+    /// When it gives up, in milliseconds since the epoch; None for never.
+    pub until: Option<u64>,
+}
+
+/// Brings values back that were dropped from memory.
+pub trait Backing: Send + Sync {
+    /// The value a key had at the last checkpoint. `db` is the stored number.
+    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error>;
+}
+
+/// What one cut collected: the effects of one shard after another, each shard's in the order they happened.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The epoch whose effects these are; nothing earlier is missing.
+    pub epoch: u64,
+    /// Per shard that has effects: its number and they.
+    pub shards: Vec<(u8, Vec<u8>)>,
+}
+
+/// The keyspace; see the room's head.
+pub struct Engine {
+    shards: Box<[Padded]>,
+    epoch: AtomicU64,
+    /// Four bits for each database: the number it is stored under. `SWAPDB` changes only this.
+    stored: AtomicU64,
+    notifications: Notifications,
+    backing: OnceLock<Box<dyn Backing>>,
+    may_expire: AtomicBool,
+}
+
+impl Engine {
+    /// An empty keyspace. `is_journaled`: whether effects are kept until [`Self::cut`] collects them.
+    pub fn new(is_journaled: bool) -> Engine {
+        Engine {
+            shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled)))).collect(),
+            epoch: AtomicU64::new(1),
+            stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
+            notifications: Notifications::default(),
+            backing: OnceLock::new(),
+            may_expire: AtomicBool::new(true),
+        }
+    }
+
+    /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch.
+    pub fn read<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Read<'_>) -> R) -> R {
+        run(&mut self.view(db, now, scope))
+    }
+
+    /// Runs with a view for writing over the shards of these keys. `now` is in milliseconds since the epoch.
+    pub fn write<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        run(&mut Write(self.view(db, now, scope)))
+    }
+
+    fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
+        let held = self.hold(scope);
+        let stored_db = self.stored(db);
+        Read { engine: self, held, db, stored_db, now, events: Vec::new(), may_block: false, block: None }
+    }
+
+    #[inline]
+    fn hold(&self, scope: Scope<'_>) -> Held<'_> {
+        let mut held = match scope {
+            Scope::Nothing => Held::None,
+            Scope::Keys([key]) => {
+                let number = shard_of(dict::hash(key));
+                Held::One(number, self.shards[number].0.lock())
+            }
+            Scope::Keys(keys) => {
+                let mut numbers: SmallVec<[usize; 16]> = keys.iter().map(|key| shard_of(dict::hash(key))).collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                Held::Some(numbers.into_iter().map(|number| (number, self.shards[number].0.lock())).collect())
+            }
+            Scope::Everything => Held::All(self.shards.iter().map(|shard| shard.0.lock()).collect()),
+        };
+        // Invariant: the epoch is read after the last lock is taken; `cut` relies on it.
+        let epoch = self.epoch.load(Acquire);
+        match &mut held {
+            Held::None => {}
+            Held::One(_, guard) => guard.log.epoch = epoch,
+            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| guard.log.epoch = epoch),
+            Held::All(guards) => guards.iter_mut().for_each(|guard| guard.log.epoch = epoch),
+        }
+        held
+    }
+
+    /// Ends the epoch and collects its effects. Called by one thread only, the committer.
+    pub fn cut(&self) -> Cut {
+        let epoch = self.epoch.fetch_add(1, SeqCst);
+        let parity = (epoch & 1) as usize;
+        let mut shards = Vec::new();
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut shard = shard.0.lock();
+            let pending = &mut shard.log.pending[parity];
+            if !pending.is_empty() {
+                let room = Vec::with_capacity(pending.len());
+                shards.push((number as u8, std::mem::replace(pending, room)));
+            }
+        }
+        Cut { epoch, shards }
+    }
+
+    /// The current epoch: what is written from here on is in this one or a later one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(SeqCst)
+    }
+
+    /// Runs with each shard in turn, locked; for statistics and sweeps that need no common moment.
+    pub fn each_shard(&self, mut run: impl FnMut(usize, &mut Shard)) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut shard = shard.0.lock();
+            shard.log.epoch = self.epoch.load(Acquire);
+            run(number, &mut shard);
+        }
+    }
+
+    /// The number a client's database is stored under.
+    #[inline]
+    pub fn stored(&self, db: u8) -> u8 {
+        (self.stored.load(Relaxed) >> (4 * db) & 0xf) as u8
+    }
+
+    /// Which keyspace notifications are on.
+    pub fn notifications(&self) -> &Notifications {
+        &self.notifications
+    }
+
+    /// Whether keys may expire now; off while loading and by `DEBUG SET-DISABLE-DENY-SCRIPTS`-like switches of tests.
+    pub fn may_expire(&self) -> bool {
+        self.may_expire.load(Relaxed)
+    }
+
+    /// Says where values are read back from.
+    pub fn set_backing(&self, backing: Box<dyn Backing>) {
+        assert!(self.backing.set(backing).is_ok(), "the backing is set once, when the engine opens");
+    }
+
+    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error> {
+        self.backing.get().ok_or(error::DISK_READ)?.load(db, key, kind)
+    }
+}

@@ -1,0 +1,75 @@
+//! Keyspace notifications: which classes of events are on (`notify-keyspace-events`), and the events of a command.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::engine::blob::Blob;
+
+/// A class of events, by the letter Redis gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// `g`: commands of any kind of value.
+    Generic = 1 << 0,
+    /// `$`: strings.
+    String = 1 << 1,
+    /// `l`: lists.
+    List = 1 << 2,
+    /// `s`: sets.
+    Set = 1 << 3,
+    /// `h`: hashes.
+    Hash = 1 << 4,
+    /// `z`: sorted sets.
+    Zset = 1 << 5,
+    /// `x`: keys whose time was over.
+    Expired = 1 << 6,
+    /// `e`: keys removed to make room.
+    Evicted = 1 << 7,
+    /// `t`: streams.
+    Stream = 1 << 8,
+    /// `m`: reads of keys that are not there.
+    Miss = 1 << 9,
+    /// `n`: new keys.
+    New = 1 << 10,
+    /// `d`: module types.
+    Module = 1 << 11,
+}
+
+/// Something that happened to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its class.
+    pub class: Class,
+    /// Its name, such as `set` or `expired`.
+    pub name: &'static str,
+    /// The database, as clients number it.
+    pub db: u8,
+    /// The key.
+    pub key: Blob,
+}
+
+/// `K`: events are published on the key's channel.
+pub const KEYSPACE: u32 = 1 << 16;
+/// `E`: events are published on the event's channel.
+pub const KEYEVENT: u32 = 1 << 17;
+
+/// Which events are on.
+#[derive(Default)]
+pub struct Notifications(AtomicU32);
+
+impl Notifications {
+    /// Whether events of this class are published at all.
+    #[inline]
+    pub fn wants(&self, class: Class) -> bool {
+        let flags = self.0.load(Relaxed);
+        flags & class as u32 != 0 && flags & (KEYSPACE | KEYEVENT) != 0
+    }
+
+    /// The flags: classes, [`KEYSPACE`] and [`KEYEVENT`].
+    pub fn flags(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+
+    /// Turns events on and off.
+    pub fn set_flags(&self, flags: u32) {
+        self.0.store(flags, Relaxed);
+    }
+}

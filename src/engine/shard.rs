@@ -1,0 +1,259 @@
+//! A shard: a share of all databases' keys behind one lock, with the effects written there since the last cut.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::engine::blob::Blob;
+use crate::engine::block::Waiters;
+use crate::engine::dict::{self, Dict};
+use crate::engine::effect;
+use crate::engine::value::{Kind, Value};
+
+/// Databases a server has; clients choose with `SELECT`.
+pub const DATABASES: usize = 16;
+
+/// A key and what it holds.
+pub struct Entry {
+    pub(crate) key: Blob,
+    pub(crate) value: Value,
+    /// Milliseconds since the epoch; 0 for never.
+    pub(crate) expire_at: u64,
+    /// When and how often it was used, as the eviction policy keeps it; see `engine::evict`.
+    pub(crate) access: u32,
+    /// The low bits of the epoch of its last change: whether it is clean is told by comparing with the epoch of the last checkpoint.
+    pub(crate) changed: u32,
+}
+
+impl dict::Entry for Entry {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+impl Entry {
+    /// The key.
+    pub fn key(&self) -> &Blob {
+        &self.key
+    }
+
+    /// What it holds.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// When it expires, in milliseconds since the epoch; None for never.
+    pub fn expire_at(&self) -> Option<u64> {
+        (self.expire_at != 0).then_some(self.expire_at)
+    }
+
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expire_at != 0 && self.expire_at <= now
+    }
+
+    /// When and how often it was used; see `engine::evict`.
+    pub fn access(&self) -> u32 {
+        self.access
+    }
+}
+
+/// One database's keys within a shard.
+#[derive(Default)]
+pub struct Database {
+    pub(crate) keys: Dict<Entry>,
+    /// Keys that expire, soonest first, each as its time and the low 32 bits of its hash.
+    pub(crate) expiries: BTreeSet<(u64, u32)>,
+}
+
+impl Database {
+    /// The table of keys.
+    pub fn keys(&self) -> &Dict<Entry> {
+        &self.keys
+    }
+
+    /// How many keys expire.
+    pub fn expiring(&self) -> usize {
+        self.expiries.len()
+    }
+
+    pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
+        let hash = self.keys.hash_at(position);
+        let entry = self.keys.at_mut(position);
+        let before = std::mem::replace(&mut entry.expire_at, expire_at);
+        if before != expire_at {
+            if before != 0 {
+                self.forget_expiry(before, hash);
+            }
+            if expire_at != 0 {
+                self.expiries.insert((expire_at, hash));
+            }
+        }
+    }
+
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> u32 {
+        let expire_at = entry.expire_at;
+        let position = self.keys.insert_new(hash, entry);
+        if expire_at != 0 {
+            self.expiries.insert((expire_at, hash));
+        }
+        position
+    }
+
+    pub(crate) fn remove(&mut self, position: u32) -> Entry {
+        let hash = self.keys.hash_at(position);
+        let (entry, _) = self.keys.remove(position);
+        if entry.expire_at != 0 {
+            self.forget_expiry(entry.expire_at, hash);
+        }
+        entry
+    }
+
+    fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
+        // Two keys may share time and hash; the set holds such a pair once and the sweep finds both, so keep it while one is left.
+        self.expiries.remove(&(expire_at, hash));
+    }
+}
+
+/// Counts kept under the shard's lock.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Keys removed because their time was over.
+    pub expired: u64,
+    /// Keys removed to make room.
+    pub evicted: u64,
+    /// Changes ever made (`rdb_changes_since_last_save` is a difference of these).
+    pub changes: u64,
+}
+
+/// A share of the keyspace; see the file's head.
+pub struct Shard {
+    pub(crate) databases: [Database; DATABASES],
+    pub(crate) log: EffectLog,
+    pub(crate) counts: Counts,
+}
+
+/// Where a shard's changes are told: to the journal, to clients that watch a key, and to clients that wait for one.
+pub struct EffectLog {
+    /// Effects by the parity of the epoch they happened in; see `Engine::cut`.
+    pub(crate) pending: [Vec<u8>; 2],
+    /// The epoch of the view that holds the lock; set when the lock is taken.
+    pub(crate) epoch: u64,
+    pub(crate) is_kept: bool,
+    pub(crate) changes: u64,
+    /// Set by a transaction's first change to the key.
+    pub(crate) watched: HashMap<(u8, Blob), Vec<Arc<AtomicBool>>, foldhash::fast::RandomState>,
+    pub(crate) waiters: Waiters,
+}
+
+impl EffectLog {
+    /// Where effects go.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        let parity = (self.epoch & 1) as usize;
+        if !self.is_kept {
+            self.pending[parity].clear();
+        }
+        &mut self.pending[parity]
+    }
+
+    /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
+    #[inline]
+    pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
+        self.changes += 1;
+        if !self.watched.is_empty() {
+            self.wake_watchers(db, key);
+        }
+        if !self.waiters.is_empty() {
+            self.waiters.touch(db, key);
+        }
+    }
+
+    #[cold]
+    fn wake_watchers(&mut self, db: u8, key: &[u8]) {
+        if let Some(flags) = self.watched.remove(&(db, Blob::from(key))) {
+            flags.iter().for_each(|flag| flag.store(true, Relaxed));
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(is_kept: bool) -> Shard {
+        Shard {
+            databases: Default::default(),
+            log: EffectLog {
+                pending: Default::default(),
+                epoch: 0,
+                is_kept,
+                changes: 0,
+                watched: HashMap::default(),
+                waiters: Waiters::default(),
+            },
+            counts: Counts::default(),
+        }
+    }
+
+    /// A database by its stored number.
+    pub fn database(&self, db: u8) -> &Database {
+        &self.databases[usize::from(db)]
+    }
+
+    /// What happened here so far.
+    pub fn counts(&self) -> Counts {
+        Counts { changes: self.log.changes, ..self.counts }
+    }
+}
+
+/// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
+pub struct RowLog<'a> {
+    pub(crate) log: &'a mut EffectLog,
+    pub(crate) changed: &'a mut u32,
+    pub(crate) db: u8,
+    pub(crate) key: &'a [u8],
+    pub(crate) kind: Kind,
+    pub(crate) is_open: bool,
+}
+
+impl RowLog<'_> {
+    /// Records that an element now has these bytes.
+    #[inline]
+    pub fn put(&mut self, element: &[u8], bytes: &[u8]) {
+        self.open();
+        effect::push_row(self.log.buffer(), element, bytes);
+    }
+
+    /// Records that an element is gone.
+    #[inline]
+    pub fn remove(&mut self, element: &[u8]) {
+        self.open();
+        effect::push_row_removal(self.log.buffer(), element);
+    }
+
+    /// Records a write into a string, instead of rows.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        *self.changed = self.log.epoch as u32;
+        self.log.touch(self.db, self.key);
+        effect::push_write_at(self.log.buffer(), self.db, self.key, offset, bytes);
+    }
+
+    #[inline]
+    fn open(&mut self) {
+        if !self.is_open {
+            self.is_open = true;
+            *self.changed = self.log.epoch as u32;
+            self.log.touch(self.db, self.key);
+            effect::push_change(self.log.buffer(), self.db, self.key, self.kind);
+        }
+    }
+}
+
+impl Drop for RowLog<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            effect::push_end(self.log.buffer());
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
+
+pub mod hash;
+pub mod list;
+pub mod set;
+pub mod stream;
+pub mod string;
+pub mod zset;

@@ -1,0 +1,227 @@
+//! What a key can hold, and how each kind is taken apart into rows for the journal and the tables.
+
+use crate::engine::types::hash::Hash;
+use crate::engine::types::list::List;
+use crate::engine::types::set::Set;
+use crate::engine::types::stream::Stream;
+use crate::engine::types::string::Str;
+use crate::engine::types::zset::Zset;
+
+/// The kinds of values, with their lasting numbers in the journal and the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// A string of bytes, also numbers, bit fields and HyperLogLogs.
+    String = 1,
+    /// A list.
+    List = 2,
+    /// A hash.
+    Hash = 3,
+    /// A set.
+    Set = 4,
+    /// A sorted set, also geo indexes.
+    Zset = 5,
+    /// A stream.
+    Stream = 6,
+}
+
+impl Kind {
+    /// The name `TYPE` and `SCAN … TYPE` use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Hash => "hash",
+            Kind::Set => "set",
+            Kind::Zset => "zset",
+            Kind::Stream => "stream",
+        }
+    }
+
+    /// The kind with this lasting number.
+    pub fn from_number(number: u8) -> Option<Kind> {
+        [Kind::String, Kind::List, Kind::Hash, Kind::Set, Kind::Zset, Kind::Stream].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// A value in memory, or the knowledge that it rests on disk.
+pub enum Value {
+    /// See [`Kind::String`].
+    String(Str),
+    /// See [`Kind::List`].
+    List(Box<List>),
+    /// See [`Kind::Hash`].
+    Hash(Box<Hash>),
+    /// See [`Kind::Set`].
+    Set(Box<Set>),
+    /// See [`Kind::Zset`].
+    Zset(Box<Zset>),
+    /// See [`Kind::Stream`].
+    Stream(Box<Stream>),
+    /// Clean and dropped from memory under `--memory-limit`; read back from the tables on use.
+    OnDisk(Kind),
+}
+
+impl Value {
+    /// The kind, also of a value that rests on disk.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::String(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Hash(_) => Kind::Hash,
+            Value::Set(_) => Kind::Set,
+            Value::Zset(_) => Kind::Zset,
+            Value::Stream(_) => Kind::Stream,
+            Value::OnDisk(kind) => *kind,
+        }
+    }
+
+    /// An empty value of a kind.
+    pub fn empty(kind: Kind) -> Value {
+        match kind {
+            Kind::String => Value::String(Str::default()),
+            Kind::List => Value::List(Box::default()),
+            Kind::Hash => Value::Hash(Box::default()),
+            Kind::Set => Value::Set(Box::default()),
+            Kind::Zset => Value::Zset(Box::default()),
+            Kind::Stream => Value::Stream(Box::default()),
+        }
+    }
+
+    /// The value as rows. None for a value that rests on disk.
+    pub fn rows(&self) -> Option<&dyn Rows> {
+        match self {
+            Value::String(string) => Some(string),
+            Value::List(list) => Some(&**list),
+            Value::Hash(hash) => Some(&**hash),
+            Value::Set(set) => Some(&**set),
+            Value::Zset(zset) => Some(&**zset),
+            Value::Stream(stream) => Some(&**stream),
+            Value::OnDisk(_) => None,
+        }
+    }
+
+    /// The value as rows, to change. None for a value that rests on disk.
+    pub fn rows_mut(&mut self) -> Option<&mut dyn Rows> {
+        match self {
+            Value::String(string) => Some(string),
+            Value::List(list) => Some(&mut **list),
+            Value::Hash(hash) => Some(&mut **hash),
+            Value::Set(set) => Some(&mut **set),
+            Value::Zset(zset) => Some(&mut **zset),
+            Value::Stream(stream) => Some(&mut **stream),
+            Value::OnDisk(_) => None,
+        }
+    }
+}
+
+/// A value taken apart: a row is an element's key and its bytes. A string is one row with an empty element key; a hash
+/// has a row for each field, and so on. Rows are absolute, so putting one twice changes nothing, and the bytes of an
+/// element key sort as the elements do where order means something (list positions, stream ids).
+pub trait Rows {
+    /// Sets an element. Fails on bytes that no `each_row` has produced.
+    fn put_row(&mut self, element: &[u8], bytes: &[u8]) -> Result<(), BadRow>;
+
+    /// Removes an element; one that is not there is no error.
+    fn remove_row(&mut self, element: &[u8]) -> Result<(), BadRow>;
+
+    /// Shows every row, in the order of their element keys where order means something.
+    fn each_row(&self, show: &mut dyn FnMut(&[u8], &[u8]));
+
+    /// How many rows there are, or a little more.
+    fn row_count(&self) -> usize;
+
+    /// Bytes this value takes in memory, roughly, looking at no more than a few of its elements.
+    fn memory_bytes(&self) -> usize;
+}
+
+/// Bytes in the journal or the tables that are not a row of the kind they stand under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read a row: its bytes are not of this kind of value")]
+pub struct BadRow;
+
+/// A Rust type that is one kind of value.
+pub trait Type: Rows + Default {
+    /// Which kind.
+    const KIND: Kind;
+    /// This type in a value of its kind.
+    fn of(value: &Value) -> Option<&Self>;
+    /// This type in a value of its kind, to change.
+    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+    /// As a value.
+    fn into_value(self) -> Value;
+    /// Whether nothing is left, so that its key must go.
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! boxed_type {
+    ($type:ident) => {
+        impl Type for $type {
+            const KIND: Kind = Kind::$type;
+
+            fn of(value: &Value) -> Option<&Self> {
+                match value {
+                    Value::$type(inner) => Some(inner),
+                    _ => None,
+                }
+            }
+
+            fn of_mut(value: &mut Value) -> Option<&mut Self> {
+                match value {
+                    Value::$type(inner) => Some(inner),
+                    _ => None,
+                }
+            }
+
+            fn into_value(self) -> Value {
+                Value::$type(Box::new(self))
+            }
+
+            fn is_empty(&self) -> bool {
+                self.len() == 0 && !Self::LASTS_EMPTY
+            }
+        }
+    };
+}
+
+boxed_type!(List);
+boxed_type!(Hash);
+boxed_type!(Set);
+boxed_type!(Zset);
+boxed_type!(Stream);
+
+impl Type for Str {
+    const KIND: Kind = Kind::String;
+
+    fn of(value: &Value) -> Option<&Self> {
+        match value {
+            Value::String(string) => Some(string),
+            _ => None,
+        }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        match value {
+            Value::String(string) => Some(string),
+            _ => None,
+        }
+    }
+
+    fn into_value(self) -> Value {
+        Value::String(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_takes_24_bytes() {
+        assert_eq!(size_of::<Value>(), 24);
+    }
+}

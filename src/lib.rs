@@ -1,0 +1,8 @@
+//! flux: a durable, drop-in Redis in one binary, with peers, jobs, a vault and a mesh built on top of it.
+
+pub mod clock;
+pub mod commands;
+pub mod engine;
+pub mod id;
+pub mod memory;
+pub mod resp;

@@ -1,0 +1,8 @@
+//! The Redis serialization protocol, both ways: requests read from bytes, replies written as bytes (RESP2 and RESP3).
+//! Knows nothing of commands. Specification: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
+
+pub mod reply;
+pub mod request;
+
+pub use reply::{Protocol, Reply};
+pub use request::{Args, OwnedArgs, Parser, ProtocolError};

@@ -1,0 +1,391 @@
+//! Reads requests: arrays of bulk strings, and inline commands as a person types them. A request that has only partly
+//! arrived is taken up where it stopped, and no more is allocated than what arrived.
+
+use std::ops::{Index, Range};
+
+/// Arguments above which a request is refused, as in Redis.
+const ARGS_MAX: i64 = i32::MAX as i64;
+/// What a client that has not given its password may send: arguments, and bytes in one of them.
+const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
+const UNAUTHENTICATED_BYTES_MAX: i64 = 16384;
+/// Bytes of an inline request, or of a line that gives a length.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a client's bytes are not a request. The connection is closed after the error is sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ERR Protocol error: {0}")]
+pub struct ProtocolError(pub String);
+
+/// The arguments of a request, its name first, borrowed from the bytes that arrived.
+#[derive(Debug, Clone, Copy)]
+pub struct Args<'a> {
+    bytes: &'a [u8],
+    ranges: &'a [(u32, u32)],
+}
+
+impl<'a> Args<'a> {
+    /// How many there are, the name among them.
+    #[inline]
+    pub fn len(self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether there are none at all.
+    pub fn is_empty(self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// An argument, if there are that many.
+    #[inline]
+    pub fn get(self, at: usize) -> Option<&'a [u8]> {
+        self.ranges.get(at).map(|&(start, end)| &self.bytes[start as usize..end as usize])
+    }
+
+    /// An argument that is known to be there.
+    #[inline]
+    pub fn at(self, at: usize) -> &'a [u8] {
+        let (start, end) = self.ranges[at];
+        &self.bytes[start as usize..end as usize]
+    }
+
+    /// All of them in order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator {
+        self.ranges.iter().map(move |&(start, end)| &self.bytes[start as usize..end as usize])
+    }
+
+    /// Those from `start` on.
+    pub fn from(self, start: usize) -> Args<'a> {
+        self.slice(start..self.len())
+    }
+
+    /// Those in a range, which must not reach past the end.
+    pub fn slice(self, range: Range<usize>) -> Args<'a> {
+        Args { bytes: self.bytes, ranges: &self.ranges[range] }
+    }
+
+    /// Whether an argument is this word, in any case.
+    #[inline]
+    pub fn is(self, at: usize, word: &str) -> bool {
+        self.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// A copy that stands on its own.
+    pub fn to_owned(self) -> OwnedArgs {
+        OwnedArgs::new(self.iter())
+    }
+}
+
+impl Index<usize> for Args<'_> {
+    type Output = [u8];
+
+    #[inline]
+    fn index(&self, at: usize) -> &[u8] {
+        (*self).at(at)
+    }
+}
+
+/// Arguments with bytes of their own: of a queued command, or of one made in process.
+#[derive(Debug, Clone, Default)]
+pub struct OwnedArgs {
+    bytes: Vec<u8>,
+    ranges: Vec<(u32, u32)>,
+}
+
+impl OwnedArgs {
+    /// From arguments in order, the name first.
+    pub fn new<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgs {
+        let mut owned = OwnedArgs::default();
+        args.into_iter().for_each(|arg| owned.push(arg));
+        owned
+    }
+
+    /// Adds an argument.
+    pub fn push(&mut self, arg: &[u8]) {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(arg);
+        self.ranges.push((start, self.bytes.len() as u32));
+    }
+
+    /// The arguments.
+    pub fn args(&self) -> Args<'_> {
+        Args { bytes: &self.bytes, ranges: &self.ranges }
+    }
+
+    /// Bytes it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ranges.capacity() * 8
+    }
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `proto-max-bulk-len`: bytes in one argument.
+    pub bulk_bytes_max: u64,
+    /// Whether it has given its password, or needs none.
+    pub is_authenticated: bool,
+}
+
+/// Takes requests off a growing buffer of bytes.
+#[derive(Debug, Default)]
+pub struct Parser {
+    ranges: Vec<(u32, u32)>,
+    /// Arguments still to come of a request that has begun.
+    missing: Option<usize>,
+    /// Where to go on reading.
+    at: usize,
+    /// An inline request's arguments, when quotes made them differ from the bytes that arrived.
+    unquoted: Option<OwnedArgs>,
+}
+
+impl Parser {
+    /// Where the next request begins, or how far a partial one was read: bytes before it that no request needs may be dropped with [`Self::consumed`].
+    pub fn consumed(&mut self) -> usize {
+        if self.missing.is_some() { 0 } else { std::mem::take(&mut self.at) }
+    }
+
+    /// Bytes the request that has begun will have at least, counted from where it starts; to make room at once.
+    pub fn wanted_bytes(&self) -> usize {
+        self.at
+    }
+
+    /// Reads the next request that is complete in `bytes`; None until more have arrived. Empty requests are passed over.
+    #[inline]
+    pub fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Option<Args<'a>>, ProtocolError> {
+        loop {
+            if self.missing.is_none() {
+                self.ranges.clear();
+                match bytes.get(self.at) {
+                    None => return Ok(None),
+                    Some(b'*') => {
+                        let Some(count) = self.line_int(bytes, "too big mbulk count string", "invalid multibulk length")? else {
+                            return Ok(None);
+                        };
+                        if count > ARGS_MAX {
+                            return Err(ProtocolError("invalid multibulk length".into()));
+                        }
+                        if count > UNAUTHENTICATED_ARGS_MAX && !limits.is_authenticated {
+                            return Err(ProtocolError("unauthenticated multibulk length".into()));
+                        }
+                        if count <= 0 {
+                            continue;
+                        }
+                        self.missing = Some(count as usize);
+                    }
+                    Some(_) => {
+                        if !self.inline(bytes)? {
+                            return Ok(None);
+                        }
+                        match &self.unquoted {
+                            Some(args) if args.args().is_empty() => continue,
+                            _ => break,
+                        }
+                    }
+                }
+            }
+            if !self.bulks(bytes, limits)? {
+                return Ok(None);
+            }
+            self.missing = None;
+            self.unquoted = None;
+            break;
+        }
+        Ok(Some(match &self.unquoted {
+            Some(owned) => owned.args(),
+            None => Args { bytes, ranges: &self.ranges },
+        }))
+    }
+
+    /// Reads the arguments still missing; false if they have not all arrived.
+    fn bulks(&mut self, bytes: &[u8], limits: Limits) -> Result<bool, ProtocolError> {
+        while let Some(missing) = self.missing.filter(|missing| *missing > 0) {
+            match bytes.get(self.at) {
+                None => return Ok(false),
+                Some(b'$') => {}
+                Some(&other) => return Err(ProtocolError(format!("expected '$', got '{}'", char::from(other)))),
+            }
+            let before = self.at;
+            let Some(len) = self.line_int(bytes, "too big bulk count string", "invalid bulk length")? else { return Ok(false) };
+            if len < 0 || len as u64 > limits.bulk_bytes_max || self.at as u64 + len as u64 > u64::from(u32::MAX) - 2 {
+                return Err(ProtocolError("invalid bulk length".into()));
+            }
+            if len > UNAUTHENTICATED_BYTES_MAX && !limits.is_authenticated {
+                return Err(ProtocolError("unauthenticated bulk length".into()));
+            }
+            let end = self.at + len as usize;
+            if bytes.len() < end + 2 {
+                self.at = before;
+                return Ok(false);
+            }
+            self.ranges.push((self.at as u32, end as u32));
+            self.at = end + 2;
+            self.missing = Some(missing - 1);
+        }
+        Ok(true)
+    }
+
+    /// Reads the number between the byte at hand and the line's end; None if the line has not ended yet.
+    #[inline]
+    fn line_int(&mut self, bytes: &[u8], too_long: &str, invalid: &str) -> Result<Option<i64>, ProtocolError> {
+        let line = &bytes[self.at + 1..];
+        // The common case: one or two digits.
+        if let [digit @ b'0'..=b'9', b'\r', b'\n', ..] = line {
+            self.at += 4;
+            return Ok(Some(i64::from(digit - b'0')));
+        }
+        if let [ten @ b'1'..=b'9', one @ b'0'..=b'9', b'\r', b'\n', ..] = line {
+            self.at += 5;
+            return Ok(Some(i64::from(ten - b'0') * 10 + i64::from(one - b'0')));
+        }
+        let Some(end) = memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX)]) else {
+            return if line.len() >= LINE_BYTES_MAX { Err(ProtocolError(too_long.into())) } else { Ok(None) };
+        };
+        if line.len() < end + 2 {
+            return Ok(None);
+        }
+        let text = std::str::from_utf8(&line[..end]).ok().filter(|text| !text.starts_with('+'));
+        let number = text.and_then(|text| text.parse().ok()).ok_or_else(|| ProtocolError(invalid.into()))?;
+        self.at += end + 3;
+        Ok(Some(number))
+    }
+
+    /// Reads an inline request; false if its line has not ended yet.
+    fn inline(&mut self, bytes: &[u8]) -> Result<bool, ProtocolError> {
+        let rest = &bytes[self.at..];
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            return if rest.len() > LINE_BYTES_MAX { Err(ProtocolError("too big inline request".into())) } else { Ok(false) };
+        };
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        let words = split_words(line).ok_or_else(|| ProtocolError("unbalanced quotes in request".into()))?;
+        self.at += end + 1;
+        self.unquoted = Some(OwnedArgs::new(words.iter().map(Vec::as_slice)));
+        Ok(true)
+    }
+}
+
+/// Splits a line into words as `redis-cli` does: `"…"` with escapes, `'…'` nearly verbatim. None if quotes do not balance.
+pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_ascii_start();
+    while !rest.is_empty() {
+        let (word, after) = split_word(rest)?;
+        words.push(word);
+        rest = after.trim_ascii_start();
+    }
+    Some(words)
+}
+
+fn split_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    loop {
+        match rest {
+            [] => return Some((word, rest)),
+            [b'"', tail @ ..] => {
+                rest = double_quoted(tail, &mut word)?;
+                break;
+            }
+            [b'\'', tail @ ..] => {
+                rest = single_quoted(tail, &mut word)?;
+                break;
+            }
+            [byte, tail @ ..] if byte.is_ascii_whitespace() || *byte == 0 => return Some((word, tail)),
+            [byte, tail @ ..] => {
+                word.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    // A closing quote must be followed by a space or nothing at all.
+    rest.first().is_none_or(u8::is_ascii_whitespace).then_some((word, rest))
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let hex = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    loop {
+        match rest {
+            [] => return None,
+            [b'"', tail @ ..] => return Some(tail),
+            [b'\\', b'x', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
+                word.push(hex(*high)? * 16 + hex(*low)?);
+                rest = tail;
+            }
+            [b'\\', escaped, tail @ ..] => {
+                word.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                });
+                rest = tail;
+            }
+            [byte, tail @ ..] => {
+                word.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+}
+
+fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [] => return None,
+            [b'\\', b'\'', tail @ ..] => {
+                word.push(b'\'');
+                rest = tail;
+            }
+            [b'\'', tail @ ..] => return Some(tail),
+            [byte, tail @ ..] => {
+                word.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { bulk_bytes_max: 512 << 20, is_authenticated: true };
+
+    fn all(bytes: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
+        let (mut parser, mut requests) = (Parser::default(), Vec::new());
+        while let Some(args) = parser.next(bytes, LIMITS)? {
+            requests.push(args.iter().map(<[u8]>::to_vec).collect());
+        }
+        Ok(requests)
+    }
+
+    #[test]
+    fn requests_come_out_whole_however_they_arrive() {
+        let bytes = b"*2\r\n$3\r\nGET\r\n$10\r\n0123456789\r\nPING \"a b\"\r\n*0\r\n\r\n*1\r\n$4\r\nPING\r\n";
+        let whole = all(bytes).unwrap();
+        assert_eq!(whole.len(), 3);
+        let (mut parser, mut buffer, mut pieces) = (Parser::default(), Vec::new(), Vec::new());
+        for byte in bytes {
+            buffer.push(*byte);
+            while let Some(args) = parser.next(&buffer, LIMITS).unwrap() {
+                pieces.push(args.iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
+            }
+            let consumed = parser.consumed();
+            buffer.drain(..consumed);
+        }
+        assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn bad_bytes_are_named() {
+        for (bytes, text) in [
+            (&b"*x\r\n"[..], "invalid multibulk length"),
+            (b"*1\r\n+x\r\n", "expected '$', got '+'"),
+            (b"*1\r\n$-1\r\n", "invalid bulk length"),
+            (b"GET \"x\r\n", "unbalanced quotes in request"),
+            (b"*3000000000\r\n", "invalid multibulk length"),
+        ] {
+            assert_eq!(all(bytes).unwrap_err().0, text);
+        }
+    }
+}
