@@ -11,6 +11,7 @@ pub mod dict;
 pub mod effect;
 pub mod error;
 pub mod evict;
+pub mod glob;
 pub mod keys;
 pub mod notify;
 pub mod shard;
