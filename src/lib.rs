@@ -4,5 +4,6 @@ pub mod clock;
 pub mod commands;
 pub mod engine;
 pub mod id;
+pub mod limits;
 pub mod memory;
 pub mod resp;
