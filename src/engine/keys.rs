@@ -12,7 +12,8 @@ use crate::engine::error::{self, Error};
 use crate::engine::evict;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{Database, Entry, RowLog, Shard};
-use crate::engine::value::{Type, Value};
+use crate::engine::types::string::Str;
+use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
 
 /// What happens to a key's expiry when its value is replaced.
@@ -132,7 +133,7 @@ impl<'a> Read<'a> {
     /// The value at a key. Counts as a use of the key.
     #[inline]
     pub fn find(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
-        let Some((shard, db, at)) = self.locate(key, true)? else { return Ok(None) };
+        let Some((shard, db, at)) = self.locate(dict::hash(key), key, true)? else { return Ok(None) };
         Ok(Some(&shard.databases[db].keys.at(at).value))
     }
 
@@ -152,23 +153,31 @@ impl<'a> Read<'a> {
         Some(self.database(hash).keys.at(at))
     }
 
+    /// The entry at a key, counted as a read of it in the statistics but not as a use of the key: for `TTL`, `TYPE` and their like.
+    pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+        let hash = dict::hash(key);
+        let Some(at) = self.live(hash, key) else {
+            self.miss(hash, key);
+            return None;
+        };
+        let db = usize::from(self.stored_db);
+        let shard = self.held.get(shard_of(hash));
+        shard.counts.hits += 1;
+        Some(shard.databases[db].keys.at(at))
+    }
+
     /// Whether there is such a key. Counts as a use of it, as `EXISTS` does.
     pub fn exists(&mut self, key: &[u8]) -> bool {
         let hash = dict::hash(key);
-        let found = self.live(hash, key);
+        let Some(at) = self.live(hash, key) else {
+            self.miss(hash, key);
+            return false;
+        };
         let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
         let shard = self.held.get(shard_of(hash));
-        match found {
-            Some(at) => {
-                shard.counts.hits += 1;
-                evict::touch(engine, now, &mut shard.databases[db].keys.at_mut(at).access);
-                true
-            }
-            None => {
-                shard.counts.misses += 1;
-                false
-            }
-        }
+        shard.counts.hits += 1;
+        evict::touch(engine, now, &mut shard.databases[db].keys.at_mut(at).access);
+        true
     }
 
     /// Adds to the events that subscribers of keyspace notifications get once the command has run.
@@ -211,6 +220,25 @@ impl<'a> Read<'a> {
         None
     }
 
+    /// The same, for whoever puts a new key in the place: one whose time is over is removed even while keys may not expire.
+    #[inline]
+    fn live_or_cleared(&mut self, hash: u64, key: &[u8]) -> Option<u32> {
+        let now = self.now;
+        let database = self.database(hash);
+        let at = database.keys.find(hash as u32, key)?;
+        if !database.keys.at(at).is_expired(now) {
+            return Some(at);
+        }
+        self.expire_at_position(hash, at);
+        None
+    }
+
+    /// Notes a read of a key that is not there.
+    fn miss(&mut self, hash: u64, key: &[u8]) {
+        self.held.get(shard_of(hash)).counts.misses += 1;
+        self.notify(Class::Miss, "keymiss", key);
+    }
+
     #[cold]
     fn expire_at_position(&mut self, hash: u64, at: u32) {
         let db = self.stored_db;
@@ -224,22 +252,30 @@ impl<'a> Read<'a> {
 
     /// Where a key is, its value in memory.
     #[inline]
-    fn locate(&mut self, key: &[u8], counts: bool) -> Result<Option<(&mut Shard, usize, u32)>, Error> {
-        let hash = dict::hash(key);
-        let found = self.live(hash, key);
+    fn locate(&mut self, hash: u64, key: &[u8], counts: bool) -> Result<Option<(&mut Shard, usize, u32)>, Error> {
+        match self.live(hash, key) {
+            Some(at) => self.use_at(hash, at, counts).map(Some),
+            None => {
+                if counts {
+                    self.miss(hash, key);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Counts a use of the key at a position and brings its value to memory.
+    #[inline]
+    fn use_at(&mut self, hash: u64, at: u32, counts: bool) -> Result<(&mut Shard, usize, u32), Error> {
         let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
         let shard = self.held.get(shard_of(hash));
-        let Some(at) = found else {
-            shard.counts.misses += u64::from(counts);
-            return Ok(None);
-        };
         shard.counts.hits += u64::from(counts);
         let entry = shard.databases[db].keys.at_mut(at);
         evict::touch(engine, now, &mut entry.access);
         if let Value::OnDisk(kind) = entry.value {
             entry.value = engine.load(db as u8, &entry.key, kind)?;
         }
-        Ok(Some((shard, db, at)))
+        Ok((shard, db, at))
     }
 }
 
@@ -247,24 +283,33 @@ impl<'a> Write<'a> {
     /// The value at a key if it is of this type, to change. Its key stays even if nothing is left in it: see [`Self::remove_if_empty`].
     #[inline]
     pub fn edit<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Option<Edit<'v, T>>, Error> {
-        let Some((shard, db, at)) = self.0.locate(key, false)? else { return Ok(None) };
-        let entry = shard.databases[db].keys.at_mut(at);
-        let value = T::of_mut(&mut entry.value).ok_or(error::WRONG_TYPE)?;
-        let log = RowLog { log: &mut shard.log, changed: &mut entry.changed, db: db as u8, key, kind: T::KIND, is_open: false };
-        Ok(Some(Edit { value, log, is_new: false }))
+        let hash = dict::hash(key);
+        match self.0.live(hash, key) {
+            Some(at) => self.edit_at(hash, at, key).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The same, made empty where there is no such key. Then at least one row must be put, or [`Self::remove_if_empty`] called.
     #[inline]
     pub fn edit_or_new<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Edit<'v, T>, Error> {
         let hash = dict::hash(key);
-        let is_new = self.0.locate(key, false)?.is_none();
-        if is_new {
-            self.insert(hash, key, T::default().into_value(), 0);
+        if let Some(at) = self.0.live_or_cleared(hash, key) {
+            return self.edit_at(hash, at, key);
         }
-        let mut edit = self.edit(key)?.expect("it was found or made above");
-        edit.is_new = is_new;
+        let at = self.insert(hash, key, T::default().into_value(), 0);
+        let mut edit = self.edit_at(hash, at, key)?;
+        edit.is_new = true;
         Ok(edit)
+    }
+
+    #[inline]
+    fn edit_at<'v, T: Type>(&'v mut self, hash: u64, at: u32, key: &'v [u8]) -> Result<Edit<'v, T>, Error> {
+        let (shard, db, at) = self.0.use_at(hash, at, false)?;
+        let entry = shard.databases[db].keys.at_mut(at);
+        let value = T::of_mut(&mut entry.value).ok_or(error::WRONG_TYPE)?;
+        let log = RowLog { log: &mut shard.log, changed: &mut entry.changed, db: db as u8, key, kind: T::KIND, is_open: false };
+        Ok(Edit { value, log, is_new: false })
     }
 
     /// Sets a key to a value, whatever it held before. Its effect is all of the value's rows.
@@ -274,50 +319,84 @@ impl<'a> Write<'a> {
 
     /// The same, for a value of any kind. A value that rests on disk cannot be put.
     pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
-        let hash = dict::hash(key);
-        let db = self.0.stored_db;
-        let now = self.0.now;
-        let engine = self.0.engine;
-        let shard = self.0.held.get(shard_of(hash));
-        let database = &mut shard.databases[usize::from(db)];
-        let found = database.keys.find(hash as u32, key);
-        let expire_at = match expiry {
-            Expiry::Never => 0,
-            Expiry::At(at) => at,
-            Expiry::Keep => found.map_or(0, |at| database.keys.at(at).expire_at),
-        };
-        let at = match found {
-            Some(at) => {
-                let entry = database.keys.at_mut(at);
-                if entry.expire_at != expire_at {
-                    database.set_expiry(at, expire_at);
-                }
-                let entry = database.keys.at_mut(at);
-                entry.value = value;
-                evict::touch(engine, now, &mut entry.access);
-                at
+        let (shard, at, expire_at) = self.place(key, expiry, |held| match held {
+            Some(held) => {
+                *held = value;
+                None
             }
-            None => database.insert(
-                hash as u32,
-                Entry { key: Blob::from(key), value, expire_at, access: evict::fresh(engine, now), changed: 0 },
-            ),
-        };
-        let entry = database.keys.at_mut(at);
-        entry.changed = shard.log.epoch as u32;
-        shard.log.touch(db, key);
-        let buffer = shard.log.buffer();
-        effect::push_put(buffer, db, key, entry.value.kind(), expire_at);
-        entry
-            .value
-            .rows()
-            .expect("only values in memory are put")
-            .each_row(&mut |element, bytes| effect::push_row(buffer, element, bytes));
+            None => Some(value),
+        });
+        let db = self.0.stored_db;
+        let Shard { databases, log, .. } = self.0.held.get(shard);
+        let value = &databases[usize::from(db)].keys.at(at).value;
+        let buffer = log.buffer();
+        effect::push_put(buffer, db, key, value.kind(), expire_at);
+        let rows = value.rows().expect("only values in memory are put");
+        rows.each_row(&mut |element, bytes| effect::push_row(buffer, element, bytes));
         effect::push_end(buffer);
+    }
+
+    /// Sets a key to a string, whatever it held before. The same as [`Self::put`], with less work: this is the most frequent write.
+    #[inline]
+    pub fn put_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) {
+        let (shard, _, expire_at) = self.place(key, expiry, |held| match held {
+            Some(Value::String(string)) => {
+                string.assign(bytes);
+                None
+            }
+            Some(held) => {
+                *held = Value::String(Str::from(bytes));
+                None
+            }
+            None => Some(Value::String(Str::from(bytes))),
+        });
+        let db = self.0.stored_db;
+        let buffer = self.0.held.get(shard).log.buffer();
+        effect::push_put(buffer, db, key, Kind::String, expire_at);
+        effect::push_row(buffer, b"", bytes);
+        effect::push_end(buffer);
+    }
+
+    /// Makes a key hold what `set` leaves in the value it is shown, or gives back where it is shown none. Tells the shard, the
+    /// position and the expiry; the effect is the caller's to record.
+    #[inline]
+    fn place(&mut self, key: &[u8], expiry: Expiry, set: impl FnOnce(Option<&mut Value>) -> Option<Value>) -> (usize, u32, u64) {
+        let hash = dict::hash(key);
+        let number = shard_of(hash);
+        let (engine, now, db) = (self.0.engine, self.0.now, self.0.stored_db);
+        let found = self.0.live_or_cleared(hash, key);
+        let wanted = match expiry {
+            Expiry::Keep => None,
+            Expiry::Never => Some(0),
+            Expiry::At(at) => Some(at),
+        };
+        let Some(at) = found else {
+            let value = set(None).expect("a value is given where there is none");
+            let expire_at = wanted.unwrap_or(0);
+            let at = self.insert(hash, key, value, expire_at);
+            let shard = self.0.held.get(number);
+            shard.databases[usize::from(db)].keys.at_mut(at).changed = shard.log.epoch as u32;
+            shard.log.touch(db, key);
+            return (number, at, expire_at);
+        };
+        let Shard { databases, log, .. } = self.0.held.get(number);
+        let database = &mut databases[usize::from(db)];
+        let entry = database.keys.at_mut(at);
+        set(Some(&mut entry.value));
+        evict::touch(engine, now, &mut entry.access);
+        entry.changed = log.epoch as u32;
+        let before = entry.expire_at;
+        let expire_at = wanted.unwrap_or(before);
+        if expire_at != before {
+            database.set_expiry(at, expire_at);
+        }
+        log.touch(db, key);
+        (number, at, expire_at)
     }
 
     /// Removes a key and hands out its value. No notification is sent.
     pub fn take(&mut self, key: &[u8]) -> Result<Option<(Value, Option<u64>)>, Error> {
-        if self.0.locate(key, false)?.is_none() {
+        if self.0.locate(dict::hash(key), key, false)?.is_none() {
             return Ok(None);
         }
         Ok(self.remove_entry(key).map(|entry| (entry.value, (entry.expire_at != 0).then_some(entry.expire_at))))
@@ -379,10 +458,12 @@ impl<'a> Write<'a> {
         }
     }
 
-    fn insert(&mut self, hash: u64, key: &[u8], value: Value, expire_at: u64) {
+    /// Adds a key that is not there.
+    fn insert(&mut self, hash: u64, key: &[u8], value: Value, expire_at: u64) -> u32 {
+        self.0.notify(Class::New, "new", key);
         let access = evict::fresh(self.0.engine, self.0.now);
         let db = usize::from(self.0.stored_db);
         let entry = Entry { key: Blob::from(key), value, expire_at, access, changed: 0 };
-        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry);
+        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry)
     }
 }

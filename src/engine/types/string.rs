@@ -61,6 +61,15 @@ impl Str {
         }
     }
 
+    /// Becomes these bytes, in the memory it has where they fit it exactly.
+    #[inline]
+    pub fn assign(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Repr::Long(held) if held.len() == bytes.len() => held.copy_from_slice(bytes),
+            _ => *self = Str::from(bytes),
+        }
+    }
+
     /// The bytes; `text` gives a number's digits a place to stand.
     pub fn bytes<'a>(&'a self, text: &'a mut IntText) -> &'a [u8] {
         match &self.0 {
