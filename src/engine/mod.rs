@@ -14,6 +14,7 @@ pub mod evict;
 pub mod glob;
 pub mod keys;
 pub mod notify;
+pub mod persist;
 pub mod shard;
 pub mod types;
 pub mod value;
