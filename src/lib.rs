@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod commands;
+pub mod config;
 pub mod engine;
 pub mod id;
 pub mod limits;

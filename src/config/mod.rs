@@ -1,0 +1,299 @@
+//! Every setting and its current value: one table (`table`, `remembered`), from which the flags of `flux serve`, the
+//! `FLUX_*` environment, the keys of the TOML file, `CONFIG` and docs/configuration.md are made.
+//!
+//! Numbers are atomics, so a hot path asks [`Config::number`] for the value of the moment. Whoever keeps a value
+//! elsewhere watches it ([`Config::watch`]). Where settings come from at the start is `settings`' matter.
+
+mod remembered;
+mod rule;
+mod setting;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::atomic::{
+    AtomicI64, AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use rule::{Address, OutputLimit, addresses, output_limit, percentiles};
+pub use setting::{Change, Kind, Setting};
+pub use table::{Name, Section};
+
+/// Where a setting's value comes from, later ones winning over earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Nobody chose it.
+    Default,
+    /// The TOML file.
+    File,
+    /// A `FLUX_*` variable.
+    Environment,
+    /// A flag of the command line.
+    Flag,
+    /// `CONFIG SET`.
+    Client,
+}
+
+impl Source {
+    /// As `flux config` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Environment => "environment",
+            Source::Flag => "flag",
+            Source::Client => "CONFIG SET",
+        }
+    }
+
+    fn from_number(number: u8) -> Source {
+        [Source::File, Source::Environment, Source::Flag, Source::Client]
+            .into_iter()
+            .find(|source| *source as u8 == number)
+            .unwrap_or(Source::Default)
+    }
+}
+
+/// Why a value was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No setting has this name.
+    #[error("there is no setting `{0}`")]
+    Unknown(String),
+    /// The value does not fit, or may not change now.
+    #[error("`{name}`: {reason}")]
+    Setting {
+        /// Which setting.
+        name: String,
+        /// Why, in the words of Redis where it has them.
+        reason: String,
+    },
+}
+
+impl Refused {
+    fn setting(name: &str, reason: impl Into<String>) -> Refused {
+        Refused::Setting { name: name.into(), reason: reason.into() }
+    }
+}
+
+/// All settings, those that have an effect first, in the order of [`Name`].
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    table::SETTINGS.iter().chain(remembered::SETTINGS)
+}
+
+static BY_NAME: LazyLock<HashMap<&'static str, (usize, &'static Setting)>> = LazyLock::new(|| {
+    settings().enumerate().flat_map(|(at, setting)| setting.names().map(move |name| (name, (at, setting)))).collect()
+});
+
+/// The setting of this name or alias, in any case.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    place(name).ok().map(|(_, setting)| setting)
+}
+
+fn place(name: &str) -> Result<(usize, &'static Setting), Refused> {
+    BY_NAME.get(name.to_ascii_lowercase().as_str()).copied().ok_or_else(|| Refused::Unknown(name.into()))
+}
+
+struct Slot {
+    number: AtomicI64,
+    text: RwLock<Arc<str>>,
+    source: AtomicU8,
+}
+
+struct Watcher {
+    names: Vec<Name>,
+    tell: Arc<dyn Fn(&Config) + Send + Sync>,
+}
+
+/// The current values.
+pub struct Config {
+    slots: Box<[Slot]>,
+    /// Held while values change, so that several change as one and watchers hear of changes in order.
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let slots = settings()
+            .map(|setting| {
+                let value = setting.read("", setting.default).expect("the tests of this room check every default");
+                Slot {
+                    number: AtomicI64::new(value.number),
+                    text: RwLock::new(value.text.into()),
+                    source: AtomicU8::new(Source::Default as u8),
+                }
+            })
+            .collect();
+        Config { slots, watchers: Mutex::default() }
+    }
+}
+
+impl Config {
+    /// The value of a setting that is a number: bytes, an index into the words of a choice, 1 for yes. See its [`Kind`].
+    #[inline]
+    pub fn number(&self, name: Name) -> i64 {
+        self.slots[name as usize].number.load(Relaxed)
+    }
+
+    /// The same, where it cannot be negative.
+    #[inline]
+    pub fn count(&self, name: Name) -> u64 {
+        self.number(name).max(0) as u64
+    }
+
+    /// Whether a setting is `yes`.
+    #[inline]
+    pub fn is_on(&self, name: Name) -> bool {
+        self.number(name) != 0
+    }
+
+    /// A setting's value as text, in the form `CONFIG GET` gives it.
+    pub fn text(&self, name: Name) -> Arc<str> {
+        self.slots[name as usize].text.read().clone()
+    }
+
+    /// The value of a setting found with [`find`], as text, and where it comes from.
+    pub fn show(&self, setting: &Setting) -> (Arc<str>, Source) {
+        let (at, _) = place(setting.name).expect("it is a setting of the table");
+        let slot = &self.slots[at];
+        (slot.text.read().clone(), Source::from_number(slot.source.load(Acquire)))
+    }
+
+    /// Sets a value before the server runs, when every setting may still be chosen.
+    pub fn choose(&self, name: &str, value: &str, source: Source) -> Result<(), Refused> {
+        let (at, setting) = place(name)?;
+        let text = self.slots[at].text.read().clone();
+        let value = setting.read(&text, value).map_err(|reason| Refused::setting(setting.name, reason))?;
+        let watchers = self.watchers.lock();
+        self.put(at, value, Some(source));
+        self.tell(&watchers, &[at]);
+        Ok(())
+    }
+
+    /// Notes what a setting that left a choice came to, such as the port the system gave. Where it comes from stays.
+    pub fn settle(&self, name: Name, value: &str) {
+        let setting = &table::SETTINGS[name as usize];
+        let value = setting.read("", value).expect("the program settles on values its own table allows");
+        let watchers = self.watchers.lock();
+        self.put(name as usize, value, None);
+        self.tell(&watchers, &[name as usize]);
+    }
+
+    /// Sets values while the server runs: all of them, or none and why.
+    pub fn set(&self, changes: &[(&str, &str)]) -> Result<(), Refused> {
+        let watchers = self.watchers.lock();
+        let places = changes.iter().map(|(name, _)| place(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut values = Vec::with_capacity(changes.len());
+        for (number, ((name, value), (at, setting))) in changes.iter().zip(&places).enumerate() {
+            if setting.change == Change::Never {
+                return Err(Refused::setting(name, "can't set immutable config"));
+            }
+            if places[..number].iter().any(|(other, _)| other == at) {
+                return Err(Refused::setting(name, "duplicate parameter"));
+            }
+            let before = self.slots[*at].text.read().clone();
+            let value = setting.read(&before, value).map_err(|reason| Refused::setting(setting.name, reason))?;
+            if let Change::AtStart(reason) = setting.change
+                && *value.text != *before
+            {
+                return Err(Refused::setting(name, reason));
+            }
+            values.push((*at, value));
+        }
+        let changed: Vec<usize> = values.iter().map(|(at, _)| *at).collect();
+        for (at, value) in values {
+            self.put(at, value, Some(Source::Client));
+        }
+        self.tell(&watchers, &changed);
+        Ok(())
+    }
+
+    /// Calls `tell` now and after every change to one of these settings.
+    /// It must not set a value itself.
+    pub fn watch(&self, names: &[Name], tell: impl Fn(&Config) + Send + Sync + 'static) {
+        let mut watchers = self.watchers.lock();
+        tell(self);
+        watchers.push(Watcher { names: names.to_vec(), tell: Arc::new(tell) });
+    }
+
+    fn put(&self, at: usize, value: setting::Value, source: Option<Source>) {
+        let slot = &self.slots[at];
+        *slot.text.write() = value.text.into();
+        slot.number.store(value.number, Relaxed);
+        if let Some(source) = source {
+            slot.source.store(source as u8, Release);
+        }
+    }
+
+    fn tell(&self, watchers: &[Watcher], changed: &[usize]) {
+        for watcher in watchers {
+            if watcher.names.iter().any(|name| changed.contains(&(*name as usize))) {
+                (watcher.tell)(self);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_its_own_setting_takes() {
+        for setting in settings() {
+            let shown = setting.read("", setting.default).expect(setting.name).text;
+            assert_eq!(setting.read("", &shown).expect(setting.name).text, shown, "{}", setting.name);
+            assert!(setting.help.ends_with('.'), "{} has a sentence of help", setting.name);
+        }
+    }
+
+    #[test]
+    fn no_name_is_used_twice() {
+        let names: Vec<_> = settings().flat_map(Setting::names).collect();
+        assert_eq!(names.len(), BY_NAME.len());
+    }
+
+    #[test]
+    fn several_are_set_as_one_or_not_at_all() {
+        let config = Config::default();
+        config.set(&[("maxmemory", "10mb"), ("HZ", "50")]).expect("both fit");
+        assert_eq!(config.number(Name::Maxmemory), 10 * 1024 * 1024);
+        let refused = config.set(&[("maxmemory", "1"), ("maxmemory-clients", "200%")]);
+        assert_eq!(refused, Err(Refused::setting("maxmemory-clients", "percentage argument must be less or equal to 100")));
+        assert_eq!(config.number(Name::Maxmemory), 10 * 1024 * 1024);
+        assert_eq!(config.set(&[("nope", "1")]), Err(Refused::Unknown("nope".into())));
+        assert_eq!(config.set(&[("timeout", "1"), ("timeout", "2")]), Err(Refused::setting("timeout", "duplicate parameter")));
+    }
+
+    #[test]
+    fn an_alias_is_the_same_setting() {
+        let config = Config::default();
+        config.set(&[("hash-max-ziplist-entries", "7")]).expect("it may change");
+        assert_eq!(config.number(Name::HashMaxListpackEntries), 7);
+        assert_eq!(&*config.show(find("hash-max-ziplist-entries").expect("an alias")).0, "7");
+    }
+
+    #[test]
+    fn what_is_chosen_at_start_stays_but_may_be_named_again() {
+        let config = Config::default();
+        assert!(config.set(&[("port", "6379")]).is_ok());
+        assert!(config.set(&[("port", "6380")]).is_err());
+        assert!(config.set(&[("databases", "16")]).is_err());
+        config.choose("port", "6380", Source::Flag).expect("it is a port");
+        assert_eq!(config.show(find("port").expect("it is there")), ("6380".into(), Source::Flag));
+    }
+
+    #[test]
+    fn watchers_hear_of_their_settings() {
+        let config = Config::default();
+        let heard = Arc::new(AtomicI64::new(0));
+        let ear = heard.clone();
+        config.watch(&[Name::Timeout], move |config| ear.store(config.number(Name::Timeout) + 1, Relaxed));
+        assert_eq!(heard.load(Relaxed), 1);
+        config.set(&[("timeout", "7"), ("hz", "20")]).expect("both fit");
+        assert_eq!(heard.load(Relaxed), 8);
+    }
+}
