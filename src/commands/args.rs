@@ -6,7 +6,12 @@ use crate::resp::Args;
 
 /// Reads an argument as an integer, as strictly as Redis: no spaces, no `+`, no leading zeros.
 pub fn int(args: Args<'_>, at: usize) -> Result<i64, Error> {
-    canonical_int(args.at(at)).ok_or(error::NOT_INTEGER)
+    parse_int(args.at(at))
+}
+
+/// Reads bytes as an integer, as strictly.
+pub fn parse_int(bytes: &[u8]) -> Result<i64, Error> {
+    canonical_int(bytes).ok_or(error::NOT_INTEGER)
 }
 
 /// Reads bytes as a floating-point number, as Redis' `string2d`: no spaces, `inf` allowed, `nan` not.

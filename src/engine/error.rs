@@ -41,4 +41,38 @@ errors! {
     OVERFLOW = "ERR increment or decrement would overflow";
     /// A value stored on disk could not be read back.
     DISK_READ = "ERR the value could not be read back from disk; run `flux check`";
+    /// An offset below zero.
+    OFFSET_RANGE = "ERR offset is out of range";
+    /// A string would be longer than strings may be.
+    STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    /// `DECRBY` by the smallest number there is.
+    DECREMENT_OVERFLOW = "ERR decrement would overflow";
+    /// `INCRBYFLOAT` past the largest number there is.
+    INCREMENT_NAN = "ERR increment would produce NaN or Infinity";
+    /// `LCS` of other things than strings.
+    LCS_NOT_STRINGS = "ERR The specified keys must contain string values";
+    /// `LCS` with options that say the same.
+    LCS_LEN_AND_IDX = "ERR If you want both the length and indexes, please just use IDX.";
+    /// `LCS` of strings whose table would be too large.
+    LCS_TOO_LONG = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+    /// A bit's position is not a number, or lies outside what a string can hold.
+    BIT_OFFSET = "ERR bit offset is not an integer or out of range";
+    /// A bit that is neither 0 nor 1.
+    BIT_VALUE = "ERR bit is not an integer or out of range";
+    /// A bit to look for that is neither 0 nor 1.
+    BIT_WANTED = "ERR The bit argument must be 1 or 0.";
+    /// `BITOP NOT` of several keys.
+    BITOP_NOT = "ERR BITOP NOT must be called with a single source key.";
+    /// A bit field's type that is none.
+    BITFIELD_TYPE =
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.";
+    /// An unknown way to overflow.
+    BITFIELD_OVERFLOW = "ERR Invalid OVERFLOW type specified";
+    /// `BITFIELD_RO` that would write.
+    BITFIELD_RO = "ERR BITFIELD_RO only supports the GET subcommand";
+}
+
+/// An expiry that is not in the future, or further than time goes. `name` is the command, in lower case.
+pub fn invalid_expire_time(name: &str) -> Error {
+    Error::new(format!("ERR invalid expire time in '{name}' command"))
 }

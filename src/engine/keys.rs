@@ -153,6 +153,11 @@ impl<'a> Read<'a> {
         Some(self.database(hash).keys.at(at))
     }
 
+    /// Fails if a key holds another kind of value than this, without counting as a use of it.
+    pub fn peek_type<T: Type>(&mut self, key: &[u8]) -> Result<(), Error> {
+        if self.peek(key).is_none_or(|entry| entry.value.kind() == T::KIND) { Ok(()) } else { Err(error::WRONG_TYPE) }
+    }
+
     /// The entry at a key, counted as a read of it in the statistics but not as a use of the key: for `TTL`, `TYPE` and their like.
     pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
         let hash = dict::hash(key);

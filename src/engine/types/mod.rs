@@ -1,6 +1,7 @@
 //! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
 
 pub mod hash;
+pub mod lcs;
 pub mod list;
 pub mod packed;
 pub mod set;

@@ -191,7 +191,9 @@ impl<'a> Body<'a> {
     #[inline]
     fn is_at(&self, bytes: &[u8]) -> bool {
         bytes[0] == self.head[0]
-            && bytes.strip_prefix(self.head()).is_some_and(|rest| rest.len() >= self.tail.len() && rest[..self.tail.len()] == *self.tail)
+            && bytes
+                .strip_prefix(self.head())
+                .is_some_and(|rest| rest.len() >= self.tail.len() && rest[..self.tail.len()] == *self.tail)
     }
 
     /// Writes the element; `to` has exactly its size.

@@ -5,6 +5,12 @@ use crate::engine::value::{BadRow, Rows};
 /// Bytes that fit beside the length in 24 bytes together with the tag of `Value`.
 const SHORT_BYTES_MAX: usize = 22;
 
+/// Bytes a string may have: Redis' default for `proto-max-bulk-len`.
+pub const BYTES_MAX: usize = 512 << 20;
+
+/// Room kept beyond a string this long when it is written into; shorter ones double, as in Redis.
+const GROWTH_BYTES_MAX: usize = 1 << 20;
+
 /// A string value: a number when its bytes are the canonical text of one, else bytes.
 pub struct Str(Repr);
 
@@ -120,11 +126,19 @@ impl Str {
 
     /// Writes bytes at an offset, with zero bytes before it where the string is shorter.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
         let all = self.growing();
-        if all.len() < offset + bytes.len() {
-            all.resize(offset + bytes.len(), 0);
+        if end > all.capacity() && all.len() > GROWTH_BYTES_MAX {
+            all.reserve_exact(end - all.len() + GROWTH_BYTES_MAX);
         }
-        all[offset..offset + bytes.len()].copy_from_slice(bytes);
+        if offset == all.len() {
+            all.extend_from_slice(bytes);
+            return;
+        }
+        if all.len() < end {
+            all.resize(end, 0);
+        }
+        all[offset..end].copy_from_slice(bytes);
     }
 
     /// The name `OBJECT ENCODING` gives: `int`, `embstr` up to 44 bytes as Redis has it, else `raw`.
