@@ -4,6 +4,7 @@ pub mod hash;
 pub mod lcs;
 pub mod list;
 pub mod packed;
+pub mod ranked;
 pub mod set;
 pub mod stream;
 pub mod string;
