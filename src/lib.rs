@@ -7,4 +7,5 @@ pub mod engine;
 pub mod id;
 pub mod limits;
 pub mod memory;
+pub mod metrics;
 pub mod resp;
