@@ -9,3 +9,4 @@ pub mod limits;
 pub mod memory;
 pub mod metrics;
 pub mod resp;
+pub mod settings;

@@ -4,20 +4,23 @@
 //! Numbers are atomics, so a hot path asks [`Config::number`] for the value of the moment. Whoever keeps a value
 //! elsewhere watches it ([`Config::watch`]). Where settings come from at the start is `settings`' matter.
 
+mod file;
 mod remembered;
 mod rule;
 mod setting;
 mod table;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicI64, AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use file::{FileError, read as read_file};
 pub use rule::{Address, OutputLimit, addresses, output_limit, percentiles};
 pub use setting::{Change, Kind, Setting};
 pub use table::{Name, Section};
@@ -113,6 +116,7 @@ pub struct Config {
     slots: Box<[Slot]>,
     /// Held while values change, so that several change as one and watchers hear of changes in order.
     watchers: Mutex<Vec<Watcher>>,
+    file: OnceLock<PathBuf>,
 }
 
 impl Default for Config {
@@ -127,7 +131,7 @@ impl Default for Config {
                 }
             })
             .collect();
-        Config { slots, watchers: Mutex::default() }
+        Config { slots, watchers: Mutex::default(), file: OnceLock::new() }
     }
 }
 
@@ -209,6 +213,22 @@ impl Config {
         }
         self.tell(&watchers, &changed);
         Ok(())
+    }
+
+    /// Says which file [`Self::rewrite`] writes; the first time counts.
+    pub fn set_file(&self, path: PathBuf) {
+        let _ = self.file.set(path);
+    }
+
+    /// The file the settings were read from, or would be written to.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.get().map(PathBuf::as_path)
+    }
+
+    /// Writes the values of the moment to the file. None if there is no file to write to.
+    pub fn rewrite(&self) -> Option<Result<(), FileError>> {
+        let _changing = self.watchers.lock();
+        Some(file::rewrite(self.file()?, self))
     }
 
     /// Calls `tell` now and after every change to one of these settings.

@@ -108,6 +108,8 @@ settings! {
             .help("When writes reach the disk: before the reply (always), within a second (everysec), when the system likes (no).");
         CheckpointBytes = bytes("checkpoint-bytes", "256mb", MB, LONG)
             .help("Size of the journal at which a checkpoint folds it into the tables.");
+        CheckpointInterval = number("checkpoint-interval", "300", 1, INT)
+            .help("Seconds after which a checkpoint is made whatever the size of the journal.");
         Databases = number("databases", "16", 16, 16).fixed().help("How many databases there are; always 16.");
     }
     Structures "Data structures" {
@@ -130,6 +132,8 @@ settings! {
         ListMaxListpackSize = number("list-max-listpack-size", "-2", -INT - 1, INT)
             .aliases(&["list-max-ziplist-size"])
             .help("Elements per packed node of a list, or from -1 to -5 its size from 4 kb to 64 kb.");
+        ListCompressDepth = number("list-compress-depth", "0", 0, INT)
+            .help("Nodes at each end of a list that stay uncompressed; remembered only, as no list is compressed.");
         HllSparseMaxBytes = bytes("hll-sparse-max-bytes", "3000", 0, LONG).help("Bytes up to which a HyperLogLog is kept sparse.");
         StreamNodeMaxBytes = bytes("stream-node-max-bytes", "4096", 0, LONG).help("Bytes of a stream's node; 0 is no limit.");
         StreamNodeMaxEntries = number("stream-node-max-entries", "100", 0, LONG).help("Entries of a stream's node; 0 is no limit.");

@@ -1,0 +1,196 @@
+//! Where settings come from when the server starts: flags, then the `FLUX_*` environment, then a TOML file, then defaults.
+//! The settings themselves are `config`'s.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::config::{self, Config, Name, Refused, Source};
+use crate::limits;
+
+/// The file in the data folder that is read when no other is named, and written by `CONFIG REWRITE`.
+const FILE_NAME: &str = "flux.toml";
+/// What the names of variables begin with.
+const PREFIX: &str = "FLUX_";
+/// Variables of ours that are not settings: the file to read, and the log's filter.
+const OTHER_VARIABLES: [&str; 2] = ["FLUX_CONFIG", "FLUX_LOG"];
+
+/// Why settings could not be read. The texts say what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that was asked for is not there.
+    #[error("read `{}`: there is no such file; leave out --config to start with defaults", .0.display())]
+    NoFile(PathBuf),
+    /// A file that is not one of settings.
+    #[error(transparent)]
+    File(#[from] config::FileError),
+    /// A name that is no setting's, or a value that does not fit.
+    #[error("{place}: {refused}{}", hint(refused))]
+    Setting {
+        /// The file, variable or flag.
+        place: String,
+        /// What is wrong there.
+        refused: Refused,
+    },
+}
+
+fn hint(refused: &Refused) -> String {
+    match refused {
+        Refused::Unknown(name) => nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?")),
+        Refused::Setting { .. } => String::new(),
+    }
+}
+
+/// What settings are read from.
+#[derive(Debug, Default, Clone)]
+pub struct Sources {
+    /// Names and values given as flags.
+    pub flags: Vec<(String, String)>,
+    /// The file named by a flag.
+    pub file: Option<PathBuf>,
+    /// Variables of the environment; those of others are passed over.
+    pub variables: Vec<(String, String)>,
+}
+
+/// Reads all settings. Also tells which variables look like ours but are none, to warn of them.
+pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
+    let config = Config::default();
+    let variable = |name: &str| sources.variables.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
+    let named = sources.file.clone().or_else(|| variable("FLUX_CONFIG").map(PathBuf::from));
+    let file = match named {
+        Some(path) => match config::read_file(&path)? {
+            None => return Err(Error::NoFile(path)),
+            Some(pairs) => Some((path, pairs)),
+        },
+        None => {
+            let chosen =
+                sources.flags.iter().rev().find(|(name, _)| name == "data" || name == "dir").map(|(_, value)| value.clone());
+            let folder = chosen.or_else(|| variable("FLUX_DATA")).unwrap_or_else(|| config.text(Name::Data).to_string());
+            let path = PathBuf::from(&folder).join(FILE_NAME);
+            if folder == "off" { None } else { Some((path.clone(), config::read_file(&path)?.unwrap_or_default())) }
+        }
+    };
+    if let Some((path, pairs)) = file {
+        let place = path.display().to_string();
+        choose(&config, &place, Source::File, &pairs)?;
+        config.set_file(path);
+    }
+    let strangers = read_variables(&config, &sources.variables)?;
+    for (name, value) in &sources.flags {
+        choose(&config, &format!("--{name}"), Source::Flag, &[(name.clone(), value.clone())])?;
+    }
+    Ok((config, strangers))
+}
+
+fn choose(config: &Config, place: &str, source: Source, pairs: &[(String, String)]) -> Result<(), Error> {
+    for (name, value) in pairs {
+        let chosen = config.choose(name, value, source);
+        chosen.map_err(|refused| Error::Setting { place: place.into(), refused })?;
+    }
+    Ok(())
+}
+
+fn read_variables(config: &Config, variables: &[(String, String)]) -> Result<Vec<String>, Error> {
+    let mut strangers = Vec::new();
+    for (variable, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+        let name = variable[PREFIX.len()..].to_ascii_lowercase();
+        let setting = config::find(&name.replace('_', "-")).or_else(|| config::find(&name));
+        match setting {
+            Some(setting) => {
+                choose(config, variable, Source::Environment, &[(setting.name.into(), value.clone())])?;
+            }
+            None if OTHER_VARIABLES.contains(&variable.as_str()) => {}
+            None => strangers.push(variable.clone()),
+        }
+    }
+    Ok(strangers)
+}
+
+/// Keeps the bounds of collections' compact forms as the settings have them.
+pub fn connect_limits(config: &Config) {
+    const BOUNDS: &[(Name, &AtomicU64)] = &[
+        (Name::HashMaxListpackEntries, &limits::HASH_MAX_LISTPACK_ENTRIES),
+        (Name::HashMaxListpackValue, &limits::HASH_MAX_LISTPACK_VALUE),
+        (Name::SetMaxIntsetEntries, &limits::SET_MAX_INTSET_ENTRIES),
+        (Name::SetMaxListpackEntries, &limits::SET_MAX_LISTPACK_ENTRIES),
+        (Name::SetMaxListpackValue, &limits::SET_MAX_LISTPACK_VALUE),
+        (Name::ZsetMaxListpackEntries, &limits::ZSET_MAX_LISTPACK_ENTRIES),
+        (Name::ZsetMaxListpackValue, &limits::ZSET_MAX_LISTPACK_VALUE),
+        (Name::ListCompressDepth, &limits::LIST_COMPRESS_DEPTH),
+        (Name::StreamNodeMaxBytes, &limits::STREAM_NODE_MAX_BYTES),
+        (Name::StreamNodeMaxEntries, &limits::STREAM_NODE_MAX_ENTRIES),
+        (Name::HllSparseMaxBytes, &limits::HLL_SPARSE_MAX_BYTES),
+    ];
+    for (name, bound) in BOUNDS {
+        config.watch(&[*name], |config| bound.store(config.count(*name), Relaxed));
+    }
+    config.watch(&[Name::ListMaxListpackSize], |config| {
+        limits::LIST_MAX_LISTPACK_SIZE.store(config.number(Name::ListMaxListpackSize), Relaxed);
+    });
+}
+
+/// The setting a mistyped name most likely meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    config::settings()
+        .flat_map(|setting| setting.names())
+        .map(|known| (distance(name, known), known))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
+        .map(|(_, known)| known)
+}
+
+/// How many letters must be put, removed or changed to make one word of another (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, expected) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(letter != expected);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    fn shown(config: &Config, name: &str) -> (String, Source) {
+        let (value, source) = config.show(config::find(name).expect("it is a setting"));
+        (value.to_string(), source)
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        let folder = tempfile::tempdir().expect("a folder for the test");
+        let data = folder.path().display().to_string();
+        std::fs::write(folder.path().join(FILE_NAME), "port = 1\nmaxclients = 2\ntimeout = 3\n").expect("it is ours");
+        let sources = Sources {
+            flags: owned(&[("data", &data), ("port", "100")]),
+            file: None,
+            variables: owned(&[("FLUX_PORT", "10"), ("FLUX_MAXCLIENTS", "20"), ("FLUX_PROT", "1"), ("HOME", "/")]),
+        };
+        let (config, strangers) = read(&sources).expect("all fit");
+        assert_eq!(shown(&config, "port"), ("100".into(), Source::Flag));
+        assert_eq!(shown(&config, "maxclients"), ("20".into(), Source::Environment));
+        assert_eq!(shown(&config, "timeout"), ("3".into(), Source::File));
+        assert_eq!(shown(&config, "hz"), ("10".into(), Source::Default));
+        assert_eq!(strangers, ["FLUX_PROT"]);
+    }
+
+    #[test]
+    fn errors_name_the_place_and_guess_what_was_meant() {
+        let sources = Sources { flags: owned(&[("data", "off"), ("max-memory", "1")]), ..Sources::default() };
+        let error = read(&sources).err().expect("there is no such setting").to_string();
+        assert_eq!(error, "--max-memory: there is no setting `max-memory`; did you mean `maxmemory`?");
+        let sources = Sources { variables: owned(&[("FLUX_PORT", "x")]), ..Sources::default() };
+        let error = read(&sources).err().expect("it is no port").to_string();
+        assert_eq!(error, "FLUX_PORT: `port`: argument couldn't be parsed into an integer");
+    }
+}
