@@ -8,5 +8,8 @@ pub mod id;
 pub mod limits;
 pub mod memory;
 pub mod metrics;
+pub mod node;
 pub mod resp;
+pub mod server;
 pub mod settings;
+pub mod version;

@@ -30,3 +30,10 @@ pub fn float(args: Args<'_>, at: usize) -> Result<f64, Error> {
 pub fn wrong_number(name: &str) -> Error {
     Error::new(format!("ERR wrong number of arguments for '{name}' command"))
 }
+
+/// The error for a subcommand with the wrong number of arguments, in the words older commands use.
+pub fn wrong_subcommand(args: Args<'_>) -> Error {
+    let container = String::from_utf8_lossy(args.at(0)).to_uppercase();
+    let name = args.get(1).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
+    Error::new(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {container} HELP."))
+}

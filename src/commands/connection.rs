@@ -1,9 +1,619 @@
 //! Commands of Redis' `connection` group.
 
-use crate::commands::Command;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-/// A client's state that lasts from one command to the next.
-pub struct Session {}
+use crate::commands::args::int;
+use crate::commands::clients::{Client, state};
+use crate::commands::session::{Replies, Session};
+use crate::commands::table::Group::Connection as GROUP;
+use crate::commands::table::flag;
+use crate::commands::{Command, Outcome, args, help, pubsub, table, transactions};
+use crate::engine::error::{self, Error};
+use crate::engine::keys::Waiting;
+use crate::resp::{Args, Protocol, Reply};
+use crate::version::REDIS_VERSION;
+
+const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[
+    Command::session(GROUP, "auth", auth)
+        .args_min(1)
+        .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
+        .since("1.0.0", "O(N) where N is the number of passwords defined for the user")
+        .doc("[username] password", "Gives the server's password."),
+    Command::container(GROUP, "client", CLIENT)
+        .since("2.4.0", "Depends on subcommand.")
+        .doc("", "Asks about connections, and changes them."),
+    Command::session(GROUP, "echo", echo)
+        .args(1)
+        .fast()
+        .flags(flag::LOADING | flag::STALE)
+        .since("1.0.0", "O(1)")
+        .doc("message", "Returns its argument."),
+    Command::session(GROUP, "hello", hello)
+        .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
+        .since("6.0.0", "O(1)")
+        .doc("[protover [AUTH username password] [SETNAME clientname]]", "Chooses the protocol, and tells about the server."),
+    Command::session(GROUP, "ping", ping).fast().since("1.0.0", "O(1)").doc("[message]", "Answers PONG, or its argument."),
+    Command::session(GROUP, "quit", quit)
+        .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
+        .since("1.0.0", "O(1)")
+        .doc("", "Closes the connection."),
+    Command::session(GROUP, "reset", reset)
+        .args(0)
+        .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
+        .since("6.2.0", "O(1)")
+        .doc("", "Makes the connection as it was when it was new."),
+    Command::session(GROUP, "select", select)
+        .args(1)
+        .fast()
+        .flags(flag::LOADING | flag::STALE)
+        .since("1.0.0", "O(1)")
+        .doc("index", "Works in another database from here on."),
+];
+
+const CLIENT: &[Command] = &[
+    sub("caching", caching).args(2).since("6.0.0", "O(1)").doc("<YES | NO>", "Says whether the next read is tracked."),
+    sub("getname", getname).args(1).since("2.6.9", "O(1)").doc("", "Returns the connection's name."),
+    sub("getredir", getredir).args(1).since("6.0.0", "O(1)").doc("", "Tells which client gets this one's invalidations."),
+    sub("help", client_help).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("id", id).args(1).since("5.0.0", "O(1)").doc("", "Returns the connection's id."),
+    sub("info", info).args(1).since("6.2.0", "O(1)").doc("", "Describes this connection."),
+    sub("kill", kill)
+        .args_min(2)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("2.4.0", "O(N) where N is the number of client connections")
+        .doc(
+            "<ip:port | [ID client-id] [TYPE type] [ADDR ip:port] [LADDR ip:port] [SKIPME yes/no] [MAXAGE seconds] ...>",
+            "Closes connections.",
+        ),
+    sub("list", list)
+        .args_min(1)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("2.4.0", "O(N) where N is the number of client connections")
+        .doc(
+            "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
+            "Describes all connections, a line each.",
+        ),
+    sub("no-evict", no_evict)
+        .args(2)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("7.0.0", "O(1)")
+        .doc("<ON | OFF>", "Keeps this connection when clients use too much memory."),
+    sub("no-touch", no_touch)
+        .args(2)
+        .since("7.2.0", "O(1)")
+        .doc("<ON | OFF>", "Lets this connection's reads leave access times alone."),
+    sub("pause", pause)
+        .args_min(2)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("3.0.0", "O(1)")
+        .doc("timeout [WRITE | ALL]", "Holds back all clients' commands for so many milliseconds."),
+    sub("reply", reply_mode).args(2).since("3.2.0", "O(1)").doc("<ON | OFF | SKIP>", "Turns replies on and off."),
+    sub("setinfo", setinfo)
+        .args(3)
+        .since("7.2.0", "O(1)")
+        .doc("<LIB-NAME libname | LIB-VER libver>", "Names the client's library."),
+    sub("setname", setname).args(2).since("2.6.9", "O(1)").doc("connection-name", "Names the connection."),
+    sub("tracking", tracking)
+        .args_min(2)
+        .since("6.0.0", "O(1). Some options may introduce additional complexity.")
+        .doc("<ON | OFF>", "Turns invalidation messages on or off."),
+    sub("trackinginfo", trackinginfo).args(1).since("6.2.0", "O(1)").doc("", "Tells how this connection is tracked."),
+    sub("unblock", unblock)
+        .args_min(2)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("5.0.0", "O(log N) where N is the number of client connections")
+        .doc("client-id [TIMEOUT | ERROR]", "Ends a client's wait."),
+    sub("unpause", unpause)
+        .args(1)
+        .flags(flag::ADMIN | flag::DANGEROUS)
+        .since("6.2.0", "O(N) Where N is the number of paused clients")
+        .doc("", "Ends a pause."),
+];
+
+const fn sub(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> Outcome) -> Command {
+    Command::session(GROUP, name, run).flags(ANYTIME)
+}
+
+fn echo(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.bulk(args.at(1));
+    Ok(())
+}
+
+fn ping(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.len() > 2 {
+        return Err(args::wrong_number("ping"));
+    }
+    if session.subscription_count() > 0 && reply.protocol() == Protocol::Resp2 {
+        reply.array(2);
+        reply.bulk(b"pong");
+        reply.bulk(args.get(1).unwrap_or_default());
+    } else {
+        match args.get(1) {
+            Some(message) => reply.bulk(message),
+            None => reply.simple("PONG"),
+        }
+    }
+    Ok(())
+}
+
+fn quit(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.closes = true;
+    reply.ok();
+    Ok(())
+}
+
+fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    transactions::end(session);
+    pubsub::unsubscribe_all(session);
+    if session.client.has_state(state::MONITOR) {
+        session.client.set_state(state::MONITOR, false);
+        session.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &session.client));
+        session.instance.monitor_count.fetch_sub(1, Relaxed);
+    }
+    session.client.set_state(state::NO_EVICT | state::NO_TOUCH, false);
+    session.client.about.lock().name.clear();
+    session.replies = Replies::On;
+    session.db = 0;
+    session.client.db.store(0, Relaxed);
+    session.is_authenticated = session.instance.password().is_none();
+    reply.set_protocol(Protocol::Resp2);
+    session.client.mailbox.set_protocol(Protocol::Resp2);
+    reply.simple("RESET");
+    Ok(())
+}
+
+fn select(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.db = database(args, 1)?;
+    session.client.db.store(u64::from(session.db), Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+/// Reads an argument as the number of a database.
+pub fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
+    let db = int(args, at)?;
+    u8::try_from(db).ok().filter(|db| usize::from(*db) < crate::engine::shard::DATABASES).ok_or(error::DB_RANGE)
+}
+
+fn auth(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    match args.len() {
+        2 if session.instance.password().is_none() => {
+            return Err(Error::new(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            ));
+        }
+        2 => log_in(session, b"default", args.at(1))?,
+        3 => log_in(session, args.at(1), args.at(2))?,
+        _ => return Err(error::SYNTAX),
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Error> {
+    let is_right = match session.instance.password() {
+        None => user == b"default",
+        Some(expected) => user == b"default" && is_same(expected.as_bytes(), password),
+    };
+    if !is_right {
+        return Err(Error::new("WRONGPASS invalid username-password pair or user is disabled."));
+    }
+    session.is_authenticated = true;
+    Ok(())
+}
+
+/// Compares secrets in a time that does not tell where they differ.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
+    one.len() == other.len() && difference == 0
+}
+
+fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let protocol = match args.get(1) {
+        None => reply.protocol(),
+        Some(_) => match int(args, 1).map_err(|_| Error::new("ERR Protocol version is not an integer or out of range"))? {
+            2 => Protocol::Resp2,
+            3 => Protocol::Resp3,
+            _ => return Err(Error::new("NOPROTO unsupported protocol version")),
+        },
+    };
+    let mut name = None;
+    let mut at = 2;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        if args.is(at, "auth") && left >= 2 {
+            log_in(session, args.at(at + 1), args.at(at + 2))?;
+            at += 3;
+        } else if args.is(at, "setname") && left >= 1 {
+            name = Some(checked_name(args.at(at + 1))?);
+            at += 2;
+        } else {
+            let option = String::from_utf8_lossy(args.at(at)).into_owned();
+            return Err(Error::new(format!("ERR Syntax error in HELLO option '{option}'")));
+        }
+    }
+    if !session.is_authenticated {
+        return Err(Error::new(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        session.client.about.lock().name = name;
+    }
+    reply.set_protocol(protocol);
+    session.client.mailbox.set_protocol(protocol);
+    reply.map(7);
+    for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.int(if protocol == Protocol::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.int(session.client.id as i64);
+    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+fn client_help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (_, command) = table::find(b"client").expect("it is a row above");
+    help::subcommands(command, reply);
+    Ok(())
+}
+
+fn id(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.int(session.client.id as i64);
+    Ok(())
+}
+
+fn getname(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let about = session.client.about.lock();
+    if about.name.is_empty() {
+        reply.null()
+    } else {
+        reply.bulk(about.name.as_bytes())
+    }
+    Ok(())
+}
+
+fn checked_name(name: &[u8]) -> Result<String, Error> {
+    checked(name).ok_or(Error::new("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+fn checked(text: &[u8]) -> Option<String> {
+    text.iter().all(|byte| (b'!'..=b'~').contains(byte)).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+fn setname(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.client.about.lock().name = checked_name(args.at(2))?;
+    reply.ok();
+    Ok(())
+}
+
+fn setinfo(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let attribute = String::from_utf8_lossy(args.at(2)).to_lowercase();
+    let value = checked(args.at(3))
+        .ok_or_else(|| Error::new(format!("ERR {attribute} cannot contain spaces, newlines or special characters.")))?;
+    let mut about = session.client.about.lock();
+    match attribute.as_str() {
+        "lib-name" => about.library = value,
+        "lib-ver" => about.library_version = value,
+        _ => return Err(Error::new(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(args.at(2))))),
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn on_off(args: Args<'_>, at: usize) -> Result<bool, Error> {
+    if args.is(at, "on") {
+        Ok(true)
+    } else if args.is(at, "off") {
+        Ok(false)
+    } else {
+        Err(error::SYNTAX)
+    }
+}
+
+fn no_evict(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.client.set_state(state::NO_EVICT, on_off(args, 2)?);
+    reply.ok();
+    Ok(())
+}
+
+fn no_touch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.client.set_state(state::NO_TOUCH, on_off(args, 2)?);
+    reply.ok();
+    Ok(())
+}
+
+fn reply_mode(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.is(2, "on") {
+        session.replies = Replies::On;
+        reply.ok();
+    } else if args.is(2, "off") {
+        session.replies = Replies::Off;
+    } else if args.is(2, "skip") {
+        if session.replies != Replies::Off {
+            session.replies = Replies::SkipNext;
+        }
+    } else {
+        return Err(error::SYNTAX);
+    }
+    Ok(())
+}
+
+fn caching(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
+    Err(Error::new("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"))
+}
+
+fn getredir(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.int(-1);
+    Ok(())
+}
+
+fn tracking(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if on_off(args, 2)? {
+        return Err(Error::new("ERR client-side caching is not available in this version of flux"));
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn trackinginfo(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.bulk(b"off");
+    reply.bulk(b"redirect");
+    reply.int(-1);
+    reply.bulk(b"prefixes");
+    reply.array(0);
+    Ok(())
+}
+
+fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let only_writes = match args.get(3) {
+        None => false,
+        Some(_) if args.is(3, "write") => true,
+        Some(_) if args.is(3, "all") => false,
+        Some(_) => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let timeout = int(args, 2).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
+    let timeout = u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))?;
+    let now = session.now();
+    session.instance.pause.start(now.saturating_add(timeout), only_writes, now);
+    reply.ok();
+    Ok(())
+}
+
+fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.instance.pause.end();
+    reply.ok();
+    Ok(())
+}
+
+fn unblock(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let with_error = match args.get(3) {
+        None => false,
+        Some(_) if args.is(3, "timeout") => false,
+        Some(_) if args.is(3, "error") => true,
+        Some(_) => return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+    };
+    let target = u64::try_from(int(args, 2)?).ok().and_then(|id| session.instance.clients.get(id));
+    let target = target.filter(|client| client.has_state(state::BLOCKED));
+    if let Some(client) = &target {
+        client.mailbox.leave(|mail| mail.unblock = Some(with_error));
+    }
+    reply.int(i64::from(target.is_some()));
+    Ok(())
+}
+
+/// The kinds of clients `TYPE` chooses from.
+fn kind(client: &Client) -> &'static str {
+    if client.subscriptions.load(Relaxed) > 0 { "pubsub" } else { "normal" }
+}
+
+fn checked_kind(kind: &[u8]) -> Result<String, Error> {
+    let word = String::from_utf8_lossy(kind).to_lowercase();
+    match word.as_str() {
+        "normal" | "pubsub" | "master" | "replica" => Ok(word),
+        "slave" => Ok("replica".into()),
+        _ => Err(Error::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(kind)))),
+    }
+}
+
+fn kill(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.len() == 3 {
+        let found = session.instance.clients.all().into_iter().find(|client| client.address.as_bytes() == args.at(2));
+        let client = found.ok_or(Error::new("ERR No such client"))?;
+        close(session, &client);
+        reply.ok();
+        return Ok(());
+    }
+    let wanted = Wanted::read(session, args)?;
+    let now = session.now();
+    let mut count = 0;
+    for client in session.instance.clients.all() {
+        if wanted.is(&client, session, now) {
+            close(session, &client);
+            count += 1;
+        }
+    }
+    reply.int(count);
+    Ok(())
+}
+
+/// Which clients `CLIENT KILL` closes.
+struct Wanted {
+    ids: Option<Vec<u64>>,
+    kind: Option<String>,
+    address: Option<Vec<u8>>,
+    local_address: Option<Vec<u8>>,
+    age_min_s: Option<u64>,
+    user: Option<Vec<u8>>,
+    spares_self: bool,
+}
+
+impl Wanted {
+    fn read(_: &Session, args: Args<'_>) -> Result<Wanted, Error> {
+        let mut wanted =
+            Wanted { ids: None, kind: None, address: None, local_address: None, age_min_s: None, user: None, spares_self: true };
+        let mut at = 2;
+        while at < args.len() {
+            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+            if args.is(at, "id") {
+                let id =
+                    int(args, at + 1).ok().filter(|id| *id > 0).ok_or(Error::new("ERR client-id should be greater than 0"))?;
+                wanted.ids.get_or_insert_default().push(id as u64);
+            } else if args.is(at, "type") {
+                wanted.kind = Some(checked_kind(value)?);
+            } else if args.is(at, "addr") {
+                wanted.address = Some(value.to_vec());
+            } else if args.is(at, "laddr") {
+                wanted.local_address = Some(value.to_vec());
+            } else if args.is(at, "user") {
+                if value != b"default" {
+                    return Err(Error::new(format!("ERR No such user '{}'", String::from_utf8_lossy(value))));
+                }
+                wanted.user = Some(value.to_vec());
+            } else if args.is(at, "maxage") {
+                let age = int(args, at + 1).map_err(|_| Error::new("ERR maxage is not an integer or out of range"))?;
+                wanted.age_min_s = Some(
+                    u64::try_from(age).ok().filter(|age| *age > 0).ok_or(Error::new("ERR maxage should be greater than 0"))?,
+                );
+            } else if args.is(at, "skipme") {
+                wanted.spares_self = match value.to_ascii_lowercase().as_slice() {
+                    b"yes" => true,
+                    b"no" => false,
+                    _ => return Err(error::SYNTAX),
+                };
+            } else {
+                return Err(error::SYNTAX);
+            }
+            at += 2;
+        }
+        Ok(wanted)
+    }
+
+    fn is(&self, client: &Arc<Client>, session: &Session, now: u64) -> bool {
+        let is_self = Arc::ptr_eq(client, &session.client);
+        !(is_self && self.spares_self)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
+            && self.kind.as_ref().is_none_or(|wanted| wanted == kind(client))
+            && self.address.as_ref().is_none_or(|address| client.address.as_bytes() == address)
+            && self.local_address.as_ref().is_none_or(|address| client.local_address.as_bytes() == address)
+            && self.age_min_s.is_none_or(|age| now.saturating_sub(client.connected_at) / 1000 >= age)
+    }
+}
+
+fn close(session: &mut Session, client: &Arc<Client>) {
+    client.set_state(state::CLOSING, true);
+    if Arc::ptr_eq(client, &session.client) {
+        session.closes = true;
+    } else {
+        client.mailbox.leave(|mail| mail.close = Some(false));
+    }
+}
+
+fn info(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let line = line(&session.client, reply.protocol(), session.now());
+    reply.verbatim("txt", &line);
+    Ok(())
+}
+
+fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let mut clients = session.instance.clients.all();
+    if args.is(2, "type") && args.len() == 4 {
+        let wanted = checked_kind(args.at(3))?;
+        clients.retain(|client| kind(client) == wanted);
+    } else if args.is(2, "id") && args.len() > 3 {
+        let mut ids = Vec::new();
+        for at in 3..args.len() {
+            ids.push(int(args, at).map_err(|_| Error::new("ERR Invalid client ID"))?);
+        }
+        clients.retain(|client| ids.contains(&(client.id as i64)));
+    } else if args.len() > 2 {
+        return Err(error::SYNTAX);
+    }
+    let mut lines = String::new();
+    for client in clients {
+        lines.push_str(&line(&client, client.mailbox.protocol(), session.now()));
+    }
+    reply.verbatim("txt", &lines);
+    Ok(())
+}
+
+/// A client as `CLIENT LIST` shows it: fields in the order tools expect.
+fn line(client: &Client, protocol: Protocol, now: u64) -> String {
+    let about = client.about.lock().clone();
+    let subscriptions = client.subscriptions.load(Relaxed);
+    let part = |shift: u32| subscriptions >> shift & 0xf_ffff;
+    let queued = client.queued.load(Relaxed);
+    let bits = client.state.load(Relaxed);
+    let mut flags = String::new();
+    for (bit, letter) in [
+        (state::MONITOR, 'O'),
+        (state::BLOCKED, 'b'),
+        (state::DIRTY, 'd'),
+        (state::CLOSING, 'c'),
+        (state::UNIX, 'U'),
+        (state::NO_EVICT, 'e'),
+        (state::NO_TOUCH, 'T'),
+    ] {
+        if bits & bit != 0 {
+            flags.push(letter);
+        }
+    }
+    if subscriptions > 0 {
+        flags.push('P');
+    }
+    if queued > 0 {
+        flags.push('x');
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let output = client.output_bytes.load(Relaxed) + client.mailbox.pending_bytes() as u64;
+    let query = client.query_bytes.load(Relaxed);
+    let command = table::name_of(client.last_command.load(Relaxed));
+    let mut line = String::new();
+    writeln!(
+        line,
+        "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={query} qbuf-free=0 \
+         argv-mem={query} multi-mem=0 rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
+         lib-name={} lib-ver={}",
+        client.id,
+        client.address,
+        client.local_address,
+        about.name,
+        now.saturating_sub(client.connected_at) / 1000,
+        now.saturating_sub(client.active_at.load(Relaxed)) / 1000,
+        client.db.load(Relaxed),
+        part(0),
+        part(20),
+        part(40),
+        queued as i64 - 1,
+        client.watched.load(Relaxed),
+        query + output + 2048,
+        if protocol == Protocol::Resp3 { 3 } else { 2 },
+        about.library,
+        about.library_version,
+    )
+    .expect("writing to a string cannot fail");
+    line
+}
+
+/// Whether a command must answer at once: in a transaction or a script.
+pub fn must_answer(session: &Session) -> bool {
+    session.waiting == Waiting::Never
+}

@@ -3,15 +3,22 @@
 
 pub mod args;
 pub mod bitmap;
+pub mod clients;
 pub mod connection;
 pub mod generic;
 pub mod geo;
 pub mod hash;
+pub mod help;
 pub mod hyperloglog;
+pub mod instance;
 pub mod list;
+pub mod monitor;
 pub mod pubsub;
 pub mod server;
+pub mod session;
 pub mod set;
+pub mod slowlog;
+pub mod stats;
 pub mod stream;
 pub mod string;
 pub mod table;

@@ -48,7 +48,7 @@ pub enum Run {
     /// Changes keys.
     Write(fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome),
     /// Has to do with the client or the server rather than with keys.
-    Session(fn(&mut crate::commands::connection::Session, Args<'_>, &mut Reply) -> Outcome),
+    Session(fn(&mut crate::commands::session::Session, Args<'_>, &mut Reply) -> Outcome),
     /// Only its subcommands do anything.
     Container,
 }
@@ -105,6 +105,8 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 13;
     /// Dangerous in the sense of ACL categories (`@dangerous`).
     pub const DANGEROUS: u32 = 1 << 14;
+    /// A session command that locks shards on its own: not run under a transaction's locks. Not shown to clients.
+    pub const LOCKS_SHARDS: u32 = 1 << 15;
 }
 
 /// A row of the command table.
@@ -165,7 +167,7 @@ impl Command {
     pub const fn session(
         group: Group,
         name: &'static str,
-        run: fn(&mut crate::commands::connection::Session, Args<'_>, &mut Reply) -> Outcome,
+        run: fn(&mut crate::commands::session::Session, Args<'_>, &mut Reply) -> Outcome,
     ) -> Command {
         Command::new(group, name, Run::Session(run))
     }
@@ -291,6 +293,12 @@ pub fn find(name: &[u8]) -> Option<(u16, &'static Command)> {
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     BY_NAME.get(&*lower).copied()
+}
+
+/// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.
+pub fn name_of(number_plus_one: u64) -> &'static str {
+    let number = (number_plus_one as usize).checked_sub(1);
+    number.and_then(|number| GROUPS.iter().copied().flatten().nth(number)).map_or("NULL", |command| command.name)
 }
 
 /// How many commands there are, subcommands not counted.

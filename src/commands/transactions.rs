@@ -1,6 +1,262 @@
 //! Commands of Redis' `transactions` group.
+//!
+//! `EXEC` locks the shards of all keys its commands name, first, and runs them under those locks: nobody sees half of a
+//! transaction, and its effects are in one epoch, so the journal holds all of it or nothing.
 
-use crate::commands::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::commands::clients::state;
+use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
+use crate::commands::table::Group::Transactions as GROUP;
+use crate::commands::table::{Keys, Run, flag};
+use crate::commands::{Command, Outcome};
+use crate::engine::Scope;
+use crate::engine::blob::Blob;
+use crate::engine::error::Error;
+use crate::engine::keys::{Read, Waiting};
+use crate::resp::{Args, OwnedArgs, Reply};
+
+const ALWAYS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[
+    Command::session(GROUP, "multi", multi)
+        .args(0)
+        .flags(ALWAYS)
+        .since("1.2.0", "O(1)")
+        .doc("", "Begins a transaction: what follows is queued until EXEC."),
+    Command::session(GROUP, "exec", exec)
+        .args(0)
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE)
+        .since("1.2.0", "Depends on commands in the transaction")
+        .doc("", "Runs the queued commands as one, seen by others wholly or not at all."),
+    Command::session(GROUP, "discard", discard)
+        .args(0)
+        .flags(ALWAYS)
+        .since("2.0.0", "O(N), when N is the number of queued commands")
+        .doc("", "Forgets the queued commands and ends the transaction."),
+    Command::session(GROUP, "watch", watch)
+        .args_min(1)
+        .keys(Keys::Range { first: 1, last: -1, step: 1 })
+        .flags(ALWAYS)
+        .since("2.2.0", "O(1) for every key.")
+        .doc("key [key ...]", "Makes the next EXEC fail if one of these keys changes before it."),
+    Command::session(GROUP, "unwatch", unwatch_all)
+        .args(0)
+        .flags(ALWAYS)
+        .since("2.2.0", "O(1)")
+        .doc("", "Forgets the keys given to WATCH."),
+];
+
+/// Whether a command is carried out within `MULTI` rather than queued.
+pub fn runs_at_once(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn multi(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.txn.is_some() {
+        return Err(Error::new("ERR MULTI calls can not be nested"));
+    }
+    session.txn = Some(Transaction::default());
+    session.client.queued.store(1, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn discard(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.txn.is_none() {
+        return Err(Error::new("ERR DISCARD without MULTI"));
+    }
+    end(session);
+    reply.ok();
+    Ok(())
+}
+
+fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.txn.is_some() {
+        return Err(Error::new("ERR WATCH inside MULTI is not allowed"));
+    }
+    let engine = Arc::clone(&session.instance.engine);
+    let now = session.now();
+    for key in args.from(1).iter() {
+        engine.read(session.db, now, Scope::Keys(&[key]), |keys| {
+            let place = (keys.stored_db(), Blob::from(key));
+            if session.watch.places.contains(&place) {
+                return;
+            }
+            // A key whose time is over counts as gone from here on: its removal later is no change.
+            keys.peek(key);
+            keys.watch(key, &session.watch.flag);
+            session.watch.places.push(place);
+        });
+    }
+    session.client.watched.store(session.watch.places.len() as u64, Relaxed);
+    reply.ok();
+    Ok(())
+}
+
+fn unwatch_all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    unwatch(session);
+    reply.ok();
+    Ok(())
+}
+
+/// Forgets the watched keys.
+pub fn unwatch(session: &mut Session) {
+    if session.watch.places.is_empty() {
+        return;
+    }
+    let flag = std::mem::replace(&mut session.watch.flag, Arc::new(AtomicBool::new(false)));
+    let engine = Arc::clone(&session.instance.engine);
+    for place in std::mem::take(&mut session.watch.places) {
+        engine.read(0, session.now(), Scope::Keys(&[&place.1]), |keys| keys.unwatch(&place, &flag));
+    }
+    session.client.watched.store(0, Relaxed);
+}
+
+/// Ends the transaction, however it went.
+pub fn end(session: &mut Session) -> Option<Transaction> {
+    session.client.queued.store(0, Relaxed);
+    let txn = session.txn.take();
+    unwatch(session);
+    txn
+}
+
+fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
+    session.client.queued.store(0, Relaxed);
+    if txn.is_refused {
+        unwatch(session);
+        return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
+    }
+    session.waiting = Waiting::Never;
+    let is_done = run_all(session, &txn, reply);
+    session.waiting = Waiting::Allowed;
+    if !is_done {
+        reply.null_array();
+    }
+    unwatch(session);
+    Ok(())
+}
+
+/// Runs the queued commands; false if a watched key had changed.
+///
+/// A command that locks shards on its own (such as `DEBUG`) splits the transaction: what stands before and after it is
+/// isolated each for itself.
+fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> bool {
+    let locks_itself = |(_, command, args): &(u16, &'static Command, OwnedArgs)| {
+        leaf_unchecked(command, args.args()).flags & flag::LOCKS_SHARDS != 0
+    };
+    let mut rest = txn.commands.as_slice();
+    let mut is_first = true;
+    loop {
+        let count = rest.iter().position(locks_itself).unwrap_or(rest.len());
+        let (together, after) = rest.split_at(count);
+        if !run_together(session, together, is_first.then_some(txn.commands.len()), reply) {
+            return false;
+        }
+        is_first = false;
+        let Some(((number, command, args), after)) = after.split_first() else { return true };
+        session.run_queued(*number, command, args.args(), None, reply);
+        rest = after;
+    }
+}
+
+/// Runs commands under one set of locks. `total`: this is the transaction's beginning, with so many commands in all.
+fn run_together(
+    session: &mut Session,
+    commands: &[(u16, &'static Command, OwnedArgs)],
+    total: Option<usize>,
+    reply: &mut Reply,
+) -> bool {
+    let engine = Arc::clone(&session.instance.engine);
+    let mut keys: Vec<&[u8]> = Vec::new();
+    let mut is_everything = false;
+    for (_, command, args) in commands {
+        let args = args.args();
+        let leaf = leaf_unchecked(command, args);
+        is_everything |= matches!(leaf.keys, Keys::Any);
+        keys.extend(leaf.key_positions(args).into_iter().filter_map(|at| args.get(at)));
+    }
+    let watched: Vec<Blob> = session.watch.places.iter().map(|(_, key)| key.clone()).collect();
+    if total.is_some() {
+        keys.extend(watched.iter().map(|key| &**key));
+    }
+    let scope = if is_everything { Scope::Everything } else { Scope::Keys(&keys) };
+    let mut view = engine.view(session.db, session.now(), scope);
+    if let Some(total) = total {
+        if is_stale(session, &mut view) {
+            let ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: 0 };
+            drop(view);
+            session.after(&mut { ran }, &COMMANDS[0]);
+            return false;
+        }
+        reply.array(total);
+    }
+    let mut wrote = false;
+    for (number, command, args) in commands {
+        let leaf = leaf_unchecked(command, args.args());
+        wrote |= leaf.is_write();
+        if matches!(leaf.run, Run::Session(_)) {
+            session.run_queued(*number, command, args.args(), None, reply);
+        } else {
+            view.select(session.db);
+            view = session.run_queued(*number, command, args.args(), Some(view), reply).expect("a view that is lent comes back");
+        }
+    }
+    let epoch = view.epoch();
+    let mut ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch };
+    drop(view);
+    session.after(&mut ran, &COMMANDS[0]);
+    if wrote {
+        session.wrote(epoch);
+    }
+    true
+}
+
+/// Whether a watched key has changed, or has ceased to be because its time is over.
+fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
+    for (stored, key) in &session.watch.places {
+        if let Some(db) = (0..16).find(|db| view.engine().stored(*db) == *stored) {
+            view.in_db(db, |view| {
+                view.peek(key);
+            });
+        }
+    }
+    view.select(session.db);
+    session.watch.flag.load(Relaxed) || session.client.has_state(state::DIRTY)
+}
+
+impl Session {
+    /// Runs one queued command, with the view that is lent for it, and counts it.
+    pub(crate) fn run_queued<'a>(
+        &mut self,
+        number: u16,
+        command: &'static Command,
+        args: Args<'_>,
+        view: Option<Read<'a>>,
+        reply: &mut Reply,
+    ) -> Option<Read<'a>> {
+        let leaf = leaf_unchecked(command, args);
+        let mark = reply.mark();
+        let before = self.now_ns;
+        let (outcome, view) = match (leaf.run, view) {
+            (Run::Session(run), view) => (run(self, args, reply), view),
+            (_, Some(view)) => {
+                let (outcome, view) = call(view, leaf, args, reply);
+                (outcome, Some(view))
+            }
+            (_, None) => unreachable!("commands on keys are run with a view"),
+        };
+        let failed = outcome.is_err();
+        if let Err(error) = outcome {
+            reply.truncate(mark);
+            self.instance.stats.error(&error.0);
+            reply.error(&error.0);
+        }
+        self.tick();
+        self.count(number, self.now_ns.saturating_sub(before), failed);
+        view
+    }
+}

@@ -33,6 +33,8 @@ errors! {
     NO_SUCH_KEY = "ERR no such key";
     /// An index outside a list.
     INDEX_RANGE = "ERR index out of range";
+    /// No such database.
+    DB_RANGE = "ERR DB index is out of range";
     /// A value outside what is allowed.
     OUT_OF_RANGE = "ERR value is out of range";
     /// A count that must be above zero.

@@ -4,8 +4,11 @@
 //! the shard it happens in, so that nothing can change without reaching the journal.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::engine::blob::Blob;
+use crate::engine::block::{Place, Waiter};
 use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::error::{self, Error};
@@ -15,6 +18,7 @@ use crate::engine::shard::{Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
+use crate::resp::OwnedArgs;
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,29 @@ fn unheld() -> ! {
     unreachable!("a command reached for a key that its table row does not name")
 }
 
+/// Whether a command that finds nothing may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It must answer: in a transaction, in a script, or because its time is over.
+    Never,
+    /// It may.
+    Allowed,
+    /// It has waited, and one of its keys was touched.
+    Again,
+}
+
+/// Why a command did not answer: it waits for keys.
+pub struct Block {
+    /// The keys it waits for.
+    pub keys: Vec<Blob>,
+    /// When it gives up, in milliseconds since the epoch; None for never.
+    pub until: Option<u64>,
+    /// The command to run again, where it differs from the one that waits.
+    pub args: Option<OwnedArgs>,
+    /// The waiter that was queued for it.
+    pub waiter: Option<Arc<Waiter>>,
+}
+
 /// What a command sees that only reads. Reading still removes keys whose time is over and brings values back from disk.
 pub struct Read<'a> {
     pub(crate) engine: &'a Engine,
@@ -65,11 +92,9 @@ pub struct Read<'a> {
     /// The same, as it is stored.
     pub(crate) stored_db: u8,
     pub(crate) now: u64,
-    /// Whether reads leave no trace in hit counts and access times (`CLIENT NO-TOUCH`, `OBJECT`, `DEBUG`).
     pub(crate) events: Vec<Event>,
-    /// Whether the command may wait; false in transactions and scripts.
-    pub(crate) may_block: bool,
-    pub(crate) block: Option<crate::engine::Block>,
+    pub(crate) waiting: Waiting,
+    pub(crate) block: Option<Block>,
 }
 
 /// What a command sees that changes keys: all of [`Read`], and the changes.
@@ -183,6 +208,97 @@ impl<'a> Read<'a> {
         shard.counts.hits += 1;
         evict::touch(engine, now, &mut shard.databases[db].keys.at_mut(at).access);
         true
+    }
+
+    /// Waits until one of these keys is touched, when the same command is run again, or for `timeout_ms` (None or 0 for
+    /// ever), when it is run a last time and this answers false. False means: answer now that nothing was there.
+    /// On true, return without an answer. Every key must be one that the command's row names.
+    pub fn wait_for(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>) -> bool {
+        self.wait(keys, timeout_ms, None)
+    }
+
+    /// The same, but runs other arguments again: for commands that resolve something at their first try, as `XREAD … $` does.
+    pub fn wait_for_as(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>, args: OwnedArgs) -> bool {
+        self.wait(keys, timeout_ms, Some(args))
+    }
+
+    /// Whether this command has waited and is run again because one of its keys was touched.
+    pub fn is_retry(&self) -> bool {
+        self.waiting == Waiting::Again
+    }
+
+    fn wait(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>, args: Option<OwnedArgs>) -> bool {
+        if self.waiting == Waiting::Never {
+            return false;
+        }
+        let until = timeout_ms.filter(|ms| *ms > 0).map(|ms| self.now.saturating_add(ms));
+        self.block = Some(Block { keys: keys.iter().map(|key| Blob::from(*key)).collect(), until, args, waiter: None });
+        true
+    }
+
+    /// Queues a waiter for the keys it names, which this view holds.
+    pub(crate) fn queue(&mut self, waiter: &Arc<Waiter>) {
+        for key in &waiter.keys {
+            let place = (self.stored_db, key.clone());
+            self.held.get(shard_of(dict::hash(key))).log.waiters.queue(place, waiter);
+        }
+    }
+
+    /// Takes a waiter out of the queues of its keys, which this view holds.
+    pub(crate) fn unqueue(&mut self, waiter: &Arc<Waiter>) {
+        for key in &waiter.keys {
+            let place = (self.stored_db, key.clone());
+            self.held.get(shard_of(dict::hash(key))).log.waiters.leave(&place, waiter);
+        }
+    }
+
+    /// Takes the keys someone waits for that were touched in the held shards.
+    pub(crate) fn take_touched(&mut self) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut collect = |shard: &mut Shard| {
+            if !shard.log.waiters.is_empty() {
+                places.append(&mut shard.log.waiters.take_touched());
+            }
+        };
+        match &mut self.held {
+            Held::None => {}
+            Held::One(_, guard) => collect(guard),
+            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| collect(guard)),
+            Held::All(guards) => guards.iter_mut().for_each(|guard| collect(guard)),
+        }
+        places
+    }
+
+    /// Sets this flag when the key changes from now on (`WATCH`).
+    pub fn watch(&mut self, key: &[u8], flag: &Arc<AtomicBool>) {
+        let place = (self.stored_db, Blob::from(key));
+        self.held.get(shard_of(dict::hash(key))).log.watched.entry(place).or_default().push(Arc::clone(flag));
+    }
+
+    /// Undoes [`Self::watch`].
+    pub fn unwatch(&mut self, place: &Place, flag: &Arc<AtomicBool>) {
+        let watched = &mut self.held.get(shard_of(dict::hash(&place.1))).log.watched;
+        if let Some(flags) = watched.get_mut(place) {
+            flags.retain(|other| !Arc::ptr_eq(other, flag));
+            if flags.is_empty() {
+                watched.remove(place);
+            }
+        }
+    }
+
+    /// The epoch this view's changes are in.
+    pub(crate) fn epoch(&self) -> u64 {
+        match &self.held {
+            Held::None => 0,
+            Held::One(_, guard) => guard.log.epoch,
+            Held::Some(guards) => guards.first().map_or(0, |(_, guard)| guard.log.epoch),
+            Held::All(guards) => guards[0].log.epoch,
+        }
+    }
+
+    /// The database in use, as it is stored.
+    pub fn stored_db(&self) -> u8 {
+        self.stored_db
     }
 
     /// Adds to the events that subscribers of keyspace notifications get once the command has run.
@@ -461,6 +577,22 @@ impl<'a> Write<'a> {
             effect::push_flush(shard.log.buffer(), db);
             drop(database);
         }
+    }
+
+    /// Lets two databases trade places. All shards must be held.
+    pub fn swap_databases(&mut self, one: u8, other: u8) {
+        let (a, b) = (self.0.engine.stored(one), self.0.engine.stored(other));
+        let stored = self.0.engine.swap_stored(one, other);
+        for number in 0..SHARDS {
+            let shard = self.0.held.get(number);
+            shard.log.swap_places(a, b);
+            if number == 0 {
+                effect::push_map(shard.log.buffer(), stored);
+            }
+            shard.log.changes += u64::from(number == 0);
+        }
+        let db = self.0.db;
+        self.select(db);
     }
 
     /// Adds a key that is not there.

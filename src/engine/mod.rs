@@ -8,20 +8,23 @@
 pub mod blob;
 pub mod block;
 pub mod dict;
+pub mod durability;
 pub mod effect;
 pub mod error;
 pub mod evict;
 pub mod glob;
 pub mod keys;
+pub mod mailbox;
 pub mod notify;
 pub mod persist;
+pub mod pubsub;
 pub mod shard;
 pub mod types;
 pub mod value;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
@@ -29,8 +32,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::engine::error::Error;
-use crate::engine::keys::{Held, Read, Write};
+use crate::engine::keys::{Held, Read, Waiting, Write};
 use crate::engine::notify::Notifications;
+use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
 use crate::engine::value::{Kind, Value};
 
@@ -61,14 +65,6 @@ pub enum Scope<'a> {
     Everything,
 }
 
-/// Why a command did not answer: it waits for keys.
-pub struct Block {
-    /// The keys it waits for.
-    pub keys: Vec<Vec<u8>>,
-    /// When it gives up, in milliseconds since the epoch; None for never.
-    pub until: Option<u64>,
-}
-
 /// Brings values back that were dropped from memory.
 pub trait Backing: Send + Sync {
     /// The value a key had at the last checkpoint. `db` is the stored number.
@@ -93,6 +89,8 @@ pub struct Engine {
     notifications: Notifications,
     backing: OnceLock<Box<dyn Backing>>,
     may_expire: AtomicBool,
+    pubsub: PubSub,
+    waiting: AtomicUsize,
 }
 
 impl Engine {
@@ -105,6 +103,8 @@ impl Engine {
             notifications: Notifications::default(),
             backing: OnceLock::new(),
             may_expire: AtomicBool::new(true),
+            pubsub: PubSub::default(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -118,10 +118,11 @@ impl Engine {
         run(&mut Write(self.view(db, now, scope)))
     }
 
-    fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
+    #[inline]
+    pub(crate) fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
         let held = self.hold(scope);
         let stored_db = self.stored(db);
-        Read { engine: self, held, db, stored_db, now, events: Vec::new(), may_block: false, block: None }
+        Read { engine: self, held, db, stored_db, now, events: Vec::new(), waiting: Waiting::Never, block: None }
     }
 
     #[inline]
@@ -172,6 +173,11 @@ impl Engine {
         self.epoch.load(SeqCst)
     }
 
+    /// Runs with the shard of a key, locked.
+    pub(crate) fn with_shard_of<R>(&self, key: &[u8], run: impl FnOnce(&mut Shard) -> R) -> R {
+        run(&mut self.shards[shard_of(dict::hash(key))].0.lock())
+    }
+
     /// Runs with each shard in turn, locked; for statistics and sweeps that need no common moment.
     pub fn each_shard(&self, mut run: impl FnMut(usize, &mut Shard)) {
         for (number, shard) in self.shards.iter().enumerate() {
@@ -187,12 +193,40 @@ impl Engine {
         (self.stored.load(Relaxed) >> (4 * db) & 0xf) as u8
     }
 
+    /// Lets two of clients' databases trade their stored numbers; all shards must be held. Answers the new map.
+    pub(crate) fn swap_stored(&self, one: u8, other: u8) -> u64 {
+        let (a, b) = (u64::from(self.stored(one)), u64::from(self.stored(other)));
+        let difference = a ^ b;
+        self.stored.fetch_xor(difference << (4 * one) | difference << (4 * other), SeqCst)
+            ^ (difference << (4 * one) | difference << (4 * other))
+    }
+
+    /// Sets the numbers clients' databases are stored under, four bits each, as [`effect::Effect::Map`] has them.
+    pub fn set_stored(&self, stored: u64) {
+        self.stored.store(stored, SeqCst);
+    }
+
     /// Which keyspace notifications are on.
     pub fn notifications(&self) -> &Notifications {
         &self.notifications
     }
 
-    /// Whether keys may expire now; off while loading and by `DEBUG SET-DISABLE-DENY-SCRIPTS`-like switches of tests.
+    /// Channels.
+    pub fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
+    /// How many commands wait for keys.
+    pub(crate) fn waiting(&self) -> &AtomicUsize {
+        &self.waiting
+    }
+
+    /// Adds to the number of commands that wait, for one held back by a pause.
+    pub fn waiting_clients_changed(&self, by: isize) {
+        self.waiting.fetch_add(by as usize, Relaxed);
+    }
+
+    /// Whether keys whose time is over may be removed now; off while loading.
     pub fn may_expire(&self) -> bool {
         self.may_expire.load(Relaxed)
     }

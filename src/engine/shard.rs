@@ -172,6 +172,30 @@ impl EffectLog {
         }
     }
 
+    /// Clients name databases by the number that was just swapped: those who wait follow to the other one's keys, and
+    /// what they watch has changed.
+    pub(crate) fn swap_places(&mut self, a: u8, b: u8) {
+        let other = |db: u8| {
+            if db == a {
+                b
+            } else if db == b {
+                a
+            } else {
+                db
+            }
+        };
+        for ((db, key), flags) in std::mem::take(&mut self.watched) {
+            if other(db) != db {
+                flags.iter().for_each(|flag| flag.store(true, Relaxed));
+            } else {
+                self.watched.insert((db, key), flags);
+            }
+        }
+        self.waiters.swap(other);
+        self.waiters.touch_database(a);
+        self.waiters.touch_database(b);
+    }
+
     #[cold]
     fn wake_watchers(&mut self, db: u8, key: &[u8]) {
         if let Some(flags) = self.watched.remove(&(db, Blob::from(key))) {

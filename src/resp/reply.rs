@@ -132,6 +132,11 @@ impl Reply {
         if self.is_resp3() { self.number(b'%', pairs as i64) } else { self.array(pairs * 2) }
     }
 
+    /// Pairs in a flat array, in both protocols; `pairs` times a name and a value follow.
+    pub fn map_of_array(&mut self, pairs: usize) {
+        self.array(pairs * 2);
+    }
+
     /// A set; its `len` members follow. An array in RESP2.
     pub fn set(&mut self, len: usize) {
         self.number(if self.is_resp3() { b'~' } else { b'*' }, len as i64);

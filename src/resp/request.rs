@@ -149,6 +149,11 @@ impl Parser {
         self.at
     }
 
+    /// Whether bytes are there that were not read yet.
+    pub fn has_more(&self, bytes: &[u8]) -> bool {
+        self.missing.is_none() && self.at < bytes.len()
+    }
+
     /// Reads the next request that is complete in `bytes`; None until more have arrived. Empty requests are passed over.
     #[inline]
     pub fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Option<Args<'a>>, ProtocolError> {

@@ -1,0 +1,135 @@
+//! Who is connected: the registry that `CLIENT LIST`, `KILL` and `UNBLOCK` read, one entry a client.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::engine::mailbox::Mailbox;
+
+/// A connected client, as others see it.
+#[derive(Default)]
+pub struct Client {
+    /// Never used twice by one server.
+    pub id: u64,
+    /// Where it comes from: `127.0.0.1:50412`, or the socket's path.
+    pub address: String,
+    /// Where it came to.
+    pub local_address: String,
+    /// When it came, in milliseconds since the epoch.
+    pub connected_at: u64,
+    /// Messages and signals for it.
+    pub mailbox: Arc<Mailbox>,
+    /// What changes rarely.
+    pub about: Mutex<About>,
+    /// When it last sent a command, in milliseconds since the epoch.
+    pub active_at: AtomicU64,
+    /// Bytes it has sent that are not carried out yet.
+    pub query_bytes: AtomicU64,
+    /// Bytes on the way to it.
+    pub output_bytes: AtomicU64,
+    /// Its state, as the letters `CLIENT LIST` shows: bits of [`state`].
+    pub state: AtomicU64,
+    /// Commands queued in its transaction plus 1; 0 outside of one.
+    pub queued: AtomicU64,
+    /// The number of the last command, as in the command table, plus 1.
+    pub last_command: AtomicU64,
+    /// Its database.
+    pub db: AtomicU64,
+    /// Channels, patterns and sharded channels it listens to, 20 bits each.
+    pub subscriptions: AtomicU64,
+    /// Keys it watches.
+    pub watched: AtomicU64,
+}
+
+/// Bits of [`Client::state`].
+pub mod state {
+    /// Waits for keys (`b`).
+    pub const BLOCKED: u64 = 1;
+    /// `CLIENT NO-EVICT ON` (`e`).
+    pub const NO_EVICT: u64 = 2;
+    /// `CLIENT NO-TOUCH ON` (`T`).
+    pub const NO_TOUCH: u64 = 4;
+    /// Gets every command (`O`).
+    pub const MONITOR: u64 = 8;
+    /// Came over a unix socket (`U`).
+    pub const UNIX: u64 = 16;
+    /// Will be closed (`c`).
+    pub const CLOSING: u64 = 32;
+    /// Its transaction fails: a watched key changed (`d`).
+    pub const DIRTY: u64 = 64;
+}
+
+/// What a client said of itself.
+#[derive(Debug, Default, Clone)]
+pub struct About {
+    /// `CLIENT SETNAME`.
+    pub name: String,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub library: String,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub library_version: String,
+}
+
+impl Client {
+    /// Sets or clears bits of [`state`].
+    pub fn set_state(&self, bits: u64, on: bool) {
+        let before = self.state.load(Relaxed);
+        self.state.store(if on { before | bits } else { before & !bits }, Relaxed);
+    }
+
+    /// Whether all these bits of [`state`] are set.
+    pub fn has_state(&self, bits: u64) -> bool {
+        self.state.load(Relaxed) & bits == bits
+    }
+}
+
+/// All connected clients.
+#[derive(Default)]
+pub struct Clients {
+    by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+}
+
+impl Clients {
+    /// Adds a client and gives it an id.
+    pub fn connect(&self, address: String, local_address: String, state: u64, now: u64) -> Arc<Client> {
+        let client = Arc::new(Client {
+            id: self.last_id.fetch_add(1, Relaxed) + 1,
+            address,
+            local_address,
+            connected_at: now,
+            active_at: AtomicU64::new(now),
+            state: AtomicU64::new(state),
+            ..Client::default()
+        });
+        self.by_id.lock().insert(client.id, Arc::clone(&client));
+        client
+    }
+
+    /// Removes a client that is gone.
+    pub fn disconnect(&self, client: &Client) {
+        self.by_id.lock().remove(&client.id);
+    }
+
+    /// The client with this id.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.lock().get(&id).cloned()
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_id.lock().len()
+    }
+
+    /// How many ever came.
+    pub fn total(&self) -> u64 {
+        self.last_id.load(Relaxed)
+    }
+}

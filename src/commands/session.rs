@@ -1,0 +1,580 @@
+//! A client's session: takes one command after another, checks it, runs it under the locks of its keys, and tells
+//! everyone concerned. Knows nothing of sockets: what must wait is returned as a [`Flow`].
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use smallvec::SmallVec;
+
+use crate::clock;
+use crate::commands::clients::{Client, state};
+use crate::commands::instance::Instance;
+use crate::commands::stats::WorkerStats;
+use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
+use crate::commands::{args, monitor, slowlog, transactions};
+use crate::config::Name;
+use crate::engine::blob::Blob;
+use crate::engine::block::{Place, Waiter};
+use crate::engine::error::{self, Error};
+use crate::engine::keys::{Block, Read, Waiting, Write};
+use crate::engine::notify::{self, Event};
+use crate::engine::pubsub::Topic;
+use crate::engine::{Engine, Scope, evict};
+use crate::resp::{Args, OwnedArgs, Protocol, Reply};
+
+/// Fast commands that may pass before the clock is read again. Their times are then the mean of so many.
+const FAST_COMMANDS_PER_TICK: u32 = 16;
+
+/// What the connection does after a command.
+pub enum Flow {
+    /// Goes on with the next one.
+    Next,
+    /// Closes, once the reply is sent.
+    Close,
+    /// Waits: see [`Wait`].
+    Wait(Wait),
+}
+
+/// What a connection waits for before it goes on.
+pub enum Wait {
+    /// The answer, by mail, to a command that waits for keys; at this time (milliseconds since the epoch) it must be [`Session::give_up`].
+    Keys(Arc<Waiter>, Option<u64>),
+    /// The end of a pause, at the latest at this time; then the command is to be run again.
+    Paused(OwnedArgs, u64),
+}
+
+/// What a client sees of its own replies (`CLIENT REPLY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replies {
+    /// All of them.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// Not that of the next command.
+    SkipNext,
+    /// Not this one.
+    Skip,
+}
+
+/// A client's state that lasts from one command to the next.
+pub struct Session {
+    /// What all clients share.
+    pub instance: Arc<Instance>,
+    /// This one, as others see it.
+    pub client: Arc<Client>,
+    /// The database in use.
+    pub db: u8,
+    /// Nanoseconds since the epoch, read now and then.
+    pub now_ns: u64,
+    /// Whether the password was given, or none is needed.
+    pub is_authenticated: bool,
+    /// The transaction that was begun.
+    pub txn: Option<Transaction>,
+    /// What the next `EXEC` depends on.
+    pub watch: Watch,
+    /// Names listened to, by [`Topic`].
+    pub subscriptions: [BTreeSet<Blob>; 3],
+    /// Whether it gets replies.
+    pub replies: Replies,
+    /// Whether it must be closed after this command.
+    pub closes: bool,
+    /// Set by a session command that has to wait.
+    pub block: Option<Block>,
+    /// The epoch of the last change this client made; [`u64::MAX`] is never reached.
+    pub wrote_epoch: u64,
+    pub(crate) waiting: Waiting,
+    stats: Arc<WorkerStats>,
+    last: Option<(u16, &'static Command)>,
+    fast_since_tick: u32,
+}
+
+/// Commands queued by `MULTI`.
+#[derive(Default)]
+pub struct Transaction {
+    /// In order.
+    pub commands: Vec<(u16, &'static Command, OwnedArgs)>,
+    /// Whether one was refused, so that `EXEC` must be.
+    pub is_refused: bool,
+}
+
+/// Keys `EXEC` depends on.
+#[derive(Default)]
+pub struct Watch {
+    /// Set when one of them changed.
+    pub flag: Arc<AtomicBool>,
+    /// Which, by stored database.
+    pub places: Vec<Place>,
+}
+
+impl Session {
+    /// A session for a client that has just come.
+    pub fn new(instance: Arc<Instance>, client: Arc<Client>, stats: Arc<WorkerStats>, is_authenticated: bool) -> Session {
+        Session {
+            instance,
+            client,
+            db: 0,
+            now_ns: clock::now_ns(),
+            is_authenticated,
+            txn: None,
+            watch: Watch::default(),
+            subscriptions: Default::default(),
+            replies: Replies::On,
+            closes: false,
+            block: None,
+            wrote_epoch: 0,
+            waiting: Waiting::Allowed,
+            stats,
+            last: None,
+            fast_since_tick: 0,
+        }
+    }
+
+    /// The time, in milliseconds since the epoch, as of the last look at the clock.
+    pub fn now(&self) -> u64 {
+        self.now_ns / 1_000_000
+    }
+
+    /// Looks at the clock; to be called when a batch of commands begins.
+    pub fn tick(&mut self) {
+        self.now_ns = clock::now_ns();
+        self.fast_since_tick = 0;
+    }
+
+    /// Carries out one command and writes its reply.
+    pub fn execute(&mut self, args: Args<'_>, reply: &mut Reply) -> Flow {
+        let mark = reply.mark();
+        let flow = match self.admit(args, reply) {
+            Ok(Some((number, command))) => self.run(number, command, args, reply),
+            Ok(None) => Flow::Next,
+            Err(Refusal::Error(error)) => {
+                self.refuse(&error, reply);
+                Flow::Next
+            }
+            Err(Refusal::Paused(until)) => return Flow::Wait(Wait::Paused(args.to_owned(), until)),
+        };
+        match self.replies {
+            Replies::On => {}
+            Replies::Off => reply.truncate(mark),
+            Replies::SkipNext => self.replies = Replies::Skip,
+            Replies::Skip => {
+                reply.truncate(mark);
+                self.replies = Replies::On;
+            }
+        }
+        if self.closes { Flow::Close } else { flow }
+    }
+
+    /// Finds the command and checks all that can be known before it runs. None if it was queued.
+    #[inline]
+    fn admit(&mut self, args: Args<'_>, reply: &mut Reply) -> Result<Option<(u16, &'static Command)>, Refusal> {
+        let (number, command) = self.look_up(args)?;
+        let leaf = leaf(command, args)?;
+        if !leaf.takes(args.len() - 1) {
+            return Err(self.rejected(number, args::wrong_number(&full_name(command, leaf))));
+        }
+        if !self.is_authenticated && command.flags & flag::NO_AUTH == 0 {
+            return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
+        }
+        let may_write = leaf.is_write() || matches!(command.name, "exec" | "publish");
+        if leaf.flags & flag::DENY_OOM != 0
+            && let Err(error) = evict::make_room(&self.instance.engine)
+        {
+            return Err(self.rejected(number, error));
+        }
+        if may_write && let Some(cause) = self.instance.durability().and_then(|durability| durability.write_error()) {
+            let text = format!(
+                "MISCONF Errors writing to the journal: {cause}. Commands that change data are refused until writing works again."
+            );
+            return Err(self.rejected(number, Error::new(text)));
+        }
+        if reply.protocol() == Protocol::Resp2 && self.subscription_count() > 0 && !allowed_while_subscribed(command.name) {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                full_name(command, leaf)
+            );
+            return Err(self.rejected(number, Error::new(text)));
+        }
+        if self.waiting == Waiting::Allowed
+            && command.flags & flag::ALLOW_BUSY == 0
+            && let Some(until) = self.instance.pause.holds(self.now(), may_write)
+        {
+            return Err(Refusal::Paused(until));
+        }
+        if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
+            monitor::show(self, args);
+        }
+        if self.txn.is_some() && !transactions::runs_at_once(command.name) {
+            if leaf.flags & flag::NO_MULTI != 0 {
+                return Err(self.rejected(number, Error::new("ERR Command not allowed inside a transaction")));
+            }
+            let txn = self.txn.as_mut().expect("it was looked at above");
+            txn.commands.push((number, command, args.to_owned()));
+            self.client.queued.store(txn.commands.len() as u64 + 1, Relaxed);
+            reply.simple("QUEUED");
+            return Ok(None);
+        }
+        Ok(Some((number, command)))
+    }
+
+    #[inline]
+    fn look_up(&mut self, args: Args<'_>) -> Result<(u16, &'static Command), Refusal> {
+        let name = args.at(0);
+        if let Some((number, command)) = self.last
+            && name.eq_ignore_ascii_case(command.name.as_bytes())
+        {
+            return Ok((number, command));
+        }
+        let Some(found) = table::find(name) else { return Err(Refusal::Error(unknown(args))) };
+        self.last = Some(found);
+        self.client.last_command.store(u64::from(found.0) + 1, Relaxed);
+        Ok(found)
+    }
+
+    fn rejected(&self, number: u16, error: Error) -> Refusal {
+        self.stats.commands[usize::from(number)].rejected();
+        Refusal::Error(error)
+    }
+
+    fn refuse(&mut self, error: &Error, reply: &mut Reply) {
+        if let Some(txn) = &mut self.txn {
+            txn.is_refused = true;
+        }
+        self.instance.stats.error(&error.0);
+        reply.error(&error.0);
+    }
+
+    /// Runs a command that was admitted, and counts it.
+    #[inline]
+    fn run(&mut self, number: u16, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Flow {
+        let is_fast = command.flags & flag::FAST != 0;
+        if !is_fast {
+            self.tick();
+        }
+        let before = self.now_ns;
+        let mark = reply.mark();
+        let outcome = self.perform(command, args, reply);
+        let failed = outcome.is_err();
+        if let Err(error) = outcome {
+            reply.truncate(mark);
+            self.instance.stats.error(&error.0);
+            reply.error(&error.0);
+        }
+        self.fast_since_tick += 1;
+        if !is_fast || self.fast_since_tick >= FAST_COMMANDS_PER_TICK {
+            self.tick();
+        }
+        let took = self.now_ns.saturating_sub(before);
+        self.stats.commands[usize::from(number)].called(took, failed);
+        if took > 1_000_000 || slowlog::is_eager() {
+            slowlog::note(self, command, args, took);
+        }
+        match self.block.take() {
+            Some(block) => self.wait(block, args, reply),
+            None => Flow::Next,
+        }
+    }
+
+    /// Runs a command under the locks it needs.
+    #[inline]
+    fn perform(&mut self, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Outcome {
+        let command = leaf_unchecked(command, args);
+        if let Run::Session(run) = command.run {
+            return run(self, args, reply);
+        }
+        let engine = Arc::clone(&self.instance.engine);
+        let mut ran = with_scope(command, args, |scope| {
+            let mut view = engine.view(self.db, self.now(), scope);
+            view.waiting = self.waiting;
+            self.perform_in(view, command, args, reply)
+        });
+        self.after(&mut ran, command);
+        ran.outcome
+    }
+
+    fn perform_in(&mut self, mut view: Read<'_>, command: &Command, args: Args<'_>, reply: &mut Reply) -> Ran {
+        let outcome;
+        (outcome, view) = call(view, command, args, reply);
+        if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
+            self.queue(&mut view, block, args, reply.protocol());
+        }
+        Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.epoch() }
+    }
+
+    fn queue(&mut self, view: &mut Read<'_>, block: Block, args: Args<'_>, protocol: Protocol) {
+        let again = block.args.clone().unwrap_or_else(|| args.to_owned());
+        let waiter = Arc::new(Waiter::new(again, self.db, protocol, Arc::clone(&self.client.mailbox), block.keys.clone()));
+        view.queue(&waiter);
+        self.block = Some(Block { waiter: Some(waiter), ..block });
+    }
+
+    /// What follows a command once its locks are released: its events, those who waited for its keys, the journal.
+    #[inline]
+    pub(crate) fn after(&mut self, ran: &mut Ran, command: &Command) {
+        if !ran.events.is_empty() {
+            publish_events(&self.instance.engine, &ran.events);
+        }
+        if !ran.touched.is_empty() {
+            serve(&self.instance.engine, std::mem::take(&mut ran.touched));
+        }
+        if command.is_write() {
+            self.wrote(ran.epoch);
+        }
+    }
+
+    /// Notes a change of this client in an epoch.
+    #[inline]
+    pub(crate) fn wrote(&mut self, epoch: u64) {
+        self.wrote_epoch = epoch;
+        if let Some(durability) = self.instance.durability() {
+            durability.poke();
+        }
+    }
+
+    /// Begins to wait, as a command asked.
+    fn wait(&mut self, block: Block, args: Args<'_>, reply: &Reply) -> Flow {
+        let waiter = block.waiter.unwrap_or_else(|| {
+            let mailbox = Arc::clone(&self.client.mailbox);
+            Arc::new(Waiter::new(args.to_owned(), self.db, reply.protocol(), mailbox, Vec::new()))
+        });
+        self.instance.engine.waiting().fetch_add(1, Relaxed);
+        self.client.set_state(state::BLOCKED, true);
+        Flow::Wait(Wait::Keys(waiter, block.until))
+    }
+
+    /// The wait is over, one way or another.
+    pub fn waited(&mut self) {
+        self.instance.engine.waiting().fetch_sub(1, Relaxed);
+        self.client.set_state(state::BLOCKED, false);
+        self.tick();
+    }
+
+    /// Ends a wait whose time is over or whose client asked; false if it was served just before, and the answer comes by mail.
+    /// `with`: answer with this error instead of what the command says when nothing came. No answer is written for a client that is `gone`.
+    pub fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>, is_gone: bool, reply: &mut Reply) -> bool {
+        let (_, command) = table::find(waiter.args.args().at(0)).expect("it was found when it began to wait");
+        let args = waiter.args.args();
+        let leaf = leaf_unchecked(command, args);
+        let engine = Arc::clone(&self.instance.engine);
+        let has_ended = with_scope(leaf, args, |scope| {
+            let mut view = engine.view(waiter.db, self.now(), scope);
+            view.unqueue(waiter);
+            waiter.end()
+        });
+        if !has_ended {
+            return false;
+        }
+        if let Some(error) = with {
+            self.instance.stats.error(&error.0);
+            reply.error(&error.0);
+        } else if !is_gone {
+            self.waiting = Waiting::Never;
+            let outcome = self.perform(command, args, reply);
+            self.waiting = Waiting::Allowed;
+            if let Err(error) = outcome {
+                reply.error(&error.0);
+            }
+        }
+        true
+    }
+
+    /// How many names it listens to, of all kinds.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.iter().map(BTreeSet::len).sum()
+    }
+
+    /// The client is gone: undoes all that others could still see of it.
+    pub fn close(&mut self) {
+        transactions::unwatch(self);
+        for (topic, names) in
+            [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
+        {
+            for name in names {
+                self.instance.engine.pubsub().unsubscribe(topic, &name, &self.client.mailbox);
+            }
+        }
+        if self.client.has_state(state::MONITOR) {
+            self.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &self.client));
+            self.instance.monitor_count.fetch_sub(1, Relaxed);
+        }
+        self.instance.clients.disconnect(&self.client);
+    }
+
+    /// Counts a call.
+    pub(crate) fn count(&self, number: u16, took_ns: u64, failed: bool) {
+        self.stats.commands[usize::from(number)].called(took_ns, failed);
+    }
+
+    /// Counts bytes that came and went.
+    pub fn moved(&self, bytes_in: usize, bytes_out: usize) {
+        self.stats.moved(bytes_in, bytes_out);
+    }
+
+    /// What the client may send.
+    pub fn limits(&self) -> crate::resp::Limits {
+        crate::resp::Limits {
+            bulk_bytes_max: self.instance.config.count(Name::ProtoMaxBulkLen),
+            is_authenticated: self.is_authenticated,
+        }
+    }
+}
+
+/// Why a command does not run now.
+enum Refusal {
+    Error(Error),
+    Paused(u64),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Error(error)
+    }
+}
+
+/// What a command left to be done once its locks are released.
+pub(crate) struct Ran {
+    pub(crate) outcome: Outcome,
+    pub(crate) events: Vec<Event>,
+    pub(crate) touched: Vec<Place>,
+    pub(crate) epoch: u64,
+}
+
+/// Calls a command's function with a view, and gives the view back.
+#[inline]
+pub(crate) fn call<'a>(mut view: Read<'a>, command: &Command, args: Args<'_>, reply: &mut Reply) -> (Outcome, Read<'a>) {
+    match command.run {
+        Run::Read(run) => (run(&mut view, args, reply), view),
+        Run::Write(run) => {
+            let mut view = Write(view);
+            (run(&mut view, args, reply), view.0)
+        }
+        Run::Session(_) | Run::Container => unreachable!("only commands on keys are called with a view"),
+    }
+}
+
+/// The keys that were touched, if anyone waits at all.
+pub(crate) fn touched(view: &mut Read<'_>) -> Vec<Place> {
+    if view.engine().waiting().load(Relaxed) == 0 { Vec::new() } else { view.take_touched() }
+}
+
+/// Runs with the scope of a command's keys.
+#[inline]
+pub(crate) fn with_scope<R>(command: &Command, args: Args<'_>, run: impl FnOnce(Scope<'_>) -> R) -> R {
+    match command.keys {
+        Keys::Range { first: 1, last: 1, .. } => run(Scope::Keys(&[args.at(1)])),
+        Keys::None => run(Scope::Nothing),
+        Keys::Any => run(Scope::Everything),
+        _ => {
+            let keys: SmallVec<[&[u8]; 8]> = command.key_positions(args).into_iter().filter_map(|at| args.get(at)).collect();
+            run(Scope::Keys(&keys))
+        }
+    }
+}
+
+/// The subcommand that is meant, or the command itself.
+pub fn leaf(command: &'static Command, args: Args<'_>) -> Result<&'static Command, Error> {
+    if command.subcommands.is_empty() {
+        return Ok(command);
+    }
+    let Some(name) = args.get(1) else {
+        return if matches!(command.run, Run::Container) { Err(args::wrong_number(command.name)) } else { Ok(command) };
+    };
+    match command.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes())) {
+        Some(sub) => Ok(sub),
+        None => {
+            let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+            Err(Error::new(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.name.to_uppercase())))
+        }
+    }
+}
+
+/// The same, for arguments that were admitted.
+#[inline]
+pub(crate) fn leaf_unchecked(command: &'static Command, args: Args<'_>) -> &'static Command {
+    if command.subcommands.is_empty() { command } else { leaf(command, args).unwrap_or(command) }
+}
+
+/// `config|get` for a subcommand, else the name.
+pub fn full_name(command: &Command, leaf: &Command) -> String {
+    if std::ptr::eq(command, leaf) { command.name.to_owned() } else { format!("{}|{}", command.name, leaf.name) }
+}
+
+fn unknown(args: Args<'_>) -> Error {
+    let name = String::from_utf8_lossy(&args.at(0)[..args.at(0).len().min(128)]).into_owned();
+    let mut with = String::new();
+    for arg in args.from(1).iter() {
+        if with.len() >= 128 {
+            break;
+        }
+        let room = 128 - with.len();
+        with.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)])));
+    }
+    Error::new(format!("ERR unknown command '{name}', with args beginning with: {with}"))
+}
+
+fn allowed_while_subscribed(name: &str) -> bool {
+    matches!(
+        name,
+        "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe" | "sunsubscribe" | "ping" | "quit" | "reset"
+    )
+}
+
+/// Publishes keyspace notifications.
+pub fn publish_events(engine: &Engine, events: &[Event]) {
+    let flags = engine.notifications().flags();
+    for event in events {
+        if flags & notify::KEYSPACE != 0 {
+            let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
+            channel.extend_from_slice(&event.key);
+            engine.pubsub().publish(&channel, event.name.as_bytes());
+        }
+        if flags & notify::KEYEVENT != 0 {
+            engine.pubsub().publish(format!("__keyevent@{}__:{}", event.db, event.name).as_bytes(), &event.key);
+        }
+    }
+}
+
+/// Runs again the commands that wait for keys that were touched, first come first served, and those whose keys they touch in turn.
+pub fn serve(engine: &Engine, touched_places: Vec<Place>) {
+    let mut places = VecDeque::from(touched_places);
+    while let Some(place) = places.pop_front() {
+        let waiters = engine.with_shard_of(&place.1, |shard| shard.log.waiters.queued(&place));
+        for waiter in waiters {
+            if let Some(more) = serve_one(engine, &waiter) {
+                places.extend(more);
+            }
+        }
+    }
+}
+
+/// Runs a waiting command again. None if it still waits; else the keys it touched.
+fn serve_one(engine: &Engine, waiter: &Arc<Waiter>) -> Option<Vec<Place>> {
+    let args = waiter.args.args();
+    let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
+    let leaf = leaf_unchecked(command, args);
+    let mut reply = Reply::new(waiter.protocol);
+    let (events, touched, epoch) = with_scope(leaf, args, |scope| {
+        let mut view = engine.view(waiter.db, clock::now_ms(), scope);
+        if waiter.is_over() {
+            return None;
+        }
+        view.waiting = Waiting::Again;
+        let outcome;
+        (outcome, view) = call(view, leaf, args, &mut reply);
+        if view.block.take().is_some() || outcome == Err(error::WRONG_TYPE) {
+            return None;
+        }
+        if let Err(error) = outcome {
+            reply.truncate(0);
+            reply.error(&error.0);
+        }
+        view.unqueue(waiter);
+        waiter.end();
+        Some((std::mem::take(&mut view.events), touched(&mut view), view.epoch()))
+    })?;
+    publish_events(engine, &events);
+    let bytes = std::mem::take(reply.bytes_mut());
+    waiter.mailbox.leave(|mail| mail.served = Some((bytes, epoch)));
+    Some(touched)
+}

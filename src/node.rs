@@ -1,0 +1,153 @@
+//! Opens and closes the house: the keyspace from its folder, the doors, and the chores that run while they are open.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::commands::instance::Instance;
+use crate::config::{self, Config, Name};
+use crate::engine::Engine;
+use crate::engine::durability::Durability;
+use crate::engine::persist::{self, Fsync, Loaded, Persistence};
+use crate::server;
+
+/// Why a node could not start or end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See there.
+    #[error(transparent)]
+    Persist(#[from] persist::Error),
+    /// See there.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// Nobody but this machine may reach a server without a password.
+    #[error(
+        "listen on {0}: protected mode refuses it while there is no password, since anyone who reaches this address could read \
+         and change everything; set --requirepass, or listen on 127.0.0.1, or say --protected-mode no if the network is safe"
+    )]
+    Protected(SocketAddr),
+}
+
+/// A running node.
+pub struct Node {
+    /// What its clients share.
+    pub instance: Arc<Instance>,
+    /// Where it keeps its keys; None in memory only.
+    pub persistence: Option<Persistence>,
+    door: server::Handle,
+}
+
+impl Node {
+    /// Loads the keyspace from the folder `data` (in memory only without one) and opens the RESP door.
+    pub fn start(config: Arc<Config>, data: Option<&Path>) -> Result<Node, Error> {
+        let addresses = addresses(&config)?;
+        let (engine, persistence) = match data {
+            Some(data) => {
+                let (engine, persistence) = Persistence::open(data, options(&config))?;
+                (engine, Some(persistence))
+            }
+            None => (Arc::new(Engine::new(false)), None),
+        };
+        let instance = Instance::new(engine, Arc::clone(&config), clock::now_ms());
+        if let Some(persistence) = &persistence {
+            instance.set_durability(Arc::new(persistence.clone()));
+        }
+        let door = server::start(&instance, &door_options(&config, addresses))?;
+        if let Some(address) = door.addresses.first() {
+            config.settle(Name::Port, &address.port().to_string());
+        }
+        Ok(Node { instance, persistence, door })
+    }
+
+    /// Where clients reach it.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.door.addresses
+    }
+
+    /// What was found in the folder.
+    pub fn loaded(&self) -> Loaded {
+        self.persistence.as_ref().map(Persistence::loaded).unwrap_or_default()
+    }
+
+    /// Ends it: no new connections, the commands under way to their end, everything on disk.
+    pub fn stop(self) -> Result<(), Error> {
+        self.instance.end();
+        self.door.join();
+        if let Some(persistence) = self.persistence {
+            persistence.close(true)?;
+        }
+        Ok(())
+    }
+}
+
+/// The addresses to listen on, refused where protected mode must.
+fn addresses(config: &Config) -> Result<Vec<SocketAddr>, Error> {
+    let port = config.number(Name::Port);
+    let Ok(port) = u16::try_from(port) else { return Ok(Vec::new()) };
+    let is_open = config.text(Name::Requirepass).is_empty() && config.is_on(Name::ProtectedMode);
+    let mut addresses = Vec::new();
+    for address in config::addresses(&config.text(Name::Bind)).unwrap_or_default() {
+        let socket = SocketAddr::new(address.ip, port);
+        if is_open && !address.ip.is_loopback() {
+            return Err(Error::Protected(socket));
+        }
+        // One port for all addresses cannot be chosen by the system, so only the first one counts then.
+        let is_usable = !address.is_optional || (port != 0 && std::net::TcpListener::bind(socket).is_ok());
+        if is_usable {
+            addresses.push(socket);
+        }
+    }
+    Ok(addresses)
+}
+
+fn door_options(config: &Config, addresses: Vec<SocketAddr>) -> server::Options {
+    let path = config.text(Name::Unixsocket);
+    let mode = config.count(Name::Unixsocketperm) as u32;
+    let threads = config.count(Name::Threads) as usize;
+    server::Options {
+        addresses,
+        unix_socket: (!path.is_empty()).then(|| PathBuf::from(&*path)),
+        unix_socket_mode: (mode != 0).then_some(mode),
+        backlog: config.number(Name::TcpBacklog) as i32,
+        workers: if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads },
+    }
+}
+
+fn options(config: &Config) -> persist::Options {
+    persist::Options {
+        fsync: fsync(config),
+        checkpoint_bytes: config.count(Name::CheckpointBytes),
+        memory_limit: config.count(Name::MemoryLimit),
+        checkpoint_interval: Duration::from_secs(300),
+        ..persist::Options::default()
+    }
+}
+
+/// `appendfsync` as persistence has it.
+pub fn fsync(config: &Config) -> Fsync {
+    match &*config.text(Name::Appendfsync) {
+        "always" => Fsync::Always,
+        "no" => Fsync::No,
+        _ => Fsync::Everysec,
+    }
+}
+
+impl Durability for Persistence {
+    fn poke(&self) {
+        self.poke();
+    }
+
+    fn is_always(&self) -> bool {
+        self.fsync() == Fsync::Always
+    }
+
+    fn durable(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.durable()
+    }
+
+    fn write_error(&self) -> Option<String> {
+        if self.is_writable() { None } else { Some(self.last_error().unwrap_or_default()) }
+    }
+}

@@ -1,0 +1,349 @@
+//! One client's connection: reads what arrives, runs the complete commands in it, sends the replies.
+//!
+//! The loop never waits for one direction only: while replies wait to be taken, requests are still read, since clients
+//! may send a long pipeline before they read the first reply.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::commands::session::{Flow, Session, Wait};
+use crate::config::{self, Name};
+use crate::engine::block::Waiter;
+use crate::engine::error::Error;
+use crate::engine::mailbox::Mail;
+use crate::resp::{OwnedArgs, Parser, Protocol, Reply};
+
+/// Room made for each read. A pipeline of 64 small commands fits.
+const READ_BYTES: usize = 16 * 1024;
+/// Replies are sent once they are this long, even while more commands wait.
+const SEND_BYTES: usize = 64 * 1024;
+/// Buffers that have grown beyond this are given back when they are empty.
+const KEEP_BYTES: usize = 256 * 1024;
+/// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
+const BACKLOG_BYTES: usize = 256 << 20;
+
+/// Carries a connection until it is closed.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {
+    let reply = Reply::new(Protocol::Resp2);
+    let mut connection = Connection {
+        stream,
+        session,
+        reply,
+        parser: Parser::default(),
+        input: Vec::with_capacity(READ_BYTES),
+        sent: 0,
+        waiting: None,
+        is_ended: false,
+        closes: false,
+    };
+    let limit = config::output_limit(&connection.session.instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
+    connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
+    connection.carry().await;
+    connection.end();
+}
+
+struct Connection<S> {
+    stream: S,
+    session: Session,
+    reply: Reply,
+    parser: Parser,
+    input: Vec<u8>,
+    /// Bytes at the front of `reply` that are sent already.
+    sent: usize,
+    waiting: Option<Waiting>,
+    /// The client will send no more.
+    is_ended: bool,
+    /// To be closed once all replies are sent.
+    closes: bool,
+}
+
+/// What holds the next command back.
+enum Waiting {
+    Keys { waiter: Arc<Waiter>, until: Option<u64> },
+    Paused { args: OwnedArgs, until: u64 },
+}
+
+/// What woke the connection.
+enum Event {
+    /// Bytes came; 0 means the client sends no more.
+    Read(usize),
+    Sent,
+    Mail(Mail),
+    /// The socket failed, or the server ends.
+    Broken,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn carry(&mut self) {
+        loop {
+            if self.waiting.is_none() && self.backlog() < BACKLOG_BYTES {
+                self.run_commands();
+            }
+            if self.must_be_durable().await.is_err() || (self.closes && self.backlog() == 0) {
+                return;
+            }
+            if self.is_ended && self.waiting.is_none() && self.backlog() == 0 {
+                return;
+            }
+            match self.event().await {
+                Event::Read(0) => {
+                    if !self.input_ended() {
+                        return;
+                    }
+                }
+                Event::Read(count) => {
+                    self.session.moved(count, 0);
+                    if self.input.len() > self.session.instance.config.count(Name::ClientQueryBufferLimit) as usize {
+                        tracing::warn!(
+                            "closing client {}: its request is longer than client-query-buffer-limit",
+                            self.session.client.id
+                        );
+                        return;
+                    }
+                }
+                Event::Sent => {}
+                Event::Mail(mail) => {
+                    if !self.mail(mail) {
+                        return;
+                    }
+                }
+                Event::Broken => return,
+            }
+            self.after_event();
+        }
+    }
+
+    /// Bytes of replies that wait to be taken.
+    fn backlog(&self) -> usize {
+        self.reply.bytes().len() - self.sent
+    }
+
+    /// Runs the commands that have arrived whole, until one has to wait or the replies are worth sending.
+    fn run_commands(&mut self) {
+        if self.input.is_empty() {
+            return;
+        }
+        self.session.tick();
+        self.session.client.active_at.store(self.session.now(), Relaxed);
+        while !self.closes {
+            let args = match self.parser.next(&self.input, self.session.limits()) {
+                Ok(Some(args)) => args,
+                Ok(None) => break,
+                Err(error) => {
+                    self.reply.error(&error.to_string());
+                    self.closes = true;
+                    break;
+                }
+            };
+            match self.session.execute(args, &mut self.reply) {
+                Flow::Next => {}
+                Flow::Close => self.closes = true,
+                Flow::Wait(Wait::Keys(waiter, until)) => {
+                    self.waiting = Some(Waiting::Keys { waiter, until });
+                    break;
+                }
+                Flow::Wait(Wait::Paused(args, until)) => {
+                    self.paused(args, until);
+                    break;
+                }
+            }
+            if self.backlog() >= SEND_BYTES {
+                // Sends what there is and comes back for the rest.
+                break;
+            }
+        }
+        let consumed = self.parser.consumed();
+        if consumed == self.input.len() {
+            self.input.clear();
+            if self.input.capacity() > KEEP_BYTES {
+                self.input = Vec::with_capacity(READ_BYTES);
+            }
+        } else if consumed > 0 {
+            self.input.drain(..consumed);
+        }
+        self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
+    }
+
+    fn paused(&mut self, args: OwnedArgs, until: u64) {
+        self.session.instance.engine.waiting_clients_changed(1);
+        self.session.client.set_state(crate::commands::clients::state::BLOCKED, true);
+        self.waiting = Some(Waiting::Paused { args, until });
+    }
+
+    /// With `appendfsync always`, holds replies back until the changes they tell of are on disk.
+    async fn must_be_durable(&mut self) -> Result<(), ()> {
+        let epoch = std::mem::take(&mut self.session.wrote_epoch);
+        if epoch == 0 {
+            return Ok(());
+        }
+        let Some(durability) = self.session.instance.durability().filter(|durability| durability.is_always()).cloned() else {
+            return Ok(());
+        };
+        let mut durable = durability.durable();
+        if *durable.borrow() >= epoch {
+            return Ok(());
+        }
+        durability.poke();
+        // A journal that is gone ends the server; the reply must not be sent then.
+        durable.wait_for(|durable| *durable >= epoch).await.map(drop).map_err(drop)
+    }
+
+    /// Waits for whatever comes first.
+    async fn event(&mut self) -> Event {
+        let deadline = match &self.waiting {
+            Some(Waiting::Keys { until, .. }) => *until,
+            Some(Waiting::Paused { until, .. }) => Some(*until),
+            _ => None,
+        };
+        match deadline {
+            None => poll_fn(|cx| self.poll(cx)).await,
+            Some(until) => {
+                let left = Duration::from_millis(until.saturating_sub(clock::now_ms()));
+                match tokio::time::timeout_at(Instant::now() + left, poll_fn(|cx| self.poll(cx))).await {
+                    Ok(event) => event,
+                    Err(_) => Event::Mail(Mail::default()),
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let mailbox = &self.session.client.mailbox;
+        if let Some(mail) = mailbox.take() {
+            return Poll::Ready(Event::Mail(mail));
+        }
+        mailbox.register(cx.waker());
+        if let Some(mail) = mailbox.take() {
+            return Poll::Ready(Event::Mail(mail));
+        }
+        if self.sent < self.reply.bytes().len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.reply.bytes()[self.sent..]) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Event::Broken),
+                Poll::Ready(Ok(count)) => {
+                    self.note_sent(count);
+                    if self.sent < self.reply.bytes().len() || self.parser.has_more(&self.input) && self.waiting.is_none() {
+                        return Poll::Ready(Event::Sent);
+                    }
+                    if self.closes {
+                        return Poll::Ready(Event::Sent);
+                    }
+                }
+                Poll::Pending => {}
+            }
+        }
+        if self.is_ended || self.closes || self.backlog() >= BACKLOG_BYTES {
+            return Poll::Pending;
+        }
+        if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
+            self.input.reserve(READ_BYTES.max(self.input.len().min(64 << 20)));
+        }
+        match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
+            Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
+            Poll::Ready(Err(_)) => Poll::Ready(Event::Broken),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn note_sent(&mut self, count: usize) {
+        self.session.moved(0, count);
+        self.sent += count;
+        if self.sent == self.reply.bytes().len() {
+            self.sent = 0;
+            let bytes = self.reply.bytes_mut();
+            bytes.clear();
+            if bytes.capacity() > KEEP_BYTES {
+                *bytes = Vec::with_capacity(READ_BYTES);
+            }
+        }
+        self.session.client.output_bytes.store(self.backlog() as u64, Relaxed);
+    }
+
+    /// The client sends no more; true if there are replies it may still read.
+    fn input_ended(&mut self) -> bool {
+        self.is_ended = true;
+        // A client that is gone while it waits gets no answer: it must not take an element from those who are there.
+        self.waiting.is_none() && self.backlog() > 0
+    }
+
+    /// Takes what others left; false if the connection must be cut.
+    fn mail(&mut self, mail: Mail) -> bool {
+        if mail.close == Some(false) {
+            return false;
+        }
+        self.closes |= mail.close == Some(true);
+        if let Some((bytes, epoch)) = mail.served {
+            self.reply.raw(&bytes);
+            self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
+            self.waiting = None;
+            self.session.waited();
+        }
+        self.reply.raw(&mail.bytes);
+        if let Some(with_error) = mail.unblock
+            && let Some(Waiting::Keys { waiter, .. }) = &self.waiting
+        {
+            let waiter = Arc::clone(waiter);
+            let error = with_error.then(|| Error::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+            self.give_up(&waiter, error.as_ref());
+        }
+        true
+    }
+
+    fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>) {
+        if self.session.give_up(waiter, with, false, &mut self.reply) {
+            self.waiting = None;
+            self.session.waited();
+        }
+    }
+
+    /// Ends waits whose time is over.
+    fn after_event(&mut self) {
+        let now = clock::now_ms();
+        match &self.waiting {
+            Some(Waiting::Keys { waiter, until: Some(until) }) if *until <= now => {
+                let waiter = Arc::clone(waiter);
+                self.give_up(&waiter, None);
+                // Served at the last moment: the answer is in the mail, and there is no deadline any more.
+                if let Some(Waiting::Keys { until, .. }) = &mut self.waiting {
+                    *until = None;
+                }
+            }
+            Some(Waiting::Paused { .. }) => self.try_again(),
+            _ => {}
+        }
+    }
+
+    /// Runs a command that was held back, if it may run now.
+    fn try_again(&mut self) {
+        let Some(Waiting::Paused { args, .. }) = self.waiting.take() else { return };
+        self.session.tick();
+        self.session.instance.engine.waiting_clients_changed(-1);
+        self.session.client.set_state(crate::commands::clients::state::BLOCKED, false);
+        match self.session.execute(args.args(), &mut self.reply) {
+            Flow::Next => {}
+            Flow::Close => self.closes = true,
+            Flow::Wait(Wait::Keys(waiter, until)) => self.waiting = Some(Waiting::Keys { waiter, until }),
+            Flow::Wait(Wait::Paused(args, until)) => self.paused(args, until),
+        }
+    }
+
+    /// Undoes what others could still see of this client.
+    fn end(&mut self) {
+        match self.waiting.take() {
+            Some(Waiting::Keys { waiter, .. }) => {
+                self.session.give_up(&waiter, None, true, &mut self.reply);
+                self.session.waited();
+            }
+            Some(Waiting::Paused { .. }) => self.session.instance.engine.waiting_clients_changed(-1),
+            _ => {}
+        }
+        self.session.close();
+    }
+}

@@ -1,0 +1,269 @@
+//! The RESP door: listens on TCP and a unix socket, and carries bytes between clients and their sessions.
+//!
+//! Each worker is a thread with a runtime of its own, and a connection stays with the worker it was given to; commands
+//! run inline on it. One thread accepts and hands connections out in turn, so that workers have equal shares.
+
+mod connection;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::commands::clients::state;
+use crate::commands::instance::Instance;
+use crate::commands::session::Session;
+use crate::config::Name;
+
+/// Where to listen, and with how many workers.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Addresses with ports; port 0 takes a free one.
+    pub addresses: Vec<SocketAddr>,
+    /// A unix socket's path.
+    pub unix_socket: Option<PathBuf>,
+    /// The socket's permissions, such as 0o700.
+    pub unix_socket_mode: Option<u32>,
+    /// Connections the system may hold until they are accepted.
+    pub backlog: i32,
+    /// Threads that carry out commands.
+    pub workers: usize,
+}
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken or not ours.
+    #[error("listen on {0}: {1}; is another server running there? Choose another with --port")]
+    Address(SocketAddr, io::Error),
+    /// The socket's path cannot be used.
+    #[error("listen on {0}: {1}")]
+    Socket(PathBuf, io::Error),
+    /// A thread could not be started.
+    #[error("start a worker: {0}")]
+    Worker(io::Error),
+}
+
+/// A running door.
+pub struct Handle {
+    /// Where it listens, ports resolved.
+    pub addresses: Vec<SocketAddr>,
+    unix_socket: Option<PathBuf>,
+    workers: Vec<thread::JoinHandle<()>>,
+}
+
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Opens the listeners and starts the workers.
+pub fn start(instance: &Arc<Instance>, options: &Options) -> Result<Handle, Error> {
+    let mut listeners = Vec::new();
+    for address in &options.addresses {
+        listeners.push(listen(*address, options.backlog).map_err(|error| Error::Address(*address, error))?);
+    }
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let unix = options.unix_socket.as_deref().map(|path| listen_unix(path, options)).transpose()?;
+    let mut senders = Vec::new();
+    let mut workers = Vec::new();
+    for number in 0..options.workers.max(1) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        senders.push(sender);
+        let instance = Arc::clone(instance);
+        workers.push(spawn(&format!("worker-{number}"), move || work(&instance, receiver))?);
+    }
+    let instance = Arc::clone(instance);
+    workers.push(spawn("acceptor", move || accept_all(&instance, listeners, unix, &senders))?);
+    Ok(Handle { addresses, unix_socket: options.unix_socket.clone(), workers })
+}
+
+impl Handle {
+    /// Waits until every connection is closed; the instance must have been told to end.
+    pub fn join(self) {
+        for worker in self.workers {
+            // A worker that panicked has said so already.
+            let _ = worker.join();
+        }
+        if let Some(path) = self.unix_socket {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, Error> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Worker)
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdTcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a restarted server listen while old connections linger; a second server is still refused.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(backlog.max(1))?;
+    Ok(socket.into())
+}
+
+fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::UnixListener, Error> {
+    let error = |error| Error::Socket(path.to_owned(), error);
+    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        // Nobody answers: it was left behind by a server that was killed.
+        std::fs::remove_file(path).map_err(error)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(error)?;
+    listener.set_nonblocking(true).map_err(error)?;
+    if let Some(mode) = options.unix_socket_mode {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(error)?;
+    }
+    Ok(listener)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only what the process already has")
+}
+
+/// Accepts until the server ends, and gives each connection to the next worker.
+fn accept_all(
+    instance: &Arc<Instance>,
+    tcp: Vec<StdTcpListener>,
+    unix: Option<std::os::unix::net::UnixListener>,
+    workers: &[mpsc::UnboundedSender<Accepted>],
+) {
+    runtime().block_on(async {
+        let local = tokio::task::LocalSet::new();
+        let next = std::rc::Rc::new(std::cell::Cell::new(0));
+        let hand_over = {
+            let workers = workers.to_vec();
+            move |accepted: Accepted| {
+                next.set((next.get() + 1) % workers.len());
+                // A worker that is gone means the server ends.
+                let _ = workers[next.get()].send(accepted);
+            }
+        };
+        for listener in tcp {
+            let Ok(listener) = TcpListener::from_std(listener) else { continue };
+            let hand_over = hand_over.clone();
+            local.spawn_local(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => {
+                            if let Ok(stream) = stream.into_std() {
+                                hand_over(Accepted::Tcp(stream));
+                            }
+                        }
+                        Err(error) => breathe(&error).await,
+                    }
+                }
+            });
+        }
+        if let Some(listener) = unix.and_then(|listener| UnixListener::from_std(listener).ok()) {
+            let hand_over = hand_over.clone();
+            local.spawn_local(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => {
+                            if let Ok(stream) = stream.into_std() {
+                                hand_over(Accepted::Unix(stream));
+                            }
+                        }
+                        Err(error) => breathe(&error).await,
+                    }
+                }
+            });
+        }
+        local.run_until(instance.ended()).await;
+    });
+}
+
+/// Out of file descriptors, most likely: waits for some to be closed instead of spinning.
+async fn breathe(error: &io::Error) {
+    tracing::warn!("failed to accept a connection: {error}");
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+}
+
+/// A worker's life: carries its connections until the server ends.
+fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+    let stats = instance.stats.worker();
+    runtime().block_on(async {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let mut connections = tokio::task::JoinSet::new();
+                loop {
+                    tokio::select! {
+                        next = accepted.recv() => match next {
+                            Some(next) => drop(connections.spawn_local(serve(Arc::clone(instance), Arc::clone(&stats), next))),
+                            None => break,
+                        },
+                        Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                    }
+                }
+                while connections.join_next().await.is_some() {}
+            })
+            .await;
+    });
+}
+
+async fn serve(instance: Arc<Instance>, stats: Arc<crate::commands::stats::WorkerStats>, accepted: Accepted) {
+    let now = clock::now_ms();
+    let is_full = instance.clients.count() >= instance.config.count(Name::Maxclients) as usize;
+    let (address, local_address, bits) = match &accepted {
+        Accepted::Tcp(stream) => {
+            let text = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
+            (text(stream.peer_addr()), text(stream.local_addr()), 0)
+        }
+        Accepted::Unix(stream) => {
+            let path = stream.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+            let path = format!("{}:0", path.unwrap_or_default());
+            (path.clone(), path, state::UNIX)
+        }
+    };
+    if is_full {
+        instance.stats.rejected_connections.fetch_add(1, Relaxed);
+        refuse(accepted);
+        return;
+    }
+    let client = instance.clients.connect(address, local_address, bits, now);
+    let is_open = instance.password().is_none();
+    let keepalive = instance.config.count(Name::TcpKeepalive);
+    let session = Session::new(instance, client, stats, is_open);
+    match accepted {
+        Accepted::Tcp(stream) => {
+            let _ = stream.set_nodelay(true);
+            if keepalive > 0 {
+                let every = socket2::TcpKeepalive::new().with_time(std::time::Duration::from_secs(keepalive));
+                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&every);
+            }
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection::run(stream, session).await;
+            }
+        }
+        Accepted::Unix(stream) => {
+            if let Ok(stream) = UnixStream::from_std(stream) {
+                connection::run(stream, session).await;
+            }
+        }
+    }
+}
+
+fn refuse(accepted: Accepted) {
+    use std::io::Write;
+    let text = b"-ERR max number of clients reached\r\n";
+    // The socket's buffer is empty, so this does not block; a client that is gone needs no answer.
+    let _ = match accepted {
+        Accepted::Tcp(mut stream) => stream.write_all(text),
+        Accepted::Unix(mut stream) => stream.write_all(text),
+    };
+}
