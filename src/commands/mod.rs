@@ -4,6 +4,7 @@
 pub mod args;
 pub mod bitmap;
 pub mod connection;
+pub mod float;
 pub mod generic;
 pub mod geo;
 pub mod hash;
