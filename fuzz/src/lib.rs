@@ -126,7 +126,9 @@ fn write_effect(effect: Effect<'_>) -> Vec<u8> {
 /// An effect as it means, with the rows taken apart: the same rows can stand in different bytes.
 fn describe(effect: Effect<'_>) -> String {
     match effect {
-        Effect::Put { db, key, kind, expire_at, rows } => format!("put {db} {key:?} {kind:?} {expire_at} {:?}", rows.collect::<Vec<_>>()),
+        Effect::Put { db, key, kind, expire_at, rows } => {
+            format!("put {db} {key:?} {kind:?} {expire_at} {:?}", rows.collect::<Vec<_>>())
+        }
         Effect::Change { db, key, kind, rows } => format!("change {db} {key:?} {kind:?} {:?}", rows.collect::<Vec<_>>()),
         other => format!("{other:?}"),
     }

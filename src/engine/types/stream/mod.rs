@@ -335,9 +335,7 @@ impl OpenGroup<'_> {
     fn advance(&mut self, id: Id) {
         let (group, sequence) = (&mut *self.group, self.sequence);
         match &mut group.entries_read {
-            Some(read)
-                if group.last_id >= sequence.entries.first_id() && !sequence.is_deleted_from(group.last_id) =>
-            {
+            Some(read) if group.last_id >= sequence.entries.first_id() && !sequence.is_deleted_from(group.last_id) => {
                 *read = read.wrapping_add(1);
             }
             read if sequence.added > 0 => *read = sequence.distance_to(id),
@@ -364,7 +362,11 @@ impl OpenGroup<'_> {
                 Some(entry) => {
                     show(Ok(entry));
                     let before = self.group.pending()[&id];
-                    self.assign(id, Pending { delivered_at: now, deliveries: before.deliveries.saturating_add(1), ..before }, log);
+                    self.assign(
+                        id,
+                        Pending { delivered_at: now, deliveries: before.deliveries.saturating_add(1), ..before },
+                        log,
+                    );
                 }
                 None => show(Err(id)),
             }
@@ -392,14 +394,23 @@ impl OpenGroup<'_> {
     }
 
     /// Gives an entry to a consumer; None where it is not to be had. An entry that is gone is no longer waited for.
-    pub fn claim(&mut self, id: Id, consumer: ConsumerNumber, claim: &Claim, now: u64, log: &mut RowLog<'_>) -> Option<Entry<'_>> {
+    pub fn claim(
+        &mut self,
+        id: Id,
+        consumer: ConsumerNumber,
+        claim: &Claim,
+        now: u64,
+        log: &mut RowLog<'_>,
+    ) -> Option<Entry<'_>> {
         let Some(entry) = self.sequence.entries.get(id) else {
             self.acknowledge(id, log);
             return None;
         };
         let before = self.group.pending().get(&id).copied();
         let deliveries = match before {
-            Some(pending) if claim.min_idle_ms > 0 && now.saturating_sub(pending.delivered_at) < claim.min_idle_ms => return None,
+            Some(pending) if claim.min_idle_ms > 0 && now.saturating_sub(pending.delivered_at) < claim.min_idle_ms => {
+                return None;
+            }
             Some(pending) => pending.deliveries,
             None if claim.force => 1,
             None => return None,
@@ -487,7 +498,8 @@ mod tests {
             }
             7 => {
                 let trim = if random_below(2) == 0 { Trim::MaxLen(random_below(300)) } else { Trim::MinId(id) };
-                let effort = if random_below(2) == 0 { TrimEffort::Exact } else { TrimEffort::Blocks { limit: random_below(200) } };
+                let effort =
+                    if random_below(2) == 0 { TrimEffort::Exact } else { TrimEffort::Blocks { limit: random_below(200) } };
                 stream.trim(trim, effort, log);
             }
             8 => {
@@ -525,7 +537,8 @@ mod tests {
                 known.iter().for_each(|id| drop(group.acknowledge(*id, log)));
             }
             _ => {
-                let claim = Claim { min_idle_ms: 3, delivered_at: now, deliveries: None, force: true, just_id: random_below(2) == 0 };
+                let claim =
+                    Claim { min_idle_ms: 3, delivered_at: now, deliveries: None, force: true, just_id: random_below(2) == 0 };
                 for id in known {
                     group.claim(*id, consumer, &claim, now, log);
                 }

@@ -260,6 +260,8 @@ impl Rows for Stream {
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Stream>() + self.sequence.entries.memory_bytes() + self.groups.values().map(|group| group.memory_bytes()).sum::<usize>()
+        size_of::<Stream>()
+            + self.sequence.entries.memory_bytes()
+            + self.groups.values().map(|group| group.memory_bytes()).sum::<usize>()
     }
 }
