@@ -171,8 +171,9 @@ pub fn rows(bytes: &[u8]) {
                 into.put_row(element, bytes)
             }
         };
+        // What came before a bad row must still be whole.
         if is_fine.is_err() {
-            return;
+            break;
         }
     }
     let shown = show(&value);
