@@ -176,6 +176,15 @@ pub fn push_row(to: &mut Vec<u8>, element: &[u8], bytes: &[u8]) {
     push_bytes(to, bytes);
 }
 
+/// Appends a row that was put, its bytes given in parts.
+#[inline]
+pub fn push_row_parts(to: &mut Vec<u8>, element: &[u8], parts: &[&[u8]]) {
+    to.push(ROW_PUT);
+    push_bytes(to, element);
+    push_len(to, parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| to.extend_from_slice(part));
+}
+
 /// Appends a row that was removed.
 #[inline]
 pub fn push_row_removal(to: &mut Vec<u8>, element: &[u8]) {

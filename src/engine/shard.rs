@@ -249,6 +249,13 @@ impl RowLog<'_> {
         effect::push_row(self.log.buffer(), element, bytes);
     }
 
+    /// Records that an element now has these bytes, given in parts.
+    #[inline]
+    pub fn put_parts(&mut self, element: &[u8], parts: &[&[u8]]) {
+        self.open();
+        effect::push_row_parts(self.log.buffer(), element, parts);
+    }
+
     /// Records that an element is gone.
     #[inline]
     pub fn remove(&mut self, element: &[u8]) {

@@ -1,10 +1,12 @@
 //! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
 
 pub mod hash;
+pub mod intset;
 pub mod lcs;
 pub mod list;
 pub mod packed;
 pub mod ranked;
+pub mod sample;
 pub mod set;
 pub mod stream;
 pub mod string;

@@ -355,6 +355,34 @@ impl Packed {
         self.len += 1;
     }
 
+    /// Adds an element behind the last, unless the elements would then take more than `bytes_max`. Tells whether it did.
+    #[inline]
+    pub fn push_back_within(&mut self, bytes: &[u8], bytes_max: usize) -> bool {
+        self.open_within(self.byte_len(), bytes, bytes_max)
+    }
+
+    /// Adds an element before the first, unless the elements would then take more than `bytes_max`. Tells whether it did.
+    #[inline]
+    pub fn push_front_within(&mut self, bytes: &[u8], bytes_max: usize) -> bool {
+        self.open_within(0, bytes, bytes_max)
+    }
+
+    /// The same as [`Self::insert`], unless the elements would then take more than `bytes_max`. Tells whether it did.
+    pub fn insert_within(&mut self, index: usize, bytes: &[u8], bytes_max: usize) -> bool {
+        self.open_within(self.offset(index), bytes, bytes_max)
+    }
+
+    #[inline]
+    fn open_within(&mut self, offset: usize, bytes: &[u8], bytes_max: usize) -> bool {
+        let body = Body::of(bytes);
+        let fits = self.byte_len() + body.total() <= bytes_max;
+        if fits {
+            self.open(offset, &body);
+            self.len += 1;
+        }
+        fits
+    }
+
     /// Puts other bytes in place of an element.
     pub fn replace(&mut self, index: usize, bytes: &[u8]) {
         assert!(index < self.len(), "an element to replace is there");
@@ -385,6 +413,23 @@ impl Packed {
         let to = if index + count == self.len() { self.byte_len() } else { self.walk(from, count) };
         self.narrow(from, to - from);
         self.len -= count as u32;
+        self.give_back();
+    }
+
+    /// Keeps the elements whose index passes; `keep` is asked in order.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let start = self.start as usize;
+        let (mut from, mut to, mut kept) = (start, start, 0);
+        for index in 0..self.len() {
+            let size = size_at(&self.buf[from..]);
+            if keep(index) {
+                self.buf.copy_within(from..from + size, to);
+                (to, kept) = (to + size, kept + 1);
+            }
+            from += size;
+        }
+        self.buf.truncate(to);
+        self.len = kept;
         self.give_back();
     }
 
@@ -767,6 +812,7 @@ mod tests {
         Remove(usize, usize),
         SplitAndAppend(usize),
         Swap(usize),
+        Retain(u64),
     }
 
     fn element() -> impl Strategy<Value = Vec<u8>> {
@@ -787,6 +833,7 @@ mod tests {
             2 => (any::<usize>(), 0usize..4).prop_map(|(at, count)| Step::Remove(at, count)),
             1 => any::<usize>().prop_map(Step::SplitAndAppend),
             1 => any::<usize>().prop_map(Step::Swap),
+            1 => any::<u64>().prop_map(Step::Retain),
         ]
     }
 
@@ -816,6 +863,11 @@ mod tests {
                         let mut head = std::mem::replace(&mut packed, tail);
                         packed.append(&mut head);
                         model.rotate_left(at % (len + 1));
+                    }
+                    Step::Retain(mask) => {
+                        packed.retain(|index| mask >> (index % 64) & 1 == 0);
+                        let mut index = 0..;
+                        model.retain(|_| index.next().is_some_and(|index: usize| mask >> (index % 64) & 1 == 0));
                     }
                     Step::Replace(..) | Step::Remove(..) => {}
                 }

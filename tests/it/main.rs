@@ -1,0 +1,4 @@
+//! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
+
+mod fuzz;
+mod tidy;

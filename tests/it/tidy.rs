@@ -1,0 +1,133 @@
+//! Checks the house itself: rooms lean only on rooms of lower floors, every file says what it is for, and nothing in the
+//! tree depends on the machine it was written on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms by floor, ground floor first. A new room is added here and in ARCHITECTURE.md.
+const FLOORS: &[&[&str]] = &[
+    &["storage", "resp", "clock", "id", "limits", "memory", "metrics", "shutdown"],
+    &["engine", "config"],
+    &["commands", "store"],
+    &["peers", "jobs", "vault", "mesh"],
+    &["server", "http"],
+    &["main", "lib", "cli", "node", "settings"],
+];
+
+/// Folders that are checked for file heads and machine paths.
+const FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "fuzz", "schemas", "docs", ".ci"];
+
+#[test]
+fn rooms_lean_only_on_lower_floors() {
+    let mut wrong = Vec::new();
+    for path in rust_files("src") {
+        let room = room_of(&path);
+        let Some(floor) = floor_of(&room) else {
+            wrong.push(format!("{}: the room `{room}` stands on no floor", path.display()));
+            continue;
+        };
+        for (number, other) in rooms_used(&fs::read_to_string(&path).unwrap()) {
+            let is_allowed = other == room || floor_of(&other).is_some_and(|below| below < floor || floor == FLOORS.len() - 1);
+            if !is_allowed {
+                wrong.push(format!("{}:{number}: `{room}` leans on `{other}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that do not point down:\n{}", wrong.join("\n"));
+}
+
+/// `src/engine/keys.rs` is in the room `engine`, `src/clock.rs` is the room `clock`.
+fn room_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).expect("only files of src are asked for");
+    let first = inside.components().next().expect("a file has a name").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn floor_of(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&room))
+}
+
+/// Rooms named after `crate::`, and those of the library that the binary names after `flux::`, with their lines.
+fn rooms_used(text: &str) -> Vec<(usize, String)> {
+    let mut used = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for (at, word) in code.match_indices("crate::") {
+            // Not `$crate::` of a macro, whose arrow is the caller's.
+            if code[..at].ends_with('$') {
+                continue;
+            }
+            let rest = &code[at + word.len()..];
+            let name: String = rest.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '_').collect();
+            if !name.is_empty() {
+                used.push((number + 1, name));
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent: Vec<_> = ["src", "tests", "benches", "examples", "fuzz"]
+        .iter()
+        .flat_map(|folder| rust_files(folder))
+        .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//!"))
+        .collect();
+    assert!(silent.is_empty(), "files without a `//!` head: {silent:#?}");
+}
+
+#[test]
+fn imports_are_named_one_by_one() {
+    let mut globs = Vec::new();
+    for path in rust_files("src") {
+        let text = fs::read_to_string(&path).unwrap();
+        // Tests inside a file may take all of it.
+        let lines = text.lines().enumerate().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+        let globs_here = lines.filter(|(_, line)| line.trim_start().starts_with("use ") && line.ends_with("::*;"));
+        globs.extend(globs_here.map(|(number, _)| format!("{}:{}", path.display(), number + 1)));
+    }
+    assert!(globs.is_empty(), "imports of everything: {globs:#?}");
+}
+
+#[test]
+fn nothing_names_the_machine_it_was_written_on() {
+    // Joined here, so that this file does not name them either.
+    let forbidden = [["/wo", "rk/"].concat(), ["/ro", "ot/"].concat(), ["/ho", "me/"].concat()];
+    let mut found = Vec::new();
+    let mut files: Vec<PathBuf> = FOLDERS.iter().flat_map(|folder| files(&root().join(folder))).collect();
+    files.extend(fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
+    for path in files {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            if forbidden.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "paths of some machine:\n{}", found.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    files(&root().join(folder)).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// All files of a folder, but for what is built, fetched or hidden in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && !matches!(&*name, "target" | "node_modules" | "corpus" | "artifacts" | "__pycache__") {
+            found.extend(files(&path));
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
