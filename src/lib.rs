@@ -12,4 +12,56 @@ pub mod node;
 pub mod resp;
 pub mod server;
 pub mod settings;
+pub mod store;
 pub mod version;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::commands::instance::Instance;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::node::Node;
+use crate::store::Store;
+
+/// flux within another program: the keyspace in a folder, or in memory, without listening anywhere.
+///
+/// ```
+/// use redis::TypedCommands;
+///
+/// let flux = flux::Flux::in_memory();
+/// let mut store = flux.store();
+/// store.set("greeting", "hello")?;
+/// assert_eq!(store.get("greeting")?.as_deref(), Some("hello"));
+/// # Ok::<(), redis::RedisError>(())
+/// ```
+pub struct Flux {
+    instance: Arc<Instance>,
+    node: Option<Node>,
+}
+
+impl Flux {
+    /// Opens the keyspace in a folder, which is made if it is missing. One process may have it open at a time.
+    pub fn open(data: impl AsRef<Path>) -> Result<Flux, node::Error> {
+        let config = Arc::new(Config::default());
+        let node = Node::embedded(config, data.as_ref())?;
+        Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node) })
+    }
+
+    /// A keyspace that is gone when the last handle is.
+    pub fn in_memory() -> Flux {
+        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+        Flux { instance, node: None }
+    }
+
+    /// A handle for commands; as many as you like, each a session of its own.
+    pub fn store(&self) -> Store {
+        Store::new(&self.instance)
+    }
+
+    /// Writes everything to disk and closes the folder. Without it, dropping does what `kill` does: at most the last
+    /// milliseconds of changes are lost.
+    pub fn close(self) -> Result<(), node::Error> {
+        self.node.map_or(Ok(()), Node::stop)
+    }
+}

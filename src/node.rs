@@ -36,7 +36,7 @@ pub struct Node {
     pub instance: Arc<Instance>,
     /// Where it keeps its keys; None in memory only.
     pub persistence: Option<Persistence>,
-    door: server::Handle,
+    door: Option<server::Handle>,
 }
 
 impl Node {
@@ -50,20 +50,24 @@ impl Node {
             }
             None => (Arc::new(Engine::new(false)), None),
         };
-        let instance = Instance::new(engine, Arc::clone(&config), clock::now_ms());
-        if let Some(persistence) = &persistence {
-            instance.set_durability(Arc::new(persistence.clone()));
-        }
+        let instance = share(engine, &config, persistence.as_ref());
         let door = server::start(&instance, &door_options(&config, addresses))?;
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
-        Ok(Node { instance, persistence, door })
+        Ok(Node { instance, persistence, door: Some(door) })
+    }
+
+    /// The same without a door, for a program that has flux within it.
+    pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
+        let (engine, persistence) = Persistence::open(data, options(&config))?;
+        let instance = share(engine, &config, Some(&persistence));
+        Ok(Node { instance, persistence: Some(persistence), door: None })
     }
 
     /// Where clients reach it.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.door.addresses
+        self.door.as_ref().map_or(&[], |door| &door.addresses)
     }
 
     /// What was found in the folder.
@@ -74,12 +78,22 @@ impl Node {
     /// Ends it: no new connections, the commands under way to their end, everything on disk.
     pub fn stop(self) -> Result<(), Error> {
         self.instance.end();
-        self.door.join();
+        if let Some(door) = self.door {
+            door.join();
+        }
         if let Some(persistence) = self.persistence {
             persistence.close(true)?;
         }
         Ok(())
     }
+}
+
+fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persistence>) -> Arc<Instance> {
+    let instance = Instance::new(engine, Arc::clone(config), clock::now_ms());
+    if let Some(persistence) = persistence {
+        instance.set_durability(Arc::new(persistence.clone()));
+    }
+    instance
 }
 
 /// The addresses to listen on, refused where protected mode must.

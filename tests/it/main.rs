@@ -1,4 +1,6 @@
 //! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
 
+mod commands;
 mod fuzz;
+mod script;
 mod tidy;

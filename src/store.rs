@@ -1,0 +1,201 @@
+//! The store handle: typed Redis commands on a keyspace in this process, without a socket.
+//!
+//! [`Store`] is a connection of the `redis` crate, so its typed commands work on it (`store.set("key", 1)`), and code
+//! written against it also runs on a Redis server's connection.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+
+use crate::clock;
+use crate::commands::instance::Instance;
+use crate::commands::session::{Flow, Session, Wait};
+use crate::engine::block::Waiter;
+use crate::engine::mailbox::Mail;
+use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol, Reply};
+
+/// A client within this process. Each is a session of its own, with its own database and transaction.
+///
+/// Calls run on the calling thread. One that waits (`BLPOP`, or any write with `appendfsync always`) blocks that thread.
+pub struct Store {
+    session: Session,
+    reply: Reply,
+}
+
+/// Wakes a thread that waits for mail.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Store {
+    /// A new session on a running instance.
+    pub fn new(instance: &Arc<Instance>) -> Store {
+        let client = instance.clients.connect("in-process:0".into(), "in-process:0".into(), 0, clock::now_ms());
+        let session = Session::new(Arc::clone(instance), client, instance.stats.worker(), true);
+        Store { session, reply: Reply::new(Protocol::Resp2) }
+    }
+
+    /// Runs a command, its name first, and hands over the bytes of its reply in RESP2 (after `HELLO 3`: RESP3).
+    /// Messages of channels this session listens to come before it.
+    pub fn call(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        let owned = OwnedArgs::new(args.iter().copied());
+        self.execute(owned.args());
+        self.take_reply()
+    }
+
+    fn execute(&mut self, args: Args<'_>) {
+        self.session.tick();
+        self.session.client.active_at.store(self.session.now(), Relaxed);
+        let mut flow = self.session.execute(args, &mut self.reply);
+        while let Flow::Wait(wait) = flow {
+            flow = match wait {
+                Wait::Keys(waiter, until) => {
+                    self.wait(&waiter, until);
+                    Flow::Next
+                }
+                Wait::Paused(args, until) => {
+                    thread::sleep(Duration::from_millis(until.saturating_sub(clock::now_ms()).min(10)));
+                    self.session.tick();
+                    self.session.execute(args.args(), &mut self.reply)
+                }
+            };
+        }
+        self.wait_until_durable();
+    }
+
+    /// Waits for the answer of a command that waits for keys.
+    fn wait(&mut self, waiter: &Arc<Waiter>, mut until: Option<u64>) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            self.session.client.mailbox.register(&waker);
+            if let Some(mail) = self.session.client.mailbox.take()
+                && self.take_mail(mail, waiter)
+            {
+                break;
+            }
+            let now = clock::now_ms();
+            match until {
+                Some(time) if time <= now => {
+                    self.session.tick();
+                    if self.session.give_up(waiter, None, false, &mut self.reply) {
+                        break;
+                    }
+                    until = None;
+                }
+                Some(time) => thread::park_timeout(Duration::from_millis(time - now)),
+                None => thread::park(),
+            }
+        }
+        self.session.waited();
+    }
+
+    fn take_mail(&mut self, mail: Mail, waiter: &Arc<Waiter>) -> bool {
+        self.reply.raw(&mail.bytes);
+        if let Some((bytes, epoch)) = mail.served {
+            self.reply.raw(&bytes);
+            self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
+            return true;
+        }
+        let Some(with_error) = mail.unblock else { return false };
+        let error = with_error.then(|| crate::engine::error::Error::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+        self.session.give_up(waiter, error.as_ref(), false, &mut self.reply)
+    }
+
+    fn wait_until_durable(&mut self) {
+        let epoch = std::mem::take(&mut self.session.wrote_epoch);
+        let Some(durability) = self.session.instance.durability().filter(|durability| durability.is_always() && epoch > 0) else {
+            return;
+        };
+        let mut durable = durability.durable();
+        durability.poke();
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let wait = durable.wait_for(|durable| *durable >= epoch);
+        let mut wait = std::pin::pin!(wait);
+        while wait.as_mut().poll(&mut context).is_pending() {
+            thread::park();
+        }
+    }
+
+    fn take_reply(&mut self) -> Vec<u8> {
+        let mut bytes = self.session.client.mailbox.take().map(|mail| mail.bytes).unwrap_or_default();
+        bytes.append(self.reply.bytes_mut());
+        bytes
+    }
+
+    /// Runs packed commands and reads their replies, `skip` of which are left out.
+    fn run_packed(&mut self, packed: &[u8], skip: usize) -> RedisResult<Vec<Value>> {
+        let mut parser = Parser::default();
+        let limits = Limits { bulk_bytes_max: u64::from(u32::MAX), is_authenticated: true };
+        let mut values = Vec::new();
+        let bad = |_| RedisError::from((ErrorKind::Client, "the packed command is not in the protocol"));
+        let mut number = 0;
+        while let Some(args) = parser.next(packed, limits).map_err(bad)? {
+            self.execute(args);
+            let bytes = std::mem::take(self.reply.bytes_mut());
+            if number >= skip {
+                values.push(redis::parse_redis_value(&bytes)?);
+            }
+            number += 1;
+        }
+        Ok(values)
+    }
+}
+
+impl Clone for Store {
+    fn clone(&self) -> Store {
+        Store::new(&self.session.instance)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.session.close();
+    }
+}
+
+impl redis::ConnectionLike for Store {
+    fn req_packed_command(&mut self, packed: &[u8]) -> RedisResult<Value> {
+        self.run_packed(packed, 0)?.pop().ok_or_else(|| RedisError::from((ErrorKind::Client, "no command was given")))
+    }
+
+    fn req_packed_commands(&mut self, packed: &[u8], offset: usize, count: usize) -> RedisResult<Vec<Value>> {
+        let mut values = self.run_packed(packed, offset)?;
+        values.truncate(count);
+        Ok(values)
+    }
+
+    fn get_db(&self) -> i64 {
+        i64::from(self.session.db)
+    }
+
+    fn check_connection(&mut self) -> bool {
+        true
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+impl redis::aio::ConnectionLike for Store {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move { redis::ConnectionLike::req_packed_command(self, &command.get_packed_command()) })
+    }
+
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move { redis::ConnectionLike::req_packed_commands(self, &pipeline.get_packed_pipeline(), offset, count) })
+    }
+
+    fn get_db(&self) -> i64 {
+        i64::from(self.session.db)
+    }
+}

@@ -1,0 +1,3 @@
+//! Commands, a file for each group.
+
+mod transactions;

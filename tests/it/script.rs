@@ -1,0 +1,86 @@
+//! Command scripts: lines of `COMMAND args => reply`, run one after another on a fresh keyspace in memory.
+//!
+//! Replies are written as a person reads them: `OK`, `3`, `"bytes"` (quotes may be left out for plain words), `(nil)`,
+//! `[a, b]`, `{k: v}` for a RESP3 map, `ERR text` for an error. `=> *` takes any reply. A line without `=>` must only
+//! not fail. Lines may begin with a client's name and a colon (`a: MULTI`), to act as several clients.
+
+use std::collections::HashMap;
+
+use flux::Flux;
+use flux::resp::request::split_words;
+use flux::store::Store;
+
+/// Runs a script.
+#[track_caller]
+pub fn check(script: &str) {
+    let flux = Flux::in_memory();
+    let mut clients: HashMap<String, Store> = HashMap::new();
+    for (number, line) in script.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (client, rest) = client_of(line);
+        let (command, expected) = match rest.split_once("=>") {
+            Some((command, expected)) => (command.trim(), Some(expected.trim())),
+            None => (rest, None),
+        };
+        let words = split_words(command.as_bytes()).expect("quotes balance");
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let store = clients.entry(client.to_owned()).or_insert_with(|| flux.store());
+        let bytes = store.call(&words);
+        let shown = show(&bytes);
+        match expected {
+            Some("*") => {}
+            Some(expected) => assert_eq!(plain(&shown), plain(expected), "line {}: {line}", number + 1),
+            None => assert!(!bytes.starts_with(b"-"), "line {}: {line}: {shown}", number + 1),
+        }
+    }
+}
+
+fn client_of(line: &str) -> (&str, &str) {
+    match line.split_once(": ") {
+        Some((name, rest)) if name.len() <= 2 && name.chars().all(char::is_alphanumeric) => (name, rest),
+        _ => ("", line),
+    }
+}
+
+/// Quotes around plain words make no difference.
+fn plain(text: &str) -> String {
+    text.replace('"', "")
+}
+
+/// A reply's bytes as text.
+pub fn show(bytes: &[u8]) -> String {
+    let mut rest = bytes;
+    let mut shown = Vec::new();
+    while !rest.is_empty() {
+        shown.push(show_one(&mut rest));
+    }
+    shown.join(" ")
+}
+
+fn show_one(rest: &mut &[u8]) -> String {
+    let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("a reply's line ends");
+    let (kind, line) = (rest[0], String::from_utf8_lossy(&rest[1..end]).into_owned());
+    *rest = &rest[end + 2..];
+    match kind {
+        b'$' | b'=' if line != "-1" => {
+            let len: usize = line.parse().expect("a length");
+            let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+            *rest = &rest[len + 2..];
+            format!("\"{text}\"")
+        }
+        b'*' | b'~' | b'>' if line != "-1" => {
+            let items: Vec<String> = (0..line.parse().expect("a length")).map(|_| show_one(rest)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        b'%' => {
+            let pairs: Vec<String> =
+                (0..line.parse().expect("a length")).map(|_| format!("{}: {}", show_one(rest), show_one(rest))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        b'$' | b'*' | b'_' => "(nil)".into(),
+        _ => line,
+    }
+}
