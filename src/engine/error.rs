@@ -51,8 +51,6 @@ errors! {
     EXPIRE_GT_LT = "ERR GT and LT options at the same time are not compatible";
     /// `MOVE` and `COPY` of a key to where it is.
     SAME_OBJECT = "ERR source and destination objects are the same";
-    /// No such database.
-    DB_RANGE = "ERR DB index is out of range";
     /// Not an integer in 32 bits, where one is needed.
     NOT_INT32 = "ERR value is out of range, value must between -2147483648 and 2147483647";
     /// `OBJECT FREQ` while access times are kept.
