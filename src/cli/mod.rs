@@ -149,7 +149,7 @@ fn command() -> Command {
         |help: &'static str| Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help(help);
     let folder = || Arg::new("data").long("data").value_name("DIR").value_parser(value_parser!(PathBuf)).help("The data folder");
     Command::new("flux")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(crate::version::VERSION)
         .about("One binary: a durable, drop-in Redis")
         .long_about(ABOUT)
         .subcommand_required(true)
