@@ -107,6 +107,10 @@ pub mod flag {
     pub const DANGEROUS: u32 = 1 << 14;
     /// A session command that locks shards on its own: not run under a transaction's locks. Not shown to clients.
     pub const LOCKS_SHARDS: u32 = 1 << 15;
+    /// Reads keys whose names it only learns while running, besides those its row names: all shards are locked.
+    pub const ANY_KEY: u32 = 1 << 16;
+    /// Counts as a read for clients although it may keep what it computed (`readonly`).
+    pub const READ_ONLY: u32 = 1 << 17;
 }
 
 /// A row of the command table.

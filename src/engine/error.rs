@@ -43,6 +43,22 @@ errors! {
     OVERFLOW = "ERR increment or decrement would overflow";
     /// A value stored on disk could not be read back.
     DISK_READ = "ERR the value could not be read back from disk; run `flux check`";
+    /// A cursor that is no number.
+    INVALID_CURSOR = "ERR invalid cursor";
+    /// `EXPIRE` with `NX` and another condition.
+    EXPIRE_NX = "ERR NX and XX, GT or LT options at the same time are not compatible";
+    /// `EXPIRE` with `GT` and `LT`.
+    EXPIRE_GT_LT = "ERR GT and LT options at the same time are not compatible";
+    /// `MOVE` and `COPY` of a key to where it is.
+    SAME_OBJECT = "ERR source and destination objects are the same";
+    /// Not an integer in 32 bits, where one is needed.
+    NOT_INT32 = "ERR value is out of range, value must between -2147483648 and 2147483647";
+    /// `OBJECT FREQ` while access times are kept.
+    NOT_LFU = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    /// `OBJECT IDLETIME` while access frequencies are kept.
+    NOT_LRU = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    /// `SORT` by what are no numbers.
+    SORT_NOT_NUMBERS = "ERR One or more scores can't be converted into double";
     /// An offset below zero.
     OFFSET_RANGE = "ERR offset is out of range";
     /// A string would be longer than strings may be.

@@ -23,3 +23,13 @@ pub(crate) fn touch(_engine: &Engine, now: u64, access: &mut u32) {
 pub(crate) fn fresh(_engine: &Engine, now: u64) -> u32 {
     (now / 1000) as u32
 }
+
+/// How many seconds a key was not used, from its entry's access; None while the policy keeps frequencies.
+pub fn idle_seconds(_engine: &Engine, now: u64, access: u32) -> Option<u32> {
+    Some(((now / 1000) as u32).saturating_sub(access))
+}
+
+/// How often a key was used of late, from its entry's access, on a logarithmic scale; None unless the policy keeps frequencies.
+pub fn frequency(_engine: &Engine, _now: u64, _access: u32) -> Option<u8> {
+    None
+}

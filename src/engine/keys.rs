@@ -178,6 +178,17 @@ impl<'a> Read<'a> {
         Some(self.database(hash).keys.at(at))
     }
 
+    /// The value at a key, without counting as a use of it.
+    pub fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
+        let hash = dict::hash(key);
+        let Some(at) = self.live(hash, key) else { return Ok(None) };
+        let access = self.database(hash).keys.at(at).access;
+        let (shard, db, at) = self.use_at(hash, at, false)?;
+        let entry = shard.databases[db].keys.at_mut(at);
+        entry.access = access;
+        Ok(Some(&entry.value))
+    }
+
     /// Fails if a key holds another kind of value than this, without counting as a use of it.
     pub fn peek_type<T: Type>(&mut self, key: &[u8]) -> Result<(), Error> {
         if self.peek(key).is_none_or(|entry| entry.value.kind() == T::KIND) { Ok(()) } else { Err(error::WRONG_TYPE) }

@@ -131,6 +131,13 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("1.0.0", "O(1)")
         .doc("key decrement", "Subtracts from the number at a key."),
+    Command::write(GROUP, "incrbyfloat", numbers::incrbyfloat)
+        .args(2)
+        .key()
+        .grows()
+        .fast()
+        .since("2.6.0", "O(1)")
+        .doc("key increment", "Adds a fraction to the number at a key."),
     Command::read(GROUP, "lcs", lcs::lcs).args_min(2).keys(TWO).since("7.0.0", "O(N*M), N and M the lengths of the strings").doc(
         "key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]",
         "Finds the longest sequence of bytes that two strings have in common, gaps allowed.",

@@ -9,8 +9,8 @@ use std::ops::Range;
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
 
-/// Entries of a leaf: 12 bytes each, so that a leaf takes one KiB.
-const LEAF: usize = 85;
+/// Entries of a leaf: 12 bytes each, so that a leaf fills an allocation of 768 bytes.
+const LEAF: usize = 63;
 /// Children of a branch. The bounds of a full one are a few cache lines of scores.
 const BRANCH: usize = 48;
 /// A node with less than one in this many of its places taken is joined with a neighbour.
@@ -63,19 +63,26 @@ impl Cut<'_> {
     #[inline]
     fn index<'m>(&self, scores: &[f64], member: impl Fn(usize) -> &'m [u8]) -> usize {
         let ties = |limit: f64| {
-            let start = scores.partition_point(|score| *score < limit);
-            let ties = scores[start..].first().is_some_and(|score| *score == limit);
-            start..start + if ties { scores[start..].partition_point(|score| *score <= limit) } else { 0 }
+            let start = count(scores, |score| score < limit);
+            let has_ties = scores.get(start).is_some_and(|score| *score == limit);
+            start..if has_ties { count(scores, |score| score <= limit) } else { start }
         };
         match *self {
-            Cut::Before(limit) => scores.partition_point(|score| *score < limit),
-            Cut::After(limit) => scores.partition_point(|score| *score <= limit),
+            Cut::Before(limit) => count(scores, |score| score < limit),
+            Cut::After(limit) => count(scores, |score| score <= limit),
             Cut::At(limit, name) => first_not(ties(limit), |at| member(at) < name),
             Cut::Past(limit, name) => first_not(ties(limit), |at| member(at) <= name),
             Cut::BeforeMember(name) => first_not(0..scores.len(), |at| member(at) < name),
             Cut::AfterMember(name) => first_not(0..scores.len(), |at| member(at) <= name),
         }
     }
+}
+
+/// How many of a node's scores are such. To look at all of them, several at a time, is faster than to search by halving,
+/// where each step waits for the one before.
+#[inline]
+fn count(scores: &[f64], is_such: impl Fn(f64) -> bool) -> usize {
+    scores.iter().map(|score| u64::from(is_such(*score))).sum::<u64>() as usize
 }
 
 /// The first of a range for which a claim is false that holds up to some place and not after it.
@@ -114,9 +121,10 @@ struct Leaf {
 /// Invariant: all entries below child `i` stand before bound `i`, all below child `i + 1` do not. No child is empty,
 /// but for the only leaf of an empty tree.
 struct Branch {
-    bound_scores: Vec<f64>,
+    /// One less than there are children. In place, for a descent reads little else.
+    bound_scores: [f64; BRANCH],
     bound_members: Vec<Blob>,
-    counts: Vec<u32>,
+    counts: [u32; BRANCH + 1],
     children: Vec<Node>,
 }
 
@@ -134,8 +142,22 @@ impl Default for Ranked {
 }
 
 impl Ranked {
+    /// How many entries stand before one that is there.
+    pub fn rank_at(&self, score: f64, member: &[u8], position: u32) -> usize {
+        let (mut node, mut rank) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(leaf) => return rank + leaf.find(position),
+                Node::Branch(branch) => {
+                    let child = branch.index(Cut::At(score, member));
+                    rank += branch.count_before(child);
+                    node = &branch.children[child];
+                }
+            }
+        }
+    }
+
     /// How many entries stand before a place.
-    #[inline]
     pub fn rank(&self, members: &Dict<Member>, cut: Cut<'_>) -> usize {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
@@ -143,7 +165,7 @@ impl Ranked {
                 Node::Leaf(leaf) => return rank + leaf.index(members, cut),
                 Node::Branch(branch) => {
                     let child = branch.index(cut);
-                    rank += branch.counts[..child].iter().map(|count| *count as usize).sum::<usize>();
+                    rank += branch.count_before(child);
                     node = &branch.children[child];
                 }
             }
@@ -158,7 +180,7 @@ impl Ranked {
                 Node::Leaf(leaf) => return (leaf.scores(), leaf.positions(), start..start + leaf.len as usize),
                 Node::Branch(branch) => {
                     let mut child = 0;
-                    while child + 1 < branch.counts.len() && rank - start >= branch.counts[child] as usize {
+                    while child + 1 < branch.children.len() && rank - start >= branch.counts[child] as usize {
                         start += branch.counts[child] as usize;
                         child += 1;
                     }
@@ -182,16 +204,16 @@ impl Ranked {
         let left = std::mem::replace(&mut self.root, Node::Leaf(Leaf::new()));
         self.branches += 1;
         let mut root = Branch::new();
-        root.counts.push(self.len as u32 - split.count);
+        root.counts[0] = self.len as u32 - split.count;
         root.children.push(left);
         root.add(0, split);
         self.root = Node::Branch(root);
     }
 
     /// Removes an entry that is there.
-    pub fn remove(&mut self, members: &Dict<Member>, score: f64, member: &[u8]) {
+    pub fn remove(&mut self, score: f64, member: &[u8], position: u32) {
         self.len -= 1;
-        self.root.remove(members, Cut::At(score, member), &mut (&mut self.leaves, &mut self.branches));
+        self.root.remove(Cut::At(score, member), position, &mut (&mut self.leaves, &mut self.branches));
         while let Node::Branch(branch) = &mut self.root
             && branch.children.len() == 1
         {
@@ -201,17 +223,17 @@ impl Ranked {
     }
 
     /// Tells an entry that its member stands at another position of the table now.
-    pub fn relocate(&mut self, members: &Dict<Member>, score: f64, member: &[u8], position: u32) {
-        let (mut node, cut) = (&mut self.root, Cut::At(score, member));
+    pub fn relocate(&mut self, score: f64, member: &[u8], from: u32, to: u32) {
+        let mut node = &mut self.root;
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let at = leaf.index(members, cut);
-                    leaf.positions[at] = position;
+                    let at = leaf.find(from);
+                    leaf.positions[at] = to;
                     return;
                 }
                 Node::Branch(branch) => {
-                    let child = branch.index(cut);
+                    let child = branch.index(Cut::At(score, member));
                     node = &mut branch.children[child];
                 }
             }
@@ -227,8 +249,7 @@ impl Ranked {
 
     /// Bytes the tree takes, its bounds' long members not counted.
     pub fn memory_bytes(&self) -> usize {
-        self.leaves * size_of::<Leaf>()
-            + self.branches * (size_of::<Branch>() + BRANCH * (size_of::<(f64, Blob)>() + size_of::<u32>() + size_of::<Node>()))
+        self.leaves * size_of::<Leaf>() + self.branches * (size_of::<Branch>() + BRANCH * (size_of::<Blob>() + size_of::<Node>()))
     }
 }
 
@@ -268,12 +289,12 @@ impl Node {
         }
     }
 
-    fn remove(&mut self, members: &Dict<Member>, cut: Cut<'_>, nodes: &mut Nodes<'_>) {
+    fn remove(&mut self, cut: Cut<'_>, position: u32, nodes: &mut Nodes<'_>) {
         match self {
-            Node::Leaf(leaf) => leaf.remove(leaf.index(members, cut)),
+            Node::Leaf(leaf) => leaf.remove(leaf.find(position)),
             Node::Branch(branch) => {
                 let child = branch.index(cut);
-                branch.children[child].remove(members, cut, nodes);
+                branch.children[child].remove(cut, position, nodes);
                 branch.counts[child] -= 1;
                 if branch.children[child].is_sparse() {
                     branch.join(child, nodes);
@@ -303,7 +324,6 @@ impl Node {
             Node::Branch(branch) => {
                 nodes.1 += 1;
                 let bound = |at: usize| Some((branch.bound_scores[at], &*branch.bound_members[at]));
-                assert_eq!(branch.bound_scores.len() + 1, branch.children.len());
                 assert_eq!(branch.bound_members.len() + 1, branch.children.len());
                 let last = branch.children.len() - 1;
                 for (at, child) in branch.children.iter().enumerate() {
@@ -359,6 +379,13 @@ impl Leaf {
     #[inline]
     fn positions(&self) -> &[u32] {
         &self.positions[..self.len as usize]
+    }
+
+    /// The index of the entry with this position, which is there. Finds it without a look at the members, whatever their ties.
+    #[inline]
+    fn find(&self, position: u32) -> usize {
+        let matches = (0..).zip(self.positions()).map(|(at, found): (u32, &u32)| if *found == position { at } else { 0 });
+        matches.sum::<u32>() as usize
     }
 
     #[inline]
@@ -421,9 +448,9 @@ impl Leaf {
 impl Branch {
     fn new() -> Box<Branch> {
         Box::new(Branch {
-            bound_scores: Vec::with_capacity(BRANCH),
+            bound_scores: [0.0; BRANCH],
             bound_members: Vec::with_capacity(BRANCH),
-            counts: Vec::with_capacity(BRANCH + 1),
+            counts: [0; BRANCH + 1],
             children: Vec::with_capacity(BRANCH + 1),
         })
     }
@@ -432,32 +459,41 @@ impl Branch {
     #[inline]
     fn index(&self, cut: Cut<'_>) -> usize {
         let cut = if let Cut::At(score, name) = cut { Cut::Past(score, name) } else { cut };
-        cut.index(&self.bound_scores, |at| &self.bound_members[at])
+        cut.index(&self.bound_scores[..self.bound_members.len()], |at| &self.bound_members[at])
+    }
+
+    /// How many entries are below the children before one.
+    #[inline]
+    fn count_before(&self, child: usize) -> usize {
+        self.counts[..child].iter().map(|count| *count as usize).sum()
     }
 
     fn count(&self) -> u32 {
-        self.counts.iter().sum()
+        self.counts[..self.children.len()].iter().sum()
     }
 
     /// Adds what child `at` gave away, to its right.
     fn add(&mut self, at: usize, split: Split) {
-        self.bound_scores.insert(at, split.bound.0);
+        let len = self.children.len();
+        self.bound_scores.copy_within(at..len - 1, at + 1);
+        self.bound_scores[at] = split.bound.0;
         self.bound_members.insert(at, split.bound.1);
-        self.counts.insert(at + 1, split.count);
+        self.counts.copy_within(at + 1..len, at + 2);
+        self.counts[at + 1] = split.count;
         self.children.insert(at + 1, split.right);
     }
 
     fn split(&mut self, is_last: bool) -> Split {
-        let keep = if is_last { self.children.len() - 1 } else { self.children.len() / 2 };
+        let len = self.children.len();
+        let keep = if is_last { len - 1 } else { len / 2 };
         let mut right = Branch::new();
-        right.bound_scores.extend(self.bound_scores.drain(keep..));
+        right.bound_scores[..len - 1 - keep].copy_from_slice(&self.bound_scores[keep..len - 1]);
         right.bound_members.extend(self.bound_members.drain(keep..));
-        right.counts.extend(self.counts.drain(keep..));
+        right.counts[..len - keep].copy_from_slice(&self.counts[keep..len]);
         right.children.extend(self.children.drain(keep..));
-        let bound = (self.bound_scores.pop(), self.bound_members.pop());
-        let (Some(score), Some(member)) = bound else { unreachable!("each kept child but the first has a bound before it") };
+        let member = self.bound_members.pop().expect("each kept child but the first has a bound before it");
         let count = right.count();
-        Split { bound: (score, member), right: Node::Branch(right), count }
+        Split { bound: (self.bound_scores[keep - 1], member), right: Node::Branch(right), count }
     }
 
     /// Drops a sparse child if nothing is left in it, or joins it with a neighbour where both fit into one.
@@ -483,11 +519,12 @@ impl Branch {
                 *nodes.0 -= 1;
             }
             (Node::Branch(branch), Node::Branch(mut next)) => {
-                branch.bound_scores.push(bound.0);
+                let (len, more) = (branch.children.len(), next.children.len());
+                branch.bound_scores[len - 1] = bound.0;
+                branch.bound_scores[len..][..more - 1].copy_from_slice(&next.bound_scores[..more - 1]);
                 branch.bound_members.push(bound.1);
-                branch.bound_scores.append(&mut next.bound_scores);
                 branch.bound_members.append(&mut next.bound_members);
-                branch.counts.append(&mut next.counts);
+                branch.counts[len..][..more].copy_from_slice(&next.counts[..more]);
                 branch.children.append(&mut next.children);
                 *nodes.1 -= 1;
             }
@@ -497,8 +534,10 @@ impl Branch {
 
     /// Takes out a child and a bound beside it.
     fn take(&mut self, child: usize, bound: usize) -> ((f64, Blob), Node) {
-        self.counts.remove(child);
-        ((self.bound_scores.remove(bound), self.bound_members.remove(bound)), self.children.remove(child))
+        let (len, score) = (self.children.len(), self.bound_scores[bound]);
+        self.bound_scores.copy_within(bound + 1..len - 1, bound);
+        self.counts.copy_within(child + 1..len, child);
+        ((score, self.bound_members.remove(bound)), self.children.remove(child))
     }
 }
 

@@ -158,8 +158,9 @@ impl Zset {
         match &self.0 {
             Form::Packed(packed) => packed.find_pair(member).map(|(at, score)| (at / 2, packed_score(&score))),
             Form::Ranked(large) => {
-                let score = large.members.get(member)?.score;
-                Some((large.order.rank(&large.members, Cut::At(score, member)), score))
+                let position = large.members.find(dict::hash(member) as u32, member)?;
+                let score = large.members.at(position).score;
+                Some((large.order.rank_at(score, member, position), score))
             }
         }
     }
@@ -273,7 +274,7 @@ impl Large {
         let before = self.members.at(position).score;
         let after = decide(Some(before))?.unwrap_or(before);
         if after != before {
-            self.order.remove(&self.members, before, member);
+            self.order.remove(before, member, position);
             self.members.at_mut(position).score = after;
             self.order.insert(&self.members, after, member, position);
         }
@@ -295,12 +296,12 @@ impl Large {
     fn remove(&mut self, position: u32) -> Member {
         let Large { members, order, .. } = self;
         let member = members.at(position);
-        order.remove(members, member.score, &member.name);
+        order.remove(member.score, &member.name, position);
         // The table will move its last entry into the gap.
         let last = members.len() as u32 - 1;
         if position != last {
             let moved = members.at(last);
-            order.relocate(members, moved.score, &moved.name, position);
+            order.relocate(moved.score, &moved.name, last, position);
         }
         let (member, moved) = members.remove(position);
         debug_assert!(moved.is_none_or(|moved| moved.from == last));

@@ -1,0 +1,70 @@
+//! `flux backup`, `flux restore`, `flux check`: a data folder and its copies.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use crate::engine::persist::{self, Options, Persistence};
+
+/// Problems that `flux check` prints at most.
+const PROBLEMS_MAX: usize = 100;
+
+/// Copies a folder that no server is using.
+pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
+    if !folder.is_dir() {
+        bail!("`{}` is not a data folder; to copy the data of a running server use --url", folder.display());
+    }
+    refuse_existing(file)?;
+    let (_engine, persistence) = Persistence::open(folder, Options::default())
+        .context("failed to open the data folder; to copy the data of a running server use --url")?;
+    persistence.backup(file).context("failed to back up")?;
+    persistence.close(false).context("failed to close the data folder")?;
+    println!("{} keys written to {}", persistence.loaded().keys, file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a running server to copy its data.
+pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
+    refuse_existing(file)?;
+    let file = std::path::absolute(file).context("failed to find out where the file would be")?;
+    let hint = "failed to reach the server; name it with --url redis://HOST:PORT, or the folder of a stopped one with --data DIR";
+    let mut connection = redis::Client::open(url).context(hint)?.get_connection().context(hint)?;
+    let mut request = redis::cmd("FLUX");
+    let _: () =
+        request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes()).query(&mut connection).context("failed to back up")?;
+    println!("written to {}", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refuse_existing(file: &Path) -> anyhow::Result<()> {
+    if file.exists() {
+        bail!("`{}` exists already; choose another name or remove it", file.display());
+    }
+    Ok(())
+}
+
+/// Makes a data folder from a backup.
+pub fn restore(file: &Path, folder: &Path) -> anyhow::Result<ExitCode> {
+    persist::restore(file, folder).context("failed to restore")?;
+    println!("restored to {}; start it with: flux serve --data {}", folder.display(), folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Verifies a data folder.
+pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
+    if !folder.is_dir() {
+        bail!("`{}` is not a data folder", folder.display());
+    }
+    let checked = persist::check(folder, PROBLEMS_MAX).context("failed to check")?;
+    let seen = format!("{} keys, {} rows, {} batches in the journal", checked.keys, checked.rows, checked.batches);
+    if checked.problems.is_empty() {
+        println!("{}: no problem found ({seen})", folder.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &checked.problems {
+        eprintln!("{}: {}", problem.place, problem.cause);
+    }
+    eprintln!("{}: {} problems found ({seen})", folder.display(), checked.problems.len());
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,240 @@
+//! The command line: what can be asked of the binary, its help, and the exit codes. Settings become flags from their table.
+//!
+//! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong.
+
+mod data;
+mod serve;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::{self, Config, Section, Setting};
+use crate::settings::{self, Sources};
+
+/// Settings that `-h` shows; `--help` shows all that have an effect.
+const COMMON: [&str; 11] = [
+    "data",
+    "port",
+    "bind",
+    "http-port",
+    "requirepass",
+    "unixsocket",
+    "appendfsync",
+    "maxmemory",
+    "maxmemory-policy",
+    "memory-limit",
+    "loglevel",
+];
+
+const ABOUT: &str = "One binary: a durable, drop-in Redis.
+
+Examples:
+  flux serve --data ./state            start on 127.0.0.1:6379, keep the data in ./state
+  redis-cli SET hello world            use it with any Redis client
+  flux config --json                   see every setting, its value and where it comes from
+  flux backup today.backup             a consistent copy while the server runs
+  flux check --data ./state            verify a data folder
+
+Every setting can be a flag (--maxmemory 1gb), a variable (FLUX_MAXMEMORY=1gb) or a line of a TOML file
+(maxmemory = \"1gb\"); flags win over variables, variables over the file.";
+
+const SERVE: &str = "Starts the server and serves until SIGTERM or SIGINT.
+
+Examples:
+  flux serve --data ./state                            the usual way
+  flux serve --data ./state --port 7000 --http-port off
+  flux serve --data ./state --bind 0.0.0.0 --requirepass SECRET
+  flux serve --data off --maxmemory 1gb --maxmemory-policy allkeys-lru    a pure cache, nothing on disk
+  FLUX_REQUIREPASS=SECRET flux serve --config /etc/flux.toml
+
+Settings are read from --config FILE, or from flux.toml in the data folder if it is there. CONFIG SET changes most of
+them while the server runs, and CONFIG REWRITE writes them to that file.";
+
+const CONFIG: &str = "Prints the settings `flux serve` would start with, and where each comes from.
+
+Takes the same flags, variables and file as `flux serve`. The output is TOML and can be used as the file.
+
+Examples:
+  flux config
+  flux config --config /etc/flux.toml --json
+  flux config --all                                    also those only kept for Redis' tools";
+
+const BACKUP: &str = "Writes a consistent copy of the data to a file, also while the server is serving.
+
+Examples:
+  flux backup today.backup                             asks the server on 127.0.0.1:6379
+  flux backup today.backup --url redis://:SECRET@127.0.0.1:7000
+  flux backup today.backup --data ./state              of a folder no server is using
+
+A running server writes the file itself, so the path means a place on its machine, and only clients on that machine may
+ask. An existing file is not overwritten.";
+
+const RESTORE: &str = "Makes a data folder from a backup. The folder must be missing or empty.
+
+Example:
+  flux restore today.backup --data ./state2 && flux serve --data ./state2";
+
+const CHECK: &str = "Verifies every structure of a data folder that no server is using.
+
+Prints each problem with its place and its cause. Exits with 0 if there is none, else with 1.
+
+Example:
+  flux check --data ./state";
+
+/// Does what the command line asks; returns the exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match dispatch(&matches) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("flux: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve::serve(chosen(matches)?),
+        Some(("config", matches)) => {
+            let config = chosen(matches)?;
+            print!("{}", show::show(&config, matches.get_flag("all"), matches.get_flag("json")));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(("backup", matches)) => {
+            let file = path(matches, "file");
+            match matches.get_one::<PathBuf>("data") {
+                Some(folder) => data::backup_folder(folder, &file),
+                None => data::backup_server(matches.get_one::<String>("url").expect("it has a default"), &file),
+            }
+        }
+        Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
+        Some(("check", matches)) => data::check(&path(matches, "data")),
+        _ => unreachable!("clap asks for one of the subcommands above"),
+    }
+}
+
+fn path(matches: &ArgMatches, name: &str) -> PathBuf {
+    matches.get_one::<PathBuf>(name).expect("clap asks for it").clone()
+}
+
+/// The settings a command line chooses.
+fn chosen(matches: &ArgMatches) -> anyhow::Result<Config> {
+    let flags = config::settings()
+        .filter_map(|setting| matches.get_one::<String>(setting.name).map(|value| (setting.name.to_owned(), value.clone())))
+        .collect();
+    let text = |value: OsString| value.into_string().ok();
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
+    let sources = Sources { flags, file: matches.get_one("config").cloned(), variables };
+    let (config, strangers) = settings::read(&sources).context("failed to read the settings")?;
+    for variable in strangers {
+        eprintln!("flux: warning: {variable} is set, but there is no such setting");
+    }
+    Ok(config)
+}
+
+fn command() -> Command {
+    let file =
+        |help: &'static str| Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help(help);
+    let folder = || Arg::new("data").long("data").value_name("DIR").value_parser(value_parser!(PathBuf)).help("The data folder");
+    Command::new("flux")
+        .version(crate::version::VERSION)
+        .about("One binary: a durable, drop-in Redis")
+        .long_about(ABOUT)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_settings(Command::new("serve").about("Starts the server").long_about(SERVE)))
+        .subcommand(
+            with_settings(Command::new("config").about("Prints the settings and where they come from").long_about(CONFIG))
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON"))
+                .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Also prints settings without an effect")),
+        )
+        .subcommand(
+            Command::new("backup")
+                .about("Writes a consistent copy of the data to a file")
+                .long_about(BACKUP)
+                .arg(file("The file to write"))
+                .arg(folder().conflicts_with("url").help("A data folder that no server is using"))
+                .arg(
+                    Arg::new("url")
+                        .long("url")
+                        .value_name("URL")
+                        .default_value("redis://127.0.0.1:6379")
+                        .help("The server to ask"),
+                ),
+        )
+        .subcommand(
+            Command::new("restore")
+                .about("Makes a data folder from a backup")
+                .long_about(RESTORE)
+                .arg(file("The backup"))
+                .arg(folder().required(true)),
+        )
+        .subcommand(Command::new("check").about("Verifies a data folder").long_about(CHECK).arg(folder().required(true)))
+}
+
+fn with_settings(command: Command) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The TOML file to read settings from [env: FLUX_CONFIG]");
+    Section::ALL
+        .iter()
+        .flat_map(|section| config::settings().filter(|setting| setting.section == Some(*section)))
+        .chain(config::settings().filter(|setting| !setting.has_effect()))
+        .fold(command.arg(file), |command, setting| command.arg(flag(setting)))
+}
+
+fn flag(setting: &'static Setting) -> Arg {
+    let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
+    Arg::new(setting.name)
+        .long(setting.name)
+        .aliases(setting.aliases)
+        .value_name("VALUE")
+        .allow_negative_numbers(true)
+        .help(format!("{}{default}", setting.help))
+        .help_heading(setting.section.map_or("Without effect", Section::title))
+        .hide(!setting.has_effect())
+        .hide_short_help(!COMMON.contains(&setting.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_a_flag() {
+        let matches = command()
+            .try_get_matches_from([
+                "flux",
+                "serve",
+                "--list-max-listpack-size",
+                "-3",
+                "--dir",
+                "off",
+                "--hash-max-ziplist-entries",
+                "9",
+            ])
+            .expect("all are settings");
+        let (_, matches) = matches.subcommand().expect("there is one");
+        assert_eq!(matches.get_one::<String>("data").map(String::as_str), Some("off"));
+        assert_eq!(matches.get_one::<String>("hash-max-listpack-entries").map(String::as_str), Some("9"));
+    }
+}

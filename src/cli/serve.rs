@@ -1,0 +1,117 @@
+//! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{Config, Name};
+use crate::node::Node;
+use crate::settings;
+use crate::version::VERSION;
+
+/// Serves until a signal or `SHUTDOWN`.
+pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(config);
+    start_log(&config);
+    settings::connect_limits(&config);
+    let data = data_folder(&config)?;
+    let node = Node::start(Arc::clone(&config), data.as_deref()).context("failed to start")?;
+    println!("{}", greeting(&node, &config));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
+    runtime.block_on(async {
+        let mut ends = End::listen().context("failed to wait for signals")?;
+        tokio::select! {
+            name = ends.next() => tracing::info!("{name} received: finishing what is under way, then ending"),
+            () = node.instance.ended() => tracing::info!("SHUTDOWN received: finishing what is under way, then ending"),
+        }
+        // Whoever asks twice does not want to wait.
+        tokio::select! {
+            name = ends.next() => {
+                tracing::warn!("{name} received again: ending at once");
+                Ok(ExitCode::FAILURE)
+            }
+            ended = tokio::task::spawn_blocking(|| node.stop()) => {
+                ended.context("failed to end: a thread panicked")?.context("failed to end")?;
+                tracing::info!("ended; everything is on disk");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+/// The signals that end a server.
+struct End {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl End {
+    fn listen() -> std::io::Result<End> {
+        Ok(End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The folder for the data, made if missing; None to keep it in memory only. `CONFIG GET dir` shows it whole.
+fn data_folder(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let folder = config.text(Name::Data);
+    if &*folder == "off" {
+        return Ok(None);
+    }
+    let hint = || format!("failed to use `{folder}` as data folder; choose another with --data DIR, or --data off");
+    std::fs::create_dir_all(&*folder).with_context(hint)?;
+    let path = std::fs::canonicalize(&*folder).with_context(hint)?;
+    config.settle(Name::Data, &path.to_string_lossy());
+    Ok(Some(path))
+}
+
+/// One line: the version, where everything listens, what was loaded.
+fn greeting(node: &Node, config: &Config) -> String {
+    let mut doors: Vec<String> = node.addresses().iter().map(|address| format!("redis://{address}")).collect();
+    let socket = config.text(Name::Unixsocket);
+    if !socket.is_empty() {
+        doors.push(format!("unix:{socket}"));
+    }
+    let data = if &*config.text(Name::Data) == "off" {
+        "nothing is kept on disk".to_owned()
+    } else {
+        let loaded = node.loaded();
+        format!("{} keys loaded from {} in {:.3} s", loaded.keys, config.text(Name::Data), loaded.took.as_secs_f64())
+    };
+    format!("flux {VERSION} ready on {}; {data}", doors.join(", "))
+}
+
+/// Logs to standard error, as much as `loglevel` says at each moment; `FLUX_LOG` overrules it with a filter of `tracing`.
+fn start_log(config: &Config) {
+    let fixed = std::env::var("FLUX_LOG").ok().and_then(|filter| EnvFilter::try_new(filter).ok());
+    let is_fixed = fixed.is_some();
+    let (filter, handle) = reload::Layer::new(fixed.unwrap_or_else(|| filter_of(config)));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Fails where a log was started before, as in a test: then that one is used.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    if !is_fixed {
+        config.watch(&[Name::Loglevel], move |config| drop(handle.reload(filter_of(config))));
+    }
+}
+
+fn filter_of(config: &Config) -> EnvFilter {
+    EnvFilter::new(match &*config.text(Name::Loglevel) {
+        "debug" => "trace",
+        "verbose" => "debug",
+        "warning" => "warn",
+        _ => "info",
+    })
+}

@@ -1,0 +1,75 @@
+//! How values are kept: `OBJECT`.
+
+use crate::commands::Outcome;
+use crate::engine::error;
+use crate::engine::evict;
+use crate::engine::keys::Read;
+use crate::engine::value::Value;
+use crate::resp::{Args, Reply};
+
+const HELP: &[&str] = &[
+    "OBJECT <subcommand> [<arg> ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Name the way the value of <key> is kept in memory.",
+    "FREQ <key>",
+    "    Tell how often <key> was used of late, on a logarithmic scale; needs an LFU policy.",
+    "IDLETIME <key>",
+    "    Tell for how many seconds <key> was not used; needs a policy other than LFU.",
+    "REFCOUNT <key>",
+    "    Tell how often the value of <key> is referred to.",
+    "HELP",
+    "    Print this help.",
+];
+
+pub fn encoding(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    match keys.inspect(args.at(2))? {
+        Some(value) => reply.bulk(encoding_of(value).as_bytes()),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// The name Redis gives to the way a value is kept.
+pub fn encoding_of(value: &Value) -> &'static str {
+    match value {
+        Value::String(string) => string.encoding(),
+        Value::List(list) => list.encoding(),
+        Value::Hash(hash) => hash.encoding(),
+        Value::Set(set) => set.encoding(),
+        Value::Zset(zset) => zset.encoding(),
+        Value::Stream(_) => "stream",
+        Value::OnDisk(_) => "unknown",
+    }
+}
+
+pub fn freq(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (engine, now) = (keys.engine(), keys.now());
+    match keys.peek(args.at(2)).map(|entry| entry.access()) {
+        Some(access) => reply.int(evict::frequency(engine, now, access).ok_or(error::NOT_LFU)?.into()),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+pub fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (engine, now) = (keys.engine(), keys.now());
+    match keys.peek(args.at(2)).map(|entry| entry.access()) {
+        Some(access) => reply.int(evict::idle_seconds(engine, now, access).ok_or(error::NOT_LRU)?.into()),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    match keys.peek(args.at(2)) {
+        Some(_) => reply.int(1),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+pub fn help(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.array(HELP.len());
+    HELP.iter().for_each(|line| reply.simple(line));
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Keys that get another place: `RENAME`, `MOVE`, `COPY`.
+
+use crate::commands::Outcome;
+use crate::commands::args::int;
+use crate::engine::error::{self, Error};
+use crate::engine::keys::{Expiry, Write};
+use crate::engine::notify::Class;
+use crate::engine::shard::DATABASES;
+use crate::engine::value::Value;
+use crate::resp::{Args, Reply};
+
+pub fn rename(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    rename_unless(keys, args, |_| false)?;
+    reply.ok();
+    Ok(())
+}
+
+pub fn renamenx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let was_renamed = rename_unless(keys, args, |is_taken| is_taken)?;
+    reply.int(i64::from(was_renamed));
+    Ok(())
+}
+
+/// Renames a key unless the new name is taken and that matters; tells whether it did.
+fn rename_unless(keys: &mut Write<'_>, args: Args<'_>, matters: fn(bool) -> bool) -> Result<bool, Error> {
+    let (from, to) = (args.at(1), args.at(2));
+    if keys.peek(from).is_none() {
+        return Err(error::NO_SUCH_KEY);
+    }
+    if from == to || matters(keys.peek(to).is_some()) {
+        return Ok(false);
+    }
+    let (value, expiry) = keys.take(from)?.ok_or(error::NO_SUCH_KEY)?;
+    keys.remove(to);
+    keys.put_value(to, value, as_expiry(expiry));
+    keys.notify(Class::Generic, "rename_from", from);
+    keys.notify(Class::Generic, "rename_to", to);
+    Ok(true)
+}
+
+fn as_expiry(at: Option<u64>) -> Expiry {
+    at.map_or(Expiry::Never, Expiry::At)
+}
+
+pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (key, from, to) = (args.at(1), keys.db(), database(args, 2)?);
+    if from == to {
+        return Err(error::SAME_OBJECT);
+    }
+    let is_there = keys.peek(key).is_some();
+    let is_free = keys.in_db(to, |keys| keys.peek(key).is_none());
+    if is_there && is_free {
+        let (value, expiry) = keys.take(key)?.ok_or(error::NO_SUCH_KEY)?;
+        keys.select(to);
+        keys.put_value(key, value, as_expiry(expiry));
+        keys.select(from);
+        keys.notify(Class::Generic, "move_from", key);
+        keys.in_db(to, |keys| keys.notify(Class::Generic, "move_to", key));
+    }
+    reply.int(i64::from(is_there && is_free));
+    Ok(())
+}
+
+/// The database an argument names.
+fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
+    let number = int(args, at)?;
+    if i32::try_from(number).is_err() {
+        return Err(error::NOT_INT32);
+    }
+    if (0..DATABASES as i64).contains(&number) { Ok(number as u8) } else { Err(error::DB_RANGE) }
+}
+
+pub fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (source, destination, from) = (args.at(1), args.at(2), keys.db());
+    let (to, replaces) = copy_options(args, from)?;
+    if from == to && source == destination {
+        return Err(error::SAME_OBJECT);
+    }
+    let Some(value) = keys.find(source)?.map(duplicate) else {
+        reply.int(0);
+        return Ok(());
+    };
+    let expiry = as_expiry(keys.peek(source).and_then(|entry| entry.expire_at()));
+    keys.select(to);
+    let is_free = keys.peek(destination).is_none();
+    if is_free || replaces {
+        keys.remove(destination);
+        keys.put_value(destination, value, expiry);
+        keys.notify(Class::Generic, "copy_to", destination);
+    }
+    keys.select(from);
+    reply.int(i64::from(is_free || replaces));
+    Ok(())
+}
+
+fn copy_options(args: Args<'_>, from: u8) -> Result<(u8, bool), Error> {
+    let (mut to, mut replaces, mut at) = (from, false, 3);
+    while at < args.len() {
+        if args.is(at, "replace") {
+            replaces = true;
+        } else if args.is(at, "db") && at + 1 < args.len() {
+            at += 1;
+            to = database(args, at)?;
+        } else {
+            return Err(error::SYNTAX);
+        }
+        at += 1;
+    }
+    Ok((to, replaces))
+}
+
+/// A value of its own with the same rows.
+fn duplicate(value: &Value) -> Value {
+    let mut copy = Value::empty(value.kind());
+    let rows = value.rows().expect("a value that was found is in memory");
+    let into = copy.rows_mut().expect("an empty value is in memory");
+    rows.each_row(&mut |element, bytes| into.put_row(element, bytes).expect("a value takes the rows of its kind"));
+    copy
+}
