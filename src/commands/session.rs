@@ -16,7 +16,9 @@ use crate::commands::{args, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Place, Waiter};
+use crate::engine::durability::Durability;
 use crate::engine::error::{self, Error};
+use crate::engine::evict::Evicted;
 use crate::engine::keys::{Block, Read, Waiting, Write};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
@@ -82,8 +84,12 @@ pub struct Session {
     pub closes: bool,
     /// Set by a session command that has to wait.
     pub block: Option<Block>,
-    /// The epoch of the last change this client made; [`u64::MAX`] is never reached.
+    /// The epoch of the last change whose reply was not sent yet; 0 for none.
     pub wrote_epoch: u64,
+    /// The epoch of the last change this client ever made.
+    pub last_wrote_epoch: u64,
+    /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
+    pub awaits_disk: bool,
     pub(crate) waiting: Waiting,
     stats: Arc<WorkerStats>,
     last: Option<(u16, &'static Command)>,
@@ -124,6 +130,8 @@ impl Session {
             closes: false,
             block: None,
             wrote_epoch: 0,
+            last_wrote_epoch: 0,
+            awaits_disk: false,
             waiting: Waiting::Allowed,
             stats,
             last: None,
@@ -178,10 +186,12 @@ impl Session {
             return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
         }
         let may_write = leaf.is_write() || matches!(command.name, "exec" | "publish");
-        if leaf.flags & flag::DENY_OOM != 0
-            && let Err(error) = evict::make_room(&self.instance.engine)
-        {
-            return Err(self.rejected(number, error));
+        if leaf.flags & flag::DENY_OOM != 0 {
+            match evict::make_room(&self.instance.engine) {
+                Ok(None) => {}
+                Ok(Some(evicted)) => self.evicted(evicted),
+                Err(error) => return Err(self.rejected(number, error)),
+            }
         }
         if may_write && let Some(cause) = self.instance.durability().and_then(|durability| durability.write_error()) {
             let text = format!(
@@ -230,6 +240,15 @@ impl Session {
         self.last = Some(found);
         self.client.last_command.store(u64::from(found.0) + 1, Relaxed);
         Ok(found)
+    }
+
+    /// Tells of keys that had to go.
+    fn evicted(&mut self, evicted: Evicted) {
+        publish_events(&self.instance.engine, &evicted.events);
+        serve(&self.instance.engine, evicted.touched);
+        if let Some(durability) = self.instance.durability() {
+            durability.poke();
+        }
     }
 
     fn rejected(&self, number: u16, error: Error) -> Refusal {
@@ -327,9 +346,22 @@ impl Session {
     #[inline]
     pub(crate) fn wrote(&mut self, epoch: u64) {
         self.wrote_epoch = epoch;
+        self.last_wrote_epoch = epoch;
         if let Some(durability) = self.instance.durability() {
             durability.poke();
         }
+    }
+
+    /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
+    pub fn must_be_durable(&mut self) -> Option<(Arc<dyn Durability>, u64)> {
+        let awaits_disk = std::mem::take(&mut self.awaits_disk);
+        let epoch = std::mem::take(&mut self.wrote_epoch);
+        let epoch = if awaits_disk { self.last_wrote_epoch } else { epoch };
+        if epoch == 0 {
+            return None;
+        }
+        let durability = self.instance.durability()?;
+        (awaits_disk || durability.is_always()).then(|| (Arc::clone(durability), epoch))
     }
 
     /// Begins to wait, as a command asked.
@@ -523,7 +555,7 @@ fn allowed_while_subscribed(name: &str) -> bool {
 /// Publishes keyspace notifications.
 pub fn publish_events(engine: &Engine, events: &[Event]) {
     let flags = engine.notifications().flags();
-    for event in events {
+    for event in events.iter().filter(|event| engine.notifications().wants(event.class)) {
         if flags & notify::KEYSPACE != 0 {
             let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
             channel.extend_from_slice(&event.key);

@@ -91,6 +91,22 @@ impl<E: Entry> Dict<E> {
         None
     }
 
+    /// The position of an entry with this hash that is wanted.
+    pub fn find_where(&self, hash: u32, is_wanted: impl Fn(&E) -> bool) -> Option<u32> {
+        if self.len == 0 {
+            return None;
+        }
+        let mut at = self.buckets[self.bucket(hash)];
+        while at != NONE {
+            let slot = self.slot(at);
+            if slot.hash == hash && is_wanted(&slot.entry) {
+                return Some(at);
+            }
+            at = slot.next;
+        }
+        None
+    }
+
     /// The entry at a position from `find`, or any position below `len`.
     #[inline]
     pub fn at(&self, position: u32) -> &E {

@@ -41,6 +41,8 @@ errors! {
     NOT_POSITIVE = "ERR value is out of range, must be positive";
     /// A number would leave 64 bits.
     OVERFLOW = "ERR increment or decrement would overflow";
+    /// `maxmemory` is reached and nothing may be evicted.
+    OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     /// A value stored on disk could not be read back.
     DISK_READ = "ERR the value could not be read back from disk; run `flux check`";
     /// A cursor that is no number.

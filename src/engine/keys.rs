@@ -320,6 +320,11 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// Takes the events so far, for a view that is no command's.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
     /// A shard that this command holds, by its number below [`SHARDS`]. Commands that hold all of them walk keys with this.
     pub fn shard(&mut self, number: usize) -> &mut Shard {
         debug_assert!(number < SHARDS);

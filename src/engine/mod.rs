@@ -12,6 +12,7 @@ pub mod durability;
 pub mod effect;
 pub mod error;
 pub mod evict;
+pub mod expire;
 pub mod glob;
 pub mod keys;
 pub mod mailbox;
@@ -32,6 +33,7 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::engine::error::Error;
+use crate::engine::evict::Eviction;
 use crate::engine::keys::{Held, Read, Waiting, Write};
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
@@ -89,6 +91,8 @@ pub struct Engine {
     notifications: Notifications,
     backing: OnceLock<Box<dyn Backing>>,
     may_expire: AtomicBool,
+    sweeps: AtomicBool,
+    eviction: Eviction,
     pubsub: PubSub,
     waiting: AtomicUsize,
 }
@@ -103,6 +107,8 @@ impl Engine {
             notifications: Notifications::default(),
             backing: OnceLock::new(),
             may_expire: AtomicBool::new(true),
+            sweeps: AtomicBool::new(true),
+            eviction: Eviction::default(),
             pubsub: PubSub::default(),
             waiting: AtomicUsize::new(0),
         }
@@ -176,6 +182,34 @@ impl Engine {
     /// Runs with the shard of a key, locked.
     pub(crate) fn with_shard_of<R>(&self, key: &[u8], run: impl FnOnce(&mut Shard) -> R) -> R {
         run(&mut self.shards[shard_of(dict::hash(key))].0.lock())
+    }
+
+    /// Runs with one shard, locked.
+    pub(crate) fn with_shard<R>(&self, number: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = self.shards[number].0.lock();
+        shard.log.epoch = self.epoch.load(Acquire);
+        run(&mut shard)
+    }
+
+    /// The database clients know by another number than it is stored under.
+    pub fn client_db(&self, stored: u8) -> u8 {
+        (0..DATABASES as u8).find(|db| self.stored(*db) == stored).unwrap_or(stored)
+    }
+
+    /// How eviction is set up.
+    #[inline]
+    pub fn eviction(&self) -> &Eviction {
+        &self.eviction
+    }
+
+    /// Whether the sweep removes keys whose time is over (`DEBUG SET-ACTIVE-EXPIRE`).
+    pub fn sweeps(&self) -> bool {
+        self.sweeps.load(Relaxed)
+    }
+
+    /// Turns the sweep on or off.
+    pub fn set_sweeps(&self, on: bool) {
+        self.sweeps.store(on, Relaxed);
     }
 
     /// Runs with each shard in turn, locked; for statistics and sweeps that need no common moment.

@@ -64,6 +64,8 @@ pub struct Database {
     pub(crate) keys: Dict<Entry>,
     /// Keys that expire, soonest first, each as its time and the low 32 bits of its hash.
     pub(crate) expiries: BTreeSet<(u64, u32)>,
+    /// The same for hashes with fields that expire; a hint, checked when its time has come.
+    pub(crate) field_expiries: BTreeSet<(u64, u32)>,
 }
 
 impl Database {
@@ -110,8 +112,10 @@ impl Database {
     }
 
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
-        // Two keys may share time and hash; the set holds such a pair once and the sweep finds both, so keep it while one is left.
-        self.expiries.remove(&(expire_at, hash));
+        // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
+        if self.keys.find_where(hash, |entry| entry.expire_at == expire_at).is_none() {
+            self.expiries.remove(&(expire_at, hash));
+        }
     }
 }
 

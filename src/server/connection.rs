@@ -180,13 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// With `appendfsync always`, holds replies back until the changes they tell of are on disk.
     async fn must_be_durable(&mut self) -> Result<(), ()> {
-        let epoch = std::mem::take(&mut self.session.wrote_epoch);
-        if epoch == 0 {
-            return Ok(());
-        }
-        let Some(durability) = self.session.instance.durability().filter(|durability| durability.is_always()).cloned() else {
-            return Ok(());
-        };
+        let Some((durability, epoch)) = self.session.must_be_durable() else { return Ok(()) };
         let mut durable = durability.durable();
         if *durable.borrow() >= epoch {
             return Ok(());

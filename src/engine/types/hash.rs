@@ -131,6 +131,11 @@ impl Hash {
         }
     }
 
+    /// Whether a value is a hash with fields that expire.
+    pub fn has_expiring(value: &crate::engine::value::Value) -> bool {
+        matches!(value, crate::engine::value::Value::Hash(hash) if hash.next_expiry().is_some())
+    }
+
     /// When the next field expires, or should have; in milliseconds since the epoch.
     #[inline]
     pub fn next_expiry(&self) -> Option<u64> {

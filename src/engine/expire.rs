@@ -1,0 +1,110 @@
+//! The sweep that removes keys, and fields of hashes, whose time is over, soonest first. (Reads remove what they meet.)
+
+use crate::engine::Engine;
+use crate::engine::block::Place;
+use crate::engine::blob::Blob;
+use crate::engine::dict;
+use crate::engine::effect;
+use crate::engine::keys::Write;
+use crate::engine::notify::{Class, Event};
+use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::types::hash::Hash;
+use crate::engine::Scope;
+
+/// Keys removed from a shard before its lock is released, so that commands are not held up.
+const KEYS_PER_LOCK: usize = 64;
+/// Fields removed from a hash at once.
+const FIELDS_PER_LOCK: usize = 256;
+
+/// What a sweep did.
+#[derive(Default)]
+pub struct Swept {
+    /// Events of the removed keys.
+    pub events: Vec<Event>,
+    /// Keys that someone waits for.
+    pub touched: Vec<Place>,
+    /// Whether more is left to be removed now.
+    pub has_more: bool,
+}
+
+/// Removes some of what is over at `now` (milliseconds since the epoch) from every shard.
+pub fn sweep(engine: &Engine, now: u64) -> Swept {
+    let mut swept = Swept::default();
+    let clients: [u8; DATABASES] = std::array::from_fn(|stored| engine.client_db(stored as u8));
+    let mut hashes = Vec::new();
+    engine.each_shard(|_, shard| {
+        let mut removed = 0;
+        for (stored, db) in clients.iter().enumerate() {
+            removed += sweep_keys(shard, stored, *db, now, KEYS_PER_LOCK - removed, &mut swept.events);
+            hashes.extend(due_hashes(shard, stored, now).into_iter().map(|key| (*db, key)));
+        }
+        swept.has_more |= removed == KEYS_PER_LOCK;
+        if !shard.log.waiters.is_empty() {
+            swept.touched.append(&mut shard.log.waiters.take_touched());
+        }
+    });
+    for (db, key) in hashes {
+        engine.write(db, now, Scope::Keys(&[&key]), |keys| swept.has_more |= sweep_fields(keys, &key, now, &mut swept.events));
+    }
+    swept
+}
+
+fn sweep_keys(shard: &mut Shard, stored: usize, db: u8, now: u64, count_max: usize, events: &mut Vec<Event>) -> usize {
+    let mut count = 0;
+    while count < count_max {
+        let database = &mut shard.databases[stored];
+        let Some(&(expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
+        let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at == expire_at) else {
+            database.expiries.remove(&(expire_at, hash));
+            continue;
+        };
+        let entry = database.remove(at);
+        shard.counts.expired += 1;
+        shard.log.touch(stored as u8, &entry.key);
+        effect::push_remove(shard.log.buffer(), stored as u8, &entry.key);
+        events.push(Event { class: Class::Expired, name: "expired", db, key: entry.key });
+        count += 1;
+    }
+    count
+}
+
+/// Takes the hashes with fields whose time is over off the list of such; those that keep some are put back.
+fn due_hashes(shard: &mut Shard, stored: usize, now: u64) -> Vec<Blob> {
+    let database = &mut shard.databases[stored];
+    let mut due = Vec::new();
+    while let Some(&(expire_at, hash)) = database.field_expiries.first().filter(|(expire_at, _)| *expire_at <= now) {
+        database.field_expiries.remove(&(expire_at, hash));
+        let is_due = |entry: &crate::engine::shard::Entry| Hash::has_expiring(&entry.value);
+        if let Some(at) = database.keys.find_where(hash, is_due) {
+            due.push(database.keys.at(at).key.clone());
+        }
+    }
+    due
+}
+
+/// Removes fields of one hash; true if more are over.
+fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, events: &mut Vec<Event>) -> bool {
+    let Ok(Some(mut edit)) = keys.edit::<Hash>(key) else { return false };
+    let removed = edit.remove_expired(now, FIELDS_PER_LOCK);
+    let next = edit.value.next_expiry();
+    drop(edit);
+    if removed > 0 {
+        keys.notify(Class::Hash, "hexpired", key);
+        keys.remove_if_empty::<Hash>(key);
+    }
+    if let Some(next) = next {
+        keys.expect_field_expiry(key, next);
+    }
+    events.append(&mut keys.take_events());
+    next.is_some_and(|next| next <= now)
+}
+
+impl Write<'_> {
+    /// Notes that fields of a hash are over at this time, in milliseconds since the epoch, so that they are removed then.
+    pub fn expect_field_expiry(&mut self, key: &[u8], expire_at: u64) {
+        let hash = dict::hash(key);
+        let stored = usize::from(self.stored_db());
+        self.shard(crate::engine::shard_of(hash)).databases[stored].field_expiries.insert((expire_at, hash as u32));
+    }
+}
+
