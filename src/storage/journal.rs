@@ -72,13 +72,13 @@ impl Journal {
 
     /// Shows whole batches after a number, in order, until the end or until about `bytes_max` were shown. Batches above
     /// `last` are not shown. Tells whether it came to the end.
-    pub fn read_after(
+    pub fn read_after<E: From<Error>>(
         &self,
         seq: u64,
         last: u64,
         bytes_max: usize,
-        mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>,
-    ) -> Result<bool, Error> {
+        mut show: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
         let mut failure = None;
         let is_end = self.read_transaction(true, |parts| {
             let mut batch = Vec::new();

@@ -54,7 +54,7 @@ impl Tables {
             .create_with_backend(Backend(backend))
             .map_err(Error::database(path))?;
         let tables = Tables { path: path.to_owned(), database };
-        match tables.number("format")? {
+        match tables.snapshot()?.number("format")? {
             None => tables.write(|changes| changes.set_meta(Meta { covered: 0, next_id: 1, stored: None }))?,
             Some(found) if found > FORMAT => return Err(Error::TooNew { path: path.to_owned(), found }),
             Some(_) => {}
@@ -64,23 +64,7 @@ impl Tables {
 
     /// What the tables say about themselves.
     pub fn meta(&self) -> Result<Meta, Error> {
-        Ok(Meta {
-            covered: self.number("covered")?.unwrap_or(0),
-            next_id: self.number("next_id")?.unwrap_or(1),
-            stored: self.number("stored")?,
-        })
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
-        let inner = || {
-            let transaction = self.database.begin_read()?;
-            match transaction.open_table(META) {
-                Ok(table) => Ok(table.get(name)?.map(|number| number.value())),
-                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-                Err(error) => Err(redb::Error::from(error)),
-            }
-        };
-        inner().map_err(Error::database(&self.path))
+        self.snapshot()?.meta()
     }
 
     /// The tables as they are now; they stay so for the snapshot, whatever is written.
@@ -118,6 +102,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What the tables say about themselves.
+    pub fn meta(&self) -> Result<Meta, Error> {
+        Ok(Meta {
+            covered: self.number("covered")?.unwrap_or(0),
+            next_id: self.number("next_id")?.unwrap_or(1),
+            stored: self.number("stored")?,
+        })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
+        let inner = || match self.transaction.open_table(META) {
+            Ok(table) => Ok(table.get(name)?.map(|number| number.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(redb::Error::from(error)),
+        };
+        inner().map_err(Error::database(&self.path))
+    }
+
     /// One database's tables; None where nothing was ever stored in it.
     pub fn database(&self, db: u8) -> Result<Option<Stored>, Error> {
         let Some(keys) = self.table(KEYS[usize::from(db)])? else { return Ok(None) };
@@ -360,5 +362,5 @@ impl StoredMut<'_> {
 const ID_BYTES: usize = 8;
 
 fn range_of(id: u64) -> ([u8; ID_BYTES], [u8; ID_BYTES]) {
-    (id.to_be_bytes(), (id + 1).to_be_bytes())
+    (id.to_be_bytes(), id.saturating_add(1).to_be_bytes())
 }

@@ -65,32 +65,45 @@ pub fn each_effect(mut effects: &[u8], mut show: impl FnMut(Effect<'_>) -> Resul
     Ok(())
 }
 
-/// Shows every effect of a section but those on databases that are flushed later in it, and the flushes.
-pub fn each_lasting_effect(effects: &[u8], mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>) -> Result<(), BadRow> {
-    let mut number = 0;
-    let mut flushed = [0; DATABASES];
+/// Which databases a batch flushes. A flush holds all shards, so it stands in every section: the shortest one tells.
+pub fn flushed(sections: &[(u8, &[u8])]) -> Result<[bool; DATABASES], BadRow> {
+    let mut flushed = [false; DATABASES];
+    if let Some((_, effects)) = sections.iter().min_by_key(|(_, effects)| effects.len()) {
+        each_effect(effects, |effect| {
+            if let Effect::Flush { db } = effect {
+                *flushed.get_mut(usize::from(db)).ok_or(BadRow)? = true;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(flushed)
+}
+
+/// Shows every effect of a section but the flushes and what stands before its database is flushed.
+pub fn each_lasting_effect(
+    effects: &[u8],
+    flushed: &[bool; DATABASES],
+    mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>,
+) -> Result<(), BadRow> {
+    if !flushed.contains(&true) {
+        return each_effect(effects, show);
+    }
+    let (mut last, mut number) = ([0; DATABASES], 0);
     each_effect(effects, |effect| {
         number += 1;
         if let Effect::Flush { db } = effect {
-            *flushed.get_mut(usize::from(db)).ok_or(BadRow)? = number;
+            *last.get_mut(usize::from(db)).ok_or(BadRow)? = number;
         }
         Ok(())
     })?;
     number = 0;
     each_effect(effects, |effect| {
         number += 1;
-        let db = match effect {
-            Effect::Flush { .. } => return Ok(()),
-            Effect::Map { .. } => return show(effect),
-            Effect::Put { db, .. }
-            | Effect::Remove { db, .. }
-            | Effect::Expire { db, .. }
-            | Effect::Change { db, .. }
-            | Effect::WriteAt { db, .. } => db,
-        };
-        match flushed.get(usize::from(db)) {
+        let Some(db) = effect.db() else { return show(effect) };
+        match last.get(usize::from(db)) {
             None => Err(BadRow),
-            Some(last) if number < *last => Ok(()),
+            // The last flush itself included.
+            Some(last) if number <= *last => Ok(()),
             Some(_) => show(effect),
         }
     })

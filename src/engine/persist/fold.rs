@@ -68,21 +68,12 @@ impl Fold {
     /// Adds a batch of the journal.
     pub fn add_batch(&mut self, bytes: &[u8]) -> Result<(), BadRow> {
         let sections = batch::sections(bytes)?;
-        let mut flushed = [false; DATABASES];
-        for (_, effects) in &sections {
-            batch::each_effect(effects, |effect| {
-                if let Effect::Flush { db } = effect {
-                    *flushed.get_mut(usize::from(db)).ok_or(BadRow)? = true;
-                }
-                Ok(())
-            })?;
-        }
-        // A flush stands in every section, and what came before it is gone wherever it was.
+        let flushed = batch::flushed(&sections)?;
         for (database, _) in self.databases.iter_mut().zip(flushed).filter(|(_, is_flushed)| *is_flushed) {
             *database = DatabaseFold { is_flushed: true, keys: HashMap::default() };
         }
         for (_, effects) in &sections {
-            batch::each_lasting_effect(effects, |effect| self.add(effect))?;
+            batch::each_lasting_effect(effects, &flushed, |effect| self.add(effect))?;
         }
         Ok(())
     }
@@ -251,10 +242,15 @@ impl RowsFold {
 /// Strings are at most this long (`proto-max-bulk-len` can be no more than 4 GiB), so an offset beyond it is damage.
 const STRING_BYTES_MAX: u64 = 4 << 30;
 
+/// From where to where bytes at this offset are written, if a string can be that long.
+pub fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
+    let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow)?;
+    Ok((usize::try_from(offset).map_err(|_| BadRow)?, usize::try_from(end).map_err(|_| BadRow)?))
+}
+
 /// Writes bytes into a string, with zero bytes before them where it is shorter.
 pub fn write_into(text: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> Result<(), BadRow> {
-    let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow)? as usize;
-    let start = offset as usize;
+    let (start, end) = write_range(offset, bytes.len())?;
     if text.len() < end {
         text.resize(end, 0);
     }
