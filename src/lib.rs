@@ -13,6 +13,7 @@ pub mod node;
 pub mod resp;
 pub mod server;
 pub mod settings;
+pub mod storage;
 pub mod store;
 pub mod version;
 

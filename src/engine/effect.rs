@@ -37,6 +37,21 @@ pub enum Effect<'a> {
     Map { stored: u64 },
 }
 
+impl Effect<'_> {
+    /// The stored number of the database it concerns; None for one that concerns them all.
+    pub fn db(&self) -> Option<u8> {
+        match *self {
+            Effect::Put { db, .. }
+            | Effect::Remove { db, .. }
+            | Effect::Expire { db, .. }
+            | Effect::Change { db, .. }
+            | Effect::WriteAt { db, .. }
+            | Effect::Flush { db } => Some(db),
+            Effect::Map { .. } => None,
+        }
+    }
+}
+
 /// The rows of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows<'a>(&'a [u8]);
@@ -48,6 +63,18 @@ pub enum Row<'a> {
     Put(&'a [u8], &'a [u8]),
     /// The element's key.
     Remove(&'a [u8]),
+}
+
+impl<'a> Rows<'a> {
+    /// The rows as they stand in the effect, with their end.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Rows from their [`Self::bytes`], which were checked when their effect was read.
+    pub(crate) fn again(bytes: &'a [u8]) -> Rows<'a> {
+        Rows(bytes)
+    }
 }
 
 impl<'a> Iterator for Rows<'a> {

@@ -88,6 +88,34 @@ errors! {
         "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.";
     /// An unknown way to overflow.
     BITFIELD_OVERFLOW = "ERR Invalid OVERFLOW type specified";
+    /// A value of a hash that should be an integer.
+    HASH_NOT_INTEGER = "ERR hash value is not an integer";
+    /// A value of a hash that should be a number.
+    HASH_NOT_FLOAT = "ERR hash value is not a float";
+    /// `HINCRBYFLOAT` by infinity.
+    NAN_OR_INFINITY = "ERR value is NaN or Infinity";
+    /// A cursor that is no number.
+    CURSOR = "ERR invalid cursor";
+    /// `NOVALUES` where there are none anyway.
+    NO_VALUES_OF_HASHES_ONLY = "ERR NOVALUES option can only be used in HSCAN";
+    /// A count of random elements with no opposite.
+    COUNT_RANGE = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+    /// A count of keys below one.
+    NUMKEYS_NOT_POSITIVE = "ERR numkeys should be greater than 0";
+    /// A count of keys above the number of arguments.
+    NUMKEYS_TOO_LARGE = "ERR Number of keys can't be greater than number of args";
+    /// A limit below zero.
+    LIMIT_NEGATIVE = "ERR LIMIT can't be negative";
+    /// Fields whose expiry is to be set or read, not announced.
+    FIELDS_MISSING = "ERR Mandatory argument FIELDS is missing or not at the right position";
+    /// A count of fields below one.
+    NUMFIELDS_NOT_POSITIVE = "ERR Number of fields must be a positive integer";
+    /// The same, as commands that set an expiry say it.
+    NUMFIELDS_TOO_SMALL = "ERR Parameter `numFields` should be greater than 0";
+    /// A count of fields that is not theirs.
+    NUMFIELDS_MISMATCH = "ERR The `numfields` parameter must match the number of arguments";
+    /// An expiry of fields before the epoch.
+    EXPIRE_TIME_NEGATIVE = "ERR invalid expire time, must be >= 0";
     /// `BITFIELD_RO` that would write.
     BITFIELD_RO = "ERR BITFIELD_RO only supports the GET subcommand";
 }

@@ -53,6 +53,18 @@ impl Held<'_> {
             _ => unheld(),
         }
     }
+
+    fn peek(&self, number: usize) -> &Shard {
+        match self {
+            Held::One(held, guard) if *held == number => guard,
+            Held::All(guards) => &guards[number],
+            Held::Some(guards) => match guards.binary_search_by_key(&number, |(held, _)| *held) {
+                Ok(at) => &guards[at].1,
+                Err(_) => unheld(),
+            },
+            _ => unheld(),
+        }
+    }
 }
 
 #[cold]
@@ -169,6 +181,14 @@ impl<'a> Read<'a> {
             None => Ok(None),
             Some(value) => T::of(value).map(Some).ok_or(error::WRONG_TYPE),
         }
+    }
+
+    /// The value at a key that [`Self::get`] has found in this command. Unlike there, several can be had at once.
+    pub fn found<T: Type>(&self, key: &[u8]) -> Option<&T> {
+        let hash = dict::hash(key);
+        let keys = &self.held.peek(shard_of(hash)).database(self.stored_db).keys;
+        let entry = keys.at(keys.find(hash as u32, key)?);
+        if entry.is_expired(self.now) { None } else { T::of(&entry.value) }
     }
 
     /// The entry at a key, without counting as a use of it and without bringing its value back from disk.

@@ -1,13 +1,37 @@
 //! What makes the keyspace last: effects go to the journal, the journal is folded into the tables, and both are read
 //! when the server starts. Its own threads do the work; no shard stays locked while a disk is waited for.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+pub mod apply;
+pub mod backup;
+pub mod batch;
+pub mod check;
+pub mod checkpoint;
+pub mod chunk;
+pub mod committer;
+pub mod fold;
+pub mod load;
+pub mod record;
+pub mod replay;
+pub mod spill;
 
+pub use backup::restore;
+pub use check::check;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
+use crate::clock;
+use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
+use crate::storage::{self, Disk, Files, Folder, Journal, Tables};
 
 /// When effects are on disk: `appendfsync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,21 +78,36 @@ impl Default for Options {
 /// Why persistence could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An I/O error.
-    #[error("{what} `{}`: {source}", path.display())]
-    Io { what: &'static str, path: PathBuf, source: std::io::Error },
-    /// A file's contents are not what was written.
-    #[error("read `{}`: {cause}; run `flux check`", path.display())]
-    Corrupt { path: PathBuf, cause: String },
-    /// Another process has the folder open.
-    #[error("open `{}`: another process is using this folder", path.display())]
-    InUse { path: PathBuf },
+    /// A file or the folder could not be used.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Contents are not what was written.
+    #[error("read {place}: {cause}; run `flux check`")]
+    Corrupt {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// A folder to restore into holds something.
     #[error("restore into `{}`: the folder is not empty", path.display())]
-    NotEmpty { path: PathBuf },
-    /// The journal or the tables could not be written.
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The journal or the tables cannot be written now.
     #[error("write to disk: {0}")]
     Write(String),
+}
+
+fn bad_batch(number: u64, error: BadRow) -> Error {
+    Error::Corrupt { place: format!("journal, batch {number}"), cause: error.to_string() }
+}
+
+impl From<BadRow> for Error {
+    fn from(error: BadRow) -> Error {
+        Error::Corrupt { place: "a record".into(), cause: error.to_string() }
+    }
 }
 
 /// What was found when the folder was opened.
@@ -103,65 +142,226 @@ pub struct Stats {
     pub last_checkpoint_ms: u64,
     /// Whether it ended well.
     pub last_checkpoint_ok: bool,
-    /// Values that rest on disk only.
-    pub spilled: u64,
+    /// Values dropped from memory under the limit.
+    pub drops: u64,
     /// Values read back from disk.
     pub loads: u64,
 }
 
+/// What the room's threads share.
+pub struct Inner {
+    engine: Arc<Engine>,
+    disk: Arc<dyn Disk>,
+    folder: Folder,
+    options: Options,
+    /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`].
+    base: u64,
+    /// None while it must be opened anew after an error.
+    journal: RwLock<Option<Journal>>,
+    /// None while they must be opened anew after an error.
+    tables: RwLock<Option<Tables>>,
+    durable: watch::Sender<u64>,
+    commits: committer::Commits,
+    checkpoints: checkpoint::Checkpoints,
+    spill: spill::Spill,
+    fsync: AtomicU8,
+    checkpoint_bytes: AtomicU64,
+    memory_limit: AtomicU64,
+    /// Set by the sweep when too little is clean: a checkpoint is wanted.
+    wants_clean: std::sync::atomic::AtomicBool,
+    /// Bytes in the journal that the tables do not cover.
+    journal_bytes: AtomicU64,
+    /// The batch up to which the tables hold everything.
+    covered: AtomicU64,
+    /// The batch up to which the journal may be dropped, and that up to which it was.
+    trim_to: AtomicU64,
+    trimmed: AtomicU64,
+    loaded: OnceLock<Loaded>,
+    threads: Mutex<Vec<(Part, JoinHandle<()>)>>,
+}
+
+/// The room's threads, in the order they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Spill,
+    Checkpoints,
+    Commits,
+}
+
+/// Journal read in one go while replaying.
+const REPLAY_BYTES: usize = 64 << 20;
+/// How long a checkpoint that must cover everything waits for the journal.
+const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl Inner {
+    fn seq_of(&self, epoch: u64) -> u64 {
+        self.base + epoch
+    }
+
+    fn fsync(&self) -> Fsync {
+        match self.fsync.load(Relaxed) {
+            0 => Fsync::Always,
+            1 => Fsync::Everysec,
+            _ => Fsync::No,
+        }
+    }
+
+    fn has_trimming(&self) -> bool {
+        self.trimmed.load(Acquire) < self.trim_to.load(Acquire)
+    }
+
+    fn error_text(&self) -> String {
+        self.commits.error.lock().clone().unwrap_or_else(|| "the journal is closed".into())
+    }
+
+    /// Replays the journal after a batch; tells how many batches that were.
+    fn replay(&self, covered: u64) -> Result<u64, Error> {
+        let journal = self.journal.read();
+        let journal = journal.as_ref().expect("it was opened a moment ago");
+        let (mut seq, mut count, now) = (covered, 0, clock::now_ms());
+        loop {
+            let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
+                seq = number;
+                count += 1;
+                self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                replay::replay(&self.engine, bytes, now).map_err(|error| bad_batch(number, error))
+            })?;
+            if is_end {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, part: Part, name: &str, run: fn(&Inner)) {
+        let inner = self.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
+        self.threads.lock().push((part, thread.expect("the system starts a thread")));
+    }
+
+    /// Waits until this epoch is on disk, unless writing fails.
+    fn wait_durable(&self, epoch: u64) -> Result<(), Error> {
+        let start = Instant::now();
+        while *self.durable.borrow() < epoch {
+            self.commits.hurry();
+            if self.commits.is_failing.load(SeqCst) || start.elapsed() > DURABLE_WAIT_MAX {
+                return Err(Error::Write(self.error_text()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
 /// The running room. Cheap to clone.
 #[derive(Clone)]
-pub struct Persistence {
-    durable: Arc<watch::Sender<u64>>,
-}
+pub struct Persistence(Arc<Inner>);
 
 impl Persistence {
     /// Opens a folder, made if missing: loads its keys, replays its journal, starts the threads.
-    pub fn open(_dir: &Path, _options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
-        Ok((Arc::new(Engine::new(true)), Persistence { durable: Arc::new(watch::Sender::new(0)) }))
+    pub fn open(dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
+        Persistence::open_on(Arc::new(Files), dir, options)
+    }
+
+    /// The same, with the files on another kind of disk.
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
+        let start = Instant::now();
+        let folder = Folder::open(dir)?;
+        let tables = Tables::open(&*disk, &folder.tables(), options.tables_cache_bytes)?;
+        let journal = Journal::open(&*disk, &folder.journal(), options.journal_cache_bytes)?;
+        let meta = tables.meta()?;
+        let last = journal.last()?.unwrap_or(0);
+        let engine = Arc::new(Engine::new(true));
+        if let Some(stored) = meta.stored {
+            engine.stored.store(stored, SeqCst);
+        }
+        load::load(&engine, &tables, clock::now_ms(), options.memory_limit)?;
+        let inner = Arc::new_cyclic(|weak| {
+            engine.set_backing(Box::new(spill::FromTables(weak.clone())));
+            Inner {
+                base: last.max(meta.covered),
+                engine,
+                disk,
+                folder,
+                journal: RwLock::new(Some(journal)),
+                tables: RwLock::new(Some(tables)),
+                durable: watch::Sender::new(0),
+                commits: committer::Commits::default(),
+                checkpoints: checkpoint::Checkpoints::default(),
+                spill: spill::Spill::default(),
+                fsync: AtomicU8::new(options.fsync as u8),
+                checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
+                memory_limit: AtomicU64::new(options.memory_limit),
+                wants_clean: false.into(),
+                journal_bytes: AtomicU64::new(0),
+                covered: AtomicU64::new(meta.covered),
+                trim_to: AtomicU64::new(meta.covered),
+                trimmed: AtomicU64::new(0),
+                loaded: OnceLock::new(),
+                threads: Mutex::default(),
+                options,
+            }
+        });
+        let batches = inner.replay(meta.covered)?;
+        replay::remove_expired(&inner.engine, clock::now_ms());
+        let mut keys = 0;
+        inner.engine.each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
+        let loaded = Loaded { keys, batches, took: start.elapsed() };
+        inner.loaded.set(loaded).expect("it is set nowhere else");
+        inner.start(Part::Commits, "flux-journal", committer::run);
+        inner.start(Part::Checkpoints, "flux-tables", checkpoint::run);
+        inner.start(Part::Spill, "flux-memory", spill::run);
+        inner.commits.poke();
+        Ok((inner.engine.clone(), Persistence(inner)))
     }
 
     /// What was found when the folder was opened.
     pub fn loaded(&self) -> Loaded {
-        Loaded::default()
+        self.0.loaded.get().copied().unwrap_or_default()
     }
 
     /// The highest epoch that is on disk, with all before it. To wait for a write, read `engine.epoch()` after it,
     /// [`Self::poke`], and wait until this is at least that.
     pub fn durable(&self) -> watch::Receiver<u64> {
-        self.durable.subscribe()
+        self.0.durable.subscribe()
     }
 
     /// Tells the committer that there may be something to commit. Costs one atomic load when it is awake.
     #[inline]
-    pub fn poke(&self) {}
+    pub fn poke(&self) {
+        self.0.commits.poke();
+    }
 
     /// The same, and asks it to commit without gathering more first: someone waits who does not usually.
-    pub fn hurry(&self) {}
+    pub fn hurry(&self) {
+        self.0.commits.hurry();
+    }
 
     /// When effects are on disk.
     pub fn fsync(&self) -> Fsync {
-        Fsync::Everysec
+        self.0.fsync()
     }
 
     /// Changes when effects are on disk, from the next commit on.
-    pub fn set_fsync(&self, _fsync: Fsync) {}
+    pub fn set_fsync(&self, fsync: Fsync) {
+        self.0.fsync.store(fsync as u8, SeqCst);
+        self.0.commits.hurry();
+    }
 
     /// Whether effects reach the disk. While not, commands that change data must be refused with [`Self::refusal`].
     #[inline]
     pub fn is_writable(&self) -> bool {
-        true
+        !self.0.commits.is_failing.load(Relaxed)
     }
 
     /// Whether the disk is so far behind that a writer should wait for its commit whatever the mode, so that memory stays bounded.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        false
+        self.0.commits.is_behind.load(Relaxed)
     }
 
     /// Why the last commit failed.
     pub fn last_error(&self) -> Option<String> {
-        None
+        self.0.commits.error.lock().clone()
     }
 
     /// The reply to a command that would change data while that cannot reach the disk.
@@ -174,36 +374,90 @@ impl Persistence {
 
     /// Starts a checkpoint of everything written so far; the receiver tells how it ended.
     pub fn checkpoint(&self) -> oneshot::Receiver<Result<(), String>> {
-        let (sender, receiver) = oneshot::channel();
-        let _ = sender.send(Ok(()));
-        receiver
+        self.0.checkpoints.request()
     }
 
     /// Sets from which size of the journal on a checkpoint starts.
-    pub fn set_checkpoint_bytes(&self, _bytes: u64) {}
+    pub fn set_checkpoint_bytes(&self, bytes: u64) {
+        self.0.checkpoint_bytes.store(bytes, Relaxed);
+    }
 
     /// Sets above how much used memory clean values are dropped; 0 for no limit.
-    pub fn set_memory_limit(&self, _bytes: u64) {}
+    pub fn set_memory_limit(&self, bytes: u64) {
+        self.0.memory_limit.store(bytes, Relaxed);
+        self.0.spill.wake();
+    }
+
+    /// Above how much used memory clean values are dropped; 0 for no limit.
+    pub fn memory_limit(&self) -> u64 {
+        self.0.memory_limit.load(Relaxed)
+    }
 
     /// Counts and times.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let inner = &*self.0;
+        Stats {
+            journal_bytes: inner.journal_bytes.load(Relaxed),
+            commits: inner.commits.count.load(Relaxed),
+            commit_us: inner.commits.micros.load(Relaxed),
+            is_writable: self.is_writable(),
+            checkpoints: inner.checkpoints.count.load(Relaxed),
+            is_checkpointing: inner.checkpoints.is_running.load(Relaxed),
+            last_checkpoint_at: inner.checkpoints.ended_at.load(Relaxed),
+            last_checkpoint_ms: inner.checkpoints.took_ms.load(Relaxed),
+            last_checkpoint_ok: !inner.checkpoints.has_failed.load(Relaxed),
+            drops: inner.spill.drops.load(Relaxed),
+            loads: inner.spill.loads.load(Relaxed),
+        }
     }
 
-    /// Writes a consistent copy of everything written so far to a file, while serving. Takes as long as writing it takes.
-    pub fn backup(&self, _to: &Path) -> Result<(), Error> {
-        Ok(())
+    /// Writes a consistent copy of everything written so far to a file, while serving. Takes as long as writing it takes;
+    /// call it where waiting is allowed.
+    pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        self.wait_checkpoint()?;
+        backup::backup(&self.0, to)
     }
 
-    /// Commits what is left, makes a checkpoint (unless told not to) and ends the threads. Writes made later are lost.
-    pub fn close(&self, _with_checkpoint: bool) -> Result<(), Error> {
-        Ok(())
+    /// Commits what is left, makes a checkpoint if asked to, and ends the threads. Writes made later are lost. Call it
+    /// where waiting is allowed.
+    pub fn close(&self, with_checkpoint: bool) -> Result<(), Error> {
+        let checkpointed = if with_checkpoint { self.wait_checkpoint() } else { Ok(()) };
+        self.end(Part::Spill);
+        self.end(Part::Checkpoints);
+        self.end(Part::Commits);
+        let failure = self.last_error();
+        // Closed here and not when the last handle goes, so that the folder can be opened again at once.
+        *self.0.journal.write() = None;
+        *self.0.tables.write() = None;
+        match failure {
+            Some(text) => Err(Error::Write(text)),
+            None => checkpointed,
+        }
     }
-}
 
-/// Makes a data folder from a backup. The folder must be missing or empty.
-pub fn restore(_file: &Path, _dir: &Path) -> Result<(), Error> {
-    Ok(())
+    fn wait_checkpoint(&self) -> Result<(), Error> {
+        // Not `blocking_recv`, which must not be called where a runtime is at hand.
+        let mut receiver = self.checkpoint();
+        loop {
+            match receiver.try_recv() {
+                Ok(result) => return result.map_err(Error::Write),
+                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+                Err(oneshot::error::TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
+            }
+        }
+    }
+
+    fn end(&self, part: Part) {
+        match part {
+            Part::Spill => self.0.spill.stop(),
+            Part::Checkpoints => self.0.checkpoints.stop(),
+            Part::Commits => self.0.commits.stop(),
+        }
+        let threads = std::mem::take(&mut *self.0.threads.lock());
+        let (ending, going_on): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(other, _)| *other == part);
+        *self.0.threads.lock() = going_on;
+        ending.into_iter().for_each(|(_, thread)| thread.join().expect("the threads of persistence do not panic"));
+    }
 }
 
 /// Something wrong in a data folder.
@@ -226,9 +480,4 @@ pub struct Checked {
     pub batches: u64,
     /// The first problems found.
     pub problems: Vec<Problem>,
-}
-
-/// Verifies every structure of a data folder no server is using, and returns at most `problems_max` problems.
-pub fn check(_dir: &Path, _problems_max: usize) -> Result<Checked, Error> {
-    Ok(Checked::default())
 }

@@ -10,6 +10,7 @@ use crate::engine::dict::{self, Dict};
 use crate::engine::keys::Edit;
 use crate::engine::types::packed::{self, IntText, Item, Packed};
 use crate::engine::value::{BadRow, Rows};
+use crate::id;
 use crate::limits;
 
 /// The first byte of a row's bytes: the value follows.
@@ -166,6 +167,11 @@ impl Hash {
             }
             Repr::Table(table) => table.fields.at(position as u32).items(),
         }
+    }
+
+    /// Any field and its value, each as likely as any other, also where its time is over; the hash must not be empty.
+    pub fn random(&self) -> (Item<'_>, Item<'_>) {
+        self.at(id::random_below(self.len()))
     }
 
     /// Shows some fields whose time is not over and returns how many it looked at and the cursor of the next; see

@@ -1,0 +1,246 @@
+//! Applying: what a span of the journal did to each key is written into the tables, in one transaction that also says
+//! how far the tables are now good.
+
+use std::collections::BTreeMap;
+
+use crate::engine::effect::{self, Row};
+use crate::engine::persist::Error;
+use crate::engine::persist::chunk;
+use crate::engine::persist::fold::{Fold, KeyFold, RowsFold, write_into};
+use crate::engine::persist::record::{Body, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
+use crate::engine::value::{BadRow, Kind};
+use crate::storage::Tables;
+use crate::storage::tables::{Meta, StoredMut};
+
+/// Writes a fold into the tables, which then cover the journal up to `covered`.
+pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
+    let mut meta = tables.meta()?;
+    tables.write(|changes| {
+        for (db, database) in fold.databases.iter().enumerate() {
+            if database.is_flushed {
+                changes.drop_database(db as u8)?;
+            }
+            if database.keys.is_empty() {
+                continue;
+            }
+            let stored = changes.database(db as u8)?;
+            let mut writer = Writer { stored, next_id: &mut meta.next_id, record: Vec::new() };
+            // In the order of the table: each of its pages is visited once.
+            let mut keys: Vec<_> = database.keys.iter().collect();
+            keys.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            for (key, fold) in keys {
+                writer.write(key, fold)?;
+            }
+        }
+        changes.set_meta(Meta { covered, next_id: meta.next_id, stored: fold.stored.or(meta.stored) })?;
+        Ok(())
+    })
+}
+
+struct Writer<'t, 'i> {
+    stored: StoredMut<'t>,
+    next_id: &'i mut u64,
+    /// Where records are put together.
+    record: Vec<u8>,
+}
+
+/// What the tables held of a key.
+struct Before {
+    kind: Kind,
+    expire_at: u64,
+    value: BeforeValue,
+}
+
+enum BeforeValue {
+    Small(Vec<u8>),
+    Large { id: u64, count: u64 },
+}
+
+impl Writer<'_, '_> {
+    fn write(&mut self, key: &[u8], fold: &KeyFold) -> Result<(), Error> {
+        match (fold.is_fresh, fold.kind) {
+            (true, None) => self.remove(key),
+            (true, Some(kind)) => self.write_fresh(key, kind, fold.expire_at.unwrap_or(0), &fold.rows),
+            (false, kind) => self.write_changed(key, kind, fold),
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Result<(), Error> {
+        if let Some(Some(id)) = self.stored.remove_key(key, id_of)? {
+            self.stored.remove_elements(id)?;
+        }
+        Ok(())
+    }
+
+    fn write_fresh(&mut self, key: &[u8], kind: Kind, expire_at: u64, rows: &RowsFold) -> Result<(), Error> {
+        match rows {
+            RowsFold::Text(text) => self.put_text(key, expire_at, text),
+            RowsFold::Whole(whole) => {
+                let rows: Vec<(&[u8], &[u8])> = effect::Rows::again(whole)
+                    .filter_map(|row| if let Row::Put(element, bytes) = row { Some((element, bytes)) } else { None })
+                    .collect();
+                self.put_rows(key, kind, expire_at, rows)
+            }
+            RowsFold::Changed(changed) => {
+                let rows = chunk::sorted(changed).into_iter().filter_map(|(element, bytes)| Some((element, bytes?))).collect();
+                self.put_rows(key, kind, expire_at, rows)
+            }
+            RowsFold::None => self.put_rows(key, kind, expire_at, Vec::new()),
+            // A fresh string is folded into its text.
+            RowsFold::Writes(_) => Err(BadRow.into()),
+        }
+    }
+
+    fn write_changed(&mut self, key: &[u8], kind: Option<Kind>, fold: &KeyFold) -> Result<(), Error> {
+        let Some(before) = self.before(key)? else {
+            // A key that only got a new expiry, and is not there: nothing says what it would hold.
+            let Some(kind) = kind else { return Ok(()) };
+            return self.write_made(key, kind, fold);
+        };
+        let expire_at = fold.expire_at.unwrap_or(before.expire_at);
+        if kind.is_some_and(|kind| kind != before.kind) {
+            return Err(BadRow.into());
+        }
+        match &fold.rows {
+            RowsFold::None => self.put_expiry(key, before, expire_at),
+            RowsFold::Writes(writes) => self.write_text(key, before, expire_at, writes),
+            RowsFold::Changed(changed) => self.change_rows(key, before, expire_at, &chunk::sorted(changed)),
+            RowsFold::Text(text) => self.put_text(key, expire_at, text),
+            RowsFold::Whole(_) => Err(BadRow.into()),
+        }
+    }
+
+    /// A key that the tables do not know and that was made by changing it.
+    fn write_made(&mut self, key: &[u8], kind: Kind, fold: &KeyFold) -> Result<(), Error> {
+        let expire_at = fold.expire_at.unwrap_or(0);
+        let RowsFold::Writes(writes) = &fold.rows else { return self.write_fresh(key, kind, expire_at, &fold.rows) };
+        let mut text = Vec::new();
+        for (offset, bytes) in writes {
+            write_into(&mut text, *offset, bytes)?;
+        }
+        self.put_text(key, expire_at, &text)
+    }
+
+    fn before(&self, key: &[u8]) -> Result<Option<Before>, Error> {
+        let before = self.stored.key(key, |bytes| {
+            let record = Record::read(bytes)?;
+            let value = match record.body {
+                Body::Small(bytes) => BeforeValue::Small(bytes.to_vec()),
+                Body::Large { id, count } => BeforeValue::Large { id, count },
+            };
+            Ok::<_, BadRow>(Before { kind: record.kind, expire_at: record.expire_at, value })
+        })?;
+        Ok(before.transpose()?)
+    }
+
+    fn put_expiry(&mut self, key: &[u8], before: Before, expire_at: u64) -> Result<(), Error> {
+        let body = match &before.value {
+            BeforeValue::Small(bytes) => Body::Small(bytes),
+            BeforeValue::Large { id, count } => Body::Large { id: *id, count: *count },
+        };
+        self.put_record(key, Record { kind: before.kind, expire_at, body }, None)
+    }
+
+    fn put_text(&mut self, key: &[u8], expire_at: u64, text: &[u8]) -> Result<(), Error> {
+        if text.len() <= SMALL_BYTES_MAX {
+            return self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Small(text) }, None);
+        }
+        let id = self.fresh_id();
+        for (number, segment) in text.chunks(SEGMENT_BYTES).enumerate() {
+            self.stored.put_element(id, &segment_key(number), segment)?;
+        }
+        let body = Body::Large { id, count: text.len() as u64 };
+        self.put_record(key, Record { kind: Kind::String, expire_at, body }, Some(id))
+    }
+
+    fn write_text(&mut self, key: &[u8], before: Before, expire_at: u64, writes: &[(u64, Vec<u8>)]) -> Result<(), Error> {
+        let (id, mut len) = match before.value {
+            BeforeValue::Small(mut text) => {
+                for (offset, bytes) in writes {
+                    write_into(&mut text, *offset, bytes)?;
+                }
+                return self.put_text(key, expire_at, &text);
+            }
+            BeforeValue::Large { id, count } => (id, count),
+        };
+        for (offset, bytes) in writes {
+            len = len.max(offset + bytes.len() as u64);
+            self.write_segments(id, *offset, bytes)?;
+        }
+        let body = Body::Large { id, count: len };
+        self.put_record(key, Record { kind: Kind::String, expire_at, body }, Some(id))
+    }
+
+    /// Writes into a large string. Segments that were never written to are zero bytes, as are the missing ends of others.
+    fn write_segments(&mut self, id: u64, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+        let mut number = usize::try_from(offset / SEGMENT_BYTES as u64).map_err(|_| BadRow)?;
+        let mut at = (offset % SEGMENT_BYTES as u64) as usize;
+        while !bytes.is_empty() {
+            let (here, rest) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - at));
+            let segment_key = segment_key(number);
+            let mut segment = self.stored.element(id, &segment_key)?.unwrap_or_default();
+            write_into(&mut segment, at as u64, here)?;
+            self.stored.put_element(id, &segment_key, &segment)?;
+            (bytes, at, number) = (rest, 0, number + 1);
+        }
+        Ok(())
+    }
+
+    fn put_rows(&mut self, key: &[u8], kind: Kind, expire_at: u64, mut rows: Vec<(&[u8], &[u8])>) -> Result<(), Error> {
+        let mut packed = Vec::new();
+        for (element, bytes) in &rows {
+            push_packed(&mut packed, element, bytes);
+            if packed.len() > SMALL_BYTES_MAX {
+                rows.sort_unstable_by_key(|(element, _)| *element);
+                let id = self.fresh_id();
+                chunk::write_new(&mut self.stored, id, &rows)?;
+                let body = Body::Large { id, count: rows.len() as u64 };
+                return self.put_record(key, Record { kind, expire_at, body }, Some(id));
+            }
+        }
+        self.put_record(key, Record { kind, expire_at, body: Body::Small(&packed) }, None)
+    }
+
+    fn change_rows(&mut self, key: &[u8], before: Before, expire_at: u64, changes: &[chunk::Changed<'_>]) -> Result<(), Error> {
+        let kind = before.kind;
+        match before.value {
+            BeforeValue::Small(bytes) => {
+                let mut rows = Packed(&bytes).collect::<Result<BTreeMap<&[u8], &[u8]>, BadRow>>()?;
+                for (element, bytes) in changes {
+                    match bytes {
+                        Some(bytes) => rows.insert(element, bytes),
+                        None => rows.remove(element),
+                    };
+                }
+                self.put_rows(key, kind, expire_at, rows.into_iter().collect())
+            }
+            BeforeValue::Large { id, count } => {
+                let more = chunk::change(&mut self.stored, id, changes)?;
+                let count = count.checked_add_signed(more).ok_or(BadRow)?;
+                self.put_record(key, Record { kind, expire_at, body: Body::Large { id, count } }, Some(id))
+            }
+        }
+    }
+
+    /// Sets a key's record; a large value it had, other than that with the id to keep, is removed.
+    fn put_record(&mut self, key: &[u8], record: Record<'_>, keep: Option<u64>) -> Result<(), Error> {
+        self.record.clear();
+        record.write(&mut self.record);
+        let keep = keep.or(record.id());
+        let before = self.stored.put_key(key, &self.record, id_of)?.flatten();
+        match before.filter(|id| Some(*id) != keep) {
+            Some(id) => Ok(self.stored.remove_elements(id)?),
+            None => Ok(()),
+        }
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        let id = *self.next_id;
+        *self.next_id += 1;
+        id
+    }
+}
+
+fn id_of(record: &[u8]) -> Option<u64> {
+    Record::read(record).ok()?.id()
+}

@@ -1,0 +1,110 @@
+//! A batch of the journal: what one cut collected. A version byte, then a section for each shard that had effects: the
+//! shard's number, the length of its effects, and they.
+//!
+//! Sections of different shards have no order among each other, and need none: a key lives in one shard, and what
+//! concerns a whole database stands in all of them.
+
+use crate::engine::Cut;
+use crate::engine::effect::{self, Effect, push_len, take_byte, take_bytes};
+use crate::engine::shard::DATABASES;
+use crate::engine::value::BadRow;
+
+/// The first byte of every batch.
+const VERSION: u8 = 1;
+
+/// Heads of the sections of a batch, which stand between the effects.
+pub struct Heads {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Heads {
+    /// The heads for a cut.
+    pub fn new(cut: &Cut) -> Heads {
+        let mut bytes = vec![VERSION];
+        let mut ends = Vec::with_capacity(cut.shards.len());
+        for (number, effects) in &cut.shards {
+            bytes.push(*number);
+            push_len(&mut bytes, effects.len());
+            ends.push(bytes.len());
+        }
+        Heads { bytes, ends }
+    }
+
+    /// The batch in pieces.
+    pub fn pieces<'a>(&'a self, cut: &'a Cut) -> Vec<&'a [u8]> {
+        let mut pieces = Vec::with_capacity(2 * cut.shards.len() + 1);
+        let mut start = 0;
+        for (end, (_, effects)) in self.ends.iter().zip(&cut.shards) {
+            pieces.extend([&self.bytes[start..*end], effects]);
+            start = *end;
+        }
+        pieces.push(&self.bytes[start..]);
+        pieces
+    }
+}
+
+/// The sections of a batch: a shard's number and its effects.
+pub fn sections(mut bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, BadRow> {
+    let from = &mut bytes;
+    if take_byte(from)? != VERSION {
+        return Err(BadRow);
+    }
+    let mut sections = Vec::new();
+    while !from.is_empty() {
+        sections.push((take_byte(from)?, take_bytes(from)?));
+    }
+    Ok(sections)
+}
+
+/// Shows every effect of a section.
+pub fn each_effect(mut effects: &[u8], mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>) -> Result<(), BadRow> {
+    while !effects.is_empty() {
+        show(effect::read(&mut effects)?)?;
+    }
+    Ok(())
+}
+
+/// Which databases a batch flushes. A flush holds all shards, so it stands in every section: the shortest one tells.
+pub fn flushed(sections: &[(u8, &[u8])]) -> Result<[bool; DATABASES], BadRow> {
+    let mut flushed = [false; DATABASES];
+    if let Some((_, effects)) = sections.iter().min_by_key(|(_, effects)| effects.len()) {
+        each_effect(effects, |effect| {
+            if let Effect::Flush { db } = effect {
+                *flushed.get_mut(usize::from(db)).ok_or(BadRow)? = true;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(flushed)
+}
+
+/// Shows every effect of a section but the flushes and what stands before its database is flushed.
+pub fn each_lasting_effect(
+    effects: &[u8],
+    flushed: &[bool; DATABASES],
+    mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>,
+) -> Result<(), BadRow> {
+    if !flushed.contains(&true) {
+        return each_effect(effects, show);
+    }
+    let (mut last, mut number) = ([0; DATABASES], 0);
+    each_effect(effects, |effect| {
+        number += 1;
+        if let Effect::Flush { db } = effect {
+            *last.get_mut(usize::from(db)).ok_or(BadRow)? = number;
+        }
+        Ok(())
+    })?;
+    number = 0;
+    each_effect(effects, |effect| {
+        number += 1;
+        let Some(db) = effect.db() else { return show(effect) };
+        match last.get(usize::from(db)) {
+            None => Err(BadRow),
+            // The last flush itself included.
+            Some(last) if number <= *last => Ok(()),
+            Some(_) => show(effect),
+        }
+    })
+}

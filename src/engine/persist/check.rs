@@ -1,0 +1,189 @@
+//! Checking: every structure of a data folder is read as a start would read it, and what does not fit is told.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::engine::persist::batch;
+use crate::engine::persist::fold::Fold;
+use crate::engine::persist::load;
+use crate::engine::persist::record::{Body, Packed, Record};
+use crate::engine::persist::{Checked, Error, Problem};
+use crate::engine::value::{BadRow, Kind};
+use crate::storage::tables::{DATABASES, Stored};
+use crate::storage::{Files, Folder, Journal, Tables};
+
+const CACHE_BYTES: usize = 32 << 20;
+/// Journal read in one go.
+const READ_BYTES: usize = 16 << 20;
+
+/// Verifies a data folder that no server uses.
+pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
+    if !dir.is_dir() {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(crate::storage::Error::Io { what: "open", path: dir.to_owned(), source }.into());
+    }
+    let folder = Folder::open(dir)?;
+    let mut check = Check { problems_max, checked: Checked::default() };
+    let covered = if folder.tables().exists() {
+        match Tables::open(&Files, &folder.tables(), CACHE_BYTES) {
+            Ok(tables) => check.tables(tables),
+            Err(error) => check.failed("tables", error),
+        }
+    } else {
+        None
+    };
+    if folder.journal().exists() {
+        match Journal::open(&Files, &folder.journal(), CACHE_BYTES) {
+            Ok(journal) => check.journal(journal, covered.unwrap_or(0)),
+            Err(error) => check.failed("journal", error),
+        };
+    }
+    Ok(check.checked)
+}
+
+struct Check {
+    problems_max: usize,
+    checked: Checked,
+}
+
+impl Check {
+    fn problem(&mut self, place: impl Into<String>, cause: impl ToString) {
+        if self.checked.problems.len() < self.problems_max {
+            self.checked.problems.push(Problem { place: place.into(), cause: cause.to_string() });
+        }
+    }
+
+    fn failed<T>(&mut self, place: &str, cause: impl ToString) -> Option<T> {
+        self.problem(place, cause);
+        None
+    }
+
+    fn tables(&mut self, mut tables: Tables) -> Option<u64> {
+        match tables.verify() {
+            Ok(true) => {}
+            Ok(false) => self.problem("tables", "pages did not match their checksums; redb went back to an older state"),
+            Err(error) => return self.failed("tables", error),
+        }
+        let meta = match tables.meta() {
+            Ok(meta) => meta,
+            Err(error) => return self.failed("tables, meta", error),
+        };
+        for db in 0..DATABASES as u8 {
+            let result = tables.snapshot().and_then(|snapshot| snapshot.database(db));
+            match result {
+                Ok(Some(stored)) => self.database(db, &stored, meta.next_id),
+                Ok(None) => {}
+                Err(error) => self.problem(format!("tables, database {db}"), error),
+            }
+        }
+        Some(meta.covered)
+    }
+
+    fn database(&mut self, db: u8, stored: &Stored, next_id: u64) {
+        let mut ids = HashMap::new();
+        let result = stored.each_key(|key, record| {
+            let place = || format!("tables, database {db}, key `{}`", key.escape_ascii());
+            self.checked.keys += 1;
+            match Record::read(record) {
+                Err(error) => self.problem(place(), error),
+                Ok(record) => {
+                    if let Some(id) = record.id()
+                        && (id >= next_id || ids.insert(id, ()).is_some())
+                    {
+                        self.problem(place(), format!("its id {id} is not its own"));
+                    }
+                    match self.rows(stored, &record).and_then(|()| load::value(stored, &record).map(drop)) {
+                        Err(Error::Corrupt { cause, .. }) => self.problem(place(), cause),
+                        Err(error) => self.problem(place(), error),
+                        Ok(()) => {}
+                    }
+                }
+            }
+            Ok::<_, Error>(())
+        });
+        let result = result.and_then(|()| {
+            stored.each_id(|id, rows| {
+                if !ids.contains_key(&id) {
+                    self.problem(format!("tables, database {db}, elements of id {id}"), format!("{rows} rows belong to no key"));
+                }
+                Ok::<_, Error>(())
+            })
+        });
+        if let Err(error) = result {
+            self.problem(format!("tables, database {db}"), error);
+        }
+    }
+
+    /// Counts a value's rows, and sees that they stand in order, each chunk under its first element.
+    fn rows(&mut self, stored: &Stored, record: &Record<'_>) -> Result<(), Error> {
+        let (id, count) = match record.body {
+            Body::Small(bytes) => {
+                self.checked.rows += if record.kind == Kind::String { 1 } else { Packed(bytes).count() as u64 };
+                return Ok(());
+            }
+            Body::Large { id, count } => (id, count),
+        };
+        let (mut found, mut last) = (0, Vec::new());
+        stored.each_element(id, |first, chunk| {
+            if record.kind == Kind::String {
+                self.checked.rows += 1;
+                return Ok(());
+            }
+            for (number, row) in Packed(chunk).enumerate() {
+                let (element, _) = row?;
+                let is_in_order = (found == 0 || element > last.as_slice()) && (number != 0 || element == first);
+                if !is_in_order {
+                    return Err(corrupt(format!("element `{}` is out of order", element.escape_ascii())));
+                }
+                last = element.to_vec();
+                found += 1;
+            }
+            Ok::<_, Error>(())
+        })?;
+        self.checked.rows += found;
+        if record.kind != Kind::String && found != count {
+            return Err(corrupt(format!("it has {found} rows where {count} were counted")));
+        }
+        Ok(())
+    }
+
+    fn journal(&mut self, mut journal: Journal, covered: u64) -> Option<()> {
+        match journal.verify() {
+            Ok(true) => {}
+            Ok(false) => self.problem("journal", "pages did not match their checksums; redb went back to an older state"),
+            Err(error) => return self.failed("journal", error),
+        }
+        let mut seq = 0;
+        loop {
+            let mut bad = Vec::new();
+            let result = journal.read_after(seq, u64::MAX, READ_BYTES, |number, bytes| {
+                seq = number;
+                self.checked.batches += 1;
+                // Batches the tables cover are only waiting to be dropped.
+                if number > covered && decode(bytes).is_err() {
+                    bad.push(number);
+                }
+                Ok::<_, Error>(())
+            });
+            for number in bad {
+                self.problem(format!("journal, batch {number}"), BadRow);
+            }
+            match result {
+                Ok(true) => return Some(()),
+                Ok(false) => {}
+                Err(error) => return self.failed("journal", error),
+            }
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<(), BadRow> {
+    for (_, effects) in batch::sections(bytes)? {
+        batch::each_effect(effects, |_| Ok(()))?;
+    }
+    Fold::default().add_batch(bytes)
+}
+
+fn corrupt(cause: String) -> Error {
+    Error::Corrupt { place: String::new(), cause }
+}

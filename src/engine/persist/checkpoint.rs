@@ -1,0 +1,169 @@
+//! The checkpointer: folds what the journal holds into the tables, so that the journal can be cut off behind it. It
+//! works from the files alone, so no client ever waits for it.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::engine::persist::apply::apply;
+use crate::engine::persist::fold::Fold;
+use crate::engine::persist::{Error, Inner, bad_batch};
+use crate::storage::Tables;
+
+/// Changes kept in memory before they are written: large enough that keys which change often are written once.
+const FOLD_BYTES_MAX: usize = 64 << 20;
+/// Journal read in one go. Its old pages cannot be used again meanwhile.
+const READ_BYTES: usize = 8 << 20;
+/// How often it looks whether a checkpoint is due.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a failure it is left at that for a while, unless someone asks.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Who is told how a checkpoint ended.
+type Waiting = oneshot::Sender<Result<(), String>>;
+
+/// How others reach the checkpointer, and what it has come to.
+#[derive(Default)]
+pub struct Checkpoints {
+    requests: Mutex<Vec<Waiting>>,
+    changed: Condvar,
+    is_stopping: AtomicBool,
+    pub(super) is_running: AtomicBool,
+    pub(super) has_failed: AtomicBool,
+    pub(super) count: AtomicU64,
+    pub(super) ended_at: AtomicU64,
+    pub(super) took_ms: AtomicU64,
+}
+
+impl Checkpoints {
+    pub(super) fn request(&self) -> oneshot::Receiver<Result<(), String>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut requests = self.requests.lock();
+        // Once it is stopping nobody would answer; the receiver then learns that its sender is gone.
+        if !self.is_stopping.load(SeqCst) {
+            requests.push(sender);
+        }
+        self.changed.notify_one();
+        receiver
+    }
+
+    pub(super) fn stop(&self) {
+        let _requests = self.requests.lock();
+        self.is_stopping.store(true, SeqCst);
+        self.changed.notify_one();
+    }
+}
+
+/// Makes checkpoints when they are due, until told to stop.
+pub fn run(inner: &Inner) {
+    // Clients come first where processors are short.
+    let _ = rustix::process::setpriority_process(None, 10);
+    let mut last = Instant::now();
+    let mut not_before = last;
+    loop {
+        let requests = {
+            let mut requests = inner.checkpoints.requests.lock();
+            if requests.is_empty() && !inner.checkpoints.is_stopping.load(SeqCst) {
+                inner.checkpoints.changed.wait_for(&mut requests, LOOK);
+            }
+            std::mem::take(&mut *requests)
+        };
+        if inner.checkpoints.is_stopping.load(SeqCst) && requests.is_empty() {
+            return;
+        }
+        let is_due = is_due(inner, last) && Instant::now() >= not_before;
+        if requests.is_empty() && !is_due {
+            continue;
+        }
+        let result = checkpoint(inner, !requests.is_empty());
+        last = Instant::now();
+        if result.is_err() {
+            not_before = last + RETRY;
+        }
+        let result = result.map_err(|error| error.to_string());
+        requests.into_iter().for_each(|request| drop(request.send(result.clone())));
+    }
+}
+
+fn is_due(inner: &Inner, last: Instant) -> bool {
+    let bytes = inner.journal_bytes.load(Relaxed);
+    let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
+    bytes >= inner.checkpoint_bytes.load(Relaxed) || is_old || inner.wants_clean.swap(false, Relaxed)
+}
+
+fn checkpoint(inner: &Inner, covers_all: bool) -> Result<(), Error> {
+    let checkpoints = &inner.checkpoints;
+    checkpoints.is_running.store(true, SeqCst);
+    let start = Instant::now();
+    let result = fold_journal(inner, covers_all);
+    match &result {
+        Ok(()) => {
+            checkpoints.count.fetch_add(1, Relaxed);
+            checkpoints.took_ms.store(start.elapsed().as_millis() as u64, Relaxed);
+            checkpoints.ended_at.store(clock::now_ms() / 1000, Relaxed);
+        }
+        Err(error) => tracing::error!("make a checkpoint: {error}; the journal is kept, and it will be tried again"),
+    }
+    checkpoints.has_failed.store(result.is_err(), Relaxed);
+    checkpoints.is_running.store(false, SeqCst);
+    result
+}
+
+fn fold_journal(inner: &Inner, covers_all: bool) -> Result<(), Error> {
+    if covers_all {
+        inner.wait_durable(inner.engine.epoch())?;
+    }
+    let last = inner.seq_of(*inner.durable.borrow());
+    let mut seq = inner.covered.load(Acquire);
+    let mut fold = Fold::default();
+    let mut folded = 0;
+    let mut is_end = seq >= last;
+    while !is_end {
+        is_end = {
+            let journal = inner.journal.read();
+            let journal = journal.as_ref().ok_or_else(|| Error::Write(inner.error_text()))?;
+            journal.read_after(seq, last, READ_BYTES, |number, bytes| {
+                seq = number;
+                folded += bytes.len() as u64;
+                fold.add_batch(bytes).map_err(|error| bad_batch(number, error))
+            })?
+        };
+        if is_end {
+            seq = last;
+        }
+        if is_end || fold.bytes > FOLD_BYTES_MAX {
+            write(inner, &fold, seq)?;
+            inner.journal_bytes.fetch_sub(folded.min(inner.journal_bytes.load(Relaxed)), Relaxed);
+            (fold, folded) = (Fold::default(), 0);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a fold into the tables; then the journal up to there is needed no more.
+fn write(inner: &Inner, fold: &Fold, seq: u64) -> Result<(), Error> {
+    if inner.tables.read().is_none() {
+        let tables = Tables::open(&*inner.disk, &inner.folder.tables(), inner.options.tables_cache_bytes)?;
+        *inner.tables.write() = Some(tables);
+    }
+    let result = match &*inner.tables.read() {
+        Some(tables) => apply(tables, fold, seq),
+        None => Err(Error::Write("the tables are closed".into())),
+    };
+    if result.is_err() {
+        // redb wants to be opened anew after an error; readers of values get on with it meanwhile.
+        let mut tables = inner.tables.write();
+        *tables = None;
+        *tables = Tables::open(&*inner.disk, &inner.folder.tables(), inner.options.tables_cache_bytes).ok();
+        return result;
+    }
+    inner.covered.store(seq, Release);
+    inner.trim_to.store(seq, Release);
+    inner.commits.poke();
+    Ok(())
+}

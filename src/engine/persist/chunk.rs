@@ -1,0 +1,175 @@
+//! The element rows of large collections, several to a row of the table: neighbours are packed into chunks. So a million
+//! elements appended to a list are some twenty thousand rows to write, and to read at the start.
+//!
+//! A chunk stands under the key of its first element and holds all that come before the next chunk's.
+
+use crate::engine::blob::Blob;
+use crate::engine::persist::Error;
+use crate::engine::persist::record::{Packed, packed_bytes, push_packed};
+use crate::engine::value::BadRow;
+use crate::storage::tables::{Found, StoredMut};
+
+/// A chunk is split before it grows beyond this, so that two of them share a page. A longer element has one for itself.
+const CHUNK_BYTES_MAX: usize = 1900;
+
+/// A row that was put, or removed.
+pub type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
+
+type Row<'a> = (&'a [u8], &'a [u8]);
+
+/// Writes the rows of a new value, sorted by their element keys.
+pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>]) -> Result<(), Error> {
+    for chunk in Growth::AtEnd.split(rows) {
+        write_chunk(stored, id, chunk)?;
+    }
+    Ok(())
+}
+
+/// Puts and removes rows, sorted by their element keys. Tells how many there are more than before.
+pub fn change(stored: &mut StoredMut<'_>, id: u64, mut changes: &[Changed<'_>]) -> Result<i64, Error> {
+    let mut more = 0;
+    while let Some((first, _)) = changes.first() {
+        let Some(found) = stored.element_at(id, first)? else {
+            let rows: Vec<Row<'_>> = changes.iter().filter_map(|(element, bytes)| Some((*element, (*bytes)?))).collect();
+            write_new(stored, id, &rows)?;
+            return Ok(more + rows.len() as i64);
+        };
+        let here = match &found.next {
+            Some(next) => changes.partition_point(|(element, _)| *element < next.as_slice()),
+            None => changes.len(),
+        };
+        more += change_chunk(stored, id, &found, &changes[..here])?;
+        changes = &changes[here..];
+    }
+    Ok(more)
+}
+
+fn change_chunk(stored: &mut StoredMut<'_>, id: u64, found: &Found, changes: &[Changed<'_>]) -> Result<i64, Error> {
+    let before = Packed(&found.bytes).collect::<Result<Vec<Row<'_>>, BadRow>>()?;
+    let after = merge(&before, changes);
+    let is_replaced = after.first().is_some_and(|(element, _)| *element == found.element);
+    if !is_replaced {
+        stored.remove_element(id, &found.element)?;
+    }
+    for chunk in Growth::of(&before, changes).split(&after) {
+        write_chunk(stored, id, chunk)?;
+    }
+    Ok(after.len() as i64 - before.len() as i64)
+}
+
+fn merge<'a>(before: &[Row<'a>], changes: &[Changed<'a>]) -> Vec<Row<'a>> {
+    let mut after = Vec::with_capacity(before.len() + changes.len());
+    let mut before = before.iter().copied().peekable();
+    for (element, bytes) in changes {
+        while let Some(row) = before.next_if(|(old, _)| old < element) {
+            after.push(row);
+        }
+        before.next_if(|(old, _)| old == element);
+        after.extend(bytes.map(|bytes| (*element, bytes)));
+    }
+    after.extend(before);
+    after
+}
+
+fn write_chunk(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>]) -> Result<(), Error> {
+    let Some((first, _)) = rows.first() else { return Ok(()) };
+    let mut bytes = Vec::with_capacity(CHUNK_BYTES_MAX);
+    rows.iter().for_each(|(element, row)| push_packed(&mut bytes, element, row));
+    Ok(stored.put_element(id, first, &bytes)?)
+}
+
+/// Where a chunk grew: what was added at an end will be added to there again, so the chunks left behind are filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Growth {
+    AtEnd,
+    AtStart,
+    Anywhere,
+}
+
+impl Growth {
+    fn of(before: &[Row<'_>], changes: &[Changed<'_>]) -> Growth {
+        let (Some((first, _)), Some((last, _))) = (before.first(), before.last()) else { return Growth::AtEnd };
+        match changes {
+            [(element, _), ..] if element > last => Growth::AtEnd,
+            [.., (element, _)] if element < first => Growth::AtStart,
+            _ => Growth::Anywhere,
+        }
+    }
+
+    fn split<'r, 'a>(self, rows: &'r [Row<'a>]) -> Vec<&'r [Row<'a>]> {
+        let sizes: Vec<usize> = rows.iter().map(|(element, bytes)| packed_bytes(element, bytes)).collect();
+        let total: usize = sizes.iter().sum();
+        if total <= CHUNK_BYTES_MAX {
+            return vec![rows];
+        }
+        let bytes_max = match self {
+            Growth::AtEnd | Growth::AtStart => CHUNK_BYTES_MAX,
+            Growth::Anywhere => total.div_ceil(total.div_ceil(CHUNK_BYTES_MAX)),
+        };
+        let mut chunks = Vec::with_capacity(total / bytes_max + 2);
+        let (mut rest, mut sizes) = (rows, sizes.as_slice());
+        while !rest.is_empty() {
+            let len = if self == Growth::AtStart { fitting(sizes.iter().rev(), bytes_max) } else { fitting(sizes.iter(), bytes_max) };
+            if self == Growth::AtStart {
+                let (left, chunk) = rest.split_at(rest.len() - len);
+                chunks.push(chunk);
+                (rest, sizes) = (left, &sizes[..left.len()]);
+            } else {
+                let (chunk, left) = rest.split_at(len);
+                chunks.push(chunk);
+                (rest, sizes) = (left, &sizes[len..]);
+            }
+        }
+        if self == Growth::AtStart {
+            chunks.reverse();
+        }
+        chunks
+    }
+}
+
+/// How many rows fit, at least one.
+fn fitting<'s>(sizes: impl Iterator<Item = &'s usize>, bytes_max: usize) -> usize {
+    let mut sum = 0;
+    let count = sizes
+        .take_while(|size| {
+            sum += **size;
+            sum <= bytes_max
+        })
+        .count();
+    count.max(1)
+}
+
+/// Rows of a changed value in the order of their element keys.
+pub fn sorted<'a, S>(changed: &'a std::collections::HashMap<Blob, Option<Blob>, S>) -> Vec<Changed<'a>> {
+    let mut rows: Vec<Changed<'a>> = changed.iter().map(|(element, bytes)| (&**element, bytes.as_deref())).collect();
+    rows.sort_unstable_by_key(|(element, _)| *element);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_grew_at_an_end_leaves_full_ones_behind() {
+        let keys: Vec<[u8; 4]> = (0..1000u32).map(u32::to_be_bytes).collect();
+        let rows: Vec<Row<'_>> = keys.iter().map(|key| (&key[..], &[7u8; 20][..])).collect();
+        for growth in [Growth::AtEnd, Growth::AtStart, Growth::Anywhere] {
+            let chunks = growth.split(&rows);
+            assert_eq!(chunks.concat(), rows);
+            let bytes = |chunk: &[Row<'_>]| chunk.iter().map(|(element, bytes)| packed_bytes(element, bytes)).sum::<usize>();
+            assert!(chunks.iter().all(|chunk| bytes(chunk) <= CHUNK_BYTES_MAX));
+            let full = chunks.iter().filter(|chunk| bytes(chunk) > CHUNK_BYTES_MAX - 30).count();
+            assert!(growth == Growth::Anywhere || full >= chunks.len() - 1);
+        }
+    }
+
+    #[test]
+    fn an_element_too_long_for_a_chunk_has_one_for_itself() {
+        let long = [1; 5000];
+        let rows: Vec<Row<'_>> = vec![(b"a", b""), (b"b", &long), (b"c", b"")];
+        let chunks = Growth::AtEnd.split(&rows);
+        assert_eq!(chunks.concat(), rows);
+        assert!(chunks.iter().any(|chunk| chunk.len() == 1 && chunk[0].0 == b"b"));
+    }
+}

@@ -1,0 +1,277 @@
+//! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
+//! changed a million times.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use crate::engine::blob::Blob;
+use crate::engine::effect::{self, Effect, Row};
+use crate::engine::persist::batch;
+use crate::engine::shard::DATABASES;
+use crate::engine::value::{BadRow, Kind};
+
+/// What became of the keyspace over a span of the journal.
+#[derive(Default)]
+pub struct Fold {
+    /// By the number a database is stored under.
+    pub databases: [DatabaseFold; DATABASES],
+    /// The last database map that was set.
+    pub stored: Option<u64>,
+    /// Bytes this takes in memory, roughly.
+    pub bytes: usize,
+}
+
+/// What became of one database.
+#[derive(Default)]
+pub struct DatabaseFold {
+    /// Whether all it held before the span is gone.
+    pub is_flushed: bool,
+    /// What became of its keys.
+    pub keys: HashMap<Blob, KeyFold, RandomState>,
+}
+
+/// What became of a key.
+#[derive(Default)]
+pub struct KeyFold {
+    /// Whether what the key held before the span counts no more.
+    pub is_fresh: bool,
+    /// The kind of its value, where the span tells it. None in a fresh one: the key is gone.
+    pub kind: Option<Kind>,
+    /// When it expires, if that changed; 0 for never.
+    pub expire_at: Option<u64>,
+    /// What became of its value.
+    pub rows: RowsFold,
+}
+
+/// What became of a value.
+#[derive(Default)]
+pub enum RowsFold {
+    /// Nothing. In a fresh key: it is empty.
+    #[default]
+    None,
+    /// It is this string.
+    Text(Vec<u8>),
+    /// These bytes were written into the string, in this order.
+    Writes(Vec<(u64, Vec<u8>)>),
+    /// It is these rows, as they stand in the effect.
+    Whole(Vec<u8>),
+    /// These rows were put, or removed.
+    Changed(HashMap<Blob, Option<Blob>, RandomState>),
+}
+
+/// What an entry of a map takes beside its bytes, roughly.
+const KEY_BYTES: usize = 160;
+const ROW_BYTES: usize = 80;
+
+impl Fold {
+    /// Adds a batch of the journal.
+    pub fn add_batch(&mut self, bytes: &[u8]) -> Result<(), BadRow> {
+        let sections = batch::sections(bytes)?;
+        let flushed = batch::flushed(&sections)?;
+        for (database, _) in self.databases.iter_mut().zip(flushed).filter(|(_, is_flushed)| *is_flushed) {
+            *database = DatabaseFold { is_flushed: true, keys: HashMap::default() };
+        }
+        for (_, effects) in &sections {
+            batch::each_lasting_effect(effects, &flushed, |effect| self.add(effect))?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
+        match effect {
+            Effect::Flush { .. } => {}
+            Effect::Map { stored } => self.stored = Some(stored),
+            Effect::Remove { db, key } => {
+                *self.key(db, key)? = KeyFold { is_fresh: true, ..KeyFold::default() };
+            }
+            Effect::Expire { db, key, expire_at } => {
+                let fold = self.key(db, key)?;
+                // A key that is gone cannot expire.
+                if !fold.is_fresh || fold.kind.is_some() {
+                    fold.expire_at = Some(expire_at);
+                }
+            }
+            Effect::Put { db, key, kind, expire_at, rows } => {
+                let fold = self.key(db, key)?;
+                let grown = fold.put(kind, expire_at, rows);
+                self.bytes += grown;
+            }
+            Effect::Change { db, key, kind, rows } => {
+                let fold = self.key(db, key)?;
+                fold.make(kind);
+                let grown = fold.change(rows);
+                self.bytes += grown;
+            }
+            Effect::WriteAt { db, key, offset, bytes } => {
+                let fold = self.key(db, key)?;
+                fold.make(Kind::String);
+                let grown = fold.rows.write_at(fold.is_fresh, offset, bytes)?;
+                self.bytes += grown;
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&mut self, db: u8, key: &[u8]) -> Result<&mut KeyFold, BadRow> {
+        let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow)?;
+        // Two look-ups where the key is new, one and no allocation where it is not: most are not.
+        if !database.keys.contains_key(key) {
+            self.bytes += KEY_BYTES + key.len();
+            let fold = KeyFold { is_fresh: database.is_flushed, ..KeyFold::default() };
+            return Ok(database.keys.entry(Blob::from(key)).or_insert(fold));
+        }
+        Ok(database.keys.get_mut(key).expect("it was found above"))
+    }
+}
+
+impl KeyFold {
+    /// Sees to it that the key is there and of this kind.
+    fn make(&mut self, kind: Kind) {
+        if self.is_fresh && self.kind.is_none() {
+            self.expire_at = Some(0);
+        }
+        self.kind = Some(kind);
+    }
+
+    fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) -> usize {
+        self.is_fresh = true;
+        self.kind = Some(kind);
+        self.expire_at = Some(expire_at);
+        if kind == Kind::String {
+            let bytes = match rows.next() {
+                Some(Row::Put(_, bytes)) => bytes,
+                _ => &[],
+            };
+            return self.rows.set_text(bytes);
+        }
+        let bytes = rows.bytes();
+        match &mut self.rows {
+            RowsFold::Whole(whole) => {
+                let before = whole.capacity();
+                whole.clear();
+                whole.extend_from_slice(bytes);
+                whole.capacity().saturating_sub(before)
+            }
+            other => {
+                *other = RowsFold::Whole(bytes.to_vec());
+                bytes.len()
+            }
+        }
+    }
+
+    fn change(&mut self, rows: effect::Rows<'_>) -> usize {
+        if self.kind == Some(Kind::String) {
+            let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
+            return put.map_or(0, |bytes| self.rows.set_text(bytes));
+        }
+        let changed = self.rows.to_changed();
+        let mut grown = 0;
+        for row in rows {
+            let (element, bytes) = match row {
+                Row::Put(element, bytes) => (element, Some(Blob::from(bytes))),
+                Row::Remove(element) => (element, None),
+            };
+            grown += bytes.as_ref().map_or(0, Blob::heap_bytes);
+            match changed.get_mut(element) {
+                Some(before) => *before = bytes,
+                None => {
+                    grown += ROW_BYTES + element.len();
+                    changed.insert(Blob::from(element), bytes);
+                }
+            }
+        }
+        grown
+    }
+}
+
+impl RowsFold {
+    fn set_text(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            RowsFold::Text(text) => {
+                let before = text.capacity();
+                text.clear();
+                text.extend_from_slice(bytes);
+                text.capacity().saturating_sub(before)
+            }
+            other => {
+                *other = RowsFold::Text(bytes.to_vec());
+                bytes.len()
+            }
+        }
+    }
+
+    /// The rows as changes to what was there before; in a fresh key, to nothing.
+    fn to_changed(&mut self) -> &mut HashMap<Blob, Option<Blob>, RandomState> {
+        if !matches!(self, RowsFold::Changed(_)) {
+            let mut changed = HashMap::default();
+            if let RowsFold::Whole(whole) = self {
+                for row in effect::Rows::again(whole) {
+                    if let Row::Put(element, bytes) = row {
+                        changed.insert(Blob::from(element), Some(Blob::from(bytes)));
+                    }
+                }
+            }
+            *self = RowsFold::Changed(changed);
+        }
+        match self {
+            RowsFold::Changed(changed) => changed,
+            _ => unreachable!("it was made so above"),
+        }
+    }
+
+    fn write_at(&mut self, is_fresh: bool, offset: u64, bytes: &[u8]) -> Result<usize, BadRow> {
+        if is_fresh && matches!(self, RowsFold::None) {
+            *self = RowsFold::Text(Vec::new());
+        }
+        match self {
+            RowsFold::Text(text) => {
+                let before = text.capacity();
+                write_into(text, offset, bytes)?;
+                Ok(text.capacity() - before)
+            }
+            RowsFold::Writes(writes) => Ok(add_write(writes, offset, bytes)),
+            other => {
+                *other = RowsFold::Writes(vec![(offset, bytes.to_vec())]);
+                Ok(ROW_BYTES + bytes.len())
+            }
+        }
+    }
+}
+
+/// Strings are at most this long (`proto-max-bulk-len` can be no more than 4 GiB), so an offset beyond it is damage.
+const STRING_BYTES_MAX: u64 = 4 << 30;
+
+/// From where to where bytes at this offset are written, if a string can be that long.
+pub fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
+    let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow)?;
+    Ok((usize::try_from(offset).map_err(|_| BadRow)?, usize::try_from(end).map_err(|_| BadRow)?))
+}
+
+/// Writes bytes into a string, with zero bytes before them where it is shorter.
+pub fn write_into(text: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> Result<(), BadRow> {
+    let (start, end) = write_range(offset, bytes.len())?;
+    if text.len() < end {
+        text.resize(end, 0);
+    }
+    text[start..end].copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Appending goes on where the last write ended, and counters in a bit field are written in the same place again: both
+/// are added to the last write.
+fn add_write(writes: &mut Vec<(u64, Vec<u8>)>, offset: u64, bytes: &[u8]) -> usize {
+    if let Some((start, last)) = writes.last_mut()
+        && offset >= *start
+        && offset - *start <= last.len() as u64
+    {
+        let at = (offset - *start) as usize;
+        let before = last.len();
+        let overlap = bytes.len().min(before - at);
+        last[at..at + overlap].copy_from_slice(&bytes[..overlap]);
+        last.extend_from_slice(&bytes[overlap..]);
+        return last.len() - before;
+    }
+    writes.push((offset, bytes.to_vec()));
+    ROW_BYTES + bytes.len()
+}

@@ -1,0 +1,154 @@
+//! Loading: the tables' keys are put into the shards. This thread scans and takes records apart; another one inserts.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use crate::engine::blob::Blob;
+use crate::engine::dict;
+use crate::engine::evict;
+use crate::engine::persist::Error;
+use crate::engine::persist::record::{Body, Record, SEGMENT_BYTES, put_packed, small_value};
+use crate::engine::shard::{DATABASES, Entry};
+use crate::engine::types::string::Str;
+use crate::engine::value::{BadRow, Kind, Value};
+use crate::engine::{Engine, SHARDS, shard_of};
+use crate::memory;
+use crate::storage::Tables;
+use crate::storage::tables::Stored;
+
+/// Entries handed over at once: enough that the other thread finds its shard's table in its cache.
+const BATCH: usize = 256;
+/// Batches on their way: bounds memory where inserting is slower than scanning.
+const BATCHES_MAX: usize = 64;
+/// How often used memory is looked at, in keys.
+const LIMIT_LOOKS: u64 = 1024;
+/// A string no longer than this stands in its entry: leaving it on disk would save nothing.
+pub const INLINE_BYTES_MAX: usize = 22;
+
+struct Batch {
+    shard: usize,
+    db: u8,
+    entries: Vec<(u32, Entry)>,
+}
+
+/// Puts all keys of the tables into an empty engine; tells how many. Above `memory_limit` (0: none) values stay on disk.
+pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64) -> Result<u64, Error> {
+    let (sender, receiver) = sync_channel(BATCHES_MAX);
+    std::thread::scope(|scope| {
+        let inserter = scope.spawn(move || insert(engine, receiver));
+        let scanned = Scan { engine, now, memory_limit, keys: 0, is_full: false, sender }.run(tables);
+        inserter.join().expect("inserting entries does not panic");
+        scanned
+    })
+}
+
+fn insert(engine: &Engine, batches: Receiver<Batch>) {
+    for batch in batches {
+        let mut shard = engine.shards[batch.shard].0.lock();
+        let database = &mut shard.databases[usize::from(batch.db)];
+        for (hash, entry) in batch.entries {
+            database.insert(hash, entry);
+        }
+    }
+}
+
+struct Scan<'e> {
+    engine: &'e Engine,
+    now: u64,
+    memory_limit: u64,
+    keys: u64,
+    is_full: bool,
+    sender: SyncSender<Batch>,
+}
+
+impl Scan<'_> {
+    fn run(mut self, tables: &Tables) -> Result<u64, Error> {
+        let snapshot = tables.snapshot()?;
+        for db in 0..DATABASES as u8 {
+            if let Some(stored) = snapshot.database(db)? {
+                self.database(db, &stored)?;
+            }
+        }
+        Ok(self.keys)
+    }
+
+    fn database(&mut self, db: u8, stored: &Stored) -> Result<(), Error> {
+        let mut batches: Vec<Vec<(u32, Entry)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
+        let access = evict::fresh(self.engine, self.now);
+        stored.each_key(|key, record| {
+            let record = Record::read(record).map_err(|_| bad_key(db, key))?;
+            let value = self.value(stored, &record).map_err(|error| place(error, db, key))?;
+            let hash = dict::hash(key);
+            let entry = Entry { key: Blob::from(key), value, expire_at: record.expire_at, access, changed: 0 };
+            let shard = shard_of(hash);
+            batches[shard].push((hash as u32, entry));
+            self.keys += 1;
+            if batches[shard].len() == BATCH {
+                let entries = std::mem::replace(&mut batches[shard], Vec::with_capacity(BATCH));
+                self.hand_over(Batch { shard, db, entries });
+            }
+            Ok::<_, Error>(())
+        })?;
+        for (shard, entries) in batches.into_iter().enumerate() {
+            self.hand_over(Batch { shard, db, entries });
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, batch: Batch) {
+        self.sender.send(batch).expect("the inserter takes batches until the last");
+    }
+
+    fn value(&mut self, stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
+        if self.memory_limit != 0 && self.keys.is_multiple_of(LIMIT_LOOKS) {
+            self.is_full = memory::used_bytes() > self.memory_limit;
+        }
+        let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
+        if self.is_full && !is_tiny {
+            return Ok(Value::OnDisk(record.kind));
+        }
+        value(stored, record)
+    }
+}
+
+/// The value a record tells of.
+pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
+    match record.body {
+        Body::Small(bytes) => Ok(small_value(record.kind, bytes)?),
+        Body::Large { id, count } if record.kind == Kind::String => text(stored, id, count),
+        Body::Large { id, count } => {
+            let mut value = Value::empty(record.kind);
+            let mut found = 0;
+            stored.each_element(id, |_, chunk| {
+                found += put_packed(&mut value, chunk)?;
+                Ok::<_, Error>(())
+            })?;
+            if found == count { Ok(value) } else { Err(BadRow.into()) }
+        }
+    }
+}
+
+fn text(stored: &Stored, id: u64, len: u64) -> Result<Value, Error> {
+    let len = usize::try_from(len).map_err(|_| BadRow)?;
+    let mut text = Vec::new();
+    stored.each_element(id, |element, segment| {
+        let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow)?);
+        let start = number as usize * SEGMENT_BYTES;
+        if start < text.len() || start + segment.len() > len {
+            return Err(Error::from(BadRow));
+        }
+        // Segments nobody wrote to, and missing ends, are zero bytes.
+        text.resize(start, 0);
+        text.extend_from_slice(segment);
+        Ok(())
+    })?;
+    text.resize(len, 0);
+    Ok(Value::String(Str::from(text)))
+}
+
+pub(super) fn bad_key(db: u8, key: &[u8]) -> Error {
+    Error::Corrupt { place: format!("tables, database {db}, key `{}`", key.escape_ascii()), cause: BadRow.to_string() }
+}
+
+fn place(error: Error, db: u8, key: &[u8]) -> Error {
+    if let Error::Corrupt { .. } = error { bad_key(db, key) } else { error }
+}

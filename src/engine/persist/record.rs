@@ -1,0 +1,182 @@
+//! What stands in the tables. A key has a record: its kind, when it expires, and its value, if that is small; a large
+//! value has an id there and its rows in the elements table: those of a collection packed into chunks, a string's bytes
+//! cut into segments. Numbers are little-endian, but for those that order rows.
+
+use crate::engine::effect::{push_bytes, take_byte, take_bytes, take_u64};
+use crate::engine::types::string::Str;
+use crate::engine::value::{BadRow, Kind, Value};
+
+/// The first byte of every record.
+const VERSION: u8 = 1;
+const KIND_BITS: u8 = 0x07;
+const EXPIRES: u8 = 0x08;
+const IS_LARGE: u8 = 0x10;
+
+/// The most bytes a value has that stands in its key's record. A record this long leaves room for a second one in its page.
+pub const SMALL_BYTES_MAX: usize = 1900;
+
+/// Bytes of a large string that stand in one row: with its key it fills a page of 16 KiB.
+pub const SEGMENT_BYTES: usize = (16 << 10) - 64;
+
+/// A key's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What kind of value.
+    pub kind: Kind,
+    /// Milliseconds since the epoch, 0 for never.
+    pub expire_at: u64,
+    /// The value, or where it is.
+    pub body: Body<'a>,
+}
+
+/// A record's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// All of it: a string's bytes, or packed rows.
+    Small(&'a [u8]),
+    /// Its id in the elements table, and how many rows it has; of a string, how many bytes.
+    Large { id: u64, count: u64 },
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record.
+    pub fn read(mut bytes: &'a [u8]) -> Result<Record<'a>, BadRow> {
+        let from = &mut bytes;
+        if take_byte(from)? != VERSION {
+            return Err(BadRow);
+        }
+        let head = take_byte(from)?;
+        if head & !(KIND_BITS | EXPIRES | IS_LARGE) != 0 {
+            return Err(BadRow);
+        }
+        let kind = Kind::from_number(head & KIND_BITS).ok_or(BadRow)?;
+        let expire_at = if head & EXPIRES != 0 { take_u64(from)? } else { 0 };
+        let body = if head & IS_LARGE != 0 {
+            let body = Body::Large { id: take_u64(from)?, count: take_u64(from)? };
+            if !from.is_empty() {
+                return Err(BadRow);
+            }
+            body
+        } else {
+            Body::Small(from)
+        };
+        Ok(Record { kind, expire_at, body })
+    }
+
+    /// Appends the record.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        let expires = if self.expire_at != 0 { EXPIRES } else { 0 };
+        let is_large = if matches!(self.body, Body::Large { .. }) { IS_LARGE } else { 0 };
+        to.extend_from_slice(&[VERSION, self.kind as u8 | expires | is_large]);
+        if self.expire_at != 0 {
+            to.extend_from_slice(&self.expire_at.to_le_bytes());
+        }
+        match self.body {
+            Body::Small(bytes) => to.extend_from_slice(bytes),
+            Body::Large { id, count } => {
+                to.extend_from_slice(&id.to_le_bytes());
+                to.extend_from_slice(&count.to_le_bytes());
+            }
+        }
+    }
+
+    /// The id of a large value.
+    pub fn id(&self) -> Option<u64> {
+        match self.body {
+            Body::Small(_) => None,
+            Body::Large { id, .. } => Some(id),
+        }
+    }
+}
+
+/// Rows packed one after another, each as its element key and its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Packed<'a> {
+    type Item = Result<(&'a [u8], &'a [u8]), BadRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let row = take_bytes(&mut self.0).and_then(|element| Ok((element, take_bytes(&mut self.0)?)));
+        if row.is_err() {
+            self.0 = &[];
+        }
+        Some(row)
+    }
+}
+
+/// Appends a packed row.
+pub fn push_packed(to: &mut Vec<u8>, element: &[u8], bytes: &[u8]) {
+    push_bytes(to, element);
+    push_bytes(to, bytes);
+}
+
+/// How long a packed row is, to within a few bytes more.
+pub fn packed_bytes(element: &[u8], bytes: &[u8]) -> usize {
+    let length = |len: usize| if len < 0x80 { 1 } else { 1 + (len.ilog2() as usize) / 7 };
+    length(element.len()) + element.len() + length(bytes.len()) + bytes.len()
+}
+
+/// The element key of a string's segment.
+pub fn segment_key(number: usize) -> [u8; 4] {
+    (number as u32).to_be_bytes()
+}
+
+/// The value that stands in a record.
+pub fn small_value(kind: Kind, bytes: &[u8]) -> Result<Value, BadRow> {
+    if kind == Kind::String {
+        return Ok(Value::String(Str::from(bytes)));
+    }
+    let mut value = Value::empty(kind);
+    put_packed(&mut value, bytes)?;
+    Ok(value)
+}
+
+/// Puts packed rows into a value; tells how many.
+pub fn put_packed(value: &mut Value, bytes: &[u8]) -> Result<u64, BadRow> {
+    let rows = value.rows_mut().ok_or(BadRow)?;
+    let mut count = 0;
+    for row in Packed(bytes) {
+        let (element, bytes) = row?;
+        rows.put_row(element, bytes)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_as_it_was_written() {
+        for body in [Body::Small(b""), Body::Small(b"some bytes"), Body::Large { id: 7, count: 1 << 40 }] {
+            for (kind, expire_at) in [(Kind::String, 0), (Kind::Stream, 1), (Kind::Hash, u64::MAX)] {
+                let record = Record { kind, expire_at, body };
+                let mut bytes = Vec::new();
+                record.write(&mut bytes);
+                assert_eq!(Record::read(&bytes), Ok(record));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_never_written_is_refused() {
+        for bytes in [&b""[..], b"\x01", b"\x02\x01", b"\x01\x00", b"\x01\x07", b"\x01\x41", b"\x01\x09\x01", b"\x01\x11\x00\x00"] {
+            assert_eq!(Record::read(bytes), Err(BadRow), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn packed_rows_are_as_long_as_foretold() {
+        for len in [0, 1, 127, 128, 129, 16383, 16384, 1 << 21] {
+            let bytes = vec![7; len];
+            let mut packed = Vec::new();
+            push_packed(&mut packed, &bytes, b"");
+            assert_eq!(packed.len(), packed_bytes(&bytes, b""));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Replaying: what the journal holds beyond the tables is done again to the keyspace in memory.
+
+use crate::engine::blob::Blob;
+use crate::engine::dict;
+use crate::engine::effect::{self, Effect, Row, push_remove};
+use crate::engine::evict;
+use crate::engine::persist::batch;
+use crate::engine::persist::fold::write_range;
+use crate::engine::shard::{DATABASES, Database, Entry};
+use crate::engine::types::string::Str;
+use crate::engine::value::{BadRow, Kind, Value};
+use crate::engine::{Engine, shard_of};
+
+/// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
+const CHANGED: u32 = 1;
+
+/// Does a batch of the journal again. Each change is recorded nowhere: it is in the journal.
+pub fn replay(engine: &Engine, bytes: &[u8], now: u64) -> Result<(), BadRow> {
+    let sections = batch::sections(bytes)?;
+    let flushed = batch::flushed(&sections)?;
+    for db in (0..DATABASES).filter(|db| flushed[*db]) {
+        engine.shards.iter().for_each(|shard| shard.0.lock().databases[db] = Database::default());
+    }
+    for (_, effects) in &sections {
+        batch::each_lasting_effect(effects, &flushed, |effect| redo(engine, effect, now))?;
+    }
+    Ok(())
+}
+
+fn redo(engine: &Engine, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
+    match effect {
+        Effect::Flush { .. } => Ok(()),
+        Effect::Map { stored } => {
+            engine.stored.store(stored, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        }
+        Effect::Remove { db, key } => at(engine, db, key, |database, hash| {
+            if let Some(at) = database.keys.find(hash, key) {
+                database.remove(at);
+            }
+            Ok(())
+        }),
+        Effect::Expire { db, key, expire_at } => at(engine, db, key, |database, hash| {
+            if let Some(at) = database.keys.find(hash, key) {
+                database.set_expiry(at, expire_at);
+                database.keys.at_mut(at).changed = CHANGED;
+            }
+            Ok(())
+        }),
+        Effect::Put { db, key, kind, expire_at, rows } => {
+            let value = whole(kind, rows)?;
+            at(engine, db, key, |database, hash| {
+                let (at, _) = made(engine, database, hash, key, kind, now);
+                database.set_expiry(at, expire_at);
+                database.keys.at_mut(at).value = value;
+                Ok(())
+            })
+        }
+        Effect::Change { db, key, kind, rows } => edit(engine, db, key, kind, now, |value| {
+            if value.kind() != kind {
+                return Err(BadRow);
+            }
+            let to = value.rows_mut().ok_or(BadRow)?;
+            for row in rows {
+                match row {
+                    Row::Put(element, bytes) => to.put_row(element, bytes)?,
+                    Row::Remove(element) => to.remove_row(element)?,
+                }
+            }
+            Ok(())
+        }),
+        Effect::WriteAt { db, key, offset, bytes } => edit(engine, db, key, Kind::String, now, |value| match value {
+            Value::String(string) => {
+                let (start, _) = write_range(offset, bytes.len())?;
+                string.write_at(start, bytes);
+                Ok(())
+            }
+            _ => Err(BadRow),
+        }),
+    }
+}
+
+fn whole(kind: Kind, mut rows: effect::Rows<'_>) -> Result<Value, BadRow> {
+    if kind == Kind::String {
+        let bytes = if let Some(Row::Put(_, bytes)) = rows.next() { bytes } else { &[] };
+        return Ok(Value::String(Str::from(bytes)));
+    }
+    let mut value = Value::empty(kind);
+    let to = value.rows_mut().ok_or(BadRow)?;
+    for row in rows {
+        if let Row::Put(element, bytes) = row {
+            to.put_row(element, bytes)?;
+        }
+    }
+    Ok(value)
+}
+
+fn edit(
+    engine: &Engine,
+    db: u8,
+    key: &[u8],
+    kind: Kind,
+    now: u64,
+    run: impl FnOnce(&mut Value) -> Result<(), BadRow>,
+) -> Result<(), BadRow> {
+    at(engine, db, key, |database, hash| {
+        let (at, is_new) = made(engine, database, hash, key, kind, now);
+        let entry = database.keys.at_mut(at);
+        if let Value::OnDisk(kind) = entry.value {
+            // Left on disk while loading, because memory was short.
+            entry.value = engine.load(db, key, kind).map_err(|_| BadRow)?;
+        }
+        if is_new {
+            entry.value = Value::empty(kind);
+        }
+        run(&mut entry.value)
+    })
+}
+
+fn at(
+    engine: &Engine,
+    db: u8,
+    key: &[u8],
+    run: impl FnOnce(&mut Database, u32) -> Result<(), BadRow>,
+) -> Result<(), BadRow> {
+    let hash = dict::hash(key);
+    let mut shard = engine.shards[shard_of(hash)].0.lock();
+    run(shard.databases.get_mut(usize::from(db)).ok_or(BadRow)?, hash as u32)
+}
+
+/// The position of a key, and whether it had to be made.
+fn made(engine: &Engine, database: &mut Database, hash: u32, key: &[u8], kind: Kind, now: u64) -> (u32, bool) {
+    if let Some(at) = database.keys.find(hash, key) {
+        database.keys.at_mut(at).changed = CHANGED;
+        return (at, false);
+    }
+    let access = evict::fresh(engine, now);
+    let entry = Entry { key: Blob::from(key), value: Value::OnDisk(kind), expire_at: 0, access, changed: CHANGED };
+    (database.insert(hash, entry), true)
+}
+
+/// Removes what expired while nobody was looking, which the journal must learn like any removal.
+pub fn remove_expired(engine: &Engine, now: u64) {
+    engine.each_shard(|_, shard| {
+        for db in 0..DATABASES {
+            let database = &mut shard.databases[db];
+            if database.expiries.first().is_none_or(|(expire_at, _)| *expire_at > now) {
+                continue;
+            }
+            let expired: Vec<Blob> = database.keys.iter().filter(|entry| entry.is_expired(now)).map(|entry| entry.key.clone()).collect();
+            for key in expired {
+                if let Some(at) = database.keys.find(dict::hash(&key) as u32, &key) {
+                    database.remove(at);
+                    push_remove(shard.log.buffer(), db as u8, &key);
+                }
+            }
+        }
+    });
+}

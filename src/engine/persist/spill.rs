@@ -1,0 +1,149 @@
+//! Bigger than memory: above the limit, values that the tables hold just as they are in memory are dropped from it, those
+//! first that were not used for longest, and read back when they are used again.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::error::{self, Error};
+use crate::engine::persist::load;
+use crate::engine::persist::record::Record;
+use crate::engine::persist::{self, Inner};
+use crate::engine::shard::{DATABASES, Database, Entry, Shard};
+use crate::engine::value::{BadRow, Kind, Value};
+use crate::engine::{Backing, SHARDS};
+use crate::{id, memory};
+
+/// How often memory is looked at under a limit.
+const LOOK: Duration = Duration::from_millis(20);
+/// Without a limit.
+const LOOK_UNLIMITED: Duration = Duration::from_secs(1);
+/// Values dropped under one hold of a shard at most: some ten microseconds.
+const DROPS_MAX: usize = 32;
+/// Entries looked at for each one that is dropped; the least recently used goes, as with `maxmemory-samples`.
+const SAMPLES: usize = 6;
+/// Rounds over all shards without finding anything clean, after which a checkpoint is asked for.
+const DRY_ROUNDS_MAX: usize = 2;
+
+/// What the sweep has come to.
+#[derive(Default)]
+pub struct Spill {
+    is_stopping: AtomicBool,
+    lock: Mutex<()>,
+    changed: Condvar,
+    pub(super) drops: AtomicU64,
+    pub(super) loads: AtomicU64,
+}
+
+impl Spill {
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+    }
+}
+
+/// Drops values while memory is above the limit, until told to stop.
+pub fn run(inner: &Inner) {
+    while !inner.spill.is_stopping.load(SeqCst) {
+        let limit = inner.memory_limit.load(Relaxed);
+        if limit != 0 && memory::used_bytes() > limit {
+            sweep(inner, limit);
+        }
+        let mut lock = inner.spill.lock.lock();
+        inner.spill.changed.wait_for(&mut lock, if limit == 0 { LOOK_UNLIMITED } else { LOOK });
+    }
+}
+
+fn sweep(inner: &Inner, limit: u64) {
+    let mut dry = 0;
+    while memory::used_bytes() > limit && !inner.spill.is_stopping.load(SeqCst) {
+        let mut dropped = 0;
+        for number in 0..SHARDS {
+            dropped += drop_some(inner, &mut inner.engine.shards[number].0.lock());
+        }
+        inner.spill.drops.fetch_add(dropped as u64, Relaxed);
+        dry = if dropped == 0 { dry + 1 } else { 0 };
+        if dry == DRY_ROUNDS_MAX {
+            // What is left is in use, or not in the tables yet.
+            inner.wants_clean.store(inner.journal_bytes.load(Relaxed) > 0, Relaxed);
+            return;
+        }
+    }
+}
+
+fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
+    let covered = inner.covered_epoch() as u32;
+    let mut dropped = 0;
+    for database in shard.databases.iter_mut().filter(|database| !database.keys.is_empty()) {
+        for _ in 0..DROPS_MAX {
+            let Some(at) = oldest(database, covered) else { break };
+            let entry = database.keys.at_mut(at);
+            entry.value = Value::OnDisk(entry.value.kind());
+            dropped += 1;
+        }
+    }
+    dropped
+}
+
+/// Of a few random entries, the one not used for longest among those that can be dropped.
+fn oldest(database: &Database, covered: u32) -> Option<u32> {
+    let len = database.keys.len();
+    (0..SAMPLES)
+        .map(|_| id::random_below(len) as u32)
+        .filter(|at| can_drop(database.keys.at(*at), covered))
+        .min_by_key(|at| database.keys.at(*at).access)
+}
+
+/// Whether the tables hold the value as it is, and dropping it gives memory back.
+fn can_drop(entry: &Entry, covered: u32) -> bool {
+    let is_clean = covered.wrapping_sub(entry.changed) as i32 >= 0;
+    is_clean
+        && match &entry.value {
+            Value::OnDisk(_) => false,
+            Value::String(string) => string.len() > load::INLINE_BYTES_MAX,
+            _ => true,
+        }
+}
+
+/// Reads values back from the tables.
+pub struct FromTables(pub std::sync::Weak<Inner>);
+
+impl Backing for FromTables {
+    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error> {
+        let inner = self.0.upgrade().ok_or(error::DISK_READ)?;
+        inner.spill.loads.fetch_add(1, Relaxed);
+        read_back(&inner, db, key, kind).map_err(|cause| {
+            tracing::error!("read a value back: {cause}");
+            error::DISK_READ
+        })
+    }
+}
+
+fn read_back(inner: &Inner, db: u8, key: &[u8], kind: Kind) -> Result<Value, persist::Error> {
+    debug_assert!(usize::from(db) < DATABASES);
+    let tables = inner.tables.read();
+    let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;
+    let stored = tables.snapshot()?.database(db)?.ok_or(BadRow)?;
+    let value = stored.key(key, |record| {
+        let record = Record::read(record)?;
+        if record.kind != kind {
+            return Err(BadRow.into());
+        }
+        load::value(&stored, &record)
+    })?;
+    value.unwrap_or_else(|| Err(BadRow.into()))
+}
+
+impl Inner {
+    /// The epoch up to which the tables hold everything.
+    pub(super) fn covered_epoch(&self) -> u64 {
+        self.covered.load(Acquire).saturating_sub(self.base)
+    }
+}

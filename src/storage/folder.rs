@@ -1,0 +1,54 @@
+//! A data folder, held by one process at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::storage::Error;
+
+/// A folder this process holds; dropping it lets go.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes hold of a folder, made if missing.
+    pub fn open(path: &Path) -> Result<Folder, Error> {
+        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        let place = path.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&place).map_err(Error::io("open", &place))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Folder { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(Error::Io { what: "lock", path: place, source }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its journal is.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// Where its tables are.
+    pub fn tables(&self) -> PathBuf {
+        self.path.join(TABLES)
+    }
+}
+
+/// The journal's file name.
+pub const JOURNAL: &str = "journal.redb";
+/// The tables' file name.
+pub const TABLES: &str = "tables.redb";
+
+/// Makes a rename or a new file in this folder last.
+pub fn sync_folder(path: &Path) -> Result<(), Error> {
+    let folder = File::open(path).map_err(Error::io("open", path))?;
+    folder.sync_all().map_err(Error::io("sync", path))
+}

@@ -1,0 +1,44 @@
+//! The files of a data folder: the journal (what happened, in order) and the tables (what is), each a redb database of
+//! its own, so that writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
+
+pub mod disk;
+pub mod folder;
+pub mod journal;
+pub mod tables;
+
+pub use disk::{Disk, Files};
+pub use folder::Folder;
+pub use journal::Journal;
+pub use tables::Tables;
+
+use std::path::{Path, PathBuf};
+
+/// The layout of the files, written into the tables. A newer one is refused.
+pub const FORMAT: u64 = 1;
+
+/// Why a file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{what} `{}`: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// Another process has the folder open.
+    #[error("open `{}`: another process is using this folder; stop it or choose another one with --data", path.display())]
+    InUse { path: PathBuf },
+    /// The file was written by a later version of this program.
+    #[error("open `{}`: format {found} is newer than this build ({FORMAT}); upgrade flux", path.display())]
+    TooNew { path: PathBuf, found: u64 },
+    /// redb refused, or found its file damaged.
+    #[error("use `{}`: {source}", path.display())]
+    Database { path: PathBuf, source: Box<redb::Error> },
+}
+
+impl Error {
+    fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+        move |source| Error::Io { what, path: path.to_owned(), source }
+    }
+
+    fn database<'a, E: Into<redb::Error>>(path: &'a Path) -> impl Fn(E) -> Error + 'a {
+        move |source| Error::Database { path: path.to_owned(), source: Box::new(source.into()) }
+    }
+}
