@@ -1,5 +1,6 @@
 //! flux: a durable, drop-in Redis in one binary, with peers, jobs, a vault and a mesh built on top of it.
 
+pub mod chores;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use crate::chores;
 use crate::clock;
 use crate::commands::instance::Instance;
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
 use crate::engine::durability::Durability;
+use crate::engine::evict::Policy;
+use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
 use crate::server;
 
@@ -28,6 +32,9 @@ pub enum Error {
          and change everything; set --requirepass, or listen on 127.0.0.1, or say --protected-mode no if the network is safe"
     )]
     Protected(SocketAddr),
+    /// A thread could not be started.
+    #[error("start a thread: {0}")]
+    Thread(std::io::Error),
 }
 
 /// A running node.
@@ -37,6 +44,7 @@ pub struct Node {
     /// Where it keeps its keys; None in memory only.
     pub persistence: Option<Persistence>,
     door: Option<server::Handle>,
+    chores: thread::JoinHandle<()>,
 }
 
 impl Node {
@@ -55,14 +63,16 @@ impl Node {
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
-        Ok(Node { instance, persistence, door: Some(door) })
+        let chores = start_chores(&instance)?;
+        Ok(Node { instance, persistence, door: Some(door), chores })
     }
 
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let (engine, persistence) = Persistence::open(data, options(&config))?;
         let instance = share(engine, &config, Some(&persistence));
-        Ok(Node { instance, persistence: Some(persistence), door: None })
+        let chores = start_chores(&instance)?;
+        Ok(Node { instance, persistence: Some(persistence), door: None, chores })
     }
 
     /// Where clients reach it.
@@ -81,6 +91,8 @@ impl Node {
         if let Some(door) = self.door {
             door.join();
         }
+        // Chores that panicked have said so already.
+        let _ = self.chores.join();
         if let Some(persistence) = self.persistence {
             persistence.close(true)?;
         }
@@ -93,7 +105,37 @@ fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persist
     if let Some(persistence) = persistence {
         instance.set_durability(Arc::new(persistence.clone()));
     }
+    follow(config, &instance, persistence);
     instance
+}
+
+/// Carries settings to where they act, now and whenever they change.
+fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&Persistence>) {
+    let engine = Arc::clone(&instance.engine);
+    config.watch(&[Name::NotifyKeyspaceEvents], move |config| {
+        engine.notifications().set_flags(notify::flags(&config.text(Name::NotifyKeyspaceEvents)));
+    });
+    let engine = Arc::clone(&instance.engine);
+    config.watch(&[Name::Maxmemory, Name::MaxmemoryPolicy, Name::MaxmemorySamples], move |config| {
+        let policy = Policy::named(&config.text(Name::MaxmemoryPolicy)).expect("the table names the policies");
+        engine.eviction().set(config.count(Name::Maxmemory), policy, config.count(Name::MaxmemorySamples) as u32);
+    });
+    let engine = Arc::clone(&instance.engine);
+    config.watch(&[Name::LfuLogFactor, Name::LfuDecayTime], move |config| {
+        engine.eviction().set_lfu(config.count(Name::LfuLogFactor) as u32, config.count(Name::LfuDecayTime) as u32);
+    });
+    if let Some(persistence) = persistence.cloned() {
+        config.watch(&[Name::Appendfsync, Name::CheckpointBytes, Name::MemoryLimit], move |config| {
+            persistence.set_fsync(fsync(config));
+            persistence.set_checkpoint_bytes(config.count(Name::CheckpointBytes));
+            persistence.set_memory_limit(config.count(Name::MemoryLimit));
+        });
+    }
+}
+
+fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Error> {
+    let instance = Arc::clone(instance);
+    thread::Builder::new().name("chores".into()).spawn(move || chores::run(&instance)).map_err(Error::Thread)
 }
 
 /// The addresses to listen on, refused where protected mode must.
@@ -125,7 +167,7 @@ fn door_options(config: &Config, addresses: Vec<SocketAddr>) -> server::Options 
         unix_socket: (!path.is_empty()).then(|| PathBuf::from(&*path)),
         unix_socket_mode: (mode != 0).then_some(mode),
         backlog: config.number(Name::TcpBacklog) as i32,
-        workers: if threads == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { threads },
+        workers: if threads == 0 { thread::available_parallelism().map_or(1, usize::from) } else { threads },
     }
 }
 

@@ -25,6 +25,7 @@ pub mod stream;
 pub mod string;
 pub mod table;
 pub mod transactions;
+pub mod wait;
 pub mod zset;
 
 pub use table::{Arity, Command, Group, Keys, Outcome, Run, find};
@@ -44,5 +45,6 @@ pub const GROUPS: &[&[Command]] = &[
     stream::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
+    wait::COMMANDS,
     zset::COMMANDS,
 ];

@@ -1,15 +1,15 @@
 //! The sweep that removes keys, and fields of hashes, whose time is over, soonest first. (Reads remove what they meet.)
 
 use crate::engine::Engine;
-use crate::engine::block::Place;
+use crate::engine::Scope;
 use crate::engine::blob::Blob;
+use crate::engine::block::Place;
 use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::keys::Write;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{DATABASES, Shard};
 use crate::engine::types::hash::Hash;
-use crate::engine::Scope;
 
 /// Keys removed from a shard before its lock is released, so that commands are not held up.
 const KEYS_PER_LOCK: usize = 64;
@@ -107,4 +107,3 @@ impl Write<'_> {
         self.shard(crate::engine::shard_of(hash)).databases[stored].field_expiries.insert((expire_at, hash as u32));
     }
 }
-

@@ -73,3 +73,29 @@ impl Notifications {
         self.0.store(flags, Relaxed);
     }
 }
+
+/// The flags in the value of `notify-keyspace-events`; letters it does not know are passed over, the settings check them.
+pub fn flags(letters: &str) -> u32 {
+    use Class::{Evicted, Expired, Generic, Hash, List, Miss, Module, New, Set, Stream, String, Zset};
+    letters
+        .chars()
+        .map(|letter| match letter {
+            'g' => Generic as u32,
+            '$' => String as u32,
+            'l' => List as u32,
+            's' => Set as u32,
+            'h' => Hash as u32,
+            'z' => Zset as u32,
+            'x' => Expired as u32,
+            'e' => Evicted as u32,
+            't' => Stream as u32,
+            'm' => Miss as u32,
+            'n' => New as u32,
+            'd' => Module as u32,
+            'A' => flags("g$lshzxetd"),
+            'K' => KEYSPACE,
+            'E' => KEYEVENT,
+            _ => 0,
+        })
+        .fold(0, |flags, flag| flags | flag)
+}

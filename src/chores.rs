@@ -1,0 +1,62 @@
+//! What is done now and then while a node runs: keys whose time is over are removed, idle clients are disconnected.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::commands::clients::state;
+use crate::commands::instance::Instance;
+use crate::commands::session::{publish_events, serve};
+use crate::config::Name;
+use crate::engine::expire;
+
+/// Between two rounds. Keys are gone at most this long after their time.
+const ROUND: Duration = Duration::from_millis(50);
+/// How much of a round may go to removing keys when very many are over at once.
+const SWEEP_MAX: Duration = Duration::from_millis(12);
+
+/// Does the chores until the server ends.
+pub fn run(instance: &Arc<Instance>) {
+    while !instance.is_ending.load(Relaxed) {
+        let now = clock::now_ms();
+        if instance.engine.sweeps() && instance.pause.holds(now, true).is_none() {
+            sweep(instance);
+        }
+        disconnect_idle(instance, now);
+        thread::sleep(ROUND);
+    }
+}
+
+fn sweep(instance: &Arc<Instance>) {
+    let start = Instant::now();
+    loop {
+        let swept = expire::sweep(&instance.engine, clock::now_ms());
+        publish_events(&instance.engine, &swept.events);
+        serve(&instance.engine, swept.touched);
+        if let Some(durability) = instance.durability()
+            && !swept.events.is_empty()
+        {
+            durability.poke();
+        }
+        if !swept.has_more || start.elapsed() >= SWEEP_MAX {
+            return;
+        }
+    }
+}
+
+/// `timeout`: clients that wait for keys, listen to channels or watch commands are spared.
+fn disconnect_idle(instance: &Arc<Instance>, now: u64) {
+    let timeout_ms = instance.config.count(Name::Timeout) * 1000;
+    if timeout_ms == 0 {
+        return;
+    }
+    for client in instance.clients.all() {
+        let is_spared =
+            client.has_state(state::BLOCKED) || client.has_state(state::MONITOR) || client.subscriptions.load(Relaxed) > 0;
+        if !is_spared && now.saturating_sub(client.active_at.load(Relaxed)) > timeout_ms {
+            client.mailbox.leave(|mail| mail.close = Some(false));
+        }
+    }
+}
