@@ -215,9 +215,8 @@ fn set_all(keys: &mut Write<'_>, args: Args<'_>, name: &str) -> Result<usize, Er
         return Err(wrong_number(name));
     }
     let key = args.at(1);
-    let added = edit_or_new(keys, key, |hash| {
-        (2..args.len()).step_by(2).filter(|&at| hash.set(args.at(at), args.at(at + 1))).count()
-    })?;
+    let added =
+        edit_or_new(keys, key, |hash| (2..args.len()).step_by(2).filter(|&at| hash.set(args.at(at), args.at(at + 1))).count())?;
     keys.notify(Class::Hash, "hset", key);
     Ok(added)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use crate::storage::disk::{Backend, Disk};
 use crate::storage::Error;
+use crate::storage::disk::{Backend, Disk};
 
 /// A batch's number and the number of the part, to the part's bytes.
 const PARTS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("batches");

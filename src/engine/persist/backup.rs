@@ -52,7 +52,10 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
         let is_sound = tables.verify()?;
         drop(tables);
         if !is_sound {
-            return Err(Error::Corrupt { place: file.display().to_string(), cause: "its pages do not match their checksums".into() });
+            return Err(Error::Corrupt {
+                place: file.display().to_string(),
+                cause: "its pages do not match their checksums".into(),
+            });
         }
         std::fs::rename(&part, folder.tables()).map_err(|source| io("rename to", &folder.tables(), source))?;
         Ok(sync_folder(dir)?)

@@ -109,7 +109,8 @@ impl Growth {
         let mut chunks = Vec::with_capacity(total / bytes_max + 2);
         let (mut rest, mut sizes) = (rows, sizes.as_slice());
         while !rest.is_empty() {
-            let len = if self == Growth::AtStart { fitting(sizes.iter().rev(), bytes_max) } else { fitting(sizes.iter(), bytes_max) };
+            let len =
+                if self == Growth::AtStart { fitting(sizes.iter().rev(), bytes_max) } else { fitting(sizes.iter(), bytes_max) };
             if self == Growth::AtStart {
                 let (left, chunk) = rest.split_at(rest.len() - len);
                 chunks.push(chunk);

@@ -147,11 +147,8 @@ fn commit(inner: &Inner, cuts: &[Cut]) -> Result<(), Error> {
         *inner.journal.write() = Some(journal);
     }
     let heads: Vec<Heads> = cuts.iter().map(Heads::new).collect();
-    let batches: Vec<Batch<'_>> = cuts
-        .iter()
-        .zip(&heads)
-        .map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) })
-        .collect();
+    let batches: Vec<Batch<'_>> =
+        cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
     let bytes: usize = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len()).sum();
     let trim_to = inner.trim_to.load(Acquire);
     let is_more = {

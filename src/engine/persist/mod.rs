@@ -18,10 +18,10 @@ pub use backup::restore;
 pub use check::check;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -304,7 +304,9 @@ impl Persistence {
         let batches = inner.replay(meta.covered)?;
         replay::remove_expired(&inner.engine, clock::now_ms());
         let mut keys = 0;
-        inner.engine.each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
+        inner
+            .engine
+            .each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
         let loaded = Loaded { keys, batches, took: start.elapsed() };
         inner.loaded.set(loaded).expect("it is set nowhere else");
         inner.start(Part::Commits, "flux-journal", committer::run);

@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_record_that_was_never_written_is_refused() {
-        for bytes in [&b""[..], b"\x01", b"\x02\x01", b"\x01\x00", b"\x01\x07", b"\x01\x41", b"\x01\x09\x01", b"\x01\x11\x00\x00"] {
+        for bytes in [&b""[..], b"\x01", b"\x02\x01", b"\x01\x00", b"\x01\x07", b"\x01\x41", b"\x01\x09\x01", b"\x01\x11\x00\x00"]
+        {
             assert_eq!(Record::read(bytes), Err(BadRow), "{bytes:?}");
         }
     }

@@ -117,12 +117,7 @@ fn edit(
     })
 }
 
-fn at(
-    engine: &Engine,
-    db: u8,
-    key: &[u8],
-    run: impl FnOnce(&mut Database, u32) -> Result<(), BadRow>,
-) -> Result<(), BadRow> {
+fn at(engine: &Engine, db: u8, key: &[u8], run: impl FnOnce(&mut Database, u32) -> Result<(), BadRow>) -> Result<(), BadRow> {
     let hash = dict::hash(key);
     let mut shard = engine.shards[shard_of(hash)].0.lock();
     run(shard.databases.get_mut(usize::from(db)).ok_or(BadRow)?, hash as u32)
@@ -147,7 +142,8 @@ pub fn remove_expired(engine: &Engine, now: u64) {
             if database.expiries.first().is_none_or(|(expire_at, _)| *expire_at > now) {
                 continue;
             }
-            let expired: Vec<Blob> = database.keys.iter().filter(|entry| entry.is_expired(now)).map(|entry| entry.key.clone()).collect();
+            let expired: Vec<Blob> =
+                database.keys.iter().filter(|entry| entry.is_expired(now)).map(|entry| entry.key.clone()).collect();
             for key in expired {
                 if let Some(at) = database.keys.find(dict::hash(&key) as u32, &key) {
                     database.remove(at);
