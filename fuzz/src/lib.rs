@@ -1,10 +1,19 @@
 //! What is fuzzed: plain functions of arbitrary bytes that panic when a law is broken. `cargo fuzz run <target>` drives
 //! them with libFuzzer; `tests/it/fuzz.rs` includes this file and drives them with seeded random bytes on stable Rust.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flux::clock;
+use flux::commands::GROUPS;
+use flux::commands::instance::Instance;
+use flux::config::Config;
+use flux::engine::Engine;
 use flux::engine::effect::{self, Effect, Row};
 use flux::engine::value::{Kind, Value};
 use flux::memory;
 use flux::resp::request::{Limits, Parser};
+use flux::store::Store;
 
 /// A function that is fuzzed, by its name, with inputs to start from.
 pub struct Target {
@@ -21,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "requests", run: requests, seeds: request_seeds },
     Target { name: "effects", run: effects, seeds: effect_seeds },
     Target { name: "rows", run: rows, seeds: row_seeds },
+    Target { name: "commands", run: commands, seeds: command_seeds },
 ];
 
 /// More than all that these inputs need; a count that was believed before its bytes arrived needs gigabytes.
@@ -215,4 +225,274 @@ fn row_seeds() -> Vec<Vec<u8>> {
         [vec![4], row(b"a", &1.5f64.to_le_bytes()), row(b"b", &f64::INFINITY.to_le_bytes())].concat(),
         [vec![5], row(&[0; 17], b"\x01f\x01v"), row(&[1; 16], b"x")].concat(),
     ]
+}
+
+/// Any command with any arguments is answered, and what it changed is in its effects: applied to nothing, they give the
+/// same keyspace. The input is decoded by [`read_command`].
+pub fn commands(bytes: &[u8]) {
+    let engine = Arc::new(Engine::new(true));
+    let instance = Instance::new(Arc::clone(&engine), Arc::new(Config::default()), clock::now_ms());
+    let mut store = Store::new(&instance);
+    store.call(&[b"CONFIG", b"SET", b"proto-max-bulk-len", b"1mb"]);
+    let names: Vec<&str> =
+        GROUPS.iter().copied().flatten().map(|command| command.name).filter(|name| !LEFT_OUT.contains(name)).collect();
+    let (mut rest, mut journal) = (bytes, BTreeMap::new());
+    while let Some(args) = read_command(&mut rest, &names) {
+        let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        // In a transaction nothing waits.
+        let waits = WAITING.contains(&&*String::from_utf8_lossy(words[0]));
+        if waits {
+            store.call(&[b"MULTI"]);
+        }
+        let reply = store.call(&words);
+        assert!(reply.ends_with(b"\r\n") || reply.is_empty(), "a reply ends with a line end: {reply:?}");
+        if waits {
+            store.call(&[b"EXEC"]);
+        }
+        for (_, effects) in engine.cut().shards {
+            apply(&effects, &mut journal);
+        }
+    }
+    assert_eq!(describe_engine(&engine), describe_journal(&journal), "the effects do not give the same keyspace");
+}
+
+/// Commands that would end, stop or reconfigure what runs them.
+const LEFT_OUT: &[&str] =
+    &["shutdown", "debug", "wait", "waitaof", "client", "config", "monitor", "quit", "multi", "exec", "save", "bgsave"];
+
+/// Commands that may wait for keys.
+const WAITING: &[&str] =
+    &["blpop", "brpop", "blmove", "brpoplpush", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "xread", "xreadgroup"];
+
+/// Words that commands know, keys that collide, and numbers at the borders of types.
+const WORDS: &[&str] = &[
+    "a",
+    "b",
+    "c",
+    "{t}d",
+    "",
+    "0",
+    "1",
+    "2",
+    "-1",
+    "-2",
+    "3.5",
+    "1e400",
+    "inf",
+    "-inf",
+    "nan",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "4294967296",
+    "-",
+    "+",
+    "(1",
+    "[a",
+    "*",
+    "$",
+    ">",
+    "=",
+    "~",
+    "NX",
+    "XX",
+    "GT",
+    "LT",
+    "CH",
+    "INCR",
+    "EX",
+    "PX",
+    "EXAT",
+    "PXAT",
+    "KEEPTTL",
+    "PERSIST",
+    "GET",
+    "SET",
+    "COUNT",
+    "MATCH",
+    "TYPE",
+    "LIMIT",
+    "WITHSCORES",
+    "WITHVALUES",
+    "BYSCORE",
+    "BYLEX",
+    "REV",
+    "LEFT",
+    "RIGHT",
+    "BEFORE",
+    "AFTER",
+    "RANK",
+    "MAXLEN",
+    "MINID",
+    "NOMKSTREAM",
+    "STREAMS",
+    "GROUP",
+    "CREATE",
+    "MKSTREAM",
+    "CREATECONSUMER",
+    "SETID",
+    "DESTROY",
+    "FORCE",
+    "JUSTID",
+    "IDLE",
+    "RETRYCOUNT",
+    "LASTID",
+    "ENTRIESREAD",
+    "FULL",
+    "STREAM",
+    "GROUPS",
+    "CONSUMERS",
+    "STORE",
+    "BY",
+    "ALPHA",
+    "DESC",
+    "#",
+    "a*",
+    "b->f",
+    "WEIGHTS",
+    "AGGREGATE",
+    "SUM",
+    "MIN",
+    "MAX",
+    "FROMMEMBER",
+    "FROMLONLAT",
+    "BYRADIUS",
+    "BYBOX",
+    "m",
+    "km",
+    "ASC",
+    "ANY",
+    "WITHCOORD",
+    "WITHDIST",
+    "STOREDIST",
+    "13.361389",
+    "38.115556",
+    "AND",
+    "OR",
+    "XOR",
+    "NOT",
+    "BIT",
+    "BYTE",
+    "u8",
+    "i64",
+    "#1",
+    "OVERFLOW",
+    "SAT",
+    "FAIL",
+    "INCRBY",
+    "FIELDS",
+    "FNX",
+    "REPLACE",
+    "DB",
+    "ENCODING",
+    "FREQ",
+    "USAGE",
+    "f",
+    "value",
+    "1-1",
+    "5-*",
+    "hello world",
+    "LEN",
+    "IDX",
+    "MINMATCHLEN",
+    "ABSTTL",
+];
+
+/// Takes a command off the front: its number among `names`, how many arguments, and for each a byte: a word, or of 240
+/// and more as many raw bytes as it is above.
+fn read_command(from: &mut &[u8], names: &[&str]) -> Option<Vec<Vec<u8>>> {
+    let (head, mut rest) = from.split_first_chunk::<3>()?;
+    let name = names[usize::from(u16::from_le_bytes([head[0], head[1]])) % names.len()];
+    let mut args = vec![name.as_bytes().to_vec()];
+    for _ in 0..head[2] % 9 {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        if byte < 240 {
+            args.push(WORDS[usize::from(byte) % WORDS.len()].into());
+        } else {
+            let (raw, after) = rest.split_at_checked(usize::from(byte - 240))?;
+            rest = after;
+            args.push(raw.to_vec());
+        }
+    }
+    *from = rest;
+    Some(args)
+}
+
+type Journal = BTreeMap<(u8, Vec<u8>), (Value, u64)>;
+
+/// Applies effects as a start from the journal does.
+fn apply(mut effects: &[u8], to: &mut Journal) {
+    while !effects.is_empty() {
+        match effect::read(&mut effects).expect("effects can be read") {
+            Effect::Put { db, key, kind, expire_at, rows } => {
+                let mut value = Value::empty(kind);
+                apply_rows(rows, &mut value);
+                to.insert((db, key.to_vec()), (value, expire_at));
+            }
+            Effect::Change { db, key, kind, rows } => {
+                let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(kind), 0));
+                assert_eq!(value.kind(), kind, "a change of {key:?} is of another kind than the key");
+                apply_rows(rows, value);
+            }
+            Effect::WriteAt { db, key, offset, bytes } => {
+                let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(Kind::String), 0));
+                let (mut string, offset) = (show(value).pop().map_or(Vec::new(), |(_, bytes)| bytes), offset as usize);
+                string.resize(string.len().max(offset + bytes.len()), 0);
+                string[offset..offset + bytes.len()].copy_from_slice(bytes);
+                value.rows_mut().expect("it is in memory").put_row(b"", &string).expect("a string takes any bytes");
+            }
+            Effect::Remove { db, key } => drop(to.remove(&(db, key.to_vec()))),
+            Effect::Expire { db, key, expire_at } => {
+                to.get_mut(&(db, key.to_vec())).expect("a key that expires is there").1 = expire_at
+            }
+            Effect::Flush { db } => to.retain(|(of, _), _| *of != db),
+            Effect::Map { .. } => {}
+        }
+    }
+}
+
+fn apply_rows(rows: effect::Rows<'_>, value: &mut Value) {
+    let value = value.rows_mut().expect("it is in memory");
+    for row in rows {
+        match row {
+            Row::Put(element, bytes) => value.put_row(element, bytes),
+            Row::Remove(element) => value.remove_row(element),
+        }
+        .expect("effects hold rows of their kind");
+    }
+}
+
+fn describe_journal(journal: &Journal) -> Vec<String> {
+    journal.iter().map(|((db, key), (value, expire_at))| describe_value(*db, key, value, *expire_at)).collect()
+}
+
+fn describe_engine(engine: &Engine) -> Vec<String> {
+    let mut all = BTreeMap::new();
+    engine.each_shard(|_, shard| {
+        for db in 0..16 {
+            for entry in shard.database(db).keys().iter() {
+                let text = describe_value(db, entry.key(), entry.value(), entry.expire_at().unwrap_or(0));
+                all.insert((db, entry.key().to_vec()), text);
+            }
+        }
+    });
+    all.into_values().collect()
+}
+
+/// A key with its rows in order: where order means nothing, values show them as they like.
+fn describe_value(db: u8, key: &[u8], value: &Value, expire_at: u64) -> String {
+    let mut rows = show(value);
+    rows.sort();
+    format!("{db} {} {:?} {expire_at} {rows:?}", key.escape_ascii(), value.kind())
+}
+
+/// Long random inputs, the same in every run: what a command is made of is spread over all byte values.
+fn command_seeds() -> Vec<Vec<u8>> {
+    let mut state = 1u64;
+    let mut byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    (0..400).map(|_| (0..300).map(|_| byte()).collect()).collect()
 }

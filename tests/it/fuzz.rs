@@ -24,6 +24,11 @@ fn any_rows_are_taken_or_refused() {
     drive("rows");
 }
 
+#[test]
+fn any_command_is_answered_and_its_effects_are_whole() {
+    drive("commands");
+}
+
 fn drive(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("the target is in the table");
     let seconds = std::env::var("FLUX_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
