@@ -1,3 +1,5 @@
 //! Commands, a file for each group.
 
+mod hash;
+mod set;
 mod transactions;
