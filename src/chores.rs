@@ -22,10 +22,22 @@ pub fn run(instance: &Arc<Instance>) {
     while !instance.is_ending.load(Relaxed) {
         let now = clock::now_ms();
         if instance.engine.sweeps() && instance.pause.holds(now, true).is_none() {
+            let start = Instant::now();
             sweep(instance);
+            note_latency(instance, "expire-cycle", start.elapsed());
         }
         disconnect_idle(instance, now);
+        instance.tick(now);
         thread::sleep(ROUND);
+    }
+}
+
+/// Tells the latency monitor of a chore that took long.
+fn note_latency(instance: &Arc<Instance>, event: &'static str, took: Duration) {
+    let threshold_ms = instance.config.count(Name::LatencyMonitorThreshold);
+    let took_ms = took.as_millis() as u64;
+    if threshold_ms > 0 && took_ms >= threshold_ms {
+        instance.latency.add(event, clock::now_ms() / 1000, took_ms);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -104,6 +105,7 @@ fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persist
     let instance = Instance::new(engine, Arc::clone(config), clock::now_ms());
     if let Some(persistence) = persistence {
         instance.set_durability(Arc::new(persistence.clone()));
+        instance.set_persistence(persistence.clone());
     }
     follow(config, &instance, persistence);
     instance
@@ -123,6 +125,13 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&P
     let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::LfuLogFactor, Name::LfuDecayTime], move |config| {
         engine.eviction().set_lfu(config.count(Name::LfuLogFactor) as u32, config.count(Name::LfuDecayTime) as u32);
+    });
+    let told = Arc::downgrade(instance);
+    config.watch(&[Name::SlowlogLogSlowerThan, Name::LatencyTracking], move |config| {
+        let Some(told) = told.upgrade() else { return };
+        let is_fast_noted = (0..1000).contains(&config.number(Name::SlowlogLogSlowerThan));
+        told.notes_fast_commands.store(is_fast_noted, Relaxed);
+        told.stats.is_tracking.store(config.is_on(Name::LatencyTracking), Relaxed);
     });
     if let Some(persistence) = persistence.cloned() {
         config.watch(&[Name::Appendfsync, Name::CheckpointBytes, Name::MemoryLimit], move |config| {

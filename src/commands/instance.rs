@@ -11,6 +11,9 @@ use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
 use crate::engine::Engine;
 use crate::engine::durability::Durability;
+use crate::engine::persist::Persistence;
+use crate::id;
+use crate::metrics::{LatencyMonitor, Rate, Slowlog};
 
 /// What all clients share.
 pub struct Instance {
@@ -30,11 +33,52 @@ pub struct Instance {
     pub pause: Pause,
     /// When it started, in milliseconds since the epoch.
     pub started_at: u64,
+    /// Commands that took long.
+    pub slowlog: Slowlog,
+    /// Things that took long, by what they were.
+    pub latency: LatencyMonitor,
+    /// Whether also commands of less than a millisecond may be slow by the settings.
+    pub notes_fast_commands: AtomicBool,
+    /// How fast commands and bytes come.
+    pub rates: Rates,
+    /// What `SAVE` and its like came to.
+    pub saves: Saves,
+    /// Names this run of the server.
+    pub run_id: String,
     /// Told when the server must end.
     pub shutdown: Notify,
     /// Set with it.
     pub is_ending: AtomicBool,
     durability: OnceLock<Arc<dyn Durability>>,
+    persistence: OnceLock<Persistence>,
+}
+
+/// How fast commands and bytes come.
+#[derive(Default)]
+pub struct Rates {
+    /// Commands.
+    pub commands: Rate,
+    /// Bytes from clients.
+    pub read: Rate,
+    /// Bytes to clients.
+    pub written: Rate,
+}
+
+/// What is known of the last save, in the sense of Redis: a checkpoint.
+#[derive(Default)]
+pub struct Saves {
+    /// Changes that had been made in all when the last save began.
+    pub changes: AtomicU64,
+    /// When it ended, in seconds since the epoch.
+    pub at: AtomicU64,
+    /// Saves that ended well.
+    pub count: AtomicU64,
+    /// Saves under way.
+    pub running: AtomicU64,
+    /// Whether the last one failed.
+    pub has_failed: AtomicBool,
+    /// How long it took, in seconds, plus 1; 0 before the first one.
+    pub took_s_plus_one: AtomicU64,
 }
 
 /// Whether clients' commands are held back.
@@ -82,10 +126,35 @@ impl Instance {
             monitor_count: AtomicUsize::new(0),
             pause: Pause::default(),
             started_at: now,
+            slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
+            notes_fast_commands: AtomicBool::new(false),
+            rates: Rates::default(),
+            saves: Saves { at: AtomicU64::new(now / 1000), ..Saves::default() },
+            run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
             durability: OnceLock::new(),
+            persistence: OnceLock::new(),
         })
+    }
+
+    /// Says where the keyspace lasts. Without it, it does not.
+    pub fn set_persistence(&self, persistence: Persistence) {
+        assert!(self.persistence.set(persistence).is_ok(), "persistence is set once, before clients come");
+    }
+
+    /// Where the keyspace lasts.
+    pub fn persistence(&self) -> Option<&Persistence> {
+        self.persistence.get()
+    }
+
+    /// Takes the samples that rates are made of; to be called ten times a second.
+    pub fn tick(&self, now: u64) {
+        let (commands, read, written) = self.stats.totals();
+        self.rates.commands.sample(now, commands);
+        self.rates.read.sample(now, read);
+        self.rates.written.sample(now, written);
     }
 
     /// Says where effects become durable. Without it they do not.

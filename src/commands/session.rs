@@ -179,6 +179,10 @@ impl Session {
     fn admit(&mut self, args: Args<'_>, reply: &mut Reply) -> Result<Option<(u16, &'static Command)>, Refusal> {
         let (number, command) = self.look_up(args)?;
         let leaf = leaf(command, args)?;
+        let number = table::number_of(number, command, leaf);
+        if !command.subcommands.is_empty() {
+            self.client.last_command.store(u64::from(number) + 1, Relaxed);
+        }
         if !leaf.takes(args.len() - 1) {
             return Err(self.rejected(number, args::wrong_number(&full_name(command, leaf))));
         }
@@ -285,8 +289,8 @@ impl Session {
             self.tick();
         }
         let took = self.now_ns.saturating_sub(before);
-        self.stats.commands[usize::from(number)].called(took, failed);
-        if took > 1_000_000 || slowlog::is_eager() {
+        self.count(number, took, failed);
+        if took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed) {
             slowlog::note(self, command, args, took);
         }
         match self.block.take() {
@@ -435,7 +439,8 @@ impl Session {
 
     /// Counts a call.
     pub(crate) fn count(&self, number: u16, took_ns: u64, failed: bool) {
-        self.stats.commands[usize::from(number)].called(took_ns, failed);
+        let is_tracked = self.instance.stats.is_tracking.load(Relaxed);
+        self.stats.commands[usize::from(number)].called(took_ns, failed, is_tracked);
     }
 
     /// Counts bytes that came and went.

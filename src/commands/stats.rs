@@ -2,15 +2,13 @@
 //! counting costs no contention.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::commands::table;
-
-/// Buckets of the time histogram: bucket n counts calls of at most 2^n * 1.024 us.
-pub const HISTOGRAM_BUCKETS: usize = 24;
+use crate::metrics::Histogram;
 
 /// One command's numbers. Written by one worker, read by any.
 #[derive(Default)]
@@ -23,8 +21,8 @@ pub struct CommandStats {
     pub rejected: AtomicU64,
     /// Times it answered with an error.
     pub failed: AtomicU64,
-    /// Calls by time; see [`HISTOGRAM_BUCKETS`].
-    pub histogram: [AtomicU64; HISTOGRAM_BUCKETS],
+    /// Calls by time, while `latency-tracking` is on.
+    pub times: OnceLock<Box<Histogram>>,
 }
 
 /// Adds without a locked instruction; right only where one thread writes.
@@ -36,12 +34,13 @@ fn add(counter: &AtomicU64, amount: u64) {
 impl CommandStats {
     /// Notes a call.
     #[inline]
-    pub fn called(&self, nanoseconds: u64, failed: bool) {
+    pub fn called(&self, nanoseconds: u64, failed: bool, is_tracked: bool) {
         add(&self.calls, 1);
         add(&self.nanoseconds, nanoseconds);
         add(&self.failed, u64::from(failed));
-        let bucket = (64 - (nanoseconds >> 10).leading_zeros()) as usize;
-        add(&self.histogram[bucket.min(HISTOGRAM_BUCKETS - 1)], 1);
+        if is_tracked {
+            self.times.get_or_init(Box::default).add(nanoseconds);
+        }
     }
 
     /// Notes a call that was refused.
@@ -68,9 +67,24 @@ impl WorkerStats {
     }
 }
 
+/// One command's numbers, added up.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CommandSum {
+    /// Times it ran.
+    pub calls: u64,
+    /// Nanoseconds it took in all.
+    pub nanoseconds: u64,
+    /// Times it was refused before it ran.
+    pub rejected: u64,
+    /// Times it answered with an error.
+    pub failed: u64,
+}
+
 /// All workers' numbers.
 #[derive(Default)]
 pub struct Stats {
+    /// `latency-tracking`.
+    pub is_tracking: AtomicBool,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
     /// Error replies by their first word.
     pub errors: Mutex<BTreeMap<String, u64>>,
@@ -97,6 +111,50 @@ impl Stats {
         self.workers.lock().iter().for_each(run);
     }
 
+    /// A command's numbers over all workers.
+    pub fn command(&self, number: usize) -> CommandSum {
+        let mut sum = CommandSum::default();
+        self.each(|worker| {
+            let command = &worker.commands[number];
+            sum.calls += command.calls.load(Relaxed);
+            sum.nanoseconds += command.nanoseconds.load(Relaxed);
+            sum.rejected += command.rejected.load(Relaxed);
+            sum.failed += command.failed.load(Relaxed);
+        });
+        sum
+    }
+
+    /// A command's times over all workers; None if none were kept.
+    pub fn times(&self, number: usize) -> Option<Histogram> {
+        let mut sum = Histogram::default();
+        self.each(|worker| {
+            if let Some(times) = worker.commands[number].times.get() {
+                sum.merge(times);
+            }
+        });
+        (sum.count() > 0).then_some(sum)
+    }
+
+    /// Forgets the times of a command.
+    pub fn reset_times(&self, number: usize) {
+        self.each(|worker| {
+            if let Some(times) = worker.commands[number].times.get() {
+                times.reset();
+            }
+        });
+    }
+
+    /// Calls of all commands, bytes read, bytes written.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        let mut totals = (0, 0, 0);
+        self.each(|worker| {
+            totals.0 += worker.commands.iter().map(|command| command.calls.load(Relaxed)).sum::<u64>();
+            totals.1 += worker.bytes_in.load(Relaxed);
+            totals.2 += worker.bytes_out.load(Relaxed);
+        });
+        totals
+    }
+
     /// Notes an error reply.
     pub fn error(&self, text: &str) {
         self.error_replies.fetch_add(1, Relaxed);
@@ -115,7 +173,9 @@ impl Stats {
                 for counter in [&command.calls, &command.nanoseconds, &command.rejected, &command.failed] {
                     counter.store(0, Relaxed);
                 }
-                command.histogram.iter().for_each(|bucket| bucket.store(0, Relaxed));
+                if let Some(times) = command.times.get() {
+                    times.reset();
+                }
             }
             worker.bytes_in.store(0, Relaxed);
             worker.bytes_out.store(0, Relaxed);

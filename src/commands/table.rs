@@ -280,16 +280,31 @@ impl Command {
 }
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], (u16, &'static Command), foldhash::fast::FixedState>> = LazyLock::new(|| {
-    GROUPS
-        .iter()
-        .copied()
-        .flatten()
-        .enumerate()
-        .map(|(number, command)| (command.name.as_bytes(), (number as u16, command)))
-        .collect()
+    let mut number = 0;
+    let mut by_name = HashMap::default();
+    for command in rows() {
+        by_name.insert(command.name.as_bytes(), (number, command));
+        number += 1 + command.subcommands.len() as u16;
+    }
+    by_name
 });
 
-/// The command of this name in any case, and its number below [`count`], for statistics.
+/// Full names by number.
+static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let names = |command: &'static Command| {
+        let subs = command.subcommands.iter().map(move |sub| format!("{}|{}", command.name, sub.name));
+        std::iter::once(command.name.to_owned()).chain(subs)
+    };
+    rows().flat_map(names).collect()
+});
+
+/// All rows, subcommands within them, in the order of their numbers.
+pub fn rows() -> impl Iterator<Item = &'static Command> {
+    GROUPS.iter().copied().flatten()
+}
+
+/// The command of this name in any case, and its number below [`count`], for statistics. Numbers of subcommands follow that of
+/// their container.
 #[inline]
 pub fn find(name: &[u8]) -> Option<(u16, &'static Command)> {
     let mut lower = [0u8; 32];
@@ -299,13 +314,28 @@ pub fn find(name: &[u8]) -> Option<(u16, &'static Command)> {
     BY_NAME.get(&*lower).copied()
 }
 
+/// The number of a command, or of the subcommand of it that is meant.
+#[inline]
+pub fn number_of(number: u16, command: &Command, leaf: &Command) -> u16 {
+    if command.subcommands.is_empty() {
+        return number;
+    }
+    let sub = command.subcommands.iter().position(|sub| std::ptr::eq(sub, leaf));
+    sub.map_or(number, |sub| number + 1 + sub as u16)
+}
+
+/// `config|get` for a subcommand's number, else the name.
+pub fn full_name(number: usize) -> &'static str {
+    &NAMES[number]
+}
+
 /// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.
 pub fn name_of(number_plus_one: u64) -> &'static str {
     let number = (number_plus_one as usize).checked_sub(1);
-    number.and_then(|number| GROUPS.iter().copied().flatten().nth(number)).map_or("NULL", |command| command.name)
+    number.and_then(|number| NAMES.get(number)).map_or("NULL", String::as_str)
 }
 
-/// How many commands there are, subcommands not counted.
+/// How many commands there are, subcommands among them.
 pub fn count() -> usize {
-    BY_NAME.len()
+    NAMES.len()
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::commands::clients::state;
 use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
+use crate::commands::slowlog;
 use crate::commands::table::Group::Transactions as GROUP;
 use crate::commands::table::{Keys, Run, flag};
 use crate::commands::{Command, Outcome};
@@ -256,7 +257,11 @@ impl Session {
             reply.error(&error.0);
         }
         self.tick();
-        self.count(number, self.now_ns.saturating_sub(before), failed);
+        let took = self.now_ns.saturating_sub(before);
+        self.count(number, took, failed);
+        if took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed) {
+            slowlog::note(self, command, args, took);
+        }
         view
     }
 }

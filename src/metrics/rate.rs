@@ -34,10 +34,6 @@ impl Rate {
     pub fn per_second(&self) -> u64 {
         self.0.lock().samples.iter().sum::<u64>() / SAMPLES as u64
     }
-
-    pub(super) fn reset(&self) {
-        *self.0.lock() = State::default();
-    }
 }
 
 #[cfg(test)]
