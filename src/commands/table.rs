@@ -249,6 +249,11 @@ impl Command {
         }
     }
 
+    /// Whether all shards must be locked for it.
+    pub fn may_touch_any_key(&self) -> bool {
+        matches!(self.keys, Keys::Any) || self.flags & flag::ANY_KEY != 0
+    }
+
     /// Whether it changes keys.
     pub fn is_write(&self) -> bool {
         matches!(self.run, Run::Write(_))

@@ -177,7 +177,7 @@ fn run_together(
     for (_, command, args) in commands {
         let args = args.args();
         let leaf = leaf_unchecked(command, args);
-        is_everything |= matches!(leaf.keys, Keys::Any);
+        is_everything |= leaf.may_touch_any_key();
         keys.extend(leaf.key_positions(args).into_iter().filter_map(|at| args.get(at)));
     }
     let watched: Vec<Blob> = session.watch.places.iter().map(|(_, key)| key.clone()).collect();

@@ -45,6 +45,14 @@ errors! {
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     /// A value stored on disk could not be read back.
     DISK_READ = "ERR the value could not be read back from disk; run `flux check`";
+    /// A string that is no HyperLogLog.
+    NOT_HYPERLOGLOG = "WRONGTYPE Key is not a valid HyperLogLog string value.";
+    /// A HyperLogLog whose registers do not add up.
+    HYPERLOGLOG_CORRUPTED = "INVALIDOBJ Corrupted HLL object detected";
+    /// `PFDEBUG DECODE` of one that is dense.
+    HYPERLOGLOG_DENSE = "ERR HLL encoding is not sparse";
+    /// `PFDEBUG` of nothing.
+    NO_SPECIFIED_KEY = "ERR The specified key does not exist";
     /// A cursor that is no number.
     INVALID_CURSOR = "ERR invalid cursor";
     /// `EXPIRE` with `NX` and another condition.

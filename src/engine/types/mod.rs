@@ -1,6 +1,8 @@
 //! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
 
+pub mod bits;
 pub mod hash;
+pub mod hyperloglog;
 pub mod intset;
 pub mod lcs;
 pub mod list;

@@ -1,0 +1,231 @@
+//! Bits of byte strings: counting them, finding them, and integers of any width that start at any bit. Bit 0 is the highest of
+//! the first byte. What lies beyond the end counts as zeros.
+
+use std::ops::Range;
+
+/// How many bits in a range of bits are set. The range must lie within the bytes.
+pub fn count(bytes: &[u8], range: Range<usize>) -> usize {
+    let (head, whole, tail) = split(bytes, range);
+    // Eight bytes at a time: the compiler makes one instruction of each.
+    let (words, rest) = whole.as_chunks::<8>();
+    let in_words: usize = words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize).sum();
+    let in_rest: usize = rest.iter().map(|byte| byte.count_ones() as usize).sum();
+    in_words + in_rest + head.count_ones() as usize + tail.count_ones() as usize
+}
+
+/// Cuts a range of bits into the whole bytes within, and what it has of the bytes before and behind them.
+fn split(bytes: &[u8], range: Range<usize>) -> (u8, &[u8], u8) {
+    if range.is_empty() {
+        return (0, &[], 0);
+    }
+    let (first, last) = (range.start / 8, range.end / 8);
+    let from_start = 0xff >> (range.start % 8);
+    let to_end = !(0xff >> (range.end % 8));
+    let tail = |mask: u8| if range.end % 8 == 0 { 0 } else { bytes[last] & mask };
+    if range.start % 8 == 0 {
+        return (0, &bytes[first..last], tail(to_end));
+    }
+    if first == last {
+        return (bytes[first] & from_start & to_end, &[], 0);
+    }
+    (bytes[first] & from_start, &bytes[first + 1..last], tail(to_end))
+}
+
+/// The first bit of this value in a range of bits. The range must lie within the bytes.
+pub fn find(bytes: &[u8], range: Range<usize>, value: bool) -> Option<usize> {
+    let skipped = if value { 0x00 } else { 0xff };
+    let mut at = range.start;
+    while at < range.end {
+        if at % 8 == 0 && bytes[at / 8] == skipped {
+            let same = bytes[at / 8..range.end.div_ceil(8)].iter().take_while(|&&byte| byte == skipped).count();
+            at += same * 8;
+        } else if get(bytes, at) == value {
+            return Some(at);
+        } else {
+            at += 1;
+        }
+    }
+    None
+}
+
+/// A bit.
+pub fn get(bytes: &[u8], at: usize) -> bool {
+    bytes.get(at / 8).is_some_and(|byte| byte & mask(at) != 0)
+}
+
+/// Sets a bit, which must lie within the bytes; tells what it was before.
+pub fn set(bytes: &mut [u8], at: usize, value: bool) -> bool {
+    let byte = &mut bytes[at / 8];
+    let before = *byte & mask(at) != 0;
+    if value {
+        *byte |= mask(at)
+    } else {
+        *byte &= !mask(at)
+    }
+    before
+}
+
+fn mask(at: usize) -> u8 {
+    0x80 >> (at % 8)
+}
+
+/// The width of an integer within a string, and whether it has a sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Whether it is a two's complement.
+    pub is_signed: bool,
+    /// From 1 to 64, to 63 without a sign.
+    pub bits: u32,
+}
+
+/// What becomes of an integer that does not fit its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// Its low bits stay.
+    #[default]
+    Wrap,
+    /// The nearest one that fits.
+    Saturate,
+    /// Nothing is written.
+    Fail,
+}
+
+impl Field {
+    /// Reads `i16`, `u8` and so on.
+    pub fn parse(text: &[u8]) -> Option<Field> {
+        let (is_signed, bits) = match text {
+            [b'i', bits @ ..] => (true, bits),
+            [b'u', bits @ ..] => (false, bits),
+            _ => return None,
+        };
+        let bits = super::string::canonical_int(bits)?;
+        let bits_max = if is_signed { 64 } else { 63 };
+        (1..=bits_max).contains(&bits).then_some(Field { is_signed, bits: bits as u32 })
+    }
+
+    /// The integer that starts at a bit.
+    pub fn read(self, bytes: &[u8], at: usize) -> i64 {
+        let mut raw = 0u64;
+        for position in at..at + self.bits as usize {
+            raw = raw << 1 | u64::from(get(bytes, position));
+        }
+        self.from_low_bits(raw)
+    }
+
+    /// Writes an integer that fits, from a bit on; all of the field must lie within the bytes.
+    pub fn write(self, bytes: &mut [u8], at: usize, number: i64) {
+        for place in 0..self.bits as usize {
+            let bit = number as u64 >> (self.bits as usize - 1 - place) & 1;
+            set(bytes, at + place, bit == 1);
+        }
+    }
+
+    /// A number as the field can hold it; the flag tells whether it overflowed. None if then nothing shall be written.
+    pub fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
+        let (low, high) = self.bounds();
+        if (low..=high).contains(&number) {
+            return Some(number as i64);
+        }
+        match overflow {
+            Overflow::Wrap => Some(self.from_low_bits(number as u64)),
+            Overflow::Saturate => Some(number.clamp(low, high) as i64),
+            Overflow::Fail => None,
+        }
+    }
+
+    /// A number given by a client, as the field sees it: without a sign, one below zero is a very large one.
+    pub fn given(self, number: i64) -> i128 {
+        if self.is_signed { i128::from(number) } else { i128::from(number as u64) }
+    }
+
+    fn bounds(self) -> (i128, i128) {
+        if self.is_signed { (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) } else { (0, (1 << self.bits) - 1) }
+    }
+
+    fn from_low_bits(self, raw: u64) -> i64 {
+        let unused = 64 - self.bits;
+        if self.is_signed { ((raw << unused) as i64) >> unused } else { (raw << unused >> unused) as i64 }
+    }
+}
+
+/// The ways `BITOP` combines strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Bits set in all.
+    And,
+    /// Bits set in any.
+    Or,
+    /// Bits set in an odd number of them.
+    Xor,
+    /// Bits not set in the first.
+    Not,
+}
+
+/// Combines strings bit by bit; shorter ones are filled up with zeros.
+pub fn combine(operation: Operation, sources: &[&[u8]]) -> Vec<u8> {
+    let len = sources.iter().map(|source| source.len()).max().unwrap_or(0);
+    let Some((first, others)) = sources.split_first() else { return Vec::new() };
+    let mut result = first.to_vec();
+    result.resize(len, 0);
+    if operation == Operation::Not {
+        result.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    for other in others {
+        let (common, beyond) = result.split_at_mut(other.len());
+        let pairs = common.iter_mut().zip(*other);
+        match operation {
+            Operation::And => {
+                pairs.for_each(|(byte, other)| *byte &= other);
+                beyond.fill(0);
+            }
+            Operation::Or => pairs.for_each(|(byte, other)| *byte |= other),
+            Operation::Xor => pairs.for_each(|(byte, other)| *byte ^= other),
+            Operation::Not => {}
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn counting_and_finding_agree_with_looking_at_each_bit(bytes: Vec<u8>, start: usize, end: usize, value: bool) {
+            let len = bytes.len() * 8;
+            let (start, end) = (start % (len + 1), end % (len + 1));
+            prop_assume!(start <= end);
+            prop_assert_eq!(count(&bytes, start..end), (start..end).filter(|&at| get(&bytes, at)).count());
+            prop_assert_eq!(find(&bytes, start..end, value), (start..end).find(|&at| get(&bytes, at) == value));
+        }
+
+        #[test]
+        fn a_field_reads_what_was_written(mut bytes in proptest::collection::vec(any::<u8>(), 16..32), at in 0usize..64, bits in 1u32..64, is_signed: bool, number: i64) {
+            let field = Field { is_signed, bits };
+            let before = bytes.clone();
+            let number = field.fit(field.given(number), Overflow::Wrap).unwrap();
+            field.write(&mut bytes, at, number);
+            prop_assert_eq!(field.read(&bytes, at), number);
+            prop_assert!((0..at).chain(at + bits as usize..bytes.len() * 8).all(|at| get(&bytes, at) == get(&before, at)));
+        }
+    }
+
+    #[test]
+    fn fields_wrap_saturate_and_fail() {
+        let byte = Field::parse(b"u8").unwrap();
+        assert_eq!(byte.fit(257, Overflow::Wrap), Some(1));
+        assert_eq!(byte.fit(257, Overflow::Saturate), Some(255));
+        assert_eq!(byte.fit(-1, Overflow::Saturate), Some(0));
+        assert_eq!(byte.fit(257, Overflow::Fail), None);
+        let signed = Field::parse(b"i8").unwrap();
+        assert_eq!(signed.fit(128, Overflow::Wrap), Some(-128));
+        assert_eq!(signed.fit(-129, Overflow::Saturate), Some(-128));
+        let widest = Field::parse(b"i64").unwrap();
+        assert_eq!(widest.fit(i128::from(i64::MAX) + 1, Overflow::Wrap), Some(i64::MIN));
+        assert_eq!(Field::parse(b"u64"), None);
+        assert_eq!(Field::parse(b"i0"), None);
+    }
+}
