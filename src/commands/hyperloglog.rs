@@ -54,10 +54,8 @@ pub const COMMANDS: &[Command] = &[
         .doc("", "Checks that HyperLogLogs count as they should, for tests."),
 ];
 
-impl From<Corrupted> for Error {
-    fn from(_: Corrupted) -> Error {
-        error::HYPERLOGLOG_CORRUPTED
-    }
+fn corrupted(_: Corrupted) -> Error {
+    error::HYPERLOGLOG_CORRUPTED
 }
 
 fn sparse_bytes_max() -> usize {
@@ -84,9 +82,9 @@ fn pfadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let before = Before::of(bytes);
     let registers = match add_all(bytes, args.from(2)) {
         Ok(registers) => registers,
-        Err(corrupted) => {
+        Err(error) => {
             before.restore(bytes);
-            return Err(corrupted.into());
+            return Err(corrupted(error));
         }
     };
     let changes = edit.is_new || !registers.is_empty();
@@ -170,7 +168,7 @@ fn pfcount(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut union = Union::default();
     for key in args.from(1).iter() {
         if let Some(bytes) = find(keys, key, &mut IntText::new())? {
-            union.add(bytes)?;
+            union.add(bytes).map_err(corrupted)?;
         }
     }
     reply.int(union.count() as i64);
@@ -186,7 +184,7 @@ fn count_one(keys: &mut Write<'_>, key: &[u8], reply: &mut Reply) -> Outcome {
     let count = match hll::cached_count(bytes) {
         Some(count) => count,
         None => {
-            let count = hll::count(bytes)?;
+            let count = hll::count(bytes).map_err(corrupted)?;
             keep_count(keys, key, count)?;
             count
         }
@@ -211,7 +209,7 @@ fn pfmerge(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     for key in args.from(1).iter() {
         if let Some(bytes) = find(keys, key, &mut IntText::new())? {
             is_sparse &= hll::is_sparse(bytes);
-            union.add(bytes)?;
+            union.add(bytes).map_err(corrupted)?;
         }
     }
     let mut edit = keys.edit_or_new::<Str>(destination)?;
@@ -221,9 +219,9 @@ fn pfmerge(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let bytes = edit.value.growing();
     // The union was made of valid ones, the destination among them, so none of these steps can fail halfway.
     if !is_sparse {
-        hll::make_dense(bytes)?;
+        hll::make_dense(bytes).map_err(corrupted)?;
     }
-    union.write_to(bytes, sparse_bytes_max())?;
+    union.write_to(bytes, sparse_bytes_max()).map_err(corrupted)?;
     edit.log.put(b"", bytes);
     drop(edit);
     keys.notify(Class::String, "pfadd", destination);
@@ -236,7 +234,7 @@ fn pfdebug(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut text = IntText::new();
     let bytes = find(keys, key, &mut text)?.ok_or(error::NO_SPECIFIED_KEY)?;
     if args.is(1, "getreg") {
-        let registers = hll::registers(bytes)?;
+        let registers = hll::registers(bytes).map_err(corrupted)?;
         make_dense(keys, key)?;
         reply.array(registers.len());
         registers.iter().for_each(|&value| reply.int(value.into()));
@@ -262,7 +260,7 @@ fn make_dense(keys: &mut Write<'_>, key: &[u8]) -> Result<bool, Error> {
     let bytes = edit.value.growing();
     let was_sparse = hll::is_sparse(bytes);
     if was_sparse {
-        hll::make_dense(bytes)?;
+        hll::make_dense(bytes).map_err(corrupted)?;
         edit.log.put(b"", bytes);
     }
     Ok(was_sparse)
@@ -270,14 +268,14 @@ fn make_dense(keys: &mut Write<'_>, key: &[u8]) -> Result<bool, Error> {
 
 fn pfselftest(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut sparse, mut dense) = (hll::empty(), hll::empty());
-    hll::make_dense(&mut dense)?;
+    hll::make_dense(&mut dense).map_err(corrupted)?;
     for number in 1..=10_000u32 {
-        hll::add(&mut sparse, &number.to_le_bytes(), sparse_bytes_max())?;
-        hll::add(&mut dense, &number.to_le_bytes(), sparse_bytes_max())?;
+        hll::add(&mut sparse, &number.to_le_bytes(), sparse_bytes_max()).map_err(corrupted)?;
+        hll::add(&mut dense, &number.to_le_bytes(), sparse_bytes_max()).map_err(corrupted)?;
         if !number.is_power_of_two() && number != 10_000 {
             continue;
         }
-        let (one, other) = (hll::count(&sparse)?, hll::count(&dense)?);
+        let (one, other) = (hll::count(&sparse).map_err(corrupted)?, hll::count(&dense).map_err(corrupted)?);
         // Six times the standard error of so many registers.
         let error_max = f64::from(number) * 6.0 * 1.04 / 128.0;
         if one != other || (one as f64 - f64::from(number)).abs() > error_max.max(1.0) {
