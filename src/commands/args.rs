@@ -1,5 +1,6 @@
 //! Arguments as numbers, with the error replies Redis gives where they are none.
 
+use crate::commands::double;
 use crate::engine::error::{self, Error};
 use crate::engine::types::string::canonical_int;
 use crate::resp::Args;
@@ -15,15 +16,27 @@ pub fn parse_int(bytes: &[u8]) -> Result<i64, Error> {
 }
 
 /// Reads bytes as a floating-point number, as Redis' `string2d`: no spaces, `inf` allowed, `nan` not.
+#[inline]
 pub fn parse_float(bytes: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let number: f64 = text.parse().ok()?;
-    (!number.is_nan()).then_some(number)
+    double::parse_in_range(bytes)
 }
 
 /// Reads an argument as a floating-point number.
 pub fn float(args: Args<'_>, at: usize) -> Result<f64, Error> {
     parse_float(args.at(at)).ok_or(error::NOT_FLOAT)
+}
+
+/// Reads how long to wait, in seconds, as milliseconds; None for ever.
+pub fn timeout(args: Args<'_>, at: usize) -> Result<Option<u64>, Error> {
+    let ms = parse_float(args.at(at)).ok_or(error::TIMEOUT_NOT_FLOAT)? * 1000.0;
+    if ms > i64::MAX as f64 {
+        return Err(error::TIMEOUT_RANGE);
+    }
+    match ms.ceil() {
+        ms if ms < 0.0 => Err(error::TIMEOUT_NEGATIVE),
+        0.0 => Ok(None),
+        ms => Ok(Some(ms as u64)),
+    }
 }
 
 /// The error for a call with the wrong number of arguments. `name` is in lower case, `config|get` for a subcommand.

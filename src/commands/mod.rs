@@ -5,6 +5,7 @@ pub mod args;
 pub mod bitmap;
 pub mod clients;
 pub mod connection;
+pub mod double;
 pub mod elements;
 pub mod float;
 pub mod generic;

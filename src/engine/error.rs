@@ -126,6 +126,50 @@ errors! {
     EXPIRE_TIME_NEGATIVE = "ERR invalid expire time, must be >= 0";
     /// `BITFIELD_RO` that would write.
     BITFIELD_RO = "ERR BITFIELD_RO only supports the GET subcommand";
+    /// A time to wait that is no number.
+    TIMEOUT_NOT_FLOAT = "ERR timeout is not a float or out of range";
+    /// A time to wait that lies further ahead than time goes.
+    TIMEOUT_RANGE = "ERR timeout is out of range";
+    /// A time to wait that is over.
+    TIMEOUT_NEGATIVE = "ERR timeout is negative";
+    /// `ZADD` with `NX` and `XX`.
+    ZADD_NX_XX = "ERR XX and NX options at the same time are not compatible";
+    /// `ZADD` with two of `GT`, `LT` and `NX`.
+    ZADD_GT_LT_NX = "ERR GT, LT, and/or NX options at the same time are not compatible";
+    /// `ZADD INCR` of several members.
+    ZADD_INCR = "ERR INCR option supports a single increment-element pair";
+    /// A sum of infinite scores.
+    SCORE_NAN = "ERR resulting score is not a number (NaN)";
+    /// A bound of scores that is no number.
+    BOUND_NOT_FLOAT = "ERR min or max is not a float";
+    /// A bound of names that is none.
+    BOUND_NOT_STRING = "ERR min or max not valid string range item";
+    /// `ZRANGE … LIMIT` by ranks.
+    LIMIT_OF_RANKS = "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
+    /// `ZRANGE … BYLEX WITHSCORES`.
+    SCORES_OF_NAMES = "ERR syntax error, WITHSCORES not supported in combination with BYLEX";
+    /// A count that is no number above zero.
+    COUNT_NOT_POSITIVE = "ERR count should be greater than 0";
+    /// `ZUNION … WEIGHTS` of other things than numbers.
+    WEIGHT_NOT_FLOAT = "ERR weight value is not a float";
+    /// A geo search's radius that is no number.
+    RADIUS_NOT_FLOAT = "ERR need numeric radius";
+    /// A geo search's radius below zero.
+    RADIUS_NEGATIVE = "ERR radius cannot be negative";
+    /// A geo search's width that is no number.
+    WIDTH_NOT_FLOAT = "ERR need numeric width";
+    /// A geo search's height that is no number.
+    HEIGHT_NOT_FLOAT = "ERR need numeric height";
+    /// A geo search's box with a side below zero.
+    BOX_NEGATIVE = "ERR height or width cannot be negative";
+    /// A unit of length that is none.
+    UNIT = "ERR unsupported unit provided. please use M, KM, FT, MI";
+    /// A geo search around a member that is not there.
+    NO_GEO_MEMBER = "ERR could not decode requested zset member";
+    /// A geo search's count of zero or less.
+    GEO_COUNT = "ERR COUNT must be > 0";
+    /// A geo search for any members, but not for how many.
+    GEO_ANY = "ERR the ANY argument requires COUNT argument";
 }
 
 /// An expiry that is not in the future, or further than time goes. `name` is the command, in lower case.

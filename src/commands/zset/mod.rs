@@ -1,4 +1,4 @@
-//! Commands of Redis' `zset` group.
+//! Commands of Redis' `sorted-set` group.
 
 use crate::commands::Command;
 
