@@ -7,6 +7,7 @@ use crate::engine::dict::{self, Dict};
 use crate::engine::keys::Edit;
 use crate::engine::types::intset::IntSet;
 use crate::engine::types::packed::{self, IntText, Item, Packed};
+use crate::engine::types::string::canonical_int;
 use crate::engine::value::{BadRow, Rows};
 use crate::id;
 use crate::limits;
@@ -53,7 +54,7 @@ impl Set {
     pub fn contains(&self, member: Item<'_>) -> bool {
         let mut text = IntText::new();
         match &self.0 {
-            Repr::Ints(ints) => matches!(member, Item::Int(number) if ints.contains(number)),
+            Repr::Ints(ints) => number(member).is_some_and(|number| ints.contains(number)),
             Repr::Packed(members) => members.find(member.bytes(&mut text), 1).is_some(),
             Repr::Table(members) => members.get(member.bytes(&mut text)).is_some(),
         }
@@ -116,20 +117,21 @@ impl Set {
         }
         self.make_room_for(member);
         let mut text = IntText::new();
-        match (&mut self.0, member) {
-            (Repr::Ints(ints), Item::Int(number)) => return ints.insert(number),
-            (Repr::Ints(_), Item::Bytes(_)) => unreachable!("room was made for what is no integer"),
-            (Repr::Packed(members), member) => members.push_back(member.bytes(&mut text)),
-            (Repr::Table(members), member) => return insert_into(members, member.bytes(&mut text)),
+        match &mut self.0 {
+            Repr::Ints(ints) => ints.insert(number(member).expect("room was made for what is no integer")),
+            Repr::Packed(members) => {
+                members.push_back(member.bytes(&mut text));
+                true
+            }
+            Repr::Table(members) => insert_into(members, member.bytes(&mut text)),
         }
-        true
     }
 
     /// Removes a member; tells whether it was there.
     pub fn remove(&mut self, member: Item<'_>) -> bool {
         let mut text = IntText::new();
         match &mut self.0 {
-            Repr::Ints(ints) => matches!(member, Item::Int(number) if ints.remove(number)),
+            Repr::Ints(ints) => number(member).is_some_and(|number| ints.remove(number)),
             Repr::Packed(members) => {
                 let found = members.find(member.bytes(&mut text), 1);
                 found.into_iter().for_each(|at| members.remove(at));
@@ -141,25 +143,28 @@ impl Set {
 
     /// Changes the form where one more member, which is not there yet, would not fit this one.
     fn make_room_for(&mut self, member: Item<'_>) {
-        match (&self.0, member) {
-            (Repr::Ints(ints), Item::Int(_)) => {
-                let most = limits::get(&limits::SET_MAX_INTSET_ENTRIES);
-                if ints.len() >= most {
-                    // A first member that may be no integer array may still be packed.
-                    self.0 = if self.len() == 0 && packs(0, member) { self.packed() } else { self.table() };
-                }
+        let fits = match &self.0 {
+            Repr::Ints(ints) if number(member).is_some() => ints.len() < limits::get(&limits::SET_MAX_INTSET_ENTRIES),
+            Repr::Ints(_) => false,
+            Repr::Packed(members) => packs(members.len(), member),
+            Repr::Table(_) => true,
+        };
+        if !fits {
+            self.0 = if self.packs_with(member) { self.packed() } else { self.table() };
+        }
+    }
+
+    /// Whether a set that is no table yet could be packed together with one more member.
+    fn packs_with(&self, member: Item<'_>) -> bool {
+        match &self.0 {
+            // A set that is too large for an array of integers is not packed instead, even where it might be.
+            Repr::Ints(ints) if number(member).is_some() && !ints.is_empty() => false,
+            // The longest are the first and the last.
+            Repr::Ints(ints) => {
+                packs(ints.len(), member)
+                    && (ints.is_empty() || [0, ints.len() - 1].iter().all(|&at| packs(0, Item::Int(ints.at(at)))))
             }
-            (Repr::Ints(ints), Item::Bytes(_)) => {
-                let longest = [0, ints.len().wrapping_sub(1)].into_iter().filter(|&at| at < ints.len());
-                let fits = longest.clone().all(|at| packs(0, Item::Int(ints.at(at)))) && packs(ints.len(), member);
-                self.0 = if fits { self.packed() } else { self.table() };
-            }
-            (Repr::Packed(members), member) => {
-                if !packs(members.len(), member) {
-                    self.0 = self.table();
-                }
-            }
-            (Repr::Table(_), _) => {}
+            Repr::Packed(_) | Repr::Table(_) => false,
         }
     }
 
@@ -176,6 +181,14 @@ impl Set {
             members.insert_new(dict::hash(&member) as u32, Member(member));
         }
         Repr::Table(Box::new(members))
+    }
+}
+
+/// The integer a member is, whichever way it came.
+fn number(member: Item<'_>) -> Option<i64> {
+    match member {
+        Item::Int(number) => Some(number),
+        Item::Bytes(bytes) => canonical_int(bytes),
     }
 }
 
@@ -375,6 +388,15 @@ mod tests {
     fn of(members: impl IntoIterator<Item = String>) -> Set {
         let members: Vec<String> = members.into_iter().collect();
         members.iter().map(|member| Item::of(member.as_bytes())).collect()
+    }
+
+    #[test]
+    fn integers_are_the_same_members_in_every_form() {
+        let table = of((0..600).map(|n| n.to_string()));
+        let small: Set = table.iter().take(10).collect();
+        assert_eq!((table.encoding(), small.encoding()), ("hashtable", "intset"));
+        assert!(table.iter().take(10).all(|member| small.contains(member)));
+        assert!(small.iter().all(|member| table.contains(member)));
     }
 
     #[test]
