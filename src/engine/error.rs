@@ -172,6 +172,76 @@ errors! {
     GEO_ANY = "ERR the ANY argument requires COUNT argument";
 }
 
+// Streams.
+errors! {
+    /// An id of a stream's entry that is none.
+    STREAM_ID = "ERR Invalid stream ID specified as stream command argument";
+    /// `(` before the highest id.
+    STREAM_START = "ERR invalid start ID for the interval";
+    /// `(` before the lowest id.
+    STREAM_END = "ERR invalid end ID for the interval";
+    /// XADD with the lowest id.
+    XADD_ZERO = "ERR The ID specified in XADD must be greater than 0-0";
+    /// XADD at or below the last id.
+    XADD_SMALL = "ERR The ID specified in XADD is equal or smaller than the target stream top item";
+    /// XADD to a stream whose last id is the highest.
+    XADD_EXHAUSTED = "ERR The stream has exhausted the last possible ID, unable to add more items";
+    /// XADD of more than a stream's entry may hold.
+    XADD_LARGE = "ERR Elements are too large to be stored";
+    /// Two ways to trim at once.
+    TRIM_BOTH = "ERR syntax error, MAXLEN and MINID options at the same time are not compatible";
+    /// A negative length to trim to.
+    TRIM_MAXLEN = "ERR The MAXLEN argument must be >= 0.";
+    /// A negative limit to trimming.
+    TRIM_LIMIT = "ERR The LIMIT argument must be >= 0.";
+    /// A limit to trimming without trimming.
+    TRIM_LIMIT_ALONE = "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy";
+    /// A limit to exact trimming.
+    TRIM_LIMIT_EXACT = "ERR syntax error, LIMIT cannot be used without the special ~ option";
+    /// XTRIM that does not say to what.
+    TRIM_NOTHING = "ERR syntax error, XTRIM must be called with a trimming strategy";
+    /// XSETID with a negative count.
+    XSETID_ADDED = "ERR entries_added must be positive";
+    /// XSETID below the highest deleted id it sets.
+    XSETID_BELOW_GIVEN = "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id";
+    /// XSETID below the highest deleted id there is.
+    XSETID_BELOW_DELETED = "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id";
+    /// XSETID below the last entry.
+    XSETID_BELOW_TOP = "ERR The ID specified in XSETID is smaller than the target stream top item";
+    /// XSETID with fewer entries added than there are.
+    XSETID_BELOW_LENGTH = "ERR The entries_added specified in XSETID is smaller than the target stream length";
+    /// XREAD with an option of XREADGROUP.
+    XREAD_GROUP = "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.";
+    /// XREAD with an option of XREADGROUP.
+    XREAD_NOACK = "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.";
+    /// XREAD with an id of XREADGROUP.
+    XREAD_NEW = "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.";
+    /// XREADGROUP without a group.
+    XREADGROUP_GROUP = "ERR Missing GROUP option for XREADGROUP";
+    /// XREADGROUP with an id of XREAD.
+    XREADGROUP_LAST = "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.";
+    /// XREADGROUP with an id of XREAD.
+    XREADGROUP_TOP = "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.";
+    /// XGROUP on a key that is not there.
+    XGROUP_KEY = "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.";
+    /// XGROUP with a negative count.
+    XGROUP_ENTRIES_READ = "ERR value for ENTRIESREAD must be positive or -1";
+    /// XGROUP CREATE of a group that is there.
+    BUSY_GROUP = "BUSYGROUP Consumer Group name already exists";
+    /// XCLAIM with a time that is no number.
+    XCLAIM_MIN_IDLE = "ERR Invalid min-idle-time argument for XCLAIM";
+    /// XCLAIM with a time that is no number.
+    XCLAIM_IDLE = "ERR Invalid IDLE option argument for XCLAIM";
+    /// XCLAIM with a time that is no number.
+    XCLAIM_TIME = "ERR Invalid TIME option argument for XCLAIM";
+    /// XCLAIM with a count that is no number.
+    XCLAIM_RETRY_COUNT = "ERR Invalid RETRYCOUNT option argument for XCLAIM";
+    /// XAUTOCLAIM with a time that is no number.
+    XAUTOCLAIM_MIN_IDLE = "ERR Invalid min-idle-time argument for XAUTOCLAIM";
+    /// XAUTOCLAIM with a count below one.
+    COUNT_NOT_POSITIVE = "ERR COUNT must be > 0";
+}
+
 /// An expiry that is not in the future, or further than time goes. `name` is the command, in lower case.
 pub fn invalid_expire_time(name: &str) -> Error {
     Error::new(format!("ERR invalid expire time in '{name}' command"))

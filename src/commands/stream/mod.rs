@@ -1,6 +1,393 @@
-//! Commands of Redis' `stream` group.
+//! Commands of Redis' `stream` group. What they mean is in `engine::types::stream`; commands that read, that are about
+//! groups and that tell of streams have files of their own.
 
-use crate::commands::Command;
+mod group;
+mod info;
+mod parse;
+mod read;
+
+use parse::{NewId, Options};
+
+use crate::commands::args::{int, wrong_number};
+use crate::commands::table::Group::Stream as GROUP;
+use crate::commands::table::flag::{BLOCKING, LOADING, STALE};
+use crate::commands::{Command, Keys, Outcome};
+use crate::engine::error::{self, Error};
+use crate::engine::keys::{Read, Write};
+use crate::engine::notify::Class;
+use crate::engine::types::stream::entries::{Entry, Text};
+use crate::engine::types::stream::id::Id;
+use crate::engine::types::stream::{Sequence, Stream};
+use crate::resp::{Args, Reply};
+
+/// Bytes of names and values one entry may have, as in Redis.
+const ENTRY_BYTES_MAX: usize = 1 << 30;
+
+const SECOND: Keys = Keys::Range { first: 2, last: 2, step: 1 };
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[
+    Command::write(GROUP, "xack", group::xack)
+        .args_min(3)
+        .key()
+        .fast()
+        .since("5.0.0", "O(1) for each message ID processed.")
+        .doc("key group id [id ...]", "Takes entries off the list of those a group waits for. Returns how many were on it."),
+    Command::write(GROUP, "xadd", xadd)
+        .args_min(4)
+        .key()
+        .grows()
+        .fast()
+        .since("5.0.0", "O(1) when adding a new entry, O(N) when trimming where N being the number of entries evicted.")
+        .doc(
+            "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]",
+            "Adds an entry to a stream, which is made where it is missing. Returns the entry's ID.",
+        ),
+    Command::write(GROUP, "xautoclaim", group::xautoclaim)
+        .args_min(5)
+        .key()
+        .fast()
+        .since("6.2.0", "O(1) if COUNT is small.")
+        .doc(
+            "key group consumer min-idle-time start [COUNT count] [JUSTID]",
+            "Gives a consumer the entries that others left waiting too long.",
+        ),
+    Command::write(GROUP, "xclaim", group::xclaim)
+        .args_min(5)
+        .key()
+        .fast()
+        .since("5.0.0", "O(log N) with N being the number of messages in the PEL of the consumer group.")
+        .doc(
+            "key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]",
+            "Gives a consumer entries that were delivered to another one.",
+        ),
+    Command::write(GROUP, "xdel", xdel)
+        .args_min(2)
+        .key()
+        .fast()
+        .since("5.0.0", "O(1) for each single item to delete in the stream, regardless of the stream size.")
+        .doc("key id [id ...]", "Removes entries. Returns how many there were."),
+    Command::container(GROUP, "xgroup", XGROUP).since("5.0.0", "Depends on subcommand.").doc("", "Commands about groups of consumers."),
+    Command::container(GROUP, "xinfo", XINFO).since("5.0.0", "Depends on subcommand.").doc("", "Commands that tell of streams."),
+    Command::read(GROUP, "xlen", xlen)
+        .args(1)
+        .key()
+        .fast()
+        .since("5.0.0", "O(1)")
+        .doc("key", "Returns how many entries a stream has."),
+    Command::read(GROUP, "xpending", group::xpending)
+        .args_min(2)
+        .key()
+        .since(
+            "5.0.0",
+            "O(N) with N being the number of elements returned, so asking for a small fixed number of entries per call is O(1). O(M), where M is the total number of entries scanned when used with the IDLE filter. When the command returns just the summary and the list of consumers is small, it runs in O(1) time; otherwise, an additional O(N) time for iterating every consumer.",
+        )
+        .doc(
+            "key group [[IDLE min-idle-time] start end count [consumer]]",
+            "Tells which entries a group delivered and waits to have acknowledged.",
+        ),
+    Command::read(GROUP, "xrange", xrange)
+        .args_min(3)
+        .key()
+        .since(
+            "5.0.0",
+            "O(N) with N being the number of elements being returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1).",
+        )
+        .doc("key start end [COUNT count]", "Returns the entries with IDs in a range."),
+    Command::read(GROUP, "xread", read::xread)
+        .args_min(3)
+        .keys(Keys::Found { find: read::streams, first: 0 })
+        .flags(BLOCKING)
+        .since(
+            "5.0.0",
+            "For each stream mentioned: O(N) with N being the number of elements being returned, it means that XREAD-ing with a fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay O(M) time in order to serve the M clients blocked on the stream getting new data.",
+        )
+        .doc(
+            "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
+            "Returns entries above the given IDs from several streams, or waits for some.",
+        ),
+    Command::write(GROUP, "xreadgroup", read::xreadgroup)
+        .args_min(6)
+        .keys(Keys::Found { find: read::streams, first: 0 })
+        .flags(BLOCKING)
+        .since(
+            "5.0.0",
+            "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting new data.",
+        )
+        .doc(
+            "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]",
+            "Returns entries that a group has not delivered yet, or waits for some; or those a consumer has still to acknowledge.",
+        ),
+    Command::read(GROUP, "xrevrange", xrevrange)
+        .args_min(3)
+        .key()
+        .since(
+            "5.0.0",
+            "O(N) with N being the number of elements returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1).",
+        )
+        .doc("key end start [COUNT count]", "Returns the entries with IDs in a range, the highest first."),
+    Command::write(GROUP, "xsetid", xsetid)
+        .args_min(2)
+        .key()
+        .grows()
+        .fast()
+        .since("5.0.0", "O(1)")
+        .doc(
+            "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max-deleted-id]",
+            "Sets the ID above which a stream's next entry will be.",
+        ),
+    Command::write(GROUP, "xtrim", xtrim)
+        .args_min(3)
+        .key()
+        .since(
+            "5.0.0",
+            "O(N), with N being the number of evicted entries. Constant times are very small however, since entries are organized in macro nodes containing multiple entries that can be released with a single deallocation.",
+        )
+        .doc("key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes entries from the front of a stream. Returns how many."),
+];
+
+const XGROUP: &[Command] = &[
+    Command::write(GROUP, "create", group::create)
+        .args_min(4)
+        .keys(SECOND)
+        .grows()
+        .since("5.0.0", "O(1)")
+        .doc("key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read]", "Makes a group that reads on from an ID."),
+    Command::write(GROUP, "createconsumer", group::create_consumer)
+        .args(4)
+        .keys(SECOND)
+        .grows()
+        .since("6.2.0", "O(1)")
+        .doc("key group consumer", "Makes a consumer. Returns whether it was missing."),
+    Command::write(GROUP, "delconsumer", group::delete_consumer)
+        .args(4)
+        .keys(SECOND)
+        .since("5.0.0", "O(1)")
+        .doc("key group consumer", "Removes a consumer. Returns how many entries it had still to acknowledge."),
+    Command::write(GROUP, "destroy", group::destroy)
+        .args(3)
+        .keys(SECOND)
+        .since("5.0.0", "O(N) where N is the number of entries in the group's pending entries list (PEL).")
+        .doc("key group", "Removes a group. Returns whether it was there."),
+    Command::read(GROUP, "help", group::help)
+        .args(1)
+        .flags(LOADING | STALE)
+        .since("5.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
+    Command::write(GROUP, "setid", group::set_id)
+        .args_min(4)
+        .keys(SECOND)
+        .since("5.0.0", "O(1)")
+        .doc("key group <id | $> [ENTRIESREAD entries-read]", "Makes a group read on from another ID."),
+];
+
+const XINFO: &[Command] = &[
+    Command::read(GROUP, "consumers", info::consumers)
+        .args(3)
+        .keys(SECOND)
+        .since("5.0.0", "O(1)")
+        .doc("key group", "Tells of a group's consumers."),
+    Command::read(GROUP, "groups", info::groups)
+        .args(2)
+        .keys(SECOND)
+        .since("5.0.0", "O(1)")
+        .doc("key", "Tells of a stream's groups."),
+    Command::read(GROUP, "help", info::help)
+        .args(1)
+        .flags(LOADING | STALE)
+        .since("5.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
+    Command::read(GROUP, "stream", info::stream)
+        .args_min(2)
+        .keys(SECOND)
+        .since("5.0.0", "O(1)")
+        .doc("key [FULL [COUNT count]]", "Tells of a stream."),
+];
+
+fn xadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let options = Options::parse(args, true)?;
+    // Behind the id come names and values in pairs, at least one.
+    let Some((wanted, at)) = options.id.filter(|(_, at)| args.len() - at > 2 && (args.len() - at) % 2 == 1) else {
+        return Err(wrong_number("xadd"));
+    };
+    let texts = args.from(at + 1);
+    if wanted == NewId::Given(Id::MIN) {
+        return Err(error::XADD_ZERO);
+    }
+    if texts.iter().map(<[u8]>::len).sum::<usize>() > ENTRY_BYTES_MAX {
+        return Err(error::XADD_LARGE);
+    }
+    let (key, now) = (args.at(1), keys.now());
+    let mut edit = if options.no_mkstream {
+        let Some(edit) = keys.edit::<Stream>(key)? else {
+            reply.null();
+            return Ok(());
+        };
+        edit
+    } else {
+        keys.edit_or_new::<Stream>(key)?
+    };
+    let id = choose_id(edit.value.sequence(), wanted, now)?;
+    edit.value.add(id, (0..texts.len() / 2).map(|pair| (texts.at(pair * 2), texts.at(pair * 2 + 1))), &mut edit.log);
+    let trimmed = options.trim.map_or(0, |trim| edit.value.trim(trim, options.effort, &mut edit.log));
+    drop(edit);
+    keys.notify(Class::Stream, "xadd", key);
+    if trimmed > 0 {
+        keys.notify(Class::Stream, "xtrim", key);
+    }
+    reply.bulk(&id.text());
+    Ok(())
+}
+
+/// The id of an entry that is added now. On a stream without a past it always succeeds, so that no key is made in vain.
+fn choose_id(sequence: &Sequence, wanted: NewId, now: u64) -> Result<Id, Error> {
+    let last = sequence.last_id;
+    if last == Id::MAX {
+        return Err(error::XADD_EXHAUSTED);
+    }
+    let id = match wanted {
+        NewId::Any => sequence.next_id(now),
+        NewId::InMs(ms) if ms == last.ms => last.seq.checked_add(1).map(|seq| Id::new(ms, seq)),
+        NewId::InMs(ms) => Some(Id::new(ms, 0)),
+        NewId::Given(id) => Some(id),
+    };
+    id.filter(|id| *id > last).ok_or(error::XADD_SMALL)
+}
+
+fn xlen(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.count(keys.get::<Stream>(args.at(1))?.map_or(0, Stream::len));
+    Ok(())
+}
+
+fn xrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (start, end) = (parse::start(args.at(2))?, parse::end(args.at(3))?);
+    range(keys, args, reply, |stream, count, show| stream.sequence().entries.range(start, end).take(count).for_each(show))
+}
+
+fn xrevrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (start, end) = (parse::start(args.at(3))?, parse::end(args.at(2))?);
+    range(keys, args, reply, |stream, count, show| stream.sequence().entries.range_back(start, end).take(count).for_each(show))
+}
+
+fn range(
+    keys: &mut Read<'_>,
+    args: Args<'_>,
+    reply: &mut Reply,
+    each: impl FnOnce(&Stream, usize, &mut dyn FnMut(Entry<'_>)),
+) -> Outcome {
+    let mut count = None;
+    for at in (4..args.len()).step_by(2) {
+        if !args.is(at, "COUNT") || at + 1 == args.len() {
+            return Err(error::SYNTAX);
+        }
+        count = Some(parse::count(args, at + 1)?);
+    }
+    let Some(stream) = keys.get::<Stream>(args.at(1))? else {
+        reply.array(0);
+        return Ok(());
+    };
+    if count == Some(0) {
+        reply.null_array();
+        return Ok(());
+    }
+    let (mark, mut shown) = (reply.mark(), 0);
+    each(stream, count.unwrap_or(usize::MAX), &mut |entry| {
+        show(reply, entry);
+        shown += 1;
+    });
+    reply.insert_array(mark, shown);
+    Ok(())
+}
+
+fn xdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let key = args.at(1);
+    let Some(mut edit) = keys.edit::<Stream>(key)? else {
+        reply.int(0);
+        return Ok(());
+    };
+    let ids = parse::ids(args, 2)?;
+    let deleted = edit.value.delete(ids.into_iter(), &mut edit.log);
+    drop(edit);
+    if deleted > 0 {
+        keys.notify(Class::Stream, "xdel", key);
+    }
+    reply.count(deleted);
+    Ok(())
+}
+
+fn xtrim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let options = Options::parse(args, false)?;
+    let key = args.at(1);
+    let Some(mut edit) = keys.edit::<Stream>(key)? else {
+        reply.int(0);
+        return Ok(());
+    };
+    let trimmed = options.trim.map_or(0, |trim| edit.value.trim(trim, options.effort, &mut edit.log));
+    drop(edit);
+    if trimmed > 0 {
+        keys.notify(Class::Stream, "xtrim", key);
+    }
+    reply.count(trimmed);
+    Ok(())
+}
+
+fn xsetid(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let id = parse::id(args.at(2))?;
+    let (mut added, mut max_deleted_id) = (None, None);
+    for at in (3..args.len()).step_by(2) {
+        let is_last = at + 1 == args.len();
+        if args.is(at, "ENTRIESADDED") && !is_last {
+            added = Some(u64::try_from(int(args, at + 1)?).map_err(|_| error::XSETID_ADDED)?);
+        } else if args.is(at, "MAXDELETEDID") && !is_last {
+            let given = parse::id(args.at(at + 1))?;
+            if id < given {
+                return Err(error::XSETID_BELOW_GIVEN);
+            }
+            max_deleted_id = Some(given);
+        } else {
+            return Err(error::SYNTAX);
+        }
+    }
+    let key = args.at(1);
+    let mut edit = keys.edit::<Stream>(key)?.ok_or(error::NO_SUCH_KEY)?;
+    let sequence = edit.value.sequence();
+    if id < sequence.max_deleted_id {
+        return Err(error::XSETID_BELOW_DELETED);
+    }
+    if sequence.entries.len() > 0 && id < sequence.entries.last_id() {
+        return Err(error::XSETID_BELOW_TOP);
+    }
+    if added.is_some_and(|added| added < sequence.entries.len() as u64) {
+        return Err(error::XSETID_BELOW_LENGTH);
+    }
+    edit.value.set_id(id, added, max_deleted_id.filter(|id| *id != Id::MIN), &mut edit.log);
+    drop(edit);
+    keys.notify(Class::Stream, "xsetid", key);
+    reply.ok();
+    Ok(())
+}
+
+/// Writes an entry: its id, then names and values.
+fn show(reply: &mut Reply, entry: Entry<'_>) {
+    reply.array(2);
+    reply.bulk(&entry.id.text());
+    reply.array(entry.fields * 2);
+    for text in entry.texts() {
+        match text {
+            Text::Bytes(bytes) => reply.bulk(bytes),
+            Text::Int(number) => reply.bulk_int(number),
+        }
+    }
+}
+
+/// The error where a key or its group is missing; `context` follows the two names.
+fn no_group(key: &[u8], group: &[u8], context: &str) -> Error {
+    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    Error::new(format!("NOGROUP No such key '{key}' or consumer group '{group}'{context}"))
+}
+
+/// The error where only the group is missing.
+fn no_group_in_key(key: &[u8], group: &[u8]) -> Error {
+    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
+    Error::new(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+}

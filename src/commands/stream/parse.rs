@@ -1,0 +1,144 @@
+//! Arguments of stream commands: ids, ranges of ids, and how to trim.
+
+use crate::commands::args::int;
+use crate::engine::error::{self, Error};
+use crate::engine::types::stream::id::{Id, Written};
+use crate::engine::types::stream::{Trim, TrimEffort};
+use crate::limits;
+use crate::resp::Args;
+
+/// Reads an id; a missing number after the milliseconds is 0.
+pub fn id(text: &[u8]) -> Result<Id, Error> {
+    Id::parse(text, 0).ok_or(error::STREAM_ID)
+}
+
+/// Reads ids from a position on.
+pub fn ids(args: Args<'_>, from: usize) -> Result<Vec<Id>, Error> {
+    args.iter().skip(from).map(id).collect()
+}
+
+/// Reads an id, or `-` and `+` for the lowest and the highest.
+pub fn bound(text: &[u8], missing_seq: u64) -> Result<Id, Error> {
+    match text {
+        b"-" => Ok(Id::MIN),
+        b"+" => Ok(Id::MAX),
+        text => Id::parse(text, missing_seq).ok_or(error::STREAM_ID),
+    }
+}
+
+/// Reads where a range starts; `(` leaves the id itself out.
+pub fn start(text: &[u8]) -> Result<Id, Error> {
+    match text {
+        [b'(', text @ ..] if !text.is_empty() => id(text)?.next().ok_or(error::STREAM_START),
+        text => bound(text, 0),
+    }
+}
+
+/// Reads where a range ends.
+pub fn end(text: &[u8]) -> Result<Id, Error> {
+    match text {
+        [b'(', text @ ..] if !text.is_empty() => {
+            Id::parse(text, u64::MAX).ok_or(error::STREAM_ID)?.previous().ok_or(error::STREAM_END)
+        }
+        text => bound(text, u64::MAX),
+    }
+}
+
+/// Reads a count of which a negative one means none.
+pub fn count(args: Args<'_>, at: usize) -> Result<usize, Error> {
+    Ok(usize::try_from(int(args, at)?).unwrap_or(0))
+}
+
+/// The id an added entry is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewId {
+    /// `*`.
+    Any,
+    /// `ms-*`.
+    InMs(u64),
+    /// This one.
+    Given(Id),
+}
+
+/// What `XADD` and `XTRIM` have in common.
+pub struct Options {
+    /// What to remove.
+    pub trim: Option<Trim>,
+    /// How far to go with it.
+    pub effort: TrimEffort,
+    /// No key is made.
+    pub no_mkstream: bool,
+    /// The new entry's id, and its position.
+    pub id: Option<(NewId, usize)>,
+}
+
+impl Options {
+    /// Reads the options behind the key, and for `XADD` the id that ends them.
+    pub fn parse(args: Args<'_>, is_add: bool) -> Result<Options, Error> {
+        let mut options = Options { trim: None, effort: TrimEffort::Exact, no_mkstream: false, id: None };
+        let (mut limit, mut is_approximate, mut at) = (None, false, 2);
+        while at < args.len() {
+            let more = args.len() - at - 1;
+            if is_add && args.at(at) == b"*" {
+                options.id = Some((NewId::Any, at));
+                break;
+            } else if more > 0 && (args.is(at, "MAXLEN") || args.is(at, "MINID")) {
+                if options.trim.is_some() {
+                    return Err(error::TRIM_BOTH);
+                }
+                let is_length = args.is(at, "MAXLEN");
+                is_approximate = more > 1 && args.at(at + 1) == b"~";
+                at += if is_approximate || (more > 1 && args.at(at + 1) == b"=") { 2 } else { 1 };
+                options.trim = Some(if is_length { max_len(args, at)? } else { Trim::MinId(id(args.at(at))?) });
+            } else if more > 0 && args.is(at, "LIMIT") {
+                at += 1;
+                limit = Some(usize::try_from(int(args, at)?).map_err(|_| error::TRIM_LIMIT)?);
+            } else if is_add && args.is(at, "NOMKSTREAM") {
+                options.no_mkstream = true;
+            } else if is_add {
+                options.id = Some((new_id(args.at(at))?, at));
+                break;
+            } else {
+                return Err(error::SYNTAX);
+            }
+            at += 1;
+        }
+        options.limit(limit, is_approximate, is_add)
+    }
+
+    fn limit(mut self, limit: Option<usize>, is_approximate: bool, is_add: bool) -> Result<Options, Error> {
+        if limit.is_some_and(|limit| limit > 0) && self.trim.is_none() {
+            return Err(error::TRIM_LIMIT_ALONE);
+        }
+        if !is_add && self.trim.is_none() {
+            return Err(error::TRIM_NOTHING);
+        }
+        if limit.is_some() && !is_approximate {
+            return Err(error::TRIM_LIMIT_EXACT);
+        }
+        if is_approximate {
+            self.effort = TrimEffort::Blocks { limit: limit.unwrap_or_else(default_limit) };
+        }
+        Ok(self)
+    }
+}
+
+fn max_len(args: Args<'_>, at: usize) -> Result<Trim, Error> {
+    Ok(Trim::MaxLen(usize::try_from(int(args, at)?).map_err(|_| error::TRIM_MAXLEN)?))
+}
+
+fn new_id(text: &[u8]) -> Result<NewId, Error> {
+    match Written::parse(text).ok_or(error::STREAM_ID)? {
+        Written::Whole(id) => Ok(NewId::Given(id)),
+        Written::Ms(ms) => Ok(NewId::Given(Id::new(ms, 0))),
+        Written::AnySeq(ms) => Ok(NewId::InMs(ms)),
+    }
+}
+
+/// Entries an approximate trim removes at most where the client sets no limit: a hundred blocks, within reason.
+fn default_limit() -> usize {
+    match limits::get(&limits::STREAM_NODE_MAX_ENTRIES).saturating_mul(100) {
+        0 => 10_000,
+        limit => limit.min(1_000_000),
+    }
+}

@@ -1,0 +1,264 @@
+//! `XREAD` and `XREADGROUP`: entries of several streams at once, and waiting for some.
+
+use smallvec::SmallVec;
+
+use crate::commands::args::int;
+use crate::commands::stream::{no_group, parse, show};
+use crate::commands::table::Positions;
+use crate::commands::Outcome;
+use crate::engine::error::{self, Error};
+use crate::engine::keys::{Read, Write};
+use crate::engine::notify::Class;
+use crate::engine::types::stream::id::Id;
+use crate::engine::types::stream::{OpenGroup, Stream};
+use crate::resp::{Args, OwnedArgs, Reply};
+
+/// Where the keys are: the first half of what follows `STREAMS`.
+pub fn streams(args: Args<'_>) -> Positions {
+    let mut at = 1;
+    while at < args.len() {
+        if args.is(at, "STREAMS") {
+            let rest = args.len() - at - 1;
+            return if rest % 2 == 0 { (at + 1..at + 1 + rest / 2).collect() } else { Positions::new() };
+        }
+        at += match () {
+            () if args.is(at, "BLOCK") || args.is(at, "COUNT") => 2,
+            () if args.is(at, "GROUP") => 3,
+            () if args.is(at, "NOACK") => 1,
+            () => break,
+        };
+    }
+    Positions::new()
+}
+
+/// What is asked for.
+struct Request<'a> {
+    args: Args<'a>,
+    count: usize,
+    /// How long to wait; 0 for ever, None not to wait.
+    timeout_ms: Option<u64>,
+    /// The group and the consumer who asks.
+    group: Option<(&'a [u8], &'a [u8])>,
+    no_ack: bool,
+    /// Where the first key stands.
+    first: usize,
+    /// How many keys there are; as many ids follow them.
+    keys: usize,
+}
+
+impl<'a> Request<'a> {
+    fn parse(args: Args<'a>, is_group: bool) -> Result<Request<'a>, Error> {
+        let mut request =
+            Request { args, count: usize::MAX, timeout_ms: None, group: None, no_ack: false, first: 0, keys: 0 };
+        let mut at = 1;
+        while at < args.len() && request.first == 0 {
+            let more = args.len() - at - 1;
+            if args.is(at, "BLOCK") && more > 0 {
+                request.timeout_ms = Some(timeout(args, at + 1)?);
+                at += 1;
+            } else if args.is(at, "COUNT") && more > 0 {
+                request.count = Some(parse::count(args, at + 1)?).filter(|count| *count > 0).unwrap_or(usize::MAX);
+                at += 1;
+            } else if args.is(at, "STREAMS") && more > 0 {
+                if more % 2 != 0 {
+                    return Err(unbalanced(is_group));
+                }
+                (request.first, request.keys) = (at + 1, more / 2);
+            } else if args.is(at, "GROUP") && more > 1 {
+                if !is_group {
+                    return Err(error::XREAD_GROUP);
+                }
+                request.group = Some((args.at(at + 1), args.at(at + 2)));
+                at += 2;
+            } else if args.is(at, "NOACK") {
+                if !is_group {
+                    return Err(error::XREAD_NOACK);
+                }
+                request.no_ack = true;
+            } else {
+                return Err(error::SYNTAX);
+            }
+            at += 1;
+        }
+        if request.first == 0 {
+            return Err(error::SYNTAX);
+        }
+        if is_group && request.group.is_none() {
+            return Err(error::XREADGROUP_GROUP);
+        }
+        Ok(request)
+    }
+
+    fn key(&self, number: usize) -> &'a [u8] {
+        self.args.at(self.first + number)
+    }
+
+    fn id(&self, number: usize) -> &'a [u8] {
+        self.args.at(self.first + self.keys + number)
+    }
+
+    fn all_keys(&self) -> SmallVec<[&'a [u8]; 8]> {
+        (0..self.keys).map(|number| self.key(number)).collect()
+    }
+
+    /// The same request with ids in place of `$`, to be run again.
+    fn resolved(&self, ids: &[Id]) -> OwnedArgs {
+        let ids_from = self.first + self.keys;
+        let mut owned = OwnedArgs::new(self.args.slice(0..ids_from).iter());
+        for (number, id) in ids.iter().enumerate() {
+            match self.id(number) {
+                b"$" => owned.push(&id.text()),
+                other => owned.push(other),
+            }
+        }
+        owned
+    }
+}
+
+fn timeout(args: Args<'_>, at: usize) -> Result<u64, Error> {
+    let timeout = int(args, at).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))
+}
+
+fn unbalanced(is_group: bool) -> Error {
+    let (name, id) = if is_group { ("xreadgroup", '>') } else { ("xread", '$') };
+    Error::new(format!(
+        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{id}' must be specified."
+    ))
+}
+
+/// Streams on their way to the client: a map, or an array of pairs in RESP2.
+struct Answer {
+    mark: usize,
+    streams: usize,
+}
+
+impl Answer {
+    fn new(reply: &Reply) -> Answer {
+        Answer { mark: reply.mark(), streams: 0 }
+    }
+
+    /// Writes a stream; `entries` writes its entries and tells their number.
+    fn stream(&mut self, reply: &mut Reply, key: &[u8], entries: impl FnOnce(&mut Reply) -> usize) {
+        self.streams += 1;
+        if !reply.is_resp3() {
+            reply.array(2);
+        }
+        reply.bulk(key);
+        let mark = reply.mark();
+        let count = entries(reply);
+        reply.insert_array(mark, count);
+    }
+
+    /// Whether there was anything to answer.
+    fn end(self, reply: &mut Reply) -> bool {
+        if self.streams > 0 {
+            reply.insert_map(self.mark, self.streams);
+        }
+        self.streams > 0
+    }
+}
+
+pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let request = Request::parse(args, false)?;
+    let mut above: SmallVec<[Id; 8]> = SmallVec::new();
+    for number in 0..request.keys {
+        let stream = keys.get::<Stream>(request.key(number))?;
+        let sequence = stream.map(Stream::sequence);
+        above.push(match request.id(number) {
+            b"$" => sequence.map_or(Id::MIN, |sequence| sequence.last_id),
+            b"+" => sequence.and_then(|sequence| sequence.entries.last_id().previous()).unwrap_or(Id::MIN),
+            b">" => return Err(error::XREAD_NEW),
+            id => parse::id(id)?,
+        });
+    }
+    let mut answer = Answer::new(reply);
+    for (number, above) in above.iter().enumerate() {
+        let Some(stream) = keys.get::<Stream>(request.key(number))? else { continue };
+        let entries = &stream.sequence().entries;
+        let Some(start) = above.next().filter(|start| entries.len() > 0 && entries.last_id() >= *start) else { continue };
+        answer.stream(reply, request.key(number), |reply| {
+            entries.range(start, Id::MAX).take(request.count).map(|entry| show(reply, entry)).count()
+        });
+    }
+    if answer.end(reply) {
+        return Ok(());
+    }
+    if let Some(timeout_ms) = request.timeout_ms
+        && keys.wait_for_as(&request.all_keys(), Some(timeout_ms), request.resolved(&above))
+    {
+        return Ok(());
+    }
+    reply.null_array();
+    Ok(())
+}
+
+pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let request = Request::parse(args, true)?;
+    let Some((group, consumer)) = request.group else { return Err(error::XREADGROUP_GROUP) };
+    // None is `>`.
+    let mut above: SmallVec<[Option<Id>; 8]> = SmallVec::new();
+    for number in 0..request.keys {
+        let stream = keys.get::<Stream>(request.key(number))?;
+        if stream.is_none_or(|stream| stream.group(group).is_none()) {
+            return Err(no_group(request.key(number), group, " in XREADGROUP with GROUP option"));
+        }
+        above.push(match request.id(number) {
+            b"$" => return Err(error::XREADGROUP_LAST),
+            b"+" => return Err(error::XREADGROUP_TOP),
+            b">" => None,
+            id => Some(parse::id(id)?),
+        });
+    }
+    let mut answer = Answer::new(reply);
+    for (number, above) in above.iter().enumerate() {
+        read_for_group(keys, &request, number, *above, (group, consumer), &mut answer, reply)?;
+    }
+    if answer.end(reply) {
+        return Ok(());
+    }
+    if let Some(timeout_ms) = request.timeout_ms
+        && keys.wait_for(&request.all_keys(), Some(timeout_ms))
+    {
+        return Ok(());
+    }
+    reply.null_array();
+    Ok(())
+}
+
+fn read_for_group(
+    keys: &mut Write<'_>,
+    request: &Request<'_>,
+    number: usize,
+    above: Option<Id>,
+    (group, consumer): (&[u8], &[u8]),
+    answer: &mut Answer,
+    reply: &mut Reply,
+) -> Outcome {
+    let (key, now) = (request.key(number), keys.now());
+    let Some(mut edit) = keys.edit::<Stream>(key)? else { return Ok(()) };
+    let log = &mut edit.log;
+    let Some(mut open) = edit.value.open_group(group) else { return Ok(()) };
+    let (consumer, is_new) = open.see_consumer(consumer, now, log);
+    match above {
+        Some(above) => answer.stream(reply, key, |reply| {
+            open.deliver_again(consumer, above, request.count, now, log, |found| match found {
+                Ok(entry) => show(reply, entry),
+                Err(id) => {
+                    reply.array(2);
+                    reply.bulk(&id.text());
+                    reply.null_array();
+                }
+            })
+        }),
+        None if OpenGroup::has_new(&open) => answer.stream(reply, key, |reply| {
+            open.deliver_new(consumer, request.count, request.no_ack, now, log, |entry| show(reply, entry))
+        }),
+        None => {}
+    }
+    drop(edit);
+    if is_new {
+        keys.notify(Class::Stream, "xgroup-createconsumer", key);
+    }
+    Ok(())
+}
