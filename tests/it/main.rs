@@ -2,5 +2,7 @@
 
 mod commands;
 mod fuzz;
+mod persist;
 mod script;
 mod tidy;
+mod workload;

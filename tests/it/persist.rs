@@ -1,0 +1,217 @@
+//! What is written lasts: folded and loaded, replayed, spilled and read back, backed up and restored.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flux::clock;
+use flux::commands::instance::Instance;
+use flux::config::Config;
+use flux::engine::Engine;
+use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
+use flux::engine::shard::DATABASES;
+use flux::storage::{Files, Tables};
+use flux::store::Store;
+
+use crate::workload::{self, Seeded, ask, dump};
+
+/// What an engine holds: a key with its stored database, to kind, expiry and rows.
+fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)> {
+    let mut all = BTreeMap::new();
+    engine.each_shard(|_, shard| {
+        for db in 0..DATABASES {
+            for entry in shard.database(db as u8).keys().iter() {
+                let mut rows = Vec::new();
+                let value = entry.value().rows().expect("it is in memory");
+                value.each_row(&mut |element, bytes| rows.push((element.to_vec(), bytes.to_vec())));
+                rows.sort();
+                let kind = entry.value().kind().name().to_owned();
+                all.insert((db, entry.key().to_vec()), (kind, entry.expire_at(), rows));
+            }
+        }
+    });
+    all
+}
+
+fn store_on(engine: &Arc<Engine>) -> Store {
+    Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
+}
+
+fn run(store: &mut Store, words: &[String]) {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    store.call(&words);
+}
+
+/// The batch a cut makes.
+fn batch_of(engine: &Engine) -> Vec<u8> {
+    let cut = engine.cut();
+    batch::Heads::new(&cut).pieces(&cut).concat()
+}
+
+#[test]
+fn folded_and_loaded_equals_replayed_equals_what_happened() {
+    let rounds = std::env::var("FLUX_MODEL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"));
+    for seed in 0..rounds {
+        let mut chance = Seeded::new(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(&Files, &dir.path().join("tables.redb"), 1 << 20).unwrap();
+        let (live, replayed) = (Arc::new(Engine::new(true)), Engine::new(false));
+        let mut store = store_on(&live);
+        let mut folded = fold::Fold::default();
+        let now = clock::now_ms();
+        for step in 0..600 {
+            run(&mut store, &workload::command(&mut chance, step, now + 1_000_000));
+            if chance.below(8) == 0 {
+                let bytes = batch_of(&live);
+                folded.add_batch(&bytes).unwrap();
+                replay::replay(&replayed, &bytes, now).unwrap();
+            }
+            if chance.below(60) == 0 {
+                apply::apply(&tables, &folded, step).unwrap();
+                folded = fold::Fold::default();
+            }
+        }
+        let bytes = batch_of(&live);
+        folded.add_batch(&bytes).unwrap();
+        replay::replay(&replayed, &bytes, now).unwrap();
+        apply::apply(&tables, &folded, 1000).unwrap();
+        let loaded = Engine::new(false);
+        load::load(&loaded, &tables, now, 0).unwrap();
+        let expected = contents(&live);
+        assert!(!expected.is_empty(), "seed {seed} does nothing");
+        same(seed, "replayed", &expected, &contents(&replayed));
+        same(seed, "loaded", &expected, &contents(&loaded));
+    }
+}
+
+fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(seed: u64, what: &str, expected: &BTreeMap<K, V>, found: &BTreeMap<K, V>) {
+    for (key, value) in expected {
+        let other = found.get(key);
+        assert!(other == Some(value), "seed {seed}: {what} {key:?}: {}", difference(&format!("{value:?}"), &format!("{other:?}")));
+    }
+    for key in found.keys() {
+        assert!(expected.contains_key(key), "seed {seed}: {what} has {key:?} too many");
+    }
+}
+
+fn difference(expected: &str, found: &str) -> String {
+    let cut = |text: &str| text.chars().take(600).collect::<String>();
+    format!("expected {} found {}", cut(expected), cut(found))
+}
+
+fn quick() -> Options {
+    Options { fsync: Fsync::Everysec, ..Options::default() }
+}
+
+/// Runs commands on a folder and closes it.
+fn with_folder(dir: &Path, options: Options, with_checkpoint: bool, act: impl FnOnce(&mut Store, &Persistence)) {
+    let (engine, persistence) = Persistence::open(dir, options).unwrap();
+    act(&mut store_on(&engine), &persistence);
+    persistence.close(with_checkpoint).unwrap();
+}
+
+#[test]
+fn everything_is_there_after_a_restart_with_and_without_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = BTreeMap::new();
+    let now = clock::now_ms();
+    let mut chance = Seeded::new(7);
+    for round in 0..6 {
+        with_folder(dir.path(), quick(), round % 2 == 0, |store, persistence| {
+            assert_eq!(dump(store, now), expected, "round {round}");
+            for step in 0..300 {
+                run(store, &workload::command(&mut chance, round * 1000 + step, now));
+                if step == 150 {
+                    drop(persistence.checkpoint());
+                }
+            }
+            expected = dump(store, now);
+        });
+        let checked = persist::check(dir.path(), 10).unwrap();
+        assert_eq!(checked.problems, [], "round {round}");
+    }
+    assert!(expected.len() > 10);
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    with_folder(dir.path(), quick(), true, |_, _| {
+        let error = Persistence::open(dir.path(), quick()).err().expect("it is in use").to_string();
+        assert!(error.contains("another process") && error.contains(dir.path().to_str().unwrap()), "{error}");
+    });
+    with_folder(dir.path(), quick(), true, |_, _| {});
+}
+
+#[test]
+fn keys_whose_time_came_while_nobody_looked_are_gone_from_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    with_folder(dir.path(), quick(), true, |store, _| {
+        ask(store, &["SET", "short", "x", "PX", "30"]);
+        ask(store, &["SET", "saved", "x", "PX", "30"]);
+        ask(store, &["SET", "long", "x", "EX", "1000"]);
+        ask(store, &["PERSIST", "saved"]);
+    });
+    std::thread::sleep(Duration::from_millis(40));
+    with_folder(dir.path(), quick(), true, |store, persistence| {
+        assert_eq!(persistence.loaded().keys, 2);
+        assert_eq!(workload::text(ask(store, &["EXISTS", "saved", "long", "short"])), "2");
+    });
+    assert_eq!(persist::check(dir.path(), 1).unwrap().keys, 2);
+}
+
+#[test]
+fn a_backup_made_while_writing_is_whole_and_can_be_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other) = (dir.path().join("copy"), dir.path().join("other"));
+    let mut expected = BTreeMap::new();
+    let now = clock::now_ms();
+    with_folder(&dir.path().join("data"), quick(), false, |store, persistence| {
+        let mut chance = Seeded::new(3);
+        for step in 0..500 {
+            run(store, &workload::command(&mut chance, step, now));
+        }
+        expected = dump(store, now);
+        persistence.backup(&file).unwrap();
+        ask(store, &["FLUSHALL"]);
+    });
+    persist::restore(&file, &other).unwrap();
+    assert!(persist::restore(&file, &other).unwrap_err().to_string().contains("not empty"));
+    with_folder(&other, quick(), true, |store, _| assert_eq!(dump(store, now), expected));
+    let checked = persist::check(&other, 10).unwrap();
+    assert_eq!((checked.problems, checked.keys), (vec![], expected.len() as u64));
+}
+
+#[test]
+fn values_dropped_from_memory_are_read_back_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = clock::now_ms();
+    let (engine, persistence) = Persistence::open(dir.path(), quick()).unwrap();
+    let mut store = store_on(&engine);
+    let mut chance = Seeded::new(5);
+    for round in 0..5 {
+        for step in 0..300 {
+            run(&mut store, &workload::command(&mut chance, round * 1000 + step, now));
+        }
+        // The dump reads everything back, after which all is dropped again.
+        let expected = dump(&mut store, now);
+        persistence.set_memory_limit(1);
+        let drops = persistence.stats().drops;
+        let start = Instant::now();
+        while persistence.stats().drops < drops + 5 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(persistence.stats().drops >= drops + 5, "nothing is dropped");
+        assert_eq!(dump(&mut store, now), expected, "round {round}");
+    }
+    assert!(persistence.stats().loads > 0);
+    let expected = dump(&mut store, now);
+    persistence.close(true).unwrap();
+    // Started with the limit, values stay on disk and are read when they are asked for.
+    let options = Options { memory_limit: 1, ..quick() };
+    with_folder(dir.path(), options, true, |store, persistence| {
+        assert_eq!(dump(store, now), expected);
+        assert!(persistence.stats().loads > 0);
+    });
+}
