@@ -205,7 +205,8 @@ impl Durability for Persistence {
     }
 
     fn is_always(&self) -> bool {
-        self.fsync() == Fsync::Always
+        // A disk that is far behind slows writers down, or their effects would pile up in memory.
+        self.fsync() == Fsync::Always || self.is_behind()
     }
 
     fn durable(&self) -> tokio::sync::watch::Receiver<u64> {

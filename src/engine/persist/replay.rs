@@ -106,12 +106,11 @@ fn edit(
     at(engine, db, key, |database, hash| {
         let (at, is_new) = made(engine, database, hash, key, kind, now);
         let entry = database.keys.at_mut(at);
-        if let Value::OnDisk(kind) = entry.value {
-            // Left on disk while loading, because memory was short.
-            entry.value = engine.load(db, key, kind).map_err(|_| BadRow)?;
-        }
         if is_new {
             entry.value = Value::empty(kind);
+        } else if let Value::OnDisk(kind) = entry.value {
+            // Left on disk while loading, because memory was short.
+            entry.value = engine.load(db, key, kind).map_err(|_| BadRow)?;
         }
         run(&mut entry.value)
     })
