@@ -239,7 +239,7 @@ errors! {
     /// XAUTOCLAIM with a time that is no number.
     XAUTOCLAIM_MIN_IDLE = "ERR Invalid min-idle-time argument for XAUTOCLAIM";
     /// XAUTOCLAIM with a count below one.
-    COUNT_NOT_POSITIVE = "ERR COUNT must be > 0";
+    XAUTOCLAIM_COUNT = "ERR COUNT must be > 0";
 }
 
 /// An expiry that is not in the future, or further than time goes. `name` is the command, in lower case.

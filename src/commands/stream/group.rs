@@ -315,7 +315,7 @@ pub fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
         if args.is(at, "COUNT") && at + 1 < args.len() {
             // Sixteen bytes for each would have to fit in Redis' memory.
             let max = i64::MAX / 16;
-            count = int(args, at + 1).ok().filter(|count| (1..=max).contains(count)).ok_or(error::COUNT_NOT_POSITIVE)? as usize;
+            count = int(args, at + 1).ok().filter(|count| (1..=max).contains(count)).ok_or(error::XAUTOCLAIM_COUNT)? as usize;
             at += 1;
         } else if args.is(at, "JUSTID") {
             just_id = true;
