@@ -236,14 +236,22 @@ impl Zset {
         }
     }
 
-    /// Shows some members and returns the cursor to go on with, 0 at the end; see [`Dict::scan`].
-    pub fn scan(&self, cursor: u32, show: &mut dyn FnMut(&[u8], f64)) -> u32 {
+    /// Shows some members and returns how many and the cursor to go on with, 0 at the end; see [`Dict::scan`]. A packed one is
+    /// shown at once.
+    pub fn scan(&self, cursor: u32, mut show: impl FnMut(&[u8], f64)) -> (usize, u32) {
+        let mut seen = 0;
         match &self.0 {
             Form::Packed(_) => {
-                self.each(0..self.len(), Direction::Up, show);
-                0
+                self.each(0..self.len(), Direction::Up, &mut show);
+                (self.len(), 0)
             }
-            Form::Ranked(large) => large.members.scan(cursor, |member| show(&member.name, member.score)),
+            Form::Ranked(large) => {
+                let next = large.members.scan(cursor, |member| {
+                    seen += 1;
+                    show(&member.name, member.score);
+                });
+                (seen, next)
+            }
         }
     }
 
@@ -501,7 +509,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         let mut cursor = 0;
         loop {
-            cursor = zset.scan(cursor, &mut |name, _| assert!(seen.insert(name.to_vec())));
+            (_, cursor) = zset.scan(cursor, |name, _| assert!(seen.insert(name.to_vec())));
             if cursor == 0 {
                 break;
             }
