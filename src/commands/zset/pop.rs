@@ -137,11 +137,12 @@ fn pop_many(keys: &mut Write<'_>, names: Args<'_>, end: End, count: usize, reply
 /// The first of these keys that has members. One of another kind is an error, but not to a client that has waited: to it, such a
 /// key is as good as none.
 fn first_filled<'n>(keys: &mut Write<'_>, names: Args<'n>) -> Result<Option<&'n [u8]>, Error> {
+    let is_retry = keys.is_retry();
     for name in names.iter() {
         match keys.edit::<Zset>(name) {
             Ok(Some(_)) => return Ok(Some(name)),
             Ok(None) => {}
-            Err(error) if error == error::WRONG_TYPE && keys.is_retry() => {}
+            Err(error) if error == error::WRONG_TYPE && is_retry => {}
             Err(error) => return Err(error),
         }
     }
