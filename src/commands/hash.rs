@@ -571,6 +571,7 @@ fn set_expiry(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, name: &st
     };
     outcomes.iter().for_each(|outcome| reply.int(*outcome as i64));
     if outcomes.contains(&Expired::Set) {
+        keys.note_field_expiry(key);
         keys.notify(Class::Hash, "hexpire", key);
     }
     if outcomes.contains(&Expired::Removed) {

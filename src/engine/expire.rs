@@ -8,8 +8,10 @@ use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::keys::Write;
 use crate::engine::notify::{Class, Event};
-use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::shard::{DATABASES, Entry, Shard};
+use crate::engine::shard_of;
 use crate::engine::types::hash::Hash;
+use crate::engine::value::Value;
 
 /// Keys removed from a shard before its lock is released, so that commands are not held up.
 const KEYS_PER_LOCK: usize = 64;
@@ -74,10 +76,13 @@ fn due_hashes(shard: &mut Shard, stored: usize, now: u64) -> Vec<Blob> {
     let mut due = Vec::new();
     while let Some(&(expire_at, hash)) = database.field_expiries.first().filter(|(expire_at, _)| *expire_at <= now) {
         database.field_expiries.remove(&(expire_at, hash));
-        let is_due = |entry: &crate::engine::shard::Entry| Hash::has_expiring(&entry.value);
-        if let Some(at) = database.keys.find_where(hash, is_due) {
-            due.push(database.keys.at(at).key.clone());
+        let is_due = |entry: &Entry| matches!(&entry.value, Value::Hash(hash) if hash.next_expiry().is_some());
+        let Some(at) = database.keys.find_where(hash, is_due) else { continue };
+        let entry = database.keys.at_mut(at);
+        if let Value::Hash(hash) = &mut entry.value {
+            hash.forget_note();
         }
+        due.push(entry.key.clone());
     }
     due
 }
@@ -92,18 +97,28 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, events: &mut Vec<Eve
         keys.notify(Class::Hash, "hexpired", key);
         keys.remove_if_empty::<Hash>(key);
     }
-    if let Some(next) = next {
-        keys.expect_field_expiry(key, next);
-    }
+    keys.note_field_expiry(key);
     events.append(&mut keys.take_events());
     next.is_some_and(|next| next <= now)
 }
 
+/// Notes which hashes have fields that expire, once all are loaded.
+pub fn note_field_expiries(engine: &Engine) {
+    engine.each_shard(|_, shard| {
+        for database in &mut shard.databases {
+            (0..database.keys.len() as u32).for_each(|at| database.note_field_expiry(at));
+        }
+    });
+}
+
 impl Write<'_> {
-    /// Notes that fields of a hash are over at this time, in milliseconds since the epoch, so that they are removed then.
-    pub fn expect_field_expiry(&mut self, key: &[u8], expire_at: u64) {
+    /// Notes for the sweep when fields of a hash are over, so that they are removed then.
+    pub fn note_field_expiry(&mut self, key: &[u8]) {
         let hash = dict::hash(key);
         let stored = usize::from(self.stored_db());
-        self.shard(crate::engine::shard_of(hash)).databases[stored].field_expiries.insert((expire_at, hash as u32));
+        let database = &mut self.shard(shard_of(hash)).databases[stored];
+        if let Some(at) = database.keys.find(hash as u32, key) {
+            database.note_field_expiry(at);
+        }
     }
 }

@@ -431,6 +431,7 @@ impl<'a> Read<'a> {
         evict::touch(engine, now, &mut entry.access);
         if let Value::OnDisk(kind) = entry.value {
             entry.value = engine.load(db as u8, &entry.key, kind)?;
+            shard.databases[db].note_field_expiry(at);
         }
         Ok((shard, db, at))
     }
@@ -475,7 +476,10 @@ impl<'a> Write<'a> {
     }
 
     /// The same, for a value of any kind. A value that rests on disk cannot be put.
-    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+    pub fn put_value(&mut self, key: &[u8], mut value: Value, expiry: Expiry) {
+        if let Value::Hash(hash) = &mut value {
+            hash.forget_note();
+        }
         let (shard, at, expire_at) = self.place(key, expiry, |held| match held {
             Some(held) => {
                 *held = value;
@@ -485,6 +489,7 @@ impl<'a> Write<'a> {
         });
         let db = self.0.stored_db;
         let Shard { databases, log, .. } = self.0.held.get(shard);
+        databases[usize::from(db)].note_field_expiry(at);
         let value = &databases[usize::from(db)].keys.at(at).value;
         let buffer = log.buffer();
         effect::push_put(buffer, db, key, value.kind(), expire_at);

@@ -111,6 +111,16 @@ impl Database {
         entry
     }
 
+    /// Notes for the sweep when fields of the hash at a position are over, if that is a hash with such fields.
+    pub(crate) fn note_field_expiry(&mut self, position: u32) {
+        let hash = self.keys.hash_at(position);
+        if let Value::Hash(value) = &mut self.keys.at_mut(position).value
+            && let Some(expire_at) = value.expiry_to_note()
+        {
+            self.field_expiries.insert((expire_at, hash));
+        }
+    }
+
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
         // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
         if self.keys.find_where(hash, |entry| entry.expire_at == expire_at).is_none() {

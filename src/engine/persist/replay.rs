@@ -4,6 +4,7 @@ use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::effect::{self, Effect, Row, push_remove};
 use crate::engine::evict;
+use crate::engine::expire::note_field_expiries;
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::write_range;
 use crate::engine::shard::{DATABASES, Database, Entry};
@@ -151,4 +152,5 @@ pub fn remove_expired(engine: &Engine, now: u64) {
             }
         }
     });
+    note_field_expiries(engine);
 }

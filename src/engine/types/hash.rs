@@ -32,6 +32,8 @@ struct Table {
     expiries: Expiries,
     /// Whether only few and short fields were ever in it, so that it is a table just because some expire.
     is_small: bool,
+    /// When the sweep will look at it, if it will.
+    noted: Option<u64>,
 }
 
 /// A field of a table, and its value.
@@ -132,17 +134,28 @@ impl Hash {
         }
     }
 
-    /// Whether a value is a hash with fields that expire.
-    pub fn has_expiring(value: &crate::engine::value::Value) -> bool {
-        matches!(value, crate::engine::value::Value::Hash(hash) if hash.next_expiry().is_some())
-    }
-
     /// When the next field expires, or should have; in milliseconds since the epoch.
     #[inline]
     pub fn next_expiry(&self) -> Option<u64> {
         match &self.0 {
             Repr::Packed(_) => None,
             Repr::Table(table) => table.expiries.by_time.first().map(|(expire_at, _)| *expire_at),
+        }
+    }
+
+    /// When the sweep should look at it, where it does not know yet that it should by then; it is taken to know from here on.
+    pub(crate) fn expiry_to_note(&mut self) -> Option<u64> {
+        let Repr::Table(table) = &mut self.0 else { return None };
+        let next = table.expiries.by_time.first().map(|(expire_at, _)| *expire_at);
+        let next = next.filter(|next| table.noted.is_none_or(|noted| *next < noted))?;
+        table.noted = Some(next);
+        Some(next)
+    }
+
+    /// The sweep will not look at it: it has done so, or it looks for it under another key.
+    pub(crate) fn forget_note(&mut self) {
+        if let Repr::Table(table) = &mut self.0 {
+            table.noted = None;
         }
     }
 
@@ -256,7 +269,7 @@ impl Hash {
                 let field = Field { name: blob(name), value: blob(value) };
                 fields.insert_new(dict::hash(&field.name) as u32, field);
             }
-            self.0 = Repr::Table(Box::new(Table { fields, expiries: Expiries::default(), is_small }));
+            self.0 = Repr::Table(Box::new(Table { fields, expiries: Expiries::default(), is_small, noted: None }));
         }
         let Repr::Table(table) = &mut self.0 else { unreachable!("it was made one above") };
         table.is_small &= is_small;
