@@ -405,7 +405,7 @@ impl Session {
             self.instance.stats.error(&error.0);
             reply.error(&error.0);
         } else if !is_gone {
-            self.waiting = Waiting::Never;
+            self.waiting = Waiting::Over;
             let outcome = self.perform(command, args, reply);
             self.waiting = Waiting::Allowed;
             if let Err(error) = outcome {

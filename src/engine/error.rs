@@ -106,6 +106,14 @@ errors! {
     CURSOR = "ERR invalid cursor";
     /// `NOVALUES` where there are none anyway.
     NO_VALUES_OF_HASHES_ONLY = "ERR NOVALUES option can only be used in HSCAN";
+    /// A count from either end, or a rank, with no opposite.
+    LONG_RANGE = "ERR value is out of range, must be between -9223372036854775807 and 9223372036854775807";
+    /// `LPOS` of the match before the first.
+    LPOS_RANK = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list";
+    /// `LPOS` of so many matches.
+    LPOS_COUNT = "ERR COUNT can't be negative";
+    /// `LPOS` among so many elements.
+    LPOS_MAXLEN = "ERR MAXLEN can't be negative";
     /// A count of random elements with no opposite.
     COUNT_RANGE = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
     /// A count of keys below one.

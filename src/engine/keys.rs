@@ -75,8 +75,10 @@ fn unheld() -> ! {
 /// Whether a command that finds nothing may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// It must answer: in a transaction, in a script, or because its time is over.
+    /// It must answer: in a transaction or in a script.
     Never,
+    /// It must answer, for it has waited and its time is over.
+    Over,
     /// It may.
     Allowed,
     /// It has waited, and one of its keys was touched.
@@ -253,13 +255,18 @@ impl<'a> Read<'a> {
         self.wait(keys, timeout_ms, Some(args))
     }
 
-    /// Whether this command has waited and is run again because one of its keys was touched.
+    /// Whether this command has waited and is run again, because one of its keys was touched or its time is over.
     pub fn is_retry(&self) -> bool {
-        self.waiting == Waiting::Again
+        matches!(self.waiting, Waiting::Again | Waiting::Over)
+    }
+
+    /// Whether this command has waited and its time is over.
+    pub fn is_over(&self) -> bool {
+        self.waiting == Waiting::Over
     }
 
     fn wait(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>, args: Option<OwnedArgs>) -> bool {
-        if self.waiting == Waiting::Never {
+        if matches!(self.waiting, Waiting::Never | Waiting::Over) {
             return false;
         }
         let until = timeout_ms.filter(|ms| *ms > 0).map(|ms| self.now.saturating_add(ms));

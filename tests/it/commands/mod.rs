@@ -1,5 +1,6 @@
 //! Commands, a file for each group.
 
 mod hash;
+mod list;
 mod set;
 mod transactions;
