@@ -3,14 +3,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use crate::storage::Error;
 
-/// A folder this process holds; dropping it lets go.
+/// A folder this process holds, until it is let go or dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     /// Locked as long as it is open.
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Folder {
@@ -20,10 +22,15 @@ impl Folder {
         let place = path.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&place).map_err(Error::io("open", &place))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Folder { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Folder { path: path.to_owned(), lock: Mutex::new(Some(lock)) }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(Error::Io { what: "lock", path: place, source }),
         }
+    }
+
+    /// Lets go of it: another process may take it. Its files must be closed.
+    pub fn let_go(&self) {
+        *self.lock.lock() = None;
     }
 
     /// Where it is.

@@ -38,6 +38,12 @@ fn store_on(engine: &Arc<Engine>) -> Store {
     Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
 }
 
+fn store_kept(engine: &Arc<Engine>, persistence: &Persistence) -> Store {
+    let instance = Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms());
+    instance.set_durability(Arc::new(persistence.clone()));
+    Store::new(&instance)
+}
+
 fn run(store: &mut Store, words: &[String]) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     store.call(&words);
@@ -87,10 +93,19 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
     }
 }
 
-fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(seed: u64, what: &str, expected: &BTreeMap<K, V>, found: &BTreeMap<K, V>) {
+fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
+    seed: u64,
+    what: &str,
+    expected: &BTreeMap<K, V>,
+    found: &BTreeMap<K, V>,
+) {
     for (key, value) in expected {
         let other = found.get(key);
-        assert!(other == Some(value), "seed {seed}: {what} {key:?}: {}", difference(&format!("{value:?}"), &format!("{other:?}")));
+        assert!(
+            other == Some(value),
+            "seed {seed}: {what} {key:?}: {}",
+            difference(&format!("{value:?}"), &format!("{other:?}"))
+        );
     }
     for key in found.keys() {
         assert!(expected.contains_key(key), "seed {seed}: {what} has {key:?} too many");
@@ -109,7 +124,7 @@ fn quick() -> Options {
 /// Runs commands on a folder and closes it.
 fn with_folder(dir: &Path, options: Options, with_checkpoint: bool, act: impl FnOnce(&mut Store, &Persistence)) {
     let (engine, persistence) = Persistence::open(dir, options).unwrap();
-    act(&mut store_on(&engine), &persistence);
+    act(&mut store_kept(&engine, &persistence), &persistence);
     persistence.close(with_checkpoint).unwrap();
 }
 
@@ -191,7 +206,7 @@ fn values_dropped_from_memory_are_read_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let now = clock::now_ms();
     let (engine, persistence) = Persistence::open(dir.path(), quick()).unwrap();
-    let mut store = store_on(&engine);
+    let mut store = store_kept(&engine, &persistence);
     let mut chance = Seeded::new(5);
     for round in 0..5 {
         for step in 0..300 {

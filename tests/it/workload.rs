@@ -143,7 +143,8 @@ pub fn dump(connection: &mut dyn ConnectionLike, now: u64) -> BTreeMap<String, S
         ask(connection, &["SELECT", &db.to_string()]);
         for key in texts(ask(connection, &["KEYS", "*"])) {
             let expiry = text(ask(connection, &["PEXPIRETIME", &key]));
-            let is_near = expiry.parse::<i64>().is_ok_and(|at| at > 0 && at < now as i64 + 10_000);
+            // -2: its time came since it was listed.
+            let is_near = expiry == "-2" || expiry.parse::<i64>().is_ok_and(|at| at > 0 && at < now as i64 + 10_000);
             if !is_near {
                 let value = value(connection, &key);
                 all.insert(format!("{db} {key}"), format!("{expiry} {value}"));

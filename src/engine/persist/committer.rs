@@ -29,6 +29,8 @@ const PACE_MAX: Duration = Duration::from_secs(1);
 const REST: u32 = 3;
 /// Time between attempts to write again.
 const RETRY: Duration = Duration::from_millis(100);
+/// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
+const LOOK: Duration = Duration::from_secs(1);
 /// A cut this large means that the disk is behind the writers; see `Persistence::is_behind`.
 const BEHIND_BYTES: usize = 64 << 20;
 
@@ -127,15 +129,15 @@ fn gather(inner: &Inner, waiting: &mut Vec<Cut>) -> bool {
     !waiting.is_empty()
 }
 
-/// Sleeps until poked. Says so first and lets the caller look once more: whoever wrote after that look sees the word.
+/// Sleeps until poked or for a while. Says so first and lets the caller look once more: whoever wrote after that look sees the word.
 fn rest(inner: &Inner, is_announced: bool) -> bool {
     let commits = &inner.commits;
     if !is_announced {
         commits.is_asleep.store(true, SeqCst);
         return true;
     }
-    while commits.is_asleep.load(SeqCst) && !commits.is_stopping.load(SeqCst) {
-        thread::park();
+    if commits.is_asleep.load(SeqCst) && !commits.is_stopping.load(SeqCst) {
+        thread::park_timeout(LOOK);
     }
     false
 }

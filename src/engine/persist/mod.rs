@@ -431,6 +431,7 @@ impl Persistence {
         // Closed here and not when the last handle goes, so that the folder can be opened again at once.
         *self.0.journal.write() = None;
         *self.0.tables.write() = None;
+        self.0.folder.let_go();
         match failure {
             Some(text) => Err(Error::Write(text)),
             None => checkpointed,
