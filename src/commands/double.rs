@@ -74,11 +74,7 @@ fn parse_any(text: &[u8]) -> Option<f64> {
 /// The digits before the exponent, without what says that they are hexadecimal.
 fn mantissa(text: &[u8]) -> &[u8] {
     let is_hexadecimal = text.iter().take(3).any(|byte| matches!(byte, b'x' | b'X'));
-    let digits = if is_hexadecimal {
-        text.splitn(2, |byte| matches!(byte, b'x' | b'X')).nth(1)
-    } else {
-        Some(text)
-    };
+    let digits = if is_hexadecimal { text.splitn(2, |byte| matches!(byte, b'x' | b'X')).nth(1) } else { Some(text) };
     let ends = |byte: &u8| if is_hexadecimal { matches!(byte, b'p' | b'P') } else { matches!(byte, b'e' | b'E') };
     digits.and_then(|digits| digits.split(ends).next()).unwrap_or_default()
 }
@@ -170,7 +166,9 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in ["", " 1", "1 ", "nan", "-nan", "abc", "1e", "e5", ".", "-", "+-1", "-+1", "0x", "0x1p", "0xg", "1.2.3", "1\0"] {
+        for text in
+            ["", " 1", "1 ", "nan", "-nan", "abc", "1e", "e5", ".", "-", "+-1", "-+1", "0x", "0x1p", "0xg", "1.2.3", "1\0"]
+        {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
         for text in ["1e400", "-1e400", "1e-400", "0x1p5000", "0x1p-5000", "-0.00e1x"] {

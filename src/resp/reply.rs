@@ -187,7 +187,11 @@ impl Reply {
     /// Makes what was written since a mark the pairs of a map. In RESP2 it must be arrays of two, and becomes an array of those.
     pub fn insert_map(&mut self, mark: usize, pairs: usize) {
         let elements = self.bytes.split_off(mark);
-        if self.is_resp3() { self.map(pairs) } else { self.array(pairs) }
+        if self.is_resp3() {
+            self.map(pairs)
+        } else {
+            self.array(pairs)
+        }
         self.bytes.extend_from_slice(&elements);
     }
 

@@ -111,6 +111,9 @@ fn copy_options(args: Args<'_>, from: u8) -> Result<(u8, bool), Error> {
 
 /// A value of its own with the same rows.
 fn duplicate(value: &Value) -> Value {
+    if let Value::String(string) = value {
+        return Value::String(string.clone());
+    }
     let mut copy = Value::empty(value.kind());
     let rows = value.rows().expect("a value that was found is in memory");
     let into = copy.rows_mut().expect("an empty value is in memory");

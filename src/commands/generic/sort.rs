@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{int, parse_float};
 use crate::commands::table::Positions;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Read, Write};
@@ -194,16 +194,11 @@ fn directed(order: Ordering, is_descending: bool) -> Ordering {
     if is_descending { order.reverse() } else { order }
 }
 
-/// A text as C's `strtod` reads it: space before the number is passed over, and nothing at all is 0.
+/// A text as C's `strtod` reads it: it ends at a zero byte, space before the number is passed over, and nothing at all is 0.
 fn weight(text: &[u8]) -> Result<f64, Error> {
-    let text = text.trim_ascii_start();
-    if text.is_empty() {
-        return Ok(0.0);
-    }
-    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()).filter(|number| !number.is_nan());
-    let number = number.ok_or(error::SORT_NOT_NUMBERS)?;
-    // A number too large for a double was written in digits; the word `inf` is taken.
-    if number.is_infinite() && text.iter().any(u8::is_ascii_digit) { Err(error::SORT_NOT_NUMBERS) } else { Ok(number) }
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    let blanks = text[..end].iter().take_while(|&&byte| byte == b' ' || (b'\t'..=b'\r').contains(&byte)).count();
+    if end == 0 { Ok(0.0) } else { parse_float(&text[blanks..end]).ok_or(error::SORT_NOT_NUMBERS) }
 }
 
 /// What a pattern leads to for an element: `#` is the element, `prefix*suffix` the string at that key with the element in the place

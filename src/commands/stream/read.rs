@@ -2,10 +2,10 @@
 
 use smallvec::SmallVec;
 
+use crate::commands::Outcome;
 use crate::commands::args::int;
 use crate::commands::stream::{no_group, parse, show};
 use crate::commands::table::Positions;
-use crate::commands::Outcome;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
@@ -48,8 +48,7 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     fn parse(args: Args<'a>, is_group: bool) -> Result<Request<'a>, Error> {
-        let mut request =
-            Request { args, count: usize::MAX, timeout_ms: None, group: None, no_ack: false, first: 0, keys: 0 };
+        let mut request = Request { args, count: usize::MAX, timeout_ms: None, group: None, no_ack: false, first: 0, keys: 0 };
         let mut at = 1;
         while at < args.len() && request.first == 0 {
             let more = args.len() - at - 1;
@@ -122,9 +121,7 @@ fn timeout(args: Args<'_>, at: usize) -> Result<u64, Error> {
 
 fn unbalanced(is_group: bool) -> Error {
     let (name, id) = if is_group { ("xreadgroup", '>') } else { ("xread", '$') };
-    Error::new(format!(
-        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{id}' must be specified."
-    ))
+    Error::new(format!("ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{id}' must be specified."))
 }
 
 /// Streams on their way to the client: a map, or an array of pairs in RESP2.

@@ -229,12 +229,7 @@ fn each(keys: &mut Read<'_>, key: &[u8], start: usize, count: usize, show: &mut 
 }
 
 /// Keeps the members that `keep` keeps, which is shown each one's sum so far and its score at a key.
-fn retain(
-    keys: &mut Read<'_>,
-    key: &[u8],
-    members: &mut Vec<(Blob, f64)>,
-    mut keep: impl FnMut(&mut f64, Option<f64>) -> bool,
-) {
+fn retain(keys: &mut Read<'_>, key: &[u8], members: &mut Vec<(Blob, f64)>, mut keep: impl FnMut(&mut f64, Option<f64>) -> bool) {
     let value = keys.peek(key).map(|entry| entry.value());
     members.retain_mut(|(member, sum)| {
         let score = match value {

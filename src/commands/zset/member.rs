@@ -60,7 +60,11 @@ fn rank(keys: &mut Read<'_>, args: Args<'_>, name: &str, is_reversed: bool, repl
     let zset = keys.get::<Zset>(args.at(1))?;
     let found = zset.and_then(|zset| zset.rank(args.at(2)).map(|(rank, score)| (zset.len(), rank, score)));
     let Some((len, rank, score)) = found else {
-        if with_score { reply.null_array() } else { reply.null() };
+        if with_score {
+            reply.null_array()
+        } else {
+            reply.null()
+        };
         return Ok(());
     };
     if with_score {

@@ -24,7 +24,10 @@ pub const COMMANDS: &[Command] = &[
         .grows()
         .fast()
         .since("1.2.0", "O(M*log(N)), M members to add")
-        .doc("key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]", "Gives members scores, adding those that are missing."),
+        .doc(
+            "key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]",
+            "Gives members scores, adding those that are missing.",
+        ),
     Command::write(GROUP, "zincrby", add::zincrby)
         .args(3)
         .key()
@@ -38,12 +41,7 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("1.2.0", "O(M*log(N)), M members to remove")
         .doc("key member [member ...]", "Removes members."),
-    Command::read(GROUP, "zcard", member::zcard)
-        .args(1)
-        .key()
-        .fast()
-        .since("1.2.0", "O(1)")
-        .doc("key", "Counts the members."),
+    Command::read(GROUP, "zcard", member::zcard).args(1).key().fast().since("1.2.0", "O(1)").doc("key", "Counts the members."),
     Command::read(GROUP, "zcount", range::zcount)
         .args(3)
         .key()
@@ -80,17 +78,19 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("2.0.0", "O(log(N))")
         .doc("key member [WITHSCORE]", "Counts the members above one."),
-    Command::read(GROUP, "zrange", range::zrange)
-        .args_min(3)
-        .key()
-        .since("1.2.0", "O(log(N)+M), M members returned")
-        .doc("key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]", "Returns the members in a range of ranks, scores or names."),
+    Command::read(GROUP, "zrange", range::zrange).args_min(3).key().since("1.2.0", "O(log(N)+M), M members returned").doc(
+        "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+        "Returns the members in a range of ranks, scores or names.",
+    ),
     Command::write(GROUP, "zrangestore", range::zrangestore)
         .args_min(4)
         .keys(Keys::Range { first: 1, last: 2, step: 1 })
         .grows()
         .since("6.2.0", "O(log(N)+M), M members stored")
-        .doc("dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]", "Stores the members in a range of ranks, scores or names at another key."),
+        .doc(
+            "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
+            "Stores the members in a range of ranks, scores or names at another key.",
+        ),
     Command::read(GROUP, "zrangebyscore", range::zrangebyscore)
         .args_min(3)
         .key()
@@ -105,12 +105,18 @@ pub const COMMANDS: &[Command] = &[
         .args_min(3)
         .key()
         .since("2.8.9", "O(log(N)+M), M members returned")
-        .doc("key min max [LIMIT offset count]", "Returns the members whose names are in a range, where all scores are the same."),
+        .doc(
+            "key min max [LIMIT offset count]",
+            "Returns the members whose names are in a range, where all scores are the same.",
+        ),
     Command::read(GROUP, "zrevrangebylex", range::zrevrangebylex)
         .args_min(3)
         .key()
         .since("2.8.9", "O(log(N)+M), M members returned")
-        .doc("key max min [LIMIT offset count]", "Returns the members whose names are in a range, last first, where all scores are the same."),
+        .doc(
+            "key max min [LIMIT offset count]",
+            "Returns the members whose names are in a range, last first, where all scores are the same.",
+        ),
     Command::read(GROUP, "zrevrange", range::zrevrange)
         .args_min(3)
         .key()
@@ -147,37 +153,55 @@ pub const COMMANDS: &[Command] = &[
         .args_min(3)
         .keys(Keys::Counted { at: 1, first: 0 })
         .since("7.0.0", "O(K)+O(M*log(N)), K keys, M members removed")
-        .doc("numkeys key [key ...] <MIN | MAX> [COUNT count]", "Removes and returns members of the first of some keys that has any."),
+        .doc(
+            "numkeys key [key ...] <MIN | MAX> [COUNT count]",
+            "Removes and returns members of the first of some keys that has any.",
+        ),
     Command::write(GROUP, "bzpopmin", pop::bzpopmin)
         .args_min(2)
         .keys(Keys::Range { first: 1, last: -2, step: 1 })
         .fast()
         .flags(flag::BLOCKING | flag::NO_SCRIPT)
         .since("5.0.0", "O(log(N))")
-        .doc("key [key ...] timeout", "Removes and returns the member with the lowest score of the first of some keys that has any; waits for one."),
+        .doc(
+            "key [key ...] timeout",
+            "Removes and returns the member with the lowest score of the first of some keys that has any; waits for one.",
+        ),
     Command::write(GROUP, "bzpopmax", pop::bzpopmax)
         .args_min(2)
         .keys(Keys::Range { first: 1, last: -2, step: 1 })
         .fast()
         .flags(flag::BLOCKING | flag::NO_SCRIPT)
         .since("5.0.0", "O(log(N))")
-        .doc("key [key ...] timeout", "Removes and returns the member with the highest score of the first of some keys that has any; waits for one."),
+        .doc(
+            "key [key ...] timeout",
+            "Removes and returns the member with the highest score of the first of some keys that has any; waits for one.",
+        ),
     Command::write(GROUP, "bzmpop", pop::bzmpop)
         .args_min(4)
         .keys(Keys::Counted { at: 2, first: 0 })
         .flags(flag::BLOCKING)
         .since("7.0.0", "O(K)+O(M*log(N)), K keys, M members removed")
-        .doc("timeout numkeys key [key ...] <MIN | MAX> [COUNT count]", "Removes and returns members of the first of some keys that has any; waits for one."),
+        .doc(
+            "timeout numkeys key [key ...] <MIN | MAX> [COUNT count]",
+            "Removes and returns members of the first of some keys that has any; waits for one.",
+        ),
     Command::read(GROUP, "zunion", combine::zunion)
         .args_min(2)
         .keys(Keys::Counted { at: 1, first: 0 })
         .since("6.2.0", "O(N)+O(M*log(M)), N members in all, M in the result")
-        .doc("numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", "Returns the members that are in any of some sorted sets."),
+        .doc(
+            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
+            "Returns the members that are in any of some sorted sets.",
+        ),
     Command::read(GROUP, "zinter", combine::zinter)
         .args_min(2)
         .keys(Keys::Counted { at: 1, first: 0 })
         .since("6.2.0", "O(N*K)+O(M*log(M)), N members in the smallest of K sets, M in the result")
-        .doc("numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", "Returns the members that are in all of some sorted sets."),
+        .doc(
+            "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]",
+            "Returns the members that are in all of some sorted sets.",
+        ),
     Command::read(GROUP, "zdiff", combine::zdiff)
         .args_min(2)
         .keys(Keys::Counted { at: 1, first: 0 })
@@ -188,13 +212,19 @@ pub const COMMANDS: &[Command] = &[
         .keys(Keys::Counted { at: 2, first: 1 })
         .grows()
         .since("2.0.0", "O(N)+O(M*log(M)), N members in all, M in the result")
-        .doc("destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", "Stores the members that are in any of some sorted sets."),
+        .doc(
+            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
+            "Stores the members that are in any of some sorted sets.",
+        ),
     Command::write(GROUP, "zinterstore", combine::zinterstore)
         .args_min(3)
         .keys(Keys::Counted { at: 2, first: 1 })
         .grows()
         .since("2.0.0", "O(N*K)+O(M*log(M)), N members in the smallest of K sets, M in the result")
-        .doc("destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", "Stores the members that are in all of some sorted sets."),
+        .doc(
+            "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]",
+            "Stores the members that are in all of some sorted sets.",
+        ),
     Command::write(GROUP, "zdiffstore", combine::zdiffstore)
         .args_min(3)
         .keys(Keys::Counted { at: 2, first: 1 })

@@ -163,7 +163,7 @@ struct Run {
     previous: usize,
 }
 
-/// The runs of a sparse form. Ends early at a run that is cut off.
+/// The runs of a sparse form. One that is cut off ends with zero bits, as Redis reads it.
 fn runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
     let (mut at, mut register, mut previous) = (HEAD_BYTES, 0, HEAD_BYTES);
     std::iter::from_fn(move || {
@@ -171,7 +171,8 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = Run> {
             [byte, ..] if byte & 0x80 != 0 => ((byte >> 2 & 0x1f) + 1, usize::from(byte & 3) + 1, 1),
             [byte, ..] if byte & 0x40 == 0 => (0, usize::from(byte) + 1, 1),
             [high, low, ..] => (0, (usize::from(high & 0x3f) << 8 | usize::from(low)) + 1, 2),
-            _ => return None,
+            [high] => (0, (usize::from(high & 0x3f) << 8) + 1, 1),
+            [] => return None,
         };
         let run = Run { value, registers: register..register + len, bytes: at..at + width, previous };
         (previous, at, register) = (at, at + width, register + len);

@@ -12,8 +12,10 @@ pub const BYTES_MAX: usize = 512 << 20;
 const GROWTH_BYTES_MAX: usize = 1 << 20;
 
 /// A string value: a number when its bytes are the canonical text of one, else bytes.
+#[derive(Clone)]
 pub struct Str(Repr);
 
+#[derive(Clone)]
 enum Repr {
     Int(i64),
     Short {
