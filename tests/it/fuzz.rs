@@ -9,6 +9,8 @@ mod targets;
 
 use targets::{TARGETS, Target};
 
+use crate::random::Random;
+
 #[test]
 fn any_request_bytes_are_answered() {
     drive("requests");
@@ -55,7 +57,7 @@ fn run(target: &Target, seeds: &[Vec<u8>], seed: u64) {
 
 /// A mutated seed, or a joint of two, or now and then nothing but random bytes.
 fn input(seeds: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     if random.below(10) == 0 {
         return (0..random.below(200)).map(|_| random.byte()).collect();
     }
@@ -94,25 +96,5 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
                 *byte ^= 1 << random.below(8);
             }
         }
-    }
-}
-
-/// A small generator of random numbers (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 8
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next() as u8
     }
 }

@@ -2,7 +2,10 @@
 
 mod commands;
 mod fuzz;
+mod model;
 mod persist;
+mod process;
+mod random;
 mod script;
 mod tidy;
 mod workload;

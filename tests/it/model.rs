@@ -1,0 +1,176 @@
+//! Random sequences of commands, against a real redis-server and against a simple model: flux must answer the same,
+//! byte for byte. `FLUX_MODEL_ROUNDS` says how many sequences (default 20), `FLUX_MODEL_SEED` repeats one.
+
+mod grammar;
+mod reference;
+
+use std::fmt::Write as _;
+
+use grammar::GROUPS;
+
+use crate::process::{Connection, Process, Reply};
+use crate::random::Random;
+
+/// Commands in a sequence.
+const LENGTH: usize = 300;
+
+#[test]
+fn replies_are_those_of_redis_in_resp2() {
+    compare_with_redis("2");
+}
+
+#[test]
+fn replies_are_those_of_redis_in_resp3() {
+    compare_with_redis("3");
+}
+
+fn compare_with_redis(protocol: &str) {
+    let Some(redis) = Process::redis(&[]) else { return };
+    let flux = Process::flux(&[]);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (first, rounds) = match number("FLUX_MODEL_SEED") {
+        Some(seed) => (seed, 1),
+        None => (u64::from(std::process::id()) << 16, number("FLUX_MODEL_ROUNDS").unwrap_or(20)),
+    };
+    // All sequences run, so that one failure does not hide another.
+    let differences: Vec<String> = (first..first + rounds).filter_map(|seed| sequence(&flux, &redis, protocol, seed)).collect();
+    assert!(
+        differences.is_empty(),
+        "{} of {rounds} sequences differ from Redis:\n\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
+}
+
+/// Runs a sequence on both, and describes the first reply that differs.
+fn sequence(flux: &Process, redis: &Process, protocol: &str, seed: u64) -> Option<String> {
+    let mut random = Random::new(seed);
+    let (mut flux, mut redis) = (flux.connect(), redis.connect());
+    for connection in [&mut flux, &mut redis] {
+        connection.call(&["HELLO", protocol]).unwrap();
+        connection.call(&["FLUSHALL"]).unwrap();
+    }
+    let groups = favoured_groups(&mut random);
+    let mut said: Vec<(Vec<Vec<u8>>, Reply)> = Vec::new();
+    for step in 0..LENGTH {
+        let templates = groups[random.below(groups.len())];
+        let words = grammar::make(templates[random.below(templates.len())], &mut random);
+        let theirs = redis.call(&words).unwrap();
+        let ours = match flux.call(&words) {
+            Ok(reply) => reply,
+            Err(error) => Reply::Line(format!("(no reply: {error})")),
+        };
+        let (ours_compared, theirs_compared) = (comparable(&words, &ours), comparable(&words, &theirs));
+        if ours_compared != theirs_compared {
+            let mut text = format!("FLUX_MODEL_SEED={seed}, RESP{protocol}, step {step}: {}\n", show_words(&words));
+            let _ = writeln!(text, "   flux:  {}\n   Redis: {}", show(&ours_compared), show(&theirs_compared));
+            for (before, reply) in leading_up(&said, &words) {
+                let _ = writeln!(text, "   after: {} -> {}", show_words(before), show(reply));
+            }
+            return Some(text);
+        }
+        said.push((words, theirs));
+    }
+    compare_keys(&mut flux, &mut redis, seed)
+}
+
+/// One or two groups of commands and the generic ones, so that keys are often of the right type.
+fn favoured_groups(random: &mut Random) -> Vec<&'static [&'static str]> {
+    let named = |name| GROUPS.iter().find(|(group, _)| *group == name).expect("there is such a group").1;
+    let mut groups = vec![GROUPS[random.below(GROUPS.len())].1; 6];
+    groups.extend([GROUPS[random.below(GROUPS.len())].1; 3]);
+    groups.extend([named("generic"), named("transactions")]);
+    groups
+}
+
+/// What must be equal: the reply, what has no order put in order, and what only time decides left out.
+fn comparable(words: &[Vec<u8>], reply: &Reply) -> Reply {
+    let name = String::from_utf8_lossy(&words[0]).to_ascii_lowercase();
+    match name.as_str() {
+        "keys" | "smembers" | "sinter" | "sunion" | "sdiff" | "spop" | "srandmember" | "hkeys" | "hvals" => sorted(reply, 1),
+        "hgetall" => sorted(reply, 2),
+        // The cursor, then the elements.
+        "scan" | "sscan" => sorted_inside(reply, 1),
+        "hscan" | "zscan" => sorted_inside(reply, 2),
+        "exec" => reply.clone(),
+        _ => reply.clone(),
+    }
+}
+
+fn sorted_inside(reply: &Reply, step: usize) -> Reply {
+    match reply {
+        Reply::Many(kind, parts) if parts.len() == 2 => Reply::Many(*kind, vec![parts[0].clone(), sorted(&parts[1], step)]),
+        other => other.clone(),
+    }
+}
+
+/// Puts the elements in order, `step` at a time.
+fn sorted(reply: &Reply, step: usize) -> Reply {
+    match reply {
+        Reply::Many(kind, parts) => {
+            let mut chunks: Vec<&[Reply]> = parts.chunks(step).collect();
+            chunks.sort_unstable();
+            Reply::Many(*kind, chunks.concat())
+        }
+        other => other.clone(),
+    }
+}
+
+/// The keys as they are in the end, in all databases.
+fn compare_keys(flux: &mut Connection, redis: &mut Connection, seed: u64) -> Option<String> {
+    let mut views = [flux, redis].map(|connection| {
+        let _ = connection.call(&["DISCARD"]);
+        let mut view = String::new();
+        for db in 0..5 {
+            connection.call(&["SELECT", &db.to_string()]).unwrap();
+            for key in (0..6).map(|number| format!("k{number}")) {
+                let _ = writeln!(view, "{db} {key}: {}", show_key(connection, &key));
+            }
+        }
+        view
+    });
+    let theirs = views[1].split_off(0);
+    let different = views[0].lines().zip(theirs.lines()).find(|(ours, theirs)| ours != theirs)?;
+    Some(format!("FLUX_MODEL_SEED={seed}, at the end\n   flux:  {}\n   Redis: {}\n", different.0, different.1))
+}
+
+fn show_key(connection: &mut Connection, key: &str) -> String {
+    let kind = show(&connection.call(&["TYPE", key]).unwrap());
+    let (words, step) = match kind.trim_start_matches('+') {
+        "string" => (vec!["GET", key], 0),
+        "list" => (vec!["LRANGE", key, "0", "-1"], 0),
+        "hash" => (vec!["HGETALL", key], 2),
+        "set" => (vec!["SMEMBERS", key], 1),
+        "zset" => (vec!["ZRANGE", key, "0", "-1", "WITHSCORES"], 0),
+        "stream" => (vec!["XRANGE", key, "-", "+"], 0),
+        _ => return "none".into(),
+    };
+    let value = connection.call(&words).unwrap();
+    let value = if step > 0 { sorted(&value, step) } else { value };
+    // To the thousand seconds: how long the sequence took must not matter.
+    let ttl = match connection.call(&["TTL", key]).unwrap() {
+        Reply::Line(line) => line[1..].parse::<i64>().unwrap_or_default() / 1000,
+        other => panic!("TTL answered {other:?}"),
+    };
+    format!("{kind} {} expires in {ttl} thousand seconds", show(&value))
+}
+
+/// The last commands that had to do with the same keys.
+fn leading_up<'a>(said: &'a [(Vec<Vec<u8>>, Reply)], words: &[Vec<u8>]) -> impl Iterator<Item = &'a (Vec<Vec<u8>>, Reply)> {
+    let is_key = |word: &Vec<u8>| word.len() == 2 && word[0] == b'k';
+    let keys: Vec<_> = words.iter().filter(|word| is_key(word)).cloned().collect();
+    let related: Vec<_> = said.iter().rev().filter(|(before, _)| before.len() == 1 || before.iter().any(|word| keys.contains(word))).take(6).collect();
+    related.into_iter().rev()
+}
+
+fn show_words(words: &[Vec<u8>]) -> String {
+    words.iter().map(|word| if word.is_empty() { "''".into() } else { word.escape_ascii().to_string() }).collect::<Vec<_>>().join(" ")
+}
+
+fn show(reply: &Reply) -> String {
+    match reply {
+        Reply::Line(line) => line.clone(),
+        Reply::Bulk(kind, bytes) => format!("{kind}\"{}\"", bytes.escape_ascii()),
+        Reply::Many(kind, parts) => format!("{kind}[{}]", parts.iter().map(show).collect::<Vec<_>>().join(", ")),
+    }
+}

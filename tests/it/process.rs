@@ -1,0 +1,167 @@
+//! Servers as processes of their own, flux' and Redis', and a plain connection to either.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A server that runs until it is dropped.
+pub struct Process {
+    child: Child,
+    port: u16,
+    /// Removed when the server is gone.
+    _dir: TempDir,
+}
+
+impl Process {
+    /// `flux serve` with an empty folder and these arguments more.
+    pub fn flux(args: &[&str]) -> Process {
+        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let data = dir.path().join("data");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
+        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string(), "--http-port", "0"]).args(args);
+        Process::start(command, dir, port)
+    }
+
+    /// A redis-server that keeps nothing, with these arguments more. None if none is installed, which in CI is a failure.
+    pub fn redis(args: &[&str]) -> Option<Process> {
+        let is_installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        if !is_installed {
+            let is_ci = ["CI", "FLUX_CI"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+            assert!(!is_ci, "redis-server must be installed in CI");
+            println!("ignored: no redis-server is installed (Debian: redis-server)");
+            return None;
+        }
+        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let mut command = Command::new("redis-server");
+        command.arg("--dir").arg(dir.path()).args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"]).args(args);
+        Some(Process::start(command, dir, port))
+    }
+
+    fn start(mut command: Command, dir: TempDir, port: u16) -> Process {
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut process = Process { child, port, _dir: dir };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || std::fs::read_to_string(process._dir.path().join("log")).unwrap_or_default();
+            assert!(process.child.try_wait().unwrap().is_none(), "the server ended at once: {}", log());
+            assert!(Instant::now() < deadline, "the server does not listen: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Connection {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Connection { socket, buffer: Vec::new(), at: 0 }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// A connection that shows replies as they are on the wire.
+pub struct Connection {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+/// A reply, its type's byte kept, so that equal replies are equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reply {
+    /// Everything that fits a line: `+OK`, `:1`, `-ERR …`, `_`, `,1.5`, `#t`, and nulls of RESP2.
+    Line(String),
+    /// A bulk string, or a verbatim one, with its type's byte.
+    Bulk(char, Vec<u8>),
+    /// An array, set, map or push, with its type's byte; a map's keys and values take turns.
+    Many(char, Vec<Reply>),
+}
+
+impl Connection {
+    /// Sends a command and reads its reply.
+    pub fn call<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Reply> {
+        self.send(words)?;
+        self.read()
+    }
+
+    /// Sends a command.
+    pub fn send<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<()> {
+        let mut out = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words.iter().map(AsRef::as_ref) {
+            out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            out.extend_from_slice(word);
+            out.extend_from_slice(b"\r\n");
+        }
+        self.socket.write_all(&out)
+    }
+
+    /// Reads a reply.
+    pub fn read(&mut self) -> io::Result<Reply> {
+        let line = self.line()?;
+        let kind = line.chars().next().unwrap_or(' ');
+        let len = || line[1..].parse::<i64>().map_err(io::Error::other);
+        match kind {
+            '$' | '=' | '!' if len()? >= 0 => {
+                let mut bytes = self.take(len()? as usize + 2)?;
+                bytes.truncate(bytes.len() - 2);
+                Ok(Reply::Bulk(kind, bytes))
+            }
+            '*' | '~' | '>' if len()? >= 0 => Ok(Reply::Many(kind, (0..len()?).map(|_| self.read()).collect::<io::Result<_>>()?)),
+            '%' => Ok(Reply::Many(kind, (0..2 * len()?).map(|_| self.read()).collect::<io::Result<_>>()?)),
+            _ => Ok(Reply::Line(line)),
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(end) = self.buffer[self.at..].windows(2).position(|pair| pair == b"\r\n") {
+                let line = String::from_utf8_lossy(&self.buffer[self.at..self.at + end]).into_owned();
+                self.at += end + 2;
+                return Ok(line);
+            }
+            self.fill()?;
+        }
+    }
+
+    fn take(&mut self, len: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < self.at + len {
+            self.fill()?;
+        }
+        let bytes = self.buffer[self.at..self.at + len].to_vec();
+        self.at += len;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        let mut piece = [0; 16 * 1024];
+        match self.socket.read(&mut piece)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            len => {
+                self.buffer.extend_from_slice(&piece[..len]);
+                Ok(())
+            }
+        }
+    }
+}
