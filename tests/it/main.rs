@@ -2,6 +2,7 @@
 
 mod commands;
 mod fuzz;
+mod isolation;
 mod model;
 mod persist;
 mod process;

@@ -27,7 +27,8 @@ impl Process {
 
     /// A redis-server that keeps nothing, with these arguments more. None if none is installed, which in CI is a failure.
     pub fn redis(args: &[&str]) -> Option<Process> {
-        let is_installed = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        let is_installed =
+            Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
         if !is_installed {
             let is_ci = ["CI", "FLUX_CI"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
             assert!(!is_ci, "redis-server must be installed in CI");
@@ -36,7 +37,11 @@ impl Process {
         }
         let (dir, port) = (TempDir::new().unwrap(), free_port());
         let mut command = Command::new("redis-server");
-        command.arg("--dir").arg(dir.path()).args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"]).args(args);
+        command
+            .arg("--dir")
+            .arg(dir.path())
+            .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
+            .args(args);
         Some(Process::start(command, dir, port))
     }
 

@@ -238,8 +238,33 @@ const TRANSACTIONS: &[&str] = &["MULTI", "EXEC", "EXEC", "DISCARD", "WATCH {k}+"
 
 /// Odd words: what commands read where they expect something else.
 const ODD: &[&str] = &[
-    "", "abc", "-1", "0", "1.5", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "1e500", "nan", "inf", "+1", " 1", "01",
-    "NX", "LIMIT", "WITHSCORES", "COUNT", "*", "$", "(", "[", "\r\n", "0x10", "4294967296", "-0", "1 ",
+    "",
+    "abc",
+    "-1",
+    "0",
+    "1.5",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "1e500",
+    "nan",
+    "inf",
+    "+1",
+    " 1",
+    "01",
+    "NX",
+    "LIMIT",
+    "WITHSCORES",
+    "COUNT",
+    "*",
+    "$",
+    "(",
+    "[",
+    "\r\n",
+    "0x10",
+    "4294967296",
+    "-0",
+    "1 ",
 ];
 
 /// A command made from a template of this text.
@@ -339,7 +364,9 @@ fn word(part: &str, random: &mut Random) -> String {
     match part {
         "k" => format!("k{}", random.below(6)),
         "v" if random.below(12) == 0 => "x".repeat(random.below(300)),
-        "v" => pick(random, &["", "a", "b", "abc", "10", "-5", "3.25", "hello world", "\u{0}\u{ff}", "k1", "9223372036854775807"]),
+        "v" => {
+            pick(random, &["", "a", "b", "abc", "10", "-5", "3.25", "hello world", "\u{0}\u{ff}", "k1", "9223372036854775807"])
+        }
         "i" => pick(random, &["0", "1", "2", "3", "5", "10", "-1", "-2", "-3", "-100", "100", "7"]),
         "n" => random.below(5).to_string(),
         "#n" => format!("#{}", random.below(5)),

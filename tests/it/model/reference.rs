@@ -33,7 +33,7 @@ type Answer = Result<String, &'static str>;
 /// A key's value of this kind, made empty where there is none; the answer to give where it is of another kind.
 macro_rules! value {
     ($model:expr, $key:expr, $kind:ident) => {
-        match $model.keys.entry($key.to_owned()).or_insert_with(|| Value::$kind(Default::default())) {
+        match $model.keys.entry(String::from(&$key[..])).or_insert_with(|| Value::$kind(Default::default())) {
             Value::$kind(value) => value,
             _ => return Err(WRONG_TYPE),
         }
@@ -80,7 +80,9 @@ impl Model {
             "HSET" | "HGET" | "HDEL" | "HLEN" | "HGETALL" => hash(value!(self, key, Hash), words),
             "SADD" | "SREM" | "SISMEMBER" | "SCARD" | "SMEMBERS" => set(value!(self, key, Set), words),
             "SUNIONSTORE" | "SINTERSTORE" | "SDIFFSTORE" => self.combine(words),
-            "ZADD" | "ZREM" | "ZSCORE" | "ZINCRBY" | "ZRANK" | "ZCARD" | "ZRANGE" | "ZCOUNT" => zset(value!(self, key, Zset), words),
+            "ZADD" | "ZREM" | "ZSCORE" | "ZINCRBY" | "ZRANK" | "ZCARD" | "ZRANGE" | "ZCOUNT" => {
+                zset(value!(self, key, Zset), words)
+            }
             other => panic!("the model does not know {other}"),
         }
     }
@@ -180,7 +182,7 @@ fn list(list: &mut Vec<String>, words: &[&str]) -> Answer {
             int(places.len())
         }
         _ => match list.iter().position(|value| value == words[3]) {
-            None if list.is_empty() => int(0),
+            None if list.is_empty() => int(false),
             None => "-1".into(),
             Some(at) => {
                 list.insert(at + usize::from(words[2] == "AFTER"), words[4].into());
@@ -342,11 +344,47 @@ fn plain(text: &str) -> String {
 
 fn command(random: &mut Random) -> Vec<String> {
     const TEMPLATES: &[&str] = &[
-        "DEL k", "TYPE k", "SET k v", "SET k i", "GET k", "STRLEN k", "GETRANGE k i i", "APPEND k v", "INCRBY k i", "LPUSH k v v",
-        "RPUSH k v", "LPOP k", "RPOP k", "LLEN k", "LRANGE k i i", "LINDEX k i", "LREM k i v", "LTRIM k i i", "LINSERT k BEFORE v v",
-        "LINSERT k AFTER v v", "HSET k v v v v", "HGET k v", "HDEL k v", "HLEN k", "HGETALL k", "SADD k v v v", "SREM k v", "SISMEMBER k v",
-        "SCARD k", "SMEMBERS k", "SUNIONSTORE k k k", "SINTERSTORE k k k", "SDIFFSTORE k k k", "ZADD k i v i v", "ZREM k v", "ZSCORE k v",
-        "ZINCRBY k i v", "ZRANK k v", "ZCARD k", "ZRANGE k i i", "ZCOUNT k i i",
+        "DEL k",
+        "TYPE k",
+        "SET k v",
+        "SET k i",
+        "GET k",
+        "STRLEN k",
+        "GETRANGE k i i",
+        "APPEND k v",
+        "INCRBY k i",
+        "LPUSH k v v",
+        "RPUSH k v",
+        "LPOP k",
+        "RPOP k",
+        "LLEN k",
+        "LRANGE k i i",
+        "LINDEX k i",
+        "LREM k i v",
+        "LTRIM k i i",
+        "LINSERT k BEFORE v v",
+        "LINSERT k AFTER v v",
+        "HSET k v v v v",
+        "HGET k v",
+        "HDEL k v",
+        "HLEN k",
+        "HGETALL k",
+        "SADD k v v v",
+        "SREM k v",
+        "SISMEMBER k v",
+        "SCARD k",
+        "SMEMBERS k",
+        "SUNIONSTORE k k k",
+        "SINTERSTORE k k k",
+        "SDIFFSTORE k k k",
+        "ZADD k i v i v",
+        "ZREM k v",
+        "ZSCORE k v",
+        "ZINCRBY k i v",
+        "ZRANK k v",
+        "ZCARD k",
+        "ZRANGE k i i",
+        "ZCOUNT k i i",
     ];
     let template = TEMPLATES[random.below(TEMPLATES.len())];
     // A key's first letter is its type's, most of the time, so that most commands do something.
