@@ -1,5 +1,6 @@
 //! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
 
+mod clients;
 mod commands;
 mod fuzz;
 mod isolation;

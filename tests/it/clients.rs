@@ -1,0 +1,50 @@
+//! Real clients: redis-py and ioredis, in the protocol they choose by themselves. Where they come from is told by
+//! `FLUX_PYTHON` (an interpreter with redis-py) and `FLUX_NODE_PATH` (a folder with ioredis); see `.ci/run`.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::process::{Process, is_ci};
+
+#[test]
+fn redis_py_works() {
+    let python = std::env::var("FLUX_PYTHON").unwrap_or_else(|_| "python3".into());
+    if has("redis-py", Command::new(&python).args(["-c", "import redis; assert int(redis.__version__.split('.')[0]) >= 8"])) {
+        run(Command::new(python).arg(script("smoke.py")));
+    }
+}
+
+#[test]
+fn ioredis_works() {
+    let path = std::env::var("FLUX_NODE_PATH").unwrap_or_default();
+    let node = || {
+        let mut command = Command::new("node");
+        command.env("NODE_PATH", &path);
+        command
+    };
+    if has("ioredis", node().args(["-e", "require('ioredis')"])) {
+        run(node().arg(script("smoke.mjs")));
+    }
+}
+
+fn script(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// Whether a client is installed; in CI it must be.
+fn has(name: &str, probe: &mut Command) -> bool {
+    let is_installed = probe.output().is_ok_and(|out| out.status.success());
+    assert!(is_installed || !is_ci(), "{name} must be installed in CI");
+    if !is_installed {
+        println!("ignored: {name} is not installed");
+    }
+    is_installed
+}
+
+fn run(command: &mut Command) {
+    let flux = Process::flux(&[]);
+    let out = command.arg(flux.port().to_string()).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{text}");
+    println!("{text}");
+}
