@@ -90,16 +90,15 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since("1.0.0", "O(N) in the elements removed")
         .doc("key start stop", "Removes all elements but those between two positions."),
-    Command::read(GROUP, "lpos", lpos).args_min(2).key().since("6.0.6", "O(N) in the elements looked at").doc(
-        "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
-        "Returns the positions of elements that equal one.",
+    Command::read(GROUP, "lpos", lpos)
+        .args_min(2)
+        .key()
+        .since("6.0.6", "O(N) in the elements looked at")
+        .doc("key element [RANK rank] [COUNT num-matches] [MAXLEN len]", "Returns the positions of elements that equal one."),
+    Command::write(GROUP, "lmove", lmove).args(4).keys(PAIR).grows().since("6.2.0", "O(1)").doc(
+        "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+        "Moves an element from an end of one list to an end of another.",
     ),
-    Command::write(GROUP, "lmove", lmove)
-        .args(4)
-        .keys(PAIR)
-        .grows()
-        .since("6.2.0", "O(1)")
-        .doc("source destination <LEFT | RIGHT> <LEFT | RIGHT>", "Moves an element from an end of one list to an end of another."),
     Command::write(GROUP, "rpoplpush", rpoplpush)
         .args(2)
         .keys(PAIR)
@@ -139,7 +138,10 @@ pub const COMMANDS: &[Command] = &[
         .grows()
         .flags(flag::BLOCKING | flag::NO_SCRIPT)
         .since("2.2.0", "O(1)")
-        .doc("source destination timeout", "Moves an element from the tail of one list to the head of another; waits if there is none."),
+        .doc(
+            "source destination timeout",
+            "Moves an element from the tail of one list to the head of another; waits if there is none.",
+        ),
     Command::write(GROUP, "blmpop", blmpop)
         .args_min(4)
         .keys(Keys::Counted { at: 2, first: 0 })
@@ -257,7 +259,9 @@ fn take_array(keys: &mut Write<'_>, key: &[u8], end: End, count: usize, reply: &
 /// Which of the elements taken one is.
 enum Nth {
     /// The first of so many.
-    First { of: usize },
+    First {
+        of: usize,
+    },
     Later,
 }
 
@@ -458,7 +462,8 @@ impl Search {
     /// The indexes of the elements to tell, in the order they are found.
     fn run<'l>(&self, list: &'l List, bytes: &'l [u8]) -> impl Iterator<Item = usize> + 'l {
         let (len, wanted) = (list.len(), Item::of(bytes));
-        let (mut from_head, mut from_tail) = if self.rank > 0 { (Some(list.iter()), None) } else { (None, Some(list.iter().rev())) };
+        let (mut from_head, mut from_tail) =
+            if self.rank > 0 { (Some(list.iter()), None) } else { (None, Some(list.iter().rev())) };
         let is_reversed = self.rank < 0;
         let items = std::iter::from_fn(move || match (&mut from_head, &mut from_tail) {
             (Some(items), _) => items.next(),
@@ -566,7 +571,9 @@ struct Several {
 impl Several {
     /// Reads arguments whose number of keys is at a position.
     fn parse(args: Args<'_>, at: usize) -> Result<Several, Error> {
-        let positive = |at, error| int(args, at).ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0).ok_or(error);
+        let positive = |at, error| {
+            int(args, at).ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0).ok_or(error)
+        };
         let numkeys = positive(at, error::NUMKEYS_NOT_POSITIVE)?;
         let end_at = at.saturating_add(1).saturating_add(numkeys);
         if end_at >= args.len() {

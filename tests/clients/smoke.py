@@ -1,6 +1,6 @@
 """Uses a server the way programs with redis-py do: smoke.py PORT. Ends with an error where something is not as it is with Redis.
 
-Run by tests/it/clients.rs; also works by hand against a redis-server of 7.4 or later.
+Run by tests/it/clients.rs; also works by hand against a redis-server.
 """
 
 import sys
@@ -36,8 +36,9 @@ def collections(r):
     assert r.hset("h", mapping={"f": "1", "g": "2"}) == 2
     assert r.hgetall("h") == {"f": "1", "g": "2"}
     assert r.hincrby("h", "f", 4) == 5
-    assert r.hexpire("h", 100, "f") == [1]
-    assert r.httl("h", "f", "none") in ([100, -2], [99, -2])
+    if tuple(map(int, r.info()["redis_version"].split(".")[:2])) >= (7, 4):
+        assert r.hexpire("h", 100, "f") == [1]
+        assert r.httl("h", "f", "none") in ([100, -2], [99, -2])
     assert r.sadd("t", "x", "y") == 2
     assert set(r.smembers("t")) == {"x", "y"}
     assert r.zadd("z", {"one": 1, "two": 2.5}) == 2

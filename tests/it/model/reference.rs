@@ -98,7 +98,11 @@ impl Model {
             "STRLEN" => int(found.map_or(0, String::len)),
             _ => {
                 let text = found.map_or("", String::as_str);
-                quoted(&text[range(words, 2, text.len())])
+                // Unlike in a list, an end before the beginning is the beginning.
+                let end = number(words[3]).max(-(text.len() as i64)).to_string();
+                let is_backwards = number(words[2]) < 0 && number(words[3]) < number(words[2]);
+                let range = range(&["", "", words[2], &end], 2, text.len());
+                quoted(if is_backwards { "" } else { &text[range] })
             }
         })
     }
