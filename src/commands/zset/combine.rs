@@ -192,7 +192,9 @@ impl<'a> Plan<'a> {
             for other in others {
                 retain(keys, other.key, &mut members, |_, score| score.is_none());
             }
-            members.iter().for_each(|(member, score)| drop(result.set(member, *score)));
+            for (member, score) in &members {
+                result.set(member, *score);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
 
 pub mod bits;
+pub mod geohash;
 pub mod hash;
 pub mod hyperloglog;
 pub mod intset;
