@@ -9,8 +9,8 @@ use crate::commands::table::Positions;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
+use crate::engine::types::stream::Stream;
 use crate::engine::types::stream::id::Id;
-use crate::engine::types::stream::{OpenGroup, Stream};
 use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Where the keys are: the first half of what follows `STREAMS`.
@@ -159,8 +159,13 @@ impl Answer {
 pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let request = Request::parse(args, false)?;
     let mut above: SmallVec<[Id; 8]> = SmallVec::new();
+    let is_retry = keys.is_retry();
     for number in 0..request.keys {
-        let stream = keys.get::<Stream>(request.key(number))?;
+        let stream = match keys.get::<Stream>(request.key(number)) {
+            // Who waits for a stream is not concerned with what else the key holds meanwhile.
+            Err(_) if is_retry => None,
+            stream => stream?,
+        };
         let sequence = stream.map(Stream::sequence);
         above.push(match request.id(number) {
             b"$" => sequence.map_or(Id::MIN, |sequence| sequence.last_id),
@@ -171,7 +176,11 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     }
     let mut answer = Answer::new(reply);
     for (number, above) in above.iter().enumerate() {
-        let Some(stream) = keys.get::<Stream>(request.key(number))? else { continue };
+        let stream = match keys.get::<Stream>(request.key(number)) {
+            Err(_) if is_retry => None,
+            stream => stream?,
+        };
+        let Some(stream) = stream else { continue };
         let entries = &stream.sequence().entries;
         let Some(start) = above.next().filter(|start| entries.len() > 0 && entries.last_id() >= *start) else { continue };
         answer.stream(reply, request.key(number), |reply| {
@@ -195,10 +204,15 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     let Some((group, consumer)) = request.group else { return Err(error::XREADGROUP_GROUP) };
     // None is `>`.
     let mut above: SmallVec<[Option<Id>; 8]> = SmallVec::new();
+    let is_retry = keys.is_retry();
     for number in 0..request.keys {
-        let stream = keys.get::<Stream>(request.key(number))?;
+        let stream = match keys.get::<Stream>(request.key(number)) {
+            Err(_) | Ok(None) if is_retry => return Err(error::UNBLOCKED_STREAM),
+            stream => stream?,
+        };
         if stream.is_none_or(|stream| stream.group(group).is_none()) {
-            return Err(no_group(request.key(number), group, " in XREADGROUP with GROUP option"));
+            let missing = || no_group(request.key(number), group, " in XREADGROUP with GROUP option");
+            return Err(if is_retry { error::UNBLOCKED_GROUP } else { missing() });
         }
         above.push(match request.id(number) {
             b"$" => return Err(error::XREADGROUP_LAST),
@@ -248,7 +262,7 @@ fn read_for_group(
                 }
             })
         }),
-        None if OpenGroup::has_new(&open) => answer.stream(reply, key, |reply| {
+        None if open.has_new() => answer.stream(reply, key, |reply| {
             open.deliver_new(consumer, request.count, request.no_ack, now, log, |entry| show(reply, entry))
         }),
         None => {}

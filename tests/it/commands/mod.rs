@@ -3,4 +3,5 @@
 mod hash;
 mod list;
 mod set;
+mod stream;
 mod transactions;
