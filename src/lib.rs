@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod id;
 pub mod limits;
+pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod node;

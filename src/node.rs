@@ -89,13 +89,14 @@ impl Node {
     /// Ends it: no new connections, the commands under way to their end, everything on disk.
     pub fn stop(self) -> Result<(), Error> {
         self.instance.end();
+        let skips_last_checkpoint = self.instance.skips_last_checkpoint.load(Relaxed);
         if let Some(door) = self.door {
             door.join();
         }
         // Chores that panicked have said so already.
         let _ = self.chores.join();
         if let Some(persistence) = self.persistence {
-            persistence.close(true)?;
+            persistence.close(!skips_last_checkpoint)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::engine::durability::Durability;
 use crate::engine::persist::Persistence;
 use crate::id;
+use crate::memory;
 use crate::metrics::{LatencyMonitor, Rate, Slowlog};
 
 /// What all clients share.
@@ -43,6 +44,12 @@ pub struct Instance {
     pub rates: Rates,
     /// What `SAVE` and its like came to.
     pub saves: Saves,
+    /// Connections that had been accepted when statistics last began anew.
+    pub connections_before_reset: AtomicU64,
+    /// Bytes that were allocated when it started, before it had any clients.
+    pub startup_bytes: u64,
+    /// Set by `SHUTDOWN NOSAVE`: everything is in the journal anyway.
+    pub skips_last_checkpoint: AtomicBool,
     /// Names this run of the server.
     pub run_id: String,
     /// Told when the server must end.
@@ -131,6 +138,9 @@ impl Instance {
             notes_fast_commands: AtomicBool::new(false),
             rates: Rates::default(),
             saves: Saves { at: AtomicU64::new(now / 1000), ..Saves::default() },
+            connections_before_reset: AtomicU64::new(0),
+            startup_bytes: memory::used_bytes(),
+            skips_last_checkpoint: AtomicBool::new(false),
             run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
@@ -147,6 +157,20 @@ impl Instance {
     /// Where the keyspace lasts.
     pub fn persistence(&self) -> Option<&Persistence> {
         self.persistence.get()
+    }
+
+    /// Changes ever made to keys.
+    pub fn changes(&self) -> u64 {
+        let mut changes = 0;
+        self.engine.each_shard(|_, shard| changes += shard.counts().changes);
+        changes
+    }
+
+    /// Begins the statistics anew (`CONFIG RESETSTAT`).
+    pub fn reset_statistics(&self) {
+        self.stats.reset();
+        self.engine.each_shard(|_, shard| shard.reset_counts());
+        self.connections_before_reset.store(self.clients.total(), Relaxed);
     }
 
     /// Takes the samples that rates are made of; to be called ten times a second.

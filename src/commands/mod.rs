@@ -17,6 +17,7 @@ pub mod instance;
 pub mod list;
 pub mod monitor;
 pub mod pubsub;
+pub mod scripting;
 pub mod server;
 pub mod session;
 pub mod set;
@@ -41,6 +42,7 @@ pub const GROUPS: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     list::COMMANDS,
     pubsub::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     stream::COMMANDS,

@@ -65,12 +65,36 @@ pub enum Group {
     Hyperloglog,
     List,
     Pubsub,
+    Scripting,
     Server,
     Set,
     SortedSet,
     Stream,
     String,
     Transactions,
+}
+
+impl Group {
+    /// As `COMMAND DOCS` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Bitmap => "bitmap",
+            Group::Connection => "connection",
+            Group::Generic => "generic",
+            Group::Geo => "geo",
+            Group::Hash => "hash",
+            Group::Hyperloglog => "hyperloglog",
+            Group::List => "list",
+            Group::Pubsub => "pubsub",
+            Group::Scripting => "scripting",
+            Group::Server => "server",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Stream => "stream",
+            Group::String => "string",
+            Group::Transactions => "transactions",
+        }
+    }
 }
 
 /// Bits of [`Command::flags`], each a word of `COMMAND INFO`.
@@ -182,6 +206,12 @@ impl Command {
         command.subcommands = subcommands;
         command.arity = Arity::AtLeast(1);
         command
+    }
+
+    /// Also has subcommands.
+    pub const fn with(mut self, subcommands: &'static [Command]) -> Command {
+        self.subcommands = subcommands;
+        self
     }
 
     /// Takes exactly this many arguments.

@@ -79,6 +79,12 @@ impl Database {
         self.expiries.len()
     }
 
+    /// Halfway between the soonest and the latest expiry, in milliseconds since the epoch; a rough mean for statistics.
+    pub fn middle_expiry(&self) -> Option<u64> {
+        let (soonest, latest) = (self.expiries.first()?.0, self.expiries.last()?.0);
+        Some(soonest / 2 + latest / 2)
+    }
+
     pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
         let hash = self.keys.hash_at(position);
         let entry = self.keys.at_mut(position);
@@ -237,6 +243,11 @@ impl Shard {
     /// A database by its stored number.
     pub fn database(&self, db: u8) -> &Database {
         &self.databases[usize::from(db)]
+    }
+
+    /// Counts reads, expired and evicted keys from zero again; changes go on.
+    pub fn reset_counts(&mut self) {
+        self.counts = Counts::default();
     }
 
     /// What happened here so far.

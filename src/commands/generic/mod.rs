@@ -1,7 +1,7 @@
 //! Commands of Redis' `generic` group, about keys whatever they hold: the rows here, what they do in the files of this folder.
 
 mod expire;
-mod object;
+pub mod object;
 mod presence;
 mod rename;
 mod scan;

@@ -1,6 +1,0 @@
-//! Commands of Redis' `server` group.
-
-use crate::commands::Command;
-
-/// The group's rows.
-pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,69 @@
+//! `CONFIG`: settings read and changed while the server runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::commands::Outcome;
+use crate::commands::session::Session;
+use crate::config::{self, Refused};
+use crate::engine::error::{self, Error};
+use crate::engine::glob;
+use crate::resp::{Args, Reply};
+
+/// `CONFIG GET`
+pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let mut found: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    for pattern in args.from(2).iter() {
+        let is_pattern = pattern.iter().any(|byte| b"*?[".contains(byte));
+        for setting in config::settings().filter(|setting| !(setting.is_hidden && is_pattern)) {
+            for name in setting.names().filter(|name| glob::matches(pattern, name.as_bytes(), true)) {
+                found.entry(name).or_insert_with(|| session.instance.config.show(setting).0);
+            }
+        }
+    }
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}
+
+/// `CONFIG SET`
+pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.len() % 2 == 1 {
+        return Err(error::SYNTAX);
+    }
+    let text = |at| String::from_utf8_lossy(args.at(at)).into_owned();
+    let changes: Vec<(String, String)> = (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
+    let changes: Vec<(&str, &str)> = changes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    session.instance.config.set(&changes).map_err(|refused| refusal(&refused))?;
+    reply.ok();
+    Ok(())
+}
+
+fn refusal(refused: &Refused) -> Error {
+    Error::new(match refused {
+        Refused::Unknown(name) => format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"),
+        Refused::Setting { name, reason } => {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
+        }
+    })
+}
+
+/// `CONFIG REWRITE`
+pub fn rewrite(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    match session.instance.config.rewrite() {
+        None => return Err(Error::new("ERR The server is running without a config file")),
+        Some(Err(cause)) => return Err(Error::new(format!("ERR Rewriting config file: {cause}"))),
+        Some(Ok(())) => reply.ok(),
+    }
+    Ok(())
+}
+
+/// `CONFIG RESETSTAT`
+pub fn resetstat(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    session.instance.reset_statistics();
+    reply.ok();
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! `MEMORY`: what memory is used for.
+
+use std::fmt::Write;
+
+use crate::commands::Outcome;
+use crate::commands::args::int;
+use crate::commands::server::info::human;
+use crate::commands::server::snapshot::{Snapshot, maxmemory};
+use crate::commands::session::Session;
+use crate::engine::error;
+use crate::engine::keys::Read;
+use crate::engine::shard::Entry;
+use crate::resp::{Args, Reply};
+
+/// `MEMORY USAGE`
+pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    match args.len() {
+        3 => {}
+        5 if args.is(3, "samples") => {
+            if int(args, 4)? < 0 {
+                return Err(error::SYNTAX);
+            }
+        }
+        _ => return Err(error::SYNTAX),
+    }
+    match keys.peek(args.at(2)) {
+        Some(entry) => reply.count(bytes_of(entry)),
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+/// Bytes a key takes with what it holds, and its place in the table of keys.
+pub fn bytes_of(entry: &Entry) -> usize {
+    // A place in the table is 8 bytes at half to full load.
+    let place = 12;
+    place + size_of::<Entry>() + entry.key().heap_bytes() + entry.value().rows().map_or(0, |rows| rows.memory_bytes())
+}
+
+/// `MEMORY STATS`
+pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take(&session.instance, session.now());
+    let used = snapshot.used_bytes;
+    let startup = session.instance.startup_bytes;
+    let overhead = snapshot.overhead_bytes().min(used);
+    let dataset = used.saturating_sub(overhead + startup);
+    let keys = snapshot.keys() as u64;
+    let databases: Vec<_> = snapshot.databases.iter().enumerate().filter(|(_, counts)| counts.keys > 0).collect();
+    let share = |part: u64, whole: u64| part as f64 * 100.0 / whole.max(1) as f64;
+    let numbers = [
+        ("peak.allocated", snapshot.peak_bytes),
+        ("total.allocated", used),
+        ("startup.allocated", startup),
+        ("replication.backlog", 0),
+        ("clients.slaves", 0),
+        ("clients.normal", snapshot.client_bytes),
+        ("cluster.links", 0),
+        ("aof.buffer", 0),
+        ("lua.caches", 0),
+        ("functions.caches", 0),
+    ];
+    let counts = [
+        ("overhead.total", overhead),
+        ("keys.count", keys),
+        ("keys.bytes-per-key", dataset / keys.max(1)),
+        ("dataset.bytes", dataset),
+    ];
+    let sizes = [
+        ("allocator.allocated", used),
+        ("allocator.active", snapshot.resident_bytes),
+        ("allocator.resident", snapshot.resident_bytes),
+        ("fragmentation.bytes", snapshot.resident_bytes.saturating_sub(used)),
+    ];
+    let shares = [
+        ("dataset.percentage", share(dataset, used.saturating_sub(startup))),
+        ("peak.percentage", share(used, snapshot.peak_bytes)),
+        ("fragmentation", snapshot.fragmentation()),
+    ];
+    reply.map(numbers.len() + databases.len() + counts.len() + sizes.len() + shares.len());
+    put_all(reply, &numbers);
+    for (db, counts) in databases {
+        reply.bulk(format!("db.{db}").as_bytes());
+        reply.map(2);
+        put_all(
+            reply,
+            &[
+                ("overhead.hashtable.main", (counts.keys * (size_of::<Entry>() + 12)) as u64),
+                ("overhead.hashtable.expires", (counts.expiring * 16) as u64),
+            ],
+        );
+    }
+    put_all(reply, &counts);
+    put_all(reply, &sizes);
+    for (name, share) in shares {
+        reply.bulk(name.as_bytes());
+        reply.double(share);
+    }
+    Ok(())
+}
+
+fn put_all(reply: &mut Reply, fields: &[(&str, u64)]) {
+    for (name, value) in fields {
+        reply.bulk(name.as_bytes());
+        reply.int(*value as i64);
+    }
+}
+
+/// `MEMORY DOCTOR`
+pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take(&session.instance, session.now());
+    let limit = maxmemory(&session.instance);
+    let used = snapshot.used_bytes;
+    let mut text = String::new();
+    if limit > 0 && used > limit / 10 * 9 {
+        let _ = writeln!(
+            text,
+            "{} of maxmemory's {} are used: raise it, or expect keys to be evicted or writes refused.",
+            human(used),
+            human(limit)
+        );
+    }
+    if snapshot.peak_bytes > used * 3 / 2 && snapshot.peak_bytes > 64 << 20 {
+        let _ = writeln!(
+            text,
+            "At its peak {} were used, now {}; the system gets the rest back over time.",
+            human(snapshot.peak_bytes),
+            human(used)
+        );
+    }
+    if snapshot.fragmentation() > 1.6 && snapshot.resident_bytes > 256 << 20 {
+        let _ = writeln!(text, "{} are in physical memory for {} in use.", human(snapshot.resident_bytes), human(used));
+    }
+    if snapshot.client_bytes > 64 << 20 {
+        let _ = writeln!(text, "Clients' buffers take {}: CLIENT LIST shows whose (omem, qbuf).", human(snapshot.client_bytes));
+    }
+    if text.is_empty() {
+        let _ = writeln!(text, "{} are used for {} keys, and nothing looks wrong.", human(used), snapshot.keys());
+    }
+    reply.verbatim("txt", &text);
+    Ok(())
+}
+
+/// `MEMORY MALLOC-STATS`
+pub fn malloc_stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take(&session.instance, session.now());
+    let text = format!(
+        "allocator: mimalloc\nallocated: {}\npeak: {}\nresident: {}\n",
+        snapshot.used_bytes, snapshot.peak_bytes, snapshot.resident_bytes
+    );
+    reply.verbatim("txt", &text);
+    Ok(())
+}
+
+/// `MEMORY PURGE`
+pub fn purge(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    // The allocator gives free memory back by itself, after a while.
+    reply.ok();
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Saving in the sense of Redis: checkpoints, backups, and the end of the server. Changes are journaled all the time, so
+//! none of these is needed to keep them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::clock;
+use crate::commands::Outcome;
+use crate::commands::instance::Instance;
+use crate::commands::server::debug::is_local;
+use crate::commands::session::Session;
+use crate::engine::error::{self, Error};
+use crate::resp::{Args, Reply};
+
+/// Between two looks at a checkpoint that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// `SAVE`
+pub fn save(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.instance.saves.running.load(Relaxed) > 0 {
+        return Err(Error::new("ERR Background save already in progress"));
+    }
+    checkpoint(&session.instance).map_err(|cause| Error::new(format!("ERR the checkpoint failed: {cause}")))?;
+    reply.ok();
+    Ok(())
+}
+
+/// `BGSAVE`
+pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let is_scheduled = match args.len() {
+        1 => false,
+        2 if args.is(1, "schedule") => true,
+        _ => return Err(error::SYNTAX),
+    };
+    if session.instance.saves.running.load(Relaxed) > 0 && !is_scheduled {
+        return Err(Error::new("ERR Background save already in progress"));
+    }
+    begin_checkpoint(&session.instance);
+    reply.simple("Background saving started");
+    Ok(())
+}
+
+/// `BGREWRITEAOF`
+pub fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    if let Some(persistence) = session.instance.persistence() {
+        // Nobody waits for it; `INFO` tells how it ended.
+        drop(persistence.checkpoint());
+    }
+    reply.simple("Background append only file rewriting started");
+    Ok(())
+}
+
+/// `LASTSAVE`
+pub fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.int(session.instance.saves.at.load(Relaxed) as i64);
+    Ok(())
+}
+
+/// Starts a checkpoint and leaves it to a thread of its own.
+fn begin_checkpoint(instance: &Arc<Instance>) {
+    instance.saves.running.fetch_add(1, Relaxed);
+    let own = Arc::clone(instance);
+    let run = move || {
+        // How it ended is noted for INFO.
+        let _ = checkpoint(&own);
+        own.saves.running.fetch_sub(1, Relaxed);
+    };
+    if thread::Builder::new().name("save".into()).spawn(run).is_err() {
+        instance.saves.running.fetch_sub(1, Relaxed);
+        instance.saves.has_failed.store(true, Relaxed);
+    }
+}
+
+/// Makes a checkpoint, waits for it and notes how it went. Without persistence there is nothing to do.
+fn checkpoint(instance: &Instance) -> Result<(), String> {
+    let began = clock::now_ms();
+    let changes = instance.changes();
+    let outcome = match instance.persistence() {
+        None => Ok(()),
+        Some(persistence) => {
+            let mut ended = persistence.checkpoint();
+            loop {
+                match ended.try_recv() {
+                    Ok(outcome) => break outcome,
+                    Err(TryRecvError::Closed) => break Err("the server ends".into()),
+                    Err(TryRecvError::Empty) => thread::sleep(LOOK_EVERY),
+                }
+            }
+        }
+    };
+    let saves = &instance.saves;
+    saves.has_failed.store(outcome.is_err(), Relaxed);
+    if outcome.is_ok() {
+        let now = clock::now_ms();
+        saves.changes.store(changes, Relaxed);
+        saves.at.store(now / 1000, Relaxed);
+        saves.count.fetch_add(1, Relaxed);
+        saves.took_s_plus_one.store((now - began) / 1000 + 1, Relaxed);
+    }
+    outcome
+}
+
+/// `SHUTDOWN`
+pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome {
+    let is = |word: &str| (1..args.len()).any(|at| args.is(at, word));
+    let known = ["save", "nosave", "now", "force", "abort"];
+    let are_known = (1..args.len()).all(|at| known.iter().any(|word| args.is(at, word)));
+    if !are_known || is("save") && is("nosave") || is("abort") && args.len() > 2 {
+        return Err(error::SYNTAX);
+    }
+    if is("abort") {
+        return Err(Error::new("ERR No shutdown in progress."));
+    }
+    session.instance.skips_last_checkpoint.store(is("nosave"), Relaxed);
+    session.closes = true;
+    session.instance.end();
+    Ok(())
+}
+
+/// `FLUX BACKUP`
+pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if !is_local(session) {
+        return Err(Error::new("ERR FLUX BACKUP writes a file here, so only clients on this machine may ask for it"));
+    }
+    let path = std::str::from_utf8(args.at(2)).map(Path::new).map_err(|_| Error::new("ERR the path is not UTF-8"))?;
+    if !path.is_absolute() {
+        return Err(Error::new("ERR the path must be absolute, since client and server may work in different folders"));
+    }
+    if path.exists() {
+        return Err(Error::new(format!("ERR `{}` exists already", path.display())));
+    }
+    let persistence = session.instance.persistence();
+    let persistence = persistence.ok_or(Error::new("ERR there is no data folder; start the server with --data DIR"))?;
+    persistence.backup(path).map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
+    reply.ok();
+    Ok(())
+}
