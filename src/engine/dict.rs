@@ -23,23 +23,52 @@ pub fn hash(key: &[u8]) -> u64 {
     SEED.hash_one(key)
 }
 
-/// What a table stores: anything with a key.
+/// What a table stores: anything with a key, and room for the table's own link.
 pub trait Entry {
     /// The bytes this entry is found by.
     fn key(&self) -> &[u8];
+
+    /// The table's link.
+    fn link(&self) -> Link;
+
+    /// The table's link, to change.
+    fn link_mut(&mut self) -> &mut Link;
 }
 
-struct Slot<E> {
-    hash: u32,
-    next: u32,
-    entry: E,
+/// An entry's place in its chain: the position of the next one, and 16 bits of the hash that tell most others apart
+/// without a look at their keys. Two bytes wide, so that it fits into the gaps of an entry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Link([u16; 3]);
+
+impl Link {
+    #[inline]
+    fn new(hash: u32, next: u32) -> Link {
+        Link([tag(hash), next as u16, (next >> 16) as u16])
+    }
+
+    #[inline]
+    fn next(self) -> u32 {
+        u32::from(self.0[1]) | u32::from(self.0[2]) << 16
+    }
+
+    #[inline]
+    fn set_next(&mut self, next: u32) {
+        self.0[1] = next as u16;
+        self.0[2] = (next >> 16) as u16;
+    }
+}
+
+/// Those bits of a hash that its bucket says least about.
+#[inline]
+fn tag(hash: u32) -> u16 {
+    (hash >> 16) as u16
 }
 
 /// A table of entries, each found by its key. Hashes given to it are the low 32 bits of [`hash`].
 pub struct Dict<E> {
-    /// Invariant: `buckets.len() == (BUCKETS_MIN << level) + split`, with `split < BUCKETS_MIN << level`.
+    /// Twice as many as entries, or nearly: most chains then have one entry, and looking a key up costs one look at an entry.
     buckets: Vec<u32>,
-    chunks: Vec<Vec<Slot<E>>>,
+    chunks: Vec<Vec<E>>,
     len: u32,
 }
 
@@ -71,7 +100,7 @@ impl<E: Entry> Dict<E> {
 
     /// Bytes the table itself takes, without what its entries hold on the heap.
     pub fn table_bytes(&self) -> usize {
-        self.buckets.capacity() * 4 + self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<Slot<E>>()).sum::<usize>()
+        self.buckets.capacity() * 4 + self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<E>()).sum::<usize>()
     }
 
     /// The position of the entry with this key. Positions stay true until the next `insert_new` or `remove`.
@@ -81,12 +110,14 @@ impl<E: Entry> Dict<E> {
             return None;
         }
         let mut at = self.buckets[self.bucket(hash)];
+        let tag = tag(hash);
         while at != NONE {
-            let slot = self.slot(at);
-            if slot.hash == hash && slot.entry.key() == key {
+            let entry = self.at(at);
+            let link = entry.link();
+            if link.0[0] == tag && entry.key() == key {
                 return Some(at);
             }
-            at = slot.next;
+            at = link.next();
         }
         None
     }
@@ -98,11 +129,11 @@ impl<E: Entry> Dict<E> {
         }
         let mut at = self.buckets[self.bucket(hash)];
         while at != NONE {
-            let slot = self.slot(at);
-            if slot.hash == hash && is_wanted(&slot.entry) {
+            let entry = self.at(at);
+            if entry.link().0[0] == tag(hash) && self.hash_at(at) == hash && is_wanted(entry) {
                 return Some(at);
             }
-            at = slot.next;
+            at = entry.link().next();
         }
         None
     }
@@ -110,18 +141,18 @@ impl<E: Entry> Dict<E> {
     /// The entry at a position from `find`, or any position below `len`.
     #[inline]
     pub fn at(&self, position: u32) -> &E {
-        &self.slot(position).entry
+        &self.chunks[position as usize / CHUNK][position as usize % CHUNK]
     }
 
     /// The entry at a position, to change. Its key must not change.
     #[inline]
     pub fn at_mut(&mut self, position: u32) -> &mut E {
-        &mut self.slot_mut(position).entry
+        &mut self.chunks[position as usize / CHUNK][position as usize % CHUNK]
     }
 
     /// The hash an entry was inserted with.
     pub fn hash_at(&self, position: u32) -> u32 {
-        self.slot(position).hash
+        hash(self.at(position).key()) as u32
     }
 
     /// The entry with this key.
@@ -135,38 +166,35 @@ impl<E: Entry> Dict<E> {
     }
 
     /// Adds an entry whose key is not in the table yet, and tells its position.
-    pub fn insert_new(&mut self, hash: u32, entry: E) -> u32 {
+    pub fn insert_new(&mut self, hash: u32, mut entry: E) -> u32 {
         debug_assert!(self.find(hash, entry.key()).is_none());
-        if self.len as usize >= self.buckets.len() {
+        if self.len as usize * 2 >= self.buckets.len() {
+            self.split();
             self.split();
         }
         let bucket = self.bucket(hash);
         let at = self.len;
-        self.push(Slot { hash, next: self.buckets[bucket], entry });
+        *entry.link_mut() = Link::new(hash, self.buckets[bucket]);
+        self.push(entry);
         self.buckets[bucket] = at;
         at
     }
 
     /// Takes out the entry at a position, and tells which entry moved into its place.
     pub fn remove(&mut self, position: u32) -> (E, Option<Moved>) {
-        let (hash, next) = {
-            let slot = self.slot(position);
-            (slot.hash, slot.next)
-        };
-        self.relink(hash, position, next);
+        let next = self.at(position).link().next();
+        self.relink(self.hash_at(position), position, next);
         let last = self.len - 1;
         let moved = (position != last).then_some(Moved { from: last, to: position });
         if moved.is_some() {
-            let hash = self.slot(last).hash;
-            self.relink(hash, last, position);
+            self.relink(self.hash_at(last), last, position);
         }
         let tail = self.pop();
-        let removed = if moved.is_some() { std::mem::replace(self.slot_mut(position), tail) } else { tail };
-        if (self.len as usize) < self.buckets.len() / 4 {
-            self.merge();
-            self.merge();
+        let removed = if moved.is_some() { std::mem::replace(self.at_mut(position), tail) } else { tail };
+        if (self.len as usize) < self.buckets.len() / 8 {
+            (0..4).for_each(|_| self.merge());
         }
-        (removed.entry, moved)
+        (removed, moved)
     }
 
     /// Takes out the entry with this key.
@@ -181,12 +209,12 @@ impl<E: Entry> Dict<E> {
 
     /// All entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &E> {
-        self.chunks.iter().flatten().map(|slot| &slot.entry)
+        self.chunks.iter().flatten()
     }
 
     /// All entries, to change. Keys must not change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> {
-        self.chunks.iter_mut().flatten().map(|slot| &mut slot.entry)
+        self.chunks.iter_mut().flatten()
     }
 
     /// Shows one bucket's entries and returns the cursor of the next; 0 when the walk is over. Start with 0.
@@ -201,11 +229,11 @@ impl<E: Entry> Dict<E> {
         let bucket = self.bucket(cursor.reverse_bits());
         let mut at = self.buckets[bucket];
         while at != NONE {
-            let slot = self.slot(at);
-            if slot.hash.reverse_bits() >= cursor {
-                show(&slot.entry);
+            let entry = self.at(at);
+            if self.hash_at(at).reverse_bits() >= cursor {
+                show(entry);
             }
-            at = slot.next;
+            at = entry.link().next();
         }
         let low = self.low_buckets();
         let is_split = bucket >= low || bucket < self.buckets.len() - low;
@@ -238,10 +266,12 @@ impl<E: Entry> Dict<E> {
         let mut at = std::mem::replace(&mut self.buckets[old], NONE);
         self.buckets.push(NONE);
         while at != NONE {
-            let bucket = self.bucket(self.slot(at).hash);
+            let bucket = self.bucket(self.hash_at(at));
             debug_assert!(bucket == old || bucket == new);
             let first = std::mem::replace(&mut self.buckets[bucket], at);
-            at = std::mem::replace(&mut self.slot_mut(at).next, first);
+            let next = self.at(at).link().next();
+            self.at_mut(at).link_mut().set_next(first);
+            at = next;
         }
     }
 
@@ -254,7 +284,9 @@ impl<E: Entry> Dict<E> {
         let into = self.buckets.len() - self.low_buckets();
         while at != NONE {
             let first = std::mem::replace(&mut self.buckets[into], at);
-            at = std::mem::replace(&mut self.slot_mut(at).next, first);
+            let next = self.at(at).link().next();
+            self.at_mut(at).link_mut().set_next(first);
+            at = next;
         }
         if self.buckets.len() < self.buckets.capacity() / 4 {
             self.buckets.shrink_to(self.buckets.len() * 2);
@@ -269,40 +301,30 @@ impl<E: Entry> Dict<E> {
             self.buckets[bucket] = to;
             return;
         }
-        while self.slot(at).next != from {
-            at = self.slot(at).next;
+        while self.at(at).link().next() != from {
+            at = self.at(at).link().next();
         }
-        self.slot_mut(at).next = to;
+        self.at_mut(at).link_mut().set_next(to);
     }
 
-    #[inline]
-    fn slot(&self, position: u32) -> &Slot<E> {
-        &self.chunks[position as usize / CHUNK][position as usize % CHUNK]
-    }
-
-    #[inline]
-    fn slot_mut(&mut self, position: u32) -> &mut Slot<E> {
-        &mut self.chunks[position as usize / CHUNK][position as usize % CHUNK]
-    }
-
-    fn push(&mut self, slot: Slot<E>) {
+    fn push(&mut self, entry: E) {
         let chunk = self.len as usize / CHUNK;
         if chunk == self.chunks.len() {
             // The first chunk grows with its table, so that small tables stay small.
             self.chunks.push(Vec::with_capacity(if chunk == 0 { 4 } else { CHUNK }));
         }
-        self.chunks[chunk].push(slot);
+        self.chunks[chunk].push(entry);
         self.len += 1;
     }
 
-    fn pop(&mut self) -> Slot<E> {
+    fn pop(&mut self) -> E {
         self.len -= 1;
         let chunk = self.len as usize / CHUNK;
-        let slot = self.chunks[chunk].pop().expect("the last position is taken");
+        let entry = self.chunks[chunk].pop().expect("the last position is taken");
         if self.chunks[chunk].is_empty() {
             self.chunks.pop();
         }
-        slot
+        entry
     }
 }
 
@@ -312,15 +334,25 @@ mod tests {
 
     use super::*;
 
-    impl Entry for Vec<u8> {
+    struct Key(Vec<u8>, Link);
+
+    impl Entry for Key {
         fn key(&self) -> &[u8] {
-            self
+            &self.0
+        }
+
+        fn link(&self) -> Link {
+            self.1
+        }
+
+        fn link_mut(&mut self) -> &mut Link {
+            &mut self.1
         }
     }
 
-    fn insert(dict: &mut Dict<Vec<u8>>, n: u32) {
+    fn insert(dict: &mut Dict<Key>, n: u32) {
         let key = n.to_le_bytes().to_vec();
-        dict.insert_new(hash(&key) as u32, key);
+        dict.insert_new(hash(&key) as u32, Key(key, Link::default()));
     }
 
     #[test]
@@ -341,7 +373,7 @@ mod tests {
         (0..1000).for_each(|n| insert(&mut dict, n));
         let (mut seen, mut cursor, mut fresh) = (Vec::new(), 0, 100_000);
         loop {
-            cursor = dict.scan(cursor, |key| seen.push(key.clone()));
+            cursor = dict.scan(cursor, |key| seen.push(key.0.clone()));
             if cursor == 0 {
                 break;
             }

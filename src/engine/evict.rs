@@ -1,7 +1,7 @@
 //! Which keys go first when memory is short: access times, access counts and the eight policies of `maxmemory-policy`.
 //!
-//! An entry's `access` is a time in seconds, or, under an LFU policy, minutes in the upper bits and a counter in the low
-//! eight that grows ever more slowly and falls with time (Morris 1978, as Redis has it).
+//! An entry's `access` has 24 bits: a time in seconds, or, under an LFU policy, 16 bits of minutes and a counter in the low eight
+//! that grows ever more slowly and falls with time (Morris 1978, as Redis has it).
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -17,6 +17,8 @@ use crate::{id, memory};
 
 /// Keys looked at in vain before it is given up: all of them may be of a kind the policy spares.
 const EMPTY_SHARDS_MAX: usize = 4 * SHARDS;
+/// An entry keeps so many bits.
+const ACCESS_MASK: u32 = 0x00ff_ffff;
 /// A new key's counter under LFU, so that it is not the first to go.
 const FRESH_COUNT: u32 = 5;
 
@@ -206,7 +208,7 @@ fn sample(shard: &Shard, stored: usize, policy: Policy, samples: usize) -> Vec<&
         .filter_map(|number| {
             let (expire_at, hash) =
                 if policy == VolatileTtl && number == 0 { first } else { from_time(first.0 + id::random_below(span) as u64) };
-            keys.find_where(*hash, |entry| entry.expire_at == *expire_at).map(|at| keys.at(at))
+            keys.find_where(*hash, |entry| entry.expire_at_or_0() == *expire_at).map(|at| keys.at(at))
         })
         .collect()
 }
@@ -214,38 +216,38 @@ fn sample(shard: &Shard, stored: usize, policy: Policy, samples: usize) -> Vec<&
 /// How much sooner than others a key should go.
 fn rank(engine: &Engine, entry: &Entry, policy: Policy, now: u64) -> u64 {
     match policy {
-        AllkeysLru | VolatileLru => u64::from(seconds(now).wrapping_sub(entry.access)),
-        AllkeysLfu | VolatileLfu => 255 - u64::from(decayed(engine, now, entry.access)),
-        VolatileTtl => u64::MAX - entry.expire_at,
+        AllkeysLru | VolatileLru => u64::from(seconds(now).wrapping_sub(entry.access()) & ACCESS_MASK),
+        AllkeysLfu | VolatileLfu => 255 - u64::from(decayed(engine, now, entry.access())),
+        VolatileTtl => u64::MAX - entry.expire_at_or_0(),
         AllkeysRandom | VolatileRandom | Noeviction => 0,
     }
 }
 
 fn seconds(now: u64) -> u32 {
-    (now / 1000) as u32
+    (now / 1000) as u32 & ACCESS_MASK
 }
 
 fn minutes(now: u64) -> u32 {
-    (now / 60_000) as u32 & 0x00ff_ffff
+    (now / 60_000) as u32 & 0xffff
 }
 
 /// An LFU counter as it is now, after the time since its last use.
 fn decayed(engine: &Engine, now: u64, access: u32) -> u32 {
     let decay = engine.eviction().lfu_decay_minutes.load(Relaxed);
-    let passed = minutes(now).wrapping_sub(access >> 8) & 0x00ff_ffff;
+    let passed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
     (access & 0xff).saturating_sub(passed.checked_div(decay).unwrap_or(0))
 }
 
 /// Notes a use of a key at `now` (milliseconds since the epoch).
 #[inline]
-pub(crate) fn touch(engine: &Engine, now: u64, access: &mut u32) {
+pub(crate) fn touch(engine: &Engine, now: u64, entry: &mut Entry) {
     if engine.eviction().policy().is_lfu() {
-        *access = used(engine, now, *access);
+        entry.set_access(used(engine, now, entry.access()));
         return;
     }
     let clock = seconds(now);
-    if *access != clock {
-        *access = clock;
+    if entry.access() != clock {
+        entry.set_access(clock);
     }
 }
 
@@ -266,7 +268,7 @@ pub(crate) fn fresh(engine: &Engine, now: u64) -> u32 {
 
 /// How many seconds a key was not used, from its entry's access; None while the policy keeps frequencies.
 pub fn idle_seconds(engine: &Engine, now: u64, access: u32) -> Option<u32> {
-    (!engine.eviction().policy().is_lfu()).then(|| seconds(now).saturating_sub(access))
+    (!engine.eviction().policy().is_lfu()).then(|| seconds(now).wrapping_sub(access) & ACCESS_MASK)
 }
 
 /// How often a key was used of late, from its entry's access, on a logarithmic scale; None unless the policy keeps frequencies.

@@ -56,7 +56,7 @@ fn sweep_keys(shard: &mut Shard, stored: usize, db: u8, now: u64, count_max: usi
     while count < count_max {
         let database = &mut shard.databases[stored];
         let Some(&(expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
-        let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at == expire_at) else {
+        let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at) else {
             database.expiries.remove(&(expire_at, hash));
             continue;
         };

@@ -204,10 +204,10 @@ impl<'a> Read<'a> {
     pub fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
         let hash = dict::hash(key);
         let Some(at) = self.live(hash, key) else { return Ok(None) };
-        let access = self.database(hash).keys.at(at).access;
+        let access = self.database(hash).keys.at(at).access();
         let (shard, db, at) = self.use_at(hash, at, false)?;
         let entry = shard.databases[db].keys.at_mut(at);
-        entry.access = access;
+        entry.set_access(access);
         Ok(Some(&entry.value))
     }
 
@@ -239,7 +239,7 @@ impl<'a> Read<'a> {
         let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
         let shard = self.held.get(shard_of(hash));
         shard.counts.hits += 1;
-        evict::touch(engine, now, &mut shard.databases[db].keys.at_mut(at).access);
+        evict::touch(engine, now, shard.databases[db].keys.at_mut(at));
         true
     }
 
@@ -435,7 +435,7 @@ impl<'a> Read<'a> {
         let shard = self.held.get(shard_of(hash));
         shard.counts.hits += u64::from(counts);
         let entry = shard.databases[db].keys.at_mut(at);
-        evict::touch(engine, now, &mut entry.access);
+        evict::touch(engine, now, entry);
         if let Value::OnDisk(kind) = entry.value {
             entry.value = engine.load(db as u8, &entry.key, kind)?;
             shard.databases[db].note_field_expiry(at);
@@ -544,7 +544,7 @@ impl<'a> Write<'a> {
             let expire_at = wanted.unwrap_or(0);
             let at = self.insert(hash, key, value, expire_at);
             let shard = self.0.held.get(number);
-            shard.databases[usize::from(db)].keys.at_mut(at).changed = shard.log.epoch as u32;
+            shard.databases[usize::from(db)].keys.at_mut(at).changed = shard.log.generation;
             shard.log.touch(db, key);
             return (number, at, expire_at);
         };
@@ -552,9 +552,9 @@ impl<'a> Write<'a> {
         let database = &mut databases[usize::from(db)];
         let entry = database.keys.at_mut(at);
         set(Some(&mut entry.value));
-        evict::touch(engine, now, &mut entry.access);
-        entry.changed = log.epoch as u32;
-        let before = entry.expire_at;
+        evict::touch(engine, now, entry);
+        entry.changed = log.generation;
+        let before = entry.expire_at_or_0();
         let expire_at = wanted.unwrap_or(before);
         if expire_at != before {
             database.set_expiry(at, expire_at);
@@ -568,7 +568,10 @@ impl<'a> Write<'a> {
         if self.0.locate(dict::hash(key), key, false)?.is_none() {
             return Ok(None);
         }
-        Ok(self.remove_entry(key).map(|entry| (entry.value, (entry.expire_at != 0).then_some(entry.expire_at))))
+        Ok(self.remove_entry(key).map(|entry| {
+            let expire_at = entry.expire_at();
+            (entry.value, expire_at)
+        }))
     }
 
     /// Removes a key; tells whether it was there. No notification is sent.
@@ -607,7 +610,7 @@ impl<'a> Write<'a> {
         let shard = self.0.held.get(shard_of(hash));
         let database = &mut shard.databases[usize::from(db)];
         database.set_expiry(at, expire_at.unwrap_or(0));
-        database.keys.at_mut(at).changed = shard.log.epoch as u32;
+        database.keys.at_mut(at).changed = shard.log.generation;
         shard.log.touch(db, key);
         effect::push_expire(shard.log.buffer(), db, key, expire_at.unwrap_or(0));
         true
@@ -648,7 +651,7 @@ impl<'a> Write<'a> {
         self.0.notify(Class::New, "new", key);
         let access = evict::fresh(self.0.engine, self.0.now);
         let db = usize::from(self.0.stored_db);
-        let entry = Entry { key: Blob::from(key), value, expire_at, access, changed: 0 };
+        let entry = Entry::new(key, value, expire_at, access, 0);
         self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry)
     }
 }

@@ -25,7 +25,7 @@ pub mod value;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
@@ -86,6 +86,8 @@ pub struct Cut {
 pub struct Engine {
     shards: Box<[Padded]>,
     epoch: AtomicU64,
+    generation: AtomicU8,
+    clean_generation: AtomicU8,
     /// Four bits for each database: the number it is stored under. `SWAPDB` changes only this.
     stored: AtomicU64,
     notifications: Notifications,
@@ -103,6 +105,8 @@ impl Engine {
         Engine {
             shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled)))).collect(),
             epoch: AtomicU64::new(1),
+            generation: AtomicU8::new(1),
+            clean_generation: AtomicU8::new(1),
             stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
             notifications: Notifications::default(),
             backing: OnceLock::new(),
@@ -149,11 +153,12 @@ impl Engine {
         };
         // Invariant: the epoch is read after the last lock is taken; `cut` relies on it.
         let epoch = self.epoch.load(Acquire);
+        let generation = self.generation.load(Acquire);
         match &mut held {
             Held::None => {}
-            Held::One(_, guard) => guard.log.epoch = epoch,
-            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| guard.log.epoch = epoch),
-            Held::All(guards) => guards.iter_mut().for_each(|guard| guard.log.epoch = epoch),
+            Held::One(_, guard) => enter(guard, epoch, generation),
+            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| enter(guard, epoch, generation)),
+            Held::All(guards) => guards.iter_mut().for_each(|guard| enter(guard, epoch, generation)),
         }
         held
     }
@@ -174,6 +179,26 @@ impl Engine {
         Cut { epoch, shards }
     }
 
+    /// Begins a generation: what changes from here on may be missing in the checkpoint that begins now. After a checkpoint
+    /// that failed the generation goes on.
+    pub fn begin_generation(&self) {
+        let clean = self.clean_generation.load(SeqCst);
+        let _ = self.generation.compare_exchange(clean, clean.wrapping_add(1), SeqCst, SeqCst);
+    }
+
+    /// The checkpoint holds all that changed before its generation began.
+    pub fn end_generation(&self) {
+        self.clean_generation.store(self.generation.load(SeqCst), SeqCst);
+    }
+
+    /// Whether the last checkpoint holds an entry that changed last in a generation. Generations wrap around, and then an
+    /// entry may seem changed for as long as one lasts; never the other way round.
+    pub fn is_clean(&self, changed: u8) -> bool {
+        let clean = self.clean_generation.load(SeqCst);
+        let current = self.generation.load(SeqCst);
+        current.wrapping_sub(changed) > current.wrapping_sub(clean)
+    }
+
     /// The current epoch: what is written from here on is in this one or a later one.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(SeqCst)
@@ -187,7 +212,7 @@ impl Engine {
     /// Runs with one shard, locked.
     pub(crate) fn with_shard<R>(&self, number: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shards[number].0.lock();
-        shard.log.epoch = self.epoch.load(Acquire);
+        enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
         run(&mut shard)
     }
 
@@ -216,7 +241,7 @@ impl Engine {
     pub fn each_shard(&self, mut run: impl FnMut(usize, &mut Shard)) {
         for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = shard.0.lock();
-            shard.log.epoch = self.epoch.load(Acquire);
+            enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
             run(number, &mut shard);
         }
     }
@@ -273,4 +298,11 @@ impl Engine {
     fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error> {
         self.backing.get().ok_or(error::DISK_READ)?.load(db, key, kind)
     }
+}
+
+/// What every taker of a shard's lock does first.
+#[inline]
+fn enter(shard: &mut Shard, epoch: u64, generation: u8) {
+    shard.log.epoch = epoch;
+    shard.log.generation = generation;
 }

@@ -13,25 +13,50 @@ use crate::engine::value::{Kind, Value};
 /// Databases a server has; clients choose with `SELECT`.
 pub const DATABASES: usize = 16;
 
-/// A key and what it holds.
+/// A key and what it holds, in one cache line.
+#[repr(align(64))]
 pub struct Entry {
     pub(crate) key: Blob,
     pub(crate) value: Value,
-    /// Milliseconds since the epoch; 0 for never.
-    pub(crate) expire_at: u64,
-    /// When and how often it was used, as the eviction policy keeps it; see `engine::evict`.
-    pub(crate) access: u32,
-    /// The low bits of the epoch of its last change: whether it is clean is told by comparing with the epoch of the last checkpoint.
-    pub(crate) changed: u32,
+    link: dict::Link,
+    /// Milliseconds since the epoch, 48 bits; 0 for never.
+    expire_at: [u16; 3],
+    /// When and how often it was used, 24 bits, as the eviction policy keeps it; see `engine::evict`.
+    access: [u8; 3],
+    /// The generation of its last change; see [`crate::engine::Engine::is_clean`].
+    pub(crate) changed: u8,
 }
 
+/// The last time an entry can expire at, in milliseconds since the epoch: some time in the year 10889.
+pub const EXPIRE_AT_MAX: u64 = (1 << 48) - 1;
+
 impl dict::Entry for Entry {
+    #[inline]
     fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.link
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.link
     }
 }
 
 impl Entry {
+    /// A key that expires at this time (milliseconds since the epoch, 0 for never).
+    pub(crate) fn new(key: &[u8], value: Value, expire_at: u64, access: u32, changed: u8) -> Entry {
+        let mut entry =
+            Entry { key: Blob::from(key), value, link: dict::Link::default(), expire_at: [0; 3], access: [0; 3], changed };
+        entry.set_expire_at(expire_at);
+        entry.set_access(access);
+        entry
+    }
+
     /// The key.
     pub fn key(&self) -> &Blob {
         &self.key
@@ -44,17 +69,38 @@ impl Entry {
 
     /// When it expires, in milliseconds since the epoch; None for never.
     pub fn expire_at(&self) -> Option<u64> {
-        (self.expire_at != 0).then_some(self.expire_at)
+        Some(self.expire_at_or_0()).filter(|at| *at != 0)
+    }
+
+    /// When it expires, in milliseconds since the epoch; 0 for never.
+    #[inline]
+    pub(crate) fn expire_at_or_0(&self) -> u64 {
+        let [low, middle, high] = self.expire_at.map(u64::from);
+        low | middle << 16 | high << 32
+    }
+
+    fn set_expire_at(&mut self, expire_at: u64) {
+        let at = expire_at.min(EXPIRE_AT_MAX);
+        self.expire_at = [at as u16, (at >> 16) as u16, (at >> 32) as u16];
     }
 
     /// Whether its time is over.
+    #[inline]
     pub fn is_expired(&self, now: u64) -> bool {
-        self.expire_at != 0 && self.expire_at <= now
+        self.expire_at != [0; 3] && self.expire_at_or_0() <= now
     }
 
     /// When and how often it was used; see `engine::evict`.
+    #[inline]
     pub fn access(&self) -> u32 {
-        self.access
+        let [low, middle, high] = self.access;
+        u32::from_le_bytes([low, middle, high, 0])
+    }
+
+    #[inline]
+    pub(crate) fn set_access(&mut self, access: u32) {
+        let [low, middle, high, _] = access.to_le_bytes();
+        self.access = [low, middle, high];
     }
 }
 
@@ -87,8 +133,10 @@ impl Database {
 
     pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
         let hash = self.keys.hash_at(position);
+        let expire_at = expire_at.min(EXPIRE_AT_MAX);
         let entry = self.keys.at_mut(position);
-        let before = std::mem::replace(&mut entry.expire_at, expire_at);
+        let before = entry.expire_at_or_0();
+        entry.set_expire_at(expire_at);
         if before != expire_at {
             if before != 0 {
                 self.forget_expiry(before, hash);
@@ -100,7 +148,7 @@ impl Database {
     }
 
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> u32 {
-        let expire_at = entry.expire_at;
+        let expire_at = entry.expire_at_or_0();
         let position = self.keys.insert_new(hash, entry);
         if expire_at != 0 {
             self.expiries.insert((expire_at, hash));
@@ -111,8 +159,8 @@ impl Database {
     pub(crate) fn remove(&mut self, position: u32) -> Entry {
         let hash = self.keys.hash_at(position);
         let (entry, _) = self.keys.remove(position);
-        if entry.expire_at != 0 {
-            self.forget_expiry(entry.expire_at, hash);
+        if let Some(expire_at) = entry.expire_at() {
+            self.forget_expiry(expire_at, hash);
         }
         entry
     }
@@ -129,7 +177,7 @@ impl Database {
 
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
         // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
-        if self.keys.find_where(hash, |entry| entry.expire_at == expire_at).is_none() {
+        if self.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at).is_none() {
             self.expiries.remove(&(expire_at, hash));
         }
     }
@@ -163,6 +211,8 @@ pub struct EffectLog {
     pub(crate) pending: [Vec<u8>; 2],
     /// The epoch of the view that holds the lock; set when the lock is taken.
     pub(crate) epoch: u64,
+    /// The generation of what changes now; see [`crate::engine::Engine::is_clean`].
+    pub(crate) generation: u8,
     pub(crate) is_kept: bool,
     pub(crate) changes: u64,
     /// Set by a transaction's first change to the key.
@@ -231,6 +281,7 @@ impl Shard {
             log: EffectLog {
                 pending: Default::default(),
                 epoch: 0,
+                generation: 1,
                 is_kept,
                 changes: 0,
                 watched: HashMap::default(),
@@ -259,7 +310,7 @@ impl Shard {
 /// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
 pub struct RowLog<'a> {
     pub(crate) log: &'a mut EffectLog,
-    pub(crate) changed: &'a mut u32,
+    pub(crate) changed: &'a mut u8,
     pub(crate) db: u8,
     pub(crate) key: &'a [u8],
     pub(crate) kind: Kind,
@@ -290,7 +341,7 @@ impl RowLog<'_> {
 
     /// Records a write into a string, instead of rows.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
-        *self.changed = self.log.epoch as u32;
+        *self.changed = self.log.generation;
         self.log.touch(self.db, self.key);
         effect::push_write_at(self.log.buffer(), self.db, self.key, offset, bytes);
     }
@@ -299,7 +350,7 @@ impl RowLog<'_> {
     fn open(&mut self) {
         if !self.is_open {
             self.is_open = true;
-            *self.changed = self.log.epoch as u32;
+            *self.changed = self.log.generation;
             self.log.touch(self.db, self.key);
             effect::push_change(self.log.buffer(), self.db, self.key, self.kind);
         }
@@ -311,5 +362,15 @@ impl Drop for RowLog<'_> {
         if self.is_open {
             effect::push_end(self.log.buffer());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_fills_one_cache_line() {
+        assert_eq!(size_of::<Entry>(), 64);
     }
 }

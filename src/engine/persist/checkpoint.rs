@@ -80,7 +80,7 @@ pub fn run(inner: &Inner) {
         if requests.is_empty() && !is_due {
             continue;
         }
-        let result = checkpoint(inner, !requests.is_empty());
+        let result = checkpoint(inner);
         last = Instant::now();
         if result.is_err() {
             not_before = last + RETRY;
@@ -96,13 +96,15 @@ fn is_due(inner: &Inner, last: Instant) -> bool {
     bytes >= inner.checkpoint_bytes.load(Relaxed) || is_old || inner.wants_clean.swap(false, Relaxed)
 }
 
-fn checkpoint(inner: &Inner, covers_all: bool) -> Result<(), Error> {
+fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let checkpoints = &inner.checkpoints;
     checkpoints.is_running.store(true, SeqCst);
     let start = Instant::now();
-    let result = fold_journal(inner, covers_all);
+    inner.engine.begin_generation();
+    let result = fold_journal(inner);
     match &result {
         Ok(()) => {
+            inner.engine.end_generation();
             checkpoints.count.fetch_add(1, Relaxed);
             checkpoints.took_ms.store(start.elapsed().as_millis() as u64, Relaxed);
             checkpoints.ended_at.store(clock::now_ms() / 1000, Relaxed);
@@ -114,10 +116,9 @@ fn checkpoint(inner: &Inner, covers_all: bool) -> Result<(), Error> {
     result
 }
 
-fn fold_journal(inner: &Inner, covers_all: bool) -> Result<(), Error> {
-    if covers_all {
-        inner.wait_durable(inner.engine.epoch())?;
-    }
+/// Folds all that happened before it was called.
+fn fold_journal(inner: &Inner) -> Result<(), Error> {
+    inner.wait_durable(inner.engine.epoch())?;
     let last = inner.seq_of(*inner.durable.borrow());
     let mut seq = inner.covered.load(Acquire);
     let mut fold = Fold::default();

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::evict;
 use crate::engine::persist::Error;
@@ -78,7 +77,7 @@ impl Scan<'_> {
             let record = Record::read(record).map_err(|_| bad_key(db, key))?;
             let value = self.value(stored, &record).map_err(|error| place(error, db, key))?;
             let hash = dict::hash(key);
-            let entry = Entry { key: Blob::from(key), value, expire_at: record.expire_at, access, changed: 0 };
+            let entry = Entry::new(key, value, record.expire_at, access, 0);
             let shard = shard_of(hash);
             batches[shard].push((hash as u32, entry));
             self.keys += 1;

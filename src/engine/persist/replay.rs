@@ -13,7 +13,7 @@ use crate::engine::value::{BadRow, Kind, Value};
 use crate::engine::{Engine, shard_of};
 
 /// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
-const CHANGED: u32 = 1;
+const CHANGED: u8 = 1;
 
 /// Does a batch of the journal again. Each change is recorded nowhere: it is in the journal.
 pub fn replay(engine: &Engine, bytes: &[u8], now: u64) -> Result<(), BadRow> {
@@ -130,7 +130,7 @@ fn made(engine: &Engine, database: &mut Database, hash: u32, key: &[u8], kind: K
         return (at, false);
     }
     let access = evict::fresh(engine, now);
-    let entry = Entry { key: Blob::from(key), value: Value::OnDisk(kind), expire_at: 0, access, changed: CHANGED };
+    let entry = Entry::new(key, Value::OnDisk(kind), 0, access, CHANGED);
     (database.insert(hash, entry), true)
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,7 +14,7 @@ use crate::engine::persist::record::Record;
 use crate::engine::persist::{self, Inner};
 use crate::engine::shard::{DATABASES, Database, Entry, Shard};
 use crate::engine::value::{BadRow, Kind, Value};
-use crate::engine::{Backing, SHARDS};
+use crate::engine::{Backing, Engine, SHARDS};
 use crate::{id, memory};
 
 /// How often memory is looked at under a limit.
@@ -79,11 +79,10 @@ fn sweep(inner: &Inner, limit: u64) {
 }
 
 fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
-    let covered = inner.covered_epoch() as u32;
     let mut dropped = 0;
     for database in shard.databases.iter_mut().filter(|database| !database.keys.is_empty()) {
         for _ in 0..DROPS_MAX {
-            let Some(at) = oldest(database, covered) else { break };
+            let Some(at) = oldest(&inner.engine, database) else { break };
             let entry = database.keys.at_mut(at);
             entry.value = Value::OnDisk(entry.value.kind());
             dropped += 1;
@@ -93,18 +92,17 @@ fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
 }
 
 /// Of a few random entries, the one not used for longest among those that can be dropped.
-fn oldest(database: &Database, covered: u32) -> Option<u32> {
+fn oldest(engine: &Engine, database: &Database) -> Option<u32> {
     let len = database.keys.len();
     (0..SAMPLES)
         .map(|_| id::random_below(len) as u32)
-        .filter(|at| can_drop(database.keys.at(*at), covered))
-        .min_by_key(|at| database.keys.at(*at).access)
+        .filter(|at| can_drop(engine, database.keys.at(*at)))
+        .min_by_key(|at| database.keys.at(*at).access())
 }
 
 /// Whether the tables hold the value as it is, and dropping it gives memory back.
-fn can_drop(entry: &Entry, covered: u32) -> bool {
-    let is_clean = covered.wrapping_sub(entry.changed) as i32 >= 0;
-    is_clean
+fn can_drop(engine: &Engine, entry: &Entry) -> bool {
+    engine.is_clean(entry.changed)
         && match &entry.value {
             Value::OnDisk(_) => false,
             Value::String(string) => string.len() > load::INLINE_BYTES_MAX,
@@ -139,11 +137,4 @@ fn read_back(inner: &Inner, db: u8, key: &[u8], kind: Kind) -> Result<Value, per
         load::value(&stored, &record)
     })?;
     value.unwrap_or_else(|| Err(BadRow.into()))
-}
-
-impl Inner {
-    /// The epoch up to which the tables hold everything.
-    pub(super) fn covered_epoch(&self) -> u64 {
-        self.covered.load(Acquire).saturating_sub(self.base)
-    }
 }

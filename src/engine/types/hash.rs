@@ -40,11 +40,22 @@ struct Table {
 struct Field {
     name: Blob,
     value: Blob,
+    link: dict::Link,
 }
 
 impl dict::Entry for Field {
     fn key(&self) -> &[u8] {
         &self.name
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.link
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.link
     }
 }
 
@@ -266,7 +277,7 @@ impl Hash {
         if let Repr::Packed(_) = &self.0 {
             let mut fields = Dict::default();
             for (name, value) in self.all() {
-                let field = Field { name: blob(name), value: blob(value) };
+                let field = Field { name: blob(name), value: blob(value), link: dict::Link::default() };
                 fields.insert_new(dict::hash(&field.name) as u32, field);
             }
             self.0 = Repr::Table(Box::new(Table { fields, expiries: Expiries::default(), is_small, noted: None }));
@@ -307,7 +318,7 @@ impl Table {
             self.fields.at_mut(at).value = Blob::from(value);
             return false;
         }
-        self.fields.insert_new(hash, Field { name: Blob::from(field), value: Blob::from(value) });
+        self.fields.insert_new(hash, Field { name: Blob::from(field), value: Blob::from(value), link: dict::Link::default() });
         true
     }
 }

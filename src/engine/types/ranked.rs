@@ -20,11 +20,22 @@ const SPARSE: usize = 4;
 pub struct Member {
     pub(super) name: Blob,
     pub(super) score: f64,
+    pub(super) link: dict::Link,
 }
 
 impl dict::Entry for Member {
     fn key(&self) -> &[u8] {
         &self.name
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.link
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.link
     }
 }
 

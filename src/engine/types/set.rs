@@ -21,11 +21,21 @@ enum Repr {
     Table(Box<Dict<Member>>),
 }
 
-struct Member(Blob);
+struct Member(Blob, dict::Link);
 
 impl dict::Entry for Member {
     fn key(&self) -> &[u8] {
         &self.0
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.1
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.1
     }
 }
 
@@ -178,7 +188,7 @@ impl Set {
         let mut members = Dict::default();
         for member in self.iter() {
             let member = Blob::from(member.bytes(&mut IntText::new()));
-            members.insert_new(dict::hash(&member) as u32, Member(member));
+            members.insert_new(dict::hash(&member) as u32, Member(member, dict::Link::default()));
         }
         Repr::Table(Box::new(members))
     }
@@ -196,7 +206,7 @@ fn insert_into(members: &mut Dict<Member>, member: &[u8]) -> bool {
     let hash = dict::hash(member) as u32;
     let is_new = members.find(hash, member).is_none();
     if is_new {
-        members.insert_new(hash, Member(Blob::from(member)));
+        members.insert_new(hash, Member(Blob::from(member), dict::Link::default()));
     }
     is_new
 }

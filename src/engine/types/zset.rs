@@ -297,7 +297,7 @@ impl Large {
     fn insert_new(&mut self, hash: u32, member: &[u8], score: f64) {
         let name = Blob::from(member);
         self.heap_bytes += name.heap_bytes();
-        let position = self.members.insert_new(hash, Member { name, score });
+        let position = self.members.insert_new(hash, Member { name, score, link: dict::Link::default() });
         self.order.insert(&self.members, score, member, position);
     }
 
