@@ -106,7 +106,7 @@ fn integers_live_within_strings() {
         BITFIELD k OVERFLOW SAT INCRBY u8 0 250 => [255]
         BITFIELD k OVERFLOW FAIL INCRBY u8 0 1 OVERFLOW WRAP INCRBY u8 0 1 => [(nil), 0]
         BITFIELD k SET i5 #2 -1 GET u5 #2 => [0, 31]
-        BITFIELD k SET i64 3 -9223372036854775808 GET i64 3 => [0, -9223372036854775808]
+        BITFIELD wide SET i64 3 -9223372036854775808 GET i64 3 => [0, -9223372036854775808]
         BITFIELD nothing GET u8 0 => [0]
         EXISTS nothing => 0
         BITFIELD k => []
