@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod crash;
 mod fuzz;
 mod isolation;
 mod model;

@@ -11,10 +11,14 @@ use flux::config::Config;
 use flux::engine::Engine;
 use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
 use flux::engine::shard::DATABASES;
+use flux::engine::value::Kind;
 use flux::storage::{Files, Tables};
 use flux::store::Store;
 
-use crate::workload::{self, Seeded, ask, dump};
+use crate::workload::{self, Seeded, ask, difference, dump};
+
+/// The first byte of the rows of a stream's consumers.
+const CONSUMER: u8 = 3;
 
 /// What an engine holds: a key with its stored database, to kind, expiry and rows.
 fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)> {
@@ -26,6 +30,10 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
                 let value = entry.value().rows().expect("it is in memory");
                 value.each_row(&mut |element, bytes| rows.push((element.to_vec(), bytes.to_vec())));
                 rows.sort();
+                if entry.value().kind() == Kind::Stream {
+                    // When a consumer was last seen is not worth a write, in Redis neither.
+                    rows.iter_mut().filter(|(element, _)| element[0] == CONSUMER).for_each(|(_, bytes)| bytes[..8].fill(0));
+                }
                 let kind = entry.value().kind().name().to_owned();
                 all.insert((db, entry.key().to_vec()), (kind, entry.expire_at(), rows));
             }
@@ -58,7 +66,10 @@ fn batch_of(engine: &Engine) -> Vec<u8> {
 #[test]
 fn folded_and_loaded_equals_replayed_equals_what_happened() {
     let rounds = std::env::var("FLUX_MODEL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"));
-    for seed in 0..rounds {
+    // To find the step that goes wrong.
+    let looks = std::env::var("FLUX_MODEL_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    for seed in looks.unwrap_or(0)..looks.map_or(rounds, |seed| seed + 1) {
+        let looks = looks.is_some();
         let mut chance = Seeded::new(seed);
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(&Files, &dir.path().join("tables.redb"), 1 << 20).unwrap();
@@ -69,11 +80,14 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         for step in 0..600 {
             let words = workload::command(&mut chance, step, now + 1_000_000);
             run(&mut store, &words);
-            if chance.below(8) == 0 || std::env::var("FLUX_MODEL_STEPS").is_ok() {
+            if chance.below(8) == 0 || looks {
                 let bytes = batch_of(&live);
                 let told = || format!("seed {seed}, step {step}: {words:?}: {}", bytes.escape_ascii());
                 folded.add_batch(&bytes).unwrap_or_else(|error| panic!("fold: {error}: {}", told()));
                 replay::replay(&replayed, &bytes, now).unwrap_or_else(|error| panic!("replay: {error}: {}", told()));
+                if looks {
+                    same(seed, &told(), &contents(&live), &contents(&replayed));
+                }
             }
             if chance.below(60) == 0 {
                 apply::apply(&tables, &folded, step).unwrap();
@@ -104,17 +118,12 @@ fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
         assert!(
             other == Some(value),
             "seed {seed}: {what} {key:?}: {}",
-            difference(&format!("{value:?}"), &format!("{other:?}"))
+            difference(&format!("{:?}", Some(value)), &format!("{other:?}"))
         );
     }
     for key in found.keys() {
         assert!(expected.contains_key(key), "seed {seed}: {what} has {key:?} too many");
     }
-}
-
-fn difference(expected: &str, found: &str) -> String {
-    let cut = |text: &str| text.chars().take(600).collect::<String>();
-    format!("expected {} found {}", cut(expected), cut(found))
 }
 
 fn quick() -> Options {
