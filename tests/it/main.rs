@@ -10,5 +10,6 @@ mod persist;
 mod process;
 mod random;
 mod script;
+mod storage;
 mod tidy;
 mod workload;

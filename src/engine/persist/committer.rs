@@ -29,6 +29,8 @@ const PACE_MAX: Duration = Duration::from_secs(1);
 const REST: u32 = 3;
 /// Time between attempts to write again.
 const RETRY: Duration = Duration::from_millis(100);
+/// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
+const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
 const LOOK: Duration = Duration::from_secs(1);
 /// A cut this large means that the disk is behind the writers; see `Persistence::is_behind`.
@@ -84,6 +86,7 @@ pub fn run(inner: &Inner) {
     let _ = inner.commits.thread.set(thread::current());
     let mut waiting: Vec<Cut> = Vec::new();
     let mut is_announced = false;
+    let mut last_tries = LAST_TRIES;
     loop {
         // Read before the cut, so that what was written before the stop is in it.
         let is_stopping = inner.commits.is_stopping.load(SeqCst);
@@ -105,7 +108,8 @@ pub fn run(inner: &Inner) {
             }
             Err(error) => {
                 failed(inner, &error);
-                if is_stopping {
+                last_tries -= u32::from(is_stopping);
+                if last_tries == 0 {
                     break;
                 }
                 thread::park_timeout(RETRY);
