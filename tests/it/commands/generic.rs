@@ -203,6 +203,8 @@ fn objects_tell_how_they_are_kept() {
         "
         SET k v
         OBJECT REFCOUNT k => 1
+        SET n 7
+        OBJECT REFCOUNT n => 2147483647
         OBJECT IDLETIME k => 0
         OBJECT FREQ k => ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.
         OBJECT ENCODING nothing => (nil)
