@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
-use flux::engine::Engine;
 use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
 use flux::engine::shard::DATABASES;
 use flux::engine::value::Kind;
+use flux::engine::{Engine, SHARDS};
 use flux::storage::{Files, Tables};
 use flux::store::Store;
 
@@ -57,10 +57,12 @@ fn run(store: &mut Store, words: &[String]) {
     store.call(&words);
 }
 
-/// The batch a cut makes.
-fn batch_of(engine: &Engine) -> Vec<u8> {
-    let cut = engine.cut();
-    batch::Heads::new(&cut).pieces(&cut).concat()
+/// The batch a cut makes, in a run of the program where keys happen to live in other shards.
+fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
+    let mut cut = engine.cut();
+    cut.shards.iter_mut().for_each(|(shard, _)| *shard = (*shard + 13 * run) % SHARDS as u8);
+    cut.shards.sort();
+    batch::Heads::new(&cut, run.into()).pieces(&cut).concat()
 }
 
 #[test]
@@ -75,28 +77,35 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         let tables = Tables::open(&Files, &dir.path().join("tables.redb"), 1 << 20).unwrap();
         let (live, replayed) = (Arc::new(Engine::new(true)), Engine::new(false));
         let mut store = store_on(&live);
-        let mut folded = fold::Fold::default();
+        let (mut folded, mut batches, mut run_number) = (fold::Fold::default(), Vec::new(), 0);
         let now = clock::now_ms();
         for step in 0..600 {
             let words = workload::command(&mut chance, step, now + 1_000_000);
             run(&mut store, &words);
             if chance.below(8) == 0 || looks {
-                let bytes = batch_of(&live);
+                let bytes = batch_of(&live, run_number);
                 let told = || format!("seed {seed}, step {step}: {words:?}: {}", bytes.escape_ascii());
-                folded.add_batch(&bytes).unwrap_or_else(|error| panic!("fold: {error}: {}", told()));
+                let fits = fold::Fold::default().add_batches(&[&bytes]);
+                fits.unwrap_or_else(|error| panic!("fold: {error}: {}", told()));
                 replay::replay(&replayed, &bytes, now).unwrap_or_else(|error| panic!("replay: {error}: {}", told()));
                 if looks {
                     same(seed, &told(), &contents(&live), &contents(&replayed));
                 }
+                batches.push(bytes);
+                run_number += u8::from(chance.below(20) == 0) % 4;
+            }
+            if chance.below(20) == 0 {
+                add(&mut folded, &mut batches);
             }
             if chance.below(60) == 0 {
+                add(&mut folded, &mut batches);
                 apply::apply(&tables, &folded, step).unwrap();
                 folded = fold::Fold::default();
             }
         }
-        let bytes = batch_of(&live);
-        folded.add_batch(&bytes).unwrap();
-        replay::replay(&replayed, &bytes, now).unwrap();
+        batches.push(batch_of(&live, run_number));
+        replay::replay(&replayed, &batches[batches.len() - 1], now).unwrap();
+        add(&mut folded, &mut batches);
         apply::apply(&tables, &folded, 1000).unwrap();
         let loaded = Engine::new(false);
         load::load(&loaded, &tables, now, 0).unwrap();
@@ -105,6 +114,12 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         same(seed, "replayed", &expected, &contents(&replayed));
         same(seed, "loaded", &expected, &contents(&loaded));
     }
+}
+
+fn add(folded: &mut fold::Fold, batches: &mut Vec<Vec<u8>>) {
+    let all: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
+    folded.add_batches(&all).unwrap();
+    batches.clear();
 }
 
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(

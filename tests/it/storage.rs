@@ -220,7 +220,7 @@ const WRITES: usize = 12;
 const LARGE: usize = 3000;
 
 fn options() -> Options {
-    Options { fsync: Fsync::Always, ..Options::default() }
+    Options { fsync: Fsync::Always, write_retry: Duration::from_millis(1), ..Options::default() }
 }
 
 fn put(engine: &Engine, number: usize) {

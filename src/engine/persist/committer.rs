@@ -27,8 +27,6 @@ const PACE_NO: Duration = Duration::from_secs(1);
 const PACE_MAX: Duration = Duration::from_secs(1);
 /// After a commit the disk has this many times as long for others as it took.
 const REST: u32 = 3;
-/// Time between attempts to write again.
-const RETRY: Duration = Duration::from_millis(100);
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
@@ -112,7 +110,7 @@ pub fn run(inner: &Inner) {
                 if last_tries == 0 {
                     break;
                 }
-                thread::park_timeout(RETRY);
+                thread::park_timeout(inner.options.write_retry);
             }
         }
     }
@@ -152,7 +150,7 @@ fn commit(inner: &Inner, cuts: &[Cut]) -> Result<(), Error> {
         let journal = Journal::open(&*inner.disk, &inner.folder.journal(), inner.options.journal_cache_bytes)?;
         *inner.journal.write() = Some(journal);
     }
-    let heads: Vec<Heads> = cuts.iter().map(Heads::new).collect();
+    let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
     let bytes: usize = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len()).sum();
