@@ -6,6 +6,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod engine;
+pub mod http;
 pub mod id;
 pub mod limits;
 pub mod machine;

@@ -16,6 +16,7 @@ use crate::engine::durability::Durability;
 use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
+use crate::http;
 use crate::server;
 
 /// Why a node could not start or end.
@@ -33,6 +34,9 @@ pub enum Error {
          and change everything; set --requirepass, or listen on 127.0.0.1, or say --protected-mode no if the network is safe"
     )]
     Protected(SocketAddr),
+    /// See there.
+    #[error(transparent)]
+    Http(#[from] http::Error),
     /// A thread could not be started.
     #[error("start a thread: {0}")]
     Thread(std::io::Error),
@@ -45,6 +49,7 @@ pub struct Node {
     /// Where it keeps its keys; None in memory only.
     pub persistence: Option<Persistence>,
     door: Option<server::Handle>,
+    http: Option<http::Handle>,
     chores: thread::JoinHandle<()>,
 }
 
@@ -64,8 +69,9 @@ impl Node {
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
+        let http = open_http(&instance, &config)?;
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence, door: Some(door), chores })
+        Ok(Node { instance, persistence, door: Some(door), http, chores })
     }
 
     /// The same without a door, for a program that has flux within it.
@@ -73,12 +79,17 @@ impl Node {
         let (engine, persistence) = Persistence::open(data, options(&config))?;
         let instance = share(engine, &config, Some(&persistence));
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence: Some(persistence), door: None, chores })
+        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, chores })
     }
 
     /// Where clients reach it.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.door.as_ref().map_or(&[], |door| &door.addresses)
+    }
+
+    /// Where it answers HTTP.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        self.http.as_ref().map_or(&[], |http| &http.addresses)
     }
 
     /// What was found in the folder.
@@ -92,6 +103,9 @@ impl Node {
         let skips_last_checkpoint = self.instance.skips_last_checkpoint.load(Relaxed);
         if let Some(door) = self.door {
             door.join();
+        }
+        if let Some(http) = self.http {
+            http.join();
         }
         // Chores that panicked have said so already.
         let _ = self.chores.join();
@@ -148,24 +162,37 @@ fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Erro
     thread::Builder::new().name("chores".into()).spawn(move || chores::run(&instance)).map_err(Error::Thread)
 }
 
+/// Opens the HTTP door where settings want one.
+fn open_http(instance: &Arc<Instance>, config: &Config) -> Result<Option<http::Handle>, Error> {
+    let Ok(port) = u16::try_from(config.number(Name::HttpPort)) else { return Ok(None) };
+    let addresses = usable(&config.text(Name::HttpBind), port);
+    let door = http::start(instance, &addresses)?;
+    if let Some(address) = door.addresses.first() {
+        config.settle(Name::HttpPort, &address.port().to_string());
+    }
+    Ok(Some(door))
+}
+
+/// The addresses a setting names, without those that are optional and cannot be had.
+fn usable(setting: &str, port: u16) -> Vec<SocketAddr> {
+    // One port for all addresses cannot be chosen by the system, so only those that must be there count then.
+    let is_usable = |address: &config::Address| {
+        !address.is_optional || (port != 0 && std::net::TcpListener::bind((address.ip, port)).is_ok())
+    };
+    let addresses = config::addresses(setting).unwrap_or_default();
+    addresses.into_iter().filter(is_usable).map(|address| SocketAddr::new(address.ip, port)).collect()
+}
+
 /// The addresses to listen on, refused where protected mode must.
 fn addresses(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     let port = config.number(Name::Port);
     let Ok(port) = u16::try_from(port) else { return Ok(Vec::new()) };
     let is_open = config.text(Name::Requirepass).is_empty() && config.is_on(Name::ProtectedMode);
-    let mut addresses = Vec::new();
-    for address in config::addresses(&config.text(Name::Bind)).unwrap_or_default() {
-        let socket = SocketAddr::new(address.ip, port);
-        if is_open && !address.ip.is_loopback() {
-            return Err(Error::Protected(socket));
-        }
-        // One port for all addresses cannot be chosen by the system, so only the first one counts then.
-        let is_usable = !address.is_optional || (port != 0 && std::net::TcpListener::bind(socket).is_ok());
-        if is_usable {
-            addresses.push(socket);
-        }
+    let addresses = usable(&config.text(Name::Bind), port);
+    match addresses.iter().find(|address| is_open && !address.ip().is_loopback()) {
+        Some(address) => Err(Error::Protected(*address)),
+        None => Ok(addresses),
     }
-    Ok(addresses)
 }
 
 fn door_options(config: &Config, addresses: Vec<SocketAddr>) -> server::Options {
@@ -186,7 +213,7 @@ fn options(config: &Config) -> persist::Options {
         fsync: fsync(config),
         checkpoint_bytes: config.count(Name::CheckpointBytes),
         memory_limit: config.count(Name::MemoryLimit),
-        checkpoint_interval: Duration::from_secs(300),
+        checkpoint_interval: Duration::from_secs(config.count(Name::CheckpointInterval)),
         ..persist::Options::default()
     }
 }

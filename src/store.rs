@@ -68,6 +68,7 @@ impl Store {
                 }
             };
         }
+        self.session.settle();
         self.wait_until_durable();
     }
 

@@ -1,5 +1,6 @@
 //! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ fn greeting(node: &Node, config: &Config) -> String {
     if !socket.is_empty() {
         doors.push(format!("unix:{socket}"));
     }
+    doors.extend(node.http_addresses().iter().map(|address| format!("http://{address}")));
     let data = if &*config.text(Name::Data) == "off" {
         "nothing is kept on disk".to_owned()
     } else {
@@ -99,7 +101,10 @@ fn start_log(config: &Config) {
     let fixed = std::env::var("FLUX_LOG").ok().and_then(|filter| EnvFilter::try_new(filter).ok());
     let is_fixed = fixed.is_some();
     let (filter, handle) = reload::Layer::new(fixed.unwrap_or_else(|| filter_of(config)));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // Fails where a log was started before, as in a test: then that one is used.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     if !is_fixed {

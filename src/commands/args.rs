@@ -28,7 +28,7 @@ pub fn float(args: Args<'_>, at: usize) -> Result<f64, Error> {
 
 /// Reads how long to wait, in seconds, as milliseconds; None for ever.
 pub fn timeout(args: Args<'_>, at: usize) -> Result<Option<u64>, Error> {
-    let ms = parse_float(args.at(at)).ok_or(error::TIMEOUT_NOT_FLOAT)? * 1000.0;
+    let ms = double::parse(args.at(at)).ok_or(error::TIMEOUT_NOT_FLOAT)? * 1000.0;
     // The end of the wait must be a time: what is left of 64 bits after the milliseconds since the epoch.
     if ms > (i64::MAX - (1 << 41)) as f64 {
         return Err(error::TIMEOUT_RANGE);

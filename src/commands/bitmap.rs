@@ -260,16 +260,19 @@ fn bitfield(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     let mut edit = keys.edit_or_new::<Str>(key)?;
     let is_longer = grow(&mut edit, len);
     let bytes = edit.value.growing();
-    if is_longer {
-        edit.log.write_at(len - 1, &bytes[len - 1..len]);
-    }
     reply.array(steps.len());
+    // Whether the string's new length follows from what is recorded.
+    let mut says_length = !is_longer;
     let mut changes = is_longer;
     for step in &steps {
         if take_step(step, bytes, reply) {
             edit.log.write_at(step.bytes().start, &bytes[step.bytes()]);
+            says_length |= step.bytes().end == len;
             changes = true;
         }
+    }
+    if !says_length {
+        edit.log.write_at(len - 1, &bytes[len - 1..len]);
     }
     drop(edit);
     if changes {

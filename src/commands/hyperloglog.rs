@@ -11,6 +11,7 @@ use crate::engine::notify::Class;
 use crate::engine::shard::RowLog;
 use crate::engine::types::hyperloglog::{self as hll, Corrupted, Union};
 use crate::engine::types::string::{IntText, Str};
+use crate::engine::value::Value;
 use crate::limits;
 use crate::resp::{Args, Reply};
 
@@ -232,7 +233,12 @@ fn pfmerge(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn pfdebug(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (word, key) = (args.at(1), args.at(2));
     let mut text = IntText::new();
-    let bytes = find(keys, key, &mut text)?.ok_or(error::NO_SPECIFIED_KEY)?;
+    keys.peek_type::<Str>(key)?;
+    let Some(Value::String(string)) = keys.inspect(key)? else { return Err(error::NO_SPECIFIED_KEY) };
+    let bytes = string.bytes(&mut text);
+    if !hll::is_valid(bytes) {
+        return Err(error::NOT_HYPERLOGLOG);
+    }
     if args.is(1, "getreg") {
         let registers = hll::registers(bytes).map_err(corrupted)?;
         make_dense(keys, key)?;

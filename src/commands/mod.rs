@@ -4,6 +4,7 @@
 pub mod args;
 pub mod bitmap;
 pub mod clients;
+pub mod cluster;
 pub mod connection;
 pub mod double;
 pub mod elements;
@@ -35,6 +36,7 @@ pub use table::{Arity, Command, Group, Keys, Outcome, Run, find};
 /// All rows, by group.
 pub const GROUPS: &[&[Command]] = &[
     bitmap::COMMANDS,
+    cluster::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,

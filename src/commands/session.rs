@@ -25,8 +25,8 @@ use crate::engine::pubsub::Topic;
 use crate::engine::{Engine, Scope, evict};
 use crate::resp::{Args, OwnedArgs, Protocol, Reply};
 
-/// Fast commands that may pass before the clock is read again. Their times are then the mean of so many.
-const FAST_COMMANDS_PER_TICK: u32 = 16;
+/// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
+const FAST_COMMANDS_PER_TICK: usize = 16;
 
 /// What the connection does after a command.
 pub enum Flow {
@@ -93,7 +93,8 @@ pub struct Session {
     pub(crate) waiting: Waiting,
     stats: Arc<WorkerStats>,
     last: Option<(u16, &'static Command)>,
-    fast_since_tick: u32,
+    /// Fast commands since the last look at the clock, and whether they failed.
+    untimed: SmallVec<[(u16, bool); FAST_COMMANDS_PER_TICK]>,
 }
 
 /// Commands queued by `MULTI`.
@@ -135,7 +136,7 @@ impl Session {
             waiting: Waiting::Allowed,
             stats,
             last: None,
-            fast_since_tick: 0,
+            untimed: SmallVec::new(),
         }
     }
 
@@ -147,7 +148,20 @@ impl Session {
     /// Looks at the clock; to be called when a batch of commands begins.
     pub fn tick(&mut self) {
         self.now_ns = clock::now_ns();
-        self.fast_since_tick = 0;
+    }
+
+    /// Counts the fast commands that are not counted yet; to be called when a batch of commands ends.
+    #[inline]
+    pub fn settle(&mut self) {
+        if self.untimed.is_empty() {
+            return;
+        }
+        let before = self.now_ns;
+        self.tick();
+        let each_ns = self.now_ns.saturating_sub(before) / self.untimed.len() as u64;
+        for (number, failed) in std::mem::take(&mut self.untimed) {
+            self.count(number, each_ns, failed);
+        }
     }
 
     /// Carries out one command and writes its reply.
@@ -271,8 +285,9 @@ impl Session {
     /// Runs a command that was admitted, and counts it.
     #[inline]
     fn run(&mut self, number: u16, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Flow {
-        let is_fast = command.flags & flag::FAST != 0;
+        let is_fast = command.flags & flag::FAST != 0 && !self.instance.notes_fast_commands.load(Relaxed);
         if !is_fast {
+            self.settle();
             self.tick();
         }
         let before = self.now_ns;
@@ -284,12 +299,16 @@ impl Session {
             self.instance.stats.error(&error.0);
             reply.error(&error.0);
         }
-        self.fast_since_tick += 1;
-        if !is_fast || self.fast_since_tick >= FAST_COMMANDS_PER_TICK {
+        if is_fast {
+            self.untimed.push((number, failed));
+            if self.untimed.len() == FAST_COMMANDS_PER_TICK {
+                self.settle();
+            }
+        } else {
             self.tick();
+            self.count(number, self.now_ns.saturating_sub(before), failed);
         }
         let took = self.now_ns.saturating_sub(before);
-        self.count(number, took, failed);
         if took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed) {
             slowlog::note(self, command, args, took);
         }

@@ -29,7 +29,7 @@ pub const COMMANDS: &[Command] = &[
         .doc("", "Begins a transaction: what follows is queued until EXEC."),
     Command::session(GROUP, "exec", exec)
         .args(0)
-        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE)
+        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::SKIP_SLOWLOG)
         .since("1.2.0", "Depends on commands in the transaction")
         .doc("", "Runs the queued commands as one, seen by others wholly or not at all."),
     Command::session(GROUP, "discard", discard)

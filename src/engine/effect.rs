@@ -1,7 +1,7 @@
 //! Effects: what a write changed, resolved, as bytes for the journal. Replaying them needs no clock, no chance and no command.
 //!
-//! An effect is an operation byte, the number of its database, and what the operation needs; lengths are LEB128, other
-//! numbers little-endian. Effects of one shard stand in the order they happened.
+//! An effect is an operation byte, the number of its database, and what the operation needs; lengths and the expiry of a put are
+//! LEB128, other numbers little-endian. Effects of one shard stand in the order they happened.
 
 use crate::engine::value::{BadRow, Kind};
 
@@ -106,7 +106,7 @@ pub fn read<'a>(from: &mut &'a [u8]) -> Result<Effect<'a>, BadRow> {
     }
     let key = take_bytes(from)?;
     Ok(match operation {
-        PUT => Effect::Put { db, key, kind: take_kind(from)?, expire_at: take_u64(from)?, rows: take_rows(from)? },
+        PUT => Effect::Put { db, key, kind: take_kind(from)?, expire_at: take_number(from)?, rows: take_rows(from)? },
         REMOVE => Effect::Remove { db, key },
         EXPIRE => Effect::Expire { db, key, expire_at: take_u64(from)? },
         CHANGE => Effect::Change { db, key, kind: take_kind(from)?, rows: take_rows(from)? },
@@ -140,16 +140,25 @@ pub fn take_u64(from: &mut &[u8]) -> Result<u64, BadRow> {
 }
 
 /// Takes a LEB128 number off the front.
-pub fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
-    let mut len = 0u64;
-    for shift in (0..63).step_by(7) {
+pub fn take_number(from: &mut &[u8]) -> Result<u64, BadRow> {
+    let mut number = 0u64;
+    for shift in (0..64).step_by(7) {
         let byte = take_byte(from)?;
-        len |= u64::from(byte & 0x7f) << shift;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return Err(BadRow);
+        }
+        number |= bits << shift;
         if byte < 0x80 {
-            return usize::try_from(len).map_err(|_| BadRow);
+            return Ok(number);
         }
     }
     Err(BadRow)
+}
+
+/// Takes a LEB128 length off the front.
+pub fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
+    usize::try_from(take_number(from)?).map_err(|_| BadRow)
 }
 
 /// Takes bytes with their length before them off the front.
@@ -162,12 +171,18 @@ pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
 
 /// Appends a LEB128 number.
 #[inline]
-pub fn push_len(to: &mut Vec<u8>, mut len: usize) {
-    while len >= 0x80 {
-        to.push(len as u8 | 0x80);
-        len >>= 7;
+pub fn push_number(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
     }
-    to.push(len as u8);
+    to.push(number as u8);
+}
+
+/// Appends a LEB128 length.
+#[inline]
+pub fn push_len(to: &mut Vec<u8>, len: usize) {
+    push_number(to, len as u64);
 }
 
 /// Appends bytes with their length before them.
@@ -186,7 +201,8 @@ fn push_head(to: &mut Vec<u8>, operation: u8, db: u8, key: &[u8]) {
 pub fn push_put(to: &mut Vec<u8>, db: u8, key: &[u8], kind: Kind, expire_at: u64) {
     push_head(to, PUT, db, key);
     to.push(kind as u8);
-    to.extend_from_slice(&expire_at.to_le_bytes());
+    // Mostly 0, which is a byte so.
+    push_number(to, expire_at);
 }
 
 /// Appends the start of a change; its rows follow and end with [`push_end`].

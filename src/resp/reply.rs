@@ -149,6 +149,9 @@ impl Reply {
 
     /// A floating-point number; bytes in RESP2.
     pub fn double(&mut self, number: f64) {
+        if let Some(whole) = whole(number) {
+            return if self.is_resp3() { self.number(b',', whole) } else { self.bulk_int(whole) };
+        }
         let text = double_text(number);
         if self.is_resp3() { self.line(b',', text.as_bytes()) } else { self.bulk(text.as_bytes()) }
     }
@@ -220,6 +223,9 @@ pub fn double_text(number: f64) -> String {
     if number == 0.0 {
         return if number.is_sign_negative() { "-0" } else { "0" }.into();
     }
+    if let Some(whole) = whole(number) {
+        return itoa::Buffer::new().format(whole).into();
+    }
     let scientific = format!("{number:e}");
     let (digits, exponent) = scientific.split_once('e').expect("`{:e}` writes an exponent");
     let exponent: i32 = exponent.parse().expect("`{:e}` writes a whole exponent");
@@ -229,6 +235,12 @@ pub fn double_text(number: f64) -> String {
     } else {
         format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
     }
+}
+
+/// A whole number of up to 17 digits, which are all shown although fewer would read back the same.
+fn whole(number: f64) -> Option<i64> {
+    let is_whole = number.trunc() == number && number.abs() < 1e17 && !(number == 0.0 && number.is_sign_negative());
+    is_whole.then_some(number as i64)
 }
 
 #[cfg(test)]
@@ -243,6 +255,8 @@ mod tests {
             (-1.5, "-1.5"),
             (1e17, "1e+17"),
             (1e16, "10000000000000000"),
+            (-39999999999998232.0, "-39999999999998232"),
+            (-0.0, "-0"),
             (1e-5, "1e-05"),
             (f64::INFINITY, "inf"),
             (1.5e300, "1.5e+300"),

@@ -133,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.session.tick();
         self.session.client.active_at.store(self.session.now(), Relaxed);
+        self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
         while !self.closes {
             let args = match self.parser.next(&self.input, self.session.limits()) {
                 Ok(Some(args)) => args,
@@ -160,6 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break;
             }
         }
+        self.session.settle();
         let consumed = self.parser.consumed();
         if consumed == self.input.len() {
             self.input.clear();

@@ -1,18 +1,46 @@
 //! How redb reaches a file. Tests put failing disks in its place.
 
 use std::fmt::Debug;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{BackendError, StorageBackend};
+use redb::{BackendError, Database, StorageBackend};
+
+use crate::storage::Error;
 
 /// Opens the files that databases live in.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing, made if missing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// Whether there is such a file.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Removes a file, if it is there.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name in the same folder, for good.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+}
+
+/// Opens a database, made if missing. A new one is made under another name first, so that one whose making was
+/// interrupted is never taken for it.
+pub(crate) fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    if !disk.exists(path).map_err(Error::io("look for", path))? {
+        let new = path.with_extension("new");
+        disk.remove(&new).map_err(Error::io("remove", &new))?;
+        drop(open_file(disk, &new, cache_bytes)?);
+        disk.rename(&new, path).map_err(Error::io("rename to", path))?;
+    }
+    open_file(disk, path, cache_bytes)
+}
+
+fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    let backend = disk.open(path).map_err(Error::io("open", path))?;
+    redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)).map_err(Error::database(path))
 }
 
 /// Ordinary files.
@@ -25,11 +53,28 @@ impl Disk for Files {
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Box::new(backend))
     }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)?;
+        let folder = to.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
 }
 
 /// Any backend as one type, which is what redb takes.
 #[derive(Debug)]
-pub(crate) struct Backend(pub(crate) Box<dyn StorageBackend>);
+struct Backend(Box<dyn StorageBackend>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::storage::Error;
-use crate::storage::disk::{Backend, Disk};
+use crate::storage::disk::{Disk, open_database};
 
 /// A batch's number and the number of the part, to the part's bytes.
 const PARTS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("batches");
@@ -36,11 +36,7 @@ pub struct Batch<'a> {
 impl Journal {
     /// Opens a journal, made if missing, repaired if it was not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Journal, Error> {
-        let backend = disk.open(path).map_err(Error::io("open", path))?;
-        let database = redb::Builder::new()
-            .set_cache_size(cache_bytes)
-            .create_with_backend(Backend(backend))
-            .map_err(Error::database(path))?;
+        let database = open_database(disk, path, cache_bytes)?;
         Ok(Journal { path: path.to_owned(), database })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::storage::disk::{Backend, Disk};
+use crate::storage::disk::{Disk, open_database};
 use crate::storage::{Error, FORMAT};
 
 /// Databases there are tables for.
@@ -48,11 +48,7 @@ pub struct Tables {
 impl Tables {
     /// Opens tables, made if missing, repaired if they were not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
-        let backend = disk.open(path).map_err(Error::io("open", path))?;
-        let database = redb::Builder::new()
-            .set_cache_size(cache_bytes)
-            .create_with_backend(Backend(backend))
-            .map_err(Error::database(path))?;
+        let database = open_database(disk, path, cache_bytes)?;
         let tables = Tables { path: path.to_owned(), database };
         match tables.snapshot()?.number("format")? {
             None => tables.write(|changes| changes.set_meta(Meta { covered: 0, next_id: 1, stored: None }))?,

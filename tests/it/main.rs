@@ -2,6 +2,7 @@
 
 mod clients;
 mod commands;
+mod crash;
 mod fuzz;
 mod isolation;
 mod model;
@@ -9,5 +10,6 @@ mod persist;
 mod process;
 mod random;
 mod script;
+mod storage;
 mod tidy;
 mod workload;

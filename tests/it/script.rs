@@ -60,6 +60,17 @@ pub fn show(bytes: &[u8]) -> String {
     shown.join(" ")
 }
 
+/// Bytes as text; those that are none are written as `\xff`.
+fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(|letter| letter.is_control() && !letter.is_whitespace()) => text.to_owned(),
+        _ => bytes
+            .iter()
+            .map(|&byte| if matches!(byte, b' '..=b'~') { char::from(byte).to_string() } else { format!("\\x{byte:02x}") })
+            .collect(),
+    }
+}
+
 fn show_one(rest: &mut &[u8]) -> String {
     let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("a reply's line ends");
     let (kind, line) = (rest[0], String::from_utf8_lossy(&rest[1..end]).into_owned());
@@ -67,7 +78,7 @@ fn show_one(rest: &mut &[u8]) -> String {
     match kind {
         b'$' | b'=' if line != "-1" => {
             let len: usize = line.parse().expect("a length");
-            let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+            let text = text(&rest[..len]);
             *rest = &rest[len + 2..];
             format!("\"{text}\"")
         }

@@ -211,3 +211,12 @@ fn texts(value: Value) -> Vec<String> {
         other => vec![format!("{other:?}")],
     }
 }
+
+/// Both texts from a little before they part.
+pub fn difference(expected: &str, found: &str) -> String {
+    let same = expected.bytes().zip(found.bytes()).take_while(|(a, b)| a == b).count();
+    let cut = |text: &str| {
+        String::from_utf8_lossy(&text.as_bytes()[same.saturating_sub(100)..(same + 200).min(text.len())]).into_owned()
+    };
+    format!("expected …{} found …{}", cut(expected), cut(found))
+}

@@ -7,6 +7,11 @@ use crate::engine::keys::Read;
 use crate::engine::value::Value;
 use crate::resp::{Args, Reply};
 
+/// Integers that Redis keeps once for all keys; ours take no memory of their own either.
+const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
+/// What Redis says of such a one.
+const SHARED: i64 = i32::MAX as i64;
+
 const HELP: &[&str] = &[
     "OBJECT <subcommand> [<arg> ...]. Subcommands are:",
     "ENCODING <key>",
@@ -61,7 +66,8 @@ pub fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    match keys.peek(args.at(2)) {
+    match keys.inspect(args.at(2))? {
+        Some(Value::String(string)) if string.int().is_some_and(|number| SHARED_INTEGERS.contains(&number)) => reply.int(SHARED),
         Some(_) => reply.int(1),
         None => reply.null(),
     }

@@ -21,7 +21,8 @@ struct Options {
 }
 
 pub fn lcs(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (one, other) = (text(keys, args.at(1))?, text(keys, args.at(2))?);
+    let (one, other) = (text(keys, args.at(1)), text(keys, args.at(2)));
+    let (one, other) = (one?, other?);
     let options = Options::read(args.from(3))?;
     if Table::bytes_for(&one, &other) > BYTES_MAX {
         return Err(error::LCS_TOO_LONG);

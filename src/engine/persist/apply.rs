@@ -27,9 +27,9 @@ pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
             let mut writer = Writer { stored, next_id: &mut meta.next_id, record: Vec::new() };
             // In the order of the table: each of its pages is visited once.
             let mut keys: Vec<_> = database.keys.iter().collect();
-            keys.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            for (key, fold) in keys {
-                writer.write(key, fold)?;
+            keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            for keyed in keys {
+                writer.write(&keyed.key, &keyed.fold)?;
             }
         }
         changes.set_meta(Meta { covered, next_id: meta.next_id, stored: fold.stored.or(meta.stored) })?;
@@ -74,6 +74,7 @@ impl Writer<'_, '_> {
 
     fn write_fresh(&mut self, key: &[u8], kind: Kind, expire_at: u64, rows: &RowsFold) -> Result<(), Error> {
         match rows {
+            RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
             RowsFold::Whole(whole) => {
                 let rows: Vec<(&[u8], &[u8])> = effect::Rows::again(whole)
@@ -105,6 +106,7 @@ impl Writer<'_, '_> {
             RowsFold::None => self.put_expiry(key, before, expire_at),
             RowsFold::Writes(writes) => self.write_text(key, before, expire_at, writes),
             RowsFold::Changed(changed) => self.change_rows(key, before, expire_at, &chunk::sorted(changed)),
+            RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
             RowsFold::Whole(_) => Err(BadRow.into()),
         }

@@ -1,11 +1,11 @@
-//! A batch of the journal: what one cut collected. A version byte, then a section for each shard that had effects: the
-//! shard's number, the length of its effects, and they.
+//! A batch of the journal: what one cut collected. A version byte, the number of the run (LEB128), then a section for
+//! each shard that had effects: the shard's number, the length of its effects, and they.
 //!
 //! Sections of different shards have no order among each other, and need none: a key lives in one shard, and what
-//! concerns a whole database stands in all of them.
+//! concerns a whole database stands in all of them. In another run of the program it may be another shard.
 
 use crate::engine::Cut;
-use crate::engine::effect::{self, Effect, push_len, take_byte, take_bytes};
+use crate::engine::effect::{self, Effect, push_len, push_number, take_byte, take_bytes, take_number};
 use crate::engine::shard::DATABASES;
 use crate::engine::value::BadRow;
 
@@ -19,9 +19,10 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The heads for a cut.
-    pub fn new(cut: &Cut) -> Heads {
+    /// The heads for a cut, of a run with this number.
+    pub fn new(cut: &Cut, run: u64) -> Heads {
         let mut bytes = vec![VERSION];
+        push_number(&mut bytes, run);
         let mut ends = Vec::with_capacity(cut.shards.len());
         for (number, effects) in &cut.shards {
             bytes.push(*number);
@@ -44,17 +45,27 @@ impl Heads {
     }
 }
 
-/// The sections of a batch: a shard's number and its effects.
-pub fn sections(mut bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, BadRow> {
+/// A batch taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// The same as that of another batch only if the same program wrote both without ending in between.
+    pub run: u64,
+    /// Shards' numbers and their effects.
+    pub sections: Vec<(u8, &'a [u8])>,
+}
+
+/// Takes a batch apart.
+pub fn read(mut bytes: &[u8]) -> Result<Batch<'_>, BadRow> {
     let from = &mut bytes;
     if take_byte(from)? != VERSION {
         return Err(BadRow);
     }
+    let run = take_number(from)?;
     let mut sections = Vec::new();
     while !from.is_empty() {
         sections.push((take_byte(from)?, take_bytes(from)?));
     }
-    Ok(sections)
+    Ok(Batch { run, sections })
 }
 
 /// Shows every effect of a section.

@@ -178,10 +178,10 @@ impl Check {
 }
 
 fn decode(bytes: &[u8]) -> Result<(), BadRow> {
-    for (_, effects) in batch::sections(bytes)? {
+    for (_, effects) in batch::read(bytes)?.sections {
         batch::each_effect(effects, |_| Ok(()))?;
     }
-    Fold::default().add_batch(bytes)
+    Fold::default().add_batches(&[bytes])
 }
 
 fn corrupt(cause: String) -> Error {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
-use crate::engine::persist::{Error, Inner, bad_batch};
+use crate::engine::persist::{Error, Inner};
 use crate::storage::Tables;
 
 /// Changes kept in memory before they are written: large enough that keys which change often are written once.
@@ -125,15 +125,23 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     let mut folded = 0;
     let mut is_end = seq >= last;
     while !is_end {
+        let mut batches = Vec::new();
+        let first = seq + 1;
         is_end = {
             let journal = inner.journal.read();
             let journal = journal.as_ref().ok_or_else(|| Error::Write(inner.error_text()))?;
             journal.read_after(seq, last, READ_BYTES, |number, bytes| {
                 seq = number;
                 folded += bytes.len() as u64;
-                fold.add_batch(bytes).map_err(|error| bad_batch(number, error))
+                batches.push(bytes.to_vec());
+                Ok::<_, Error>(())
             })?
         };
+        let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
+        fold.add_batches(&batches).map_err(|error| Error::Corrupt {
+            place: format!("journal, one of the batches {first} to {seq}"),
+            cause: error.to_string(),
+        })?;
         if is_end {
             seq = last;
         }

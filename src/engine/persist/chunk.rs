@@ -3,8 +3,9 @@
 //!
 //! A chunk stands under the key of its first element and holds all that come before the next chunk's.
 
-use crate::engine::blob::Blob;
+use crate::engine::dict::Dict;
 use crate::engine::persist::Error;
+use crate::engine::persist::fold::ChangedRow;
 use crate::engine::persist::record::{Packed, packed_bytes, push_packed};
 use crate::engine::value::BadRow;
 use crate::storage::tables::{Found, StoredMut};
@@ -141,8 +142,8 @@ fn fitting<'s>(sizes: impl Iterator<Item = &'s usize>, bytes_max: usize) -> usiz
 }
 
 /// Rows of a changed value in the order of their element keys.
-pub fn sorted<'a, S>(changed: &'a std::collections::HashMap<Blob, Option<Blob>, S>) -> Vec<Changed<'a>> {
-    let mut rows: Vec<Changed<'a>> = changed.iter().map(|(element, bytes)| (&**element, bytes.as_deref())).collect();
+pub fn sorted(changed: &Dict<ChangedRow>) -> Vec<Changed<'_>> {
+    let mut rows: Vec<Changed<'_>> = changed.iter().map(|row| (&*row.element, row.bytes.as_deref())).collect();
     rows.sort_unstable_by_key(|(element, _)| *element);
     rows
 }

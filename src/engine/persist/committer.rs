@@ -27,8 +27,8 @@ const PACE_NO: Duration = Duration::from_secs(1);
 const PACE_MAX: Duration = Duration::from_secs(1);
 /// After a commit the disk has this many times as long for others as it took.
 const REST: u32 = 3;
-/// Time between attempts to write again.
-const RETRY: Duration = Duration::from_millis(100);
+/// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
+const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
 const LOOK: Duration = Duration::from_secs(1);
 /// A cut this large means that the disk is behind the writers; see `Persistence::is_behind`.
@@ -84,6 +84,7 @@ pub fn run(inner: &Inner) {
     let _ = inner.commits.thread.set(thread::current());
     let mut waiting: Vec<Cut> = Vec::new();
     let mut is_announced = false;
+    let mut last_tries = LAST_TRIES;
     loop {
         // Read before the cut, so that what was written before the stop is in it.
         let is_stopping = inner.commits.is_stopping.load(SeqCst);
@@ -105,10 +106,11 @@ pub fn run(inner: &Inner) {
             }
             Err(error) => {
                 failed(inner, &error);
-                if is_stopping {
+                last_tries -= u32::from(is_stopping);
+                if last_tries == 0 {
                     break;
                 }
-                thread::park_timeout(RETRY);
+                thread::park_timeout(inner.options.write_retry);
             }
         }
     }
@@ -148,7 +150,7 @@ fn commit(inner: &Inner, cuts: &[Cut]) -> Result<(), Error> {
         let journal = Journal::open(&*inner.disk, &inner.folder.journal(), inner.options.journal_cache_bytes)?;
         *inner.journal.write() = Some(journal);
     }
-    let heads: Vec<Heads> = cuts.iter().map(Heads::new).collect();
+    let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
     let bytes: usize = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len()).sum();

@@ -56,6 +56,8 @@ pub struct Options {
     pub checkpoint_interval: Duration,
     /// Clean values are dropped from memory above this; 0 for no limit.
     pub memory_limit: u64,
+    /// Time between attempts to write again after an error.
+    pub write_retry: Duration,
     /// Pages of the journal that redb keeps in memory.
     pub journal_cache_bytes: usize,
     /// Pages of the tables that redb keeps in memory.
@@ -69,6 +71,7 @@ impl Default for Options {
             checkpoint_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
+            write_retry: Duration::from_millis(100),
             journal_cache_bytes: 4 << 20,
             tables_cache_bytes: 32 << 20,
         }
@@ -154,7 +157,7 @@ pub struct Inner {
     disk: Arc<dyn Disk>,
     folder: Folder,
     options: Options,
-    /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`].
+    /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`]. Runs are told apart by it.
     base: u64,
     /// None while it must be opened anew after an error.
     journal: RwLock<Option<Journal>>,

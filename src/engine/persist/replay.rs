@@ -17,7 +17,7 @@ const CHANGED: u8 = 1;
 
 /// Does a batch of the journal again. Each change is recorded nowhere: it is in the journal.
 pub fn replay(engine: &Engine, bytes: &[u8], now: u64) -> Result<(), BadRow> {
-    let sections = batch::sections(bytes)?;
+    let sections = batch::read(bytes)?.sections;
     let flushed = batch::flushed(&sections)?;
     for db in (0..DATABASES).filter(|db| flushed[*db]) {
         engine.shards.iter().for_each(|shard| shard.0.lock().databases[db] = Database::default());

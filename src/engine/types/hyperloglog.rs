@@ -394,8 +394,8 @@ pub fn registers(bytes: &[u8]) -> Result<Vec<u8>, Corrupted> {
 /// The runs of a sparse form as text, for `PFDEBUG`: `z:` zeros in one byte, `Z:` in two, `v:` a value and how often.
 pub fn describe_runs(bytes: &[u8]) -> String {
     let words: Vec<String> = runs(bytes)
-        .map(|run| match (run.value, run.bytes.len()) {
-            (0, 1) => format!("z:{}", run.registers.len()),
+        .map(|run| match (run.value, bytes[run.bytes.start] & 0x40) {
+            (0, 0) => format!("z:{}", run.registers.len()),
             (0, _) => format!("Z:{}", run.registers.len()),
             (value, _) => format!("v:{value},{}", run.registers.len()),
         })

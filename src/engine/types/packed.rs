@@ -309,6 +309,16 @@ fn roomy(bytes: usize) -> usize {
 }
 
 impl Packed {
+    /// An empty sequence with room for so many bytes of elements, to be filled from the front to the back.
+    pub fn with_room_behind(bytes: usize) -> Packed {
+        Packed { buf: Vec::with_capacity(bytes), start: 0, len: 0 }
+    }
+
+    /// The same, to be filled from the back to the front. `bytes` is below 4 GiB.
+    pub fn with_room_before(bytes: u32) -> Packed {
+        Packed { buf: vec![0; bytes as usize], start: bytes, len: 0 }
+    }
+
     /// How many elements it holds.
     #[inline]
     pub fn len(&self) -> usize {
@@ -631,6 +641,13 @@ impl Packed {
     #[inline]
     fn give_back(&mut self) {
         if self.buf.capacity() > 64 + 2 * self.byte_len() {
+            self.shrink();
+        }
+    }
+
+    /// Gives memory back if more than an eighth is unused; for a sequence that will not grow soon.
+    pub fn fit(&mut self) {
+        if self.buf.capacity() - self.byte_len() > self.buf.capacity() / 8 {
             self.shrink();
         }
     }

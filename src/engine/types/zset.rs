@@ -76,6 +76,12 @@ impl Zset {
     /// Whether an empty one keeps its key.
     pub const LASTS_EMPTY: bool = false;
 
+    /// An empty one in the form of large ones, which it keeps: for results that are shown and not stored. In this form a zero may have
+    /// a sign, and Redis shows it.
+    pub fn large() -> Zset {
+        Zset(Form::Ranked(Box::default()))
+    }
+
     /// How many members it has.
     #[inline]
     pub fn len(&self) -> usize {
@@ -118,15 +124,19 @@ impl Zset {
                     if score != after {
                         move_packed(packed, at, member, after);
                     }
-                } else if packed.len() / 2 < limits::get(&limits::ZSET_MAX_LISTPACK_ENTRIES)
+                    // As in Redis, a packed zero has no sign.
+                    return Ok(Updated { before, after: Some(after + 0.0) });
+                }
+                if packed.len() / 2 < limits::get(&limits::ZSET_MAX_LISTPACK_ENTRIES)
                     && member.len() <= limits::get(&limits::ZSET_MAX_LISTPACK_VALUE)
                 {
                     let at = packed_rank(packed, Cut::At(after, member));
                     insert_packed(packed, at, member, after);
+                    Ok(Updated { before, after: Some(after + 0.0) })
                 } else {
                     self.enlarge().insert(member, after);
+                    Ok(Updated { before, after: Some(after) })
                 }
-                Ok(Updated { before, after: Some(after) })
             }
             Form::Ranked(large) => large.update(member, decide),
         }
@@ -403,8 +413,7 @@ fn packed_score(item: &Item<'_>) -> f64 {
 }
 
 fn with_packed_score<R>(score: f64, run: impl FnOnce(&[u8]) -> R) -> R {
-    let is_whole = score.trunc() == score && score.abs() <= WHOLE_MAX && !(score == 0.0 && score.is_sign_negative());
-    if is_whole {
+    if score.trunc() == score && score.abs() <= WHOLE_MAX {
         return run(itoa::Buffer::new().format(score as i64).as_bytes());
     }
     let mut bytes = [DOUBLE_MARK; 9];
@@ -542,10 +551,8 @@ mod tests {
 
     /// `scores`: how many different ones there are.
     fn run(ops: &[Op], scores: i8, is_large: bool) {
-        let (mut zset, mut model) = (Zset::default(), Model::default());
-        if is_large {
-            zset.enlarge();
-        }
+        let mut zset = if is_large { Zset::large() } else { Zset::default() };
+        let mut model = Model::default();
         let mut last = (0.0, vec![]);
         for op in ops {
             match op {
@@ -621,8 +628,7 @@ mod tests {
 
     #[test]
     fn ranges_by_name_are_found_among_equal_scores() {
-        let mut zset = Zset::default();
-        zset.enlarge();
+        let mut zset = Zset::large();
         (0..5000).for_each(|n| assert_eq!(zset.set(format!("{n:05}").as_bytes(), 3.0), None));
         for n in [0, 1, 17, 84, 85, 86, 2500, 4999] {
             assert_eq!(zset.rank_of(Cut::BeforeMember(format!("{n:05}").as_bytes())), n);

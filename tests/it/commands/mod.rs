@@ -1,7 +1,11 @@
 //! Commands, a file for each group.
 
+mod bitmap;
+mod generic;
 mod hash;
+mod hyperloglog;
 mod list;
 mod set;
 mod stream;
+mod string;
 mod transactions;

@@ -1,0 +1,175 @@
+//! `/metrics`: one row for each number without labels, then commands, errors and databases with theirs.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::commands::instance::Instance;
+use crate::commands::server::snapshot::{Snapshot, maxmemory};
+use crate::commands::table;
+use crate::version::{REDIS_VERSION, VERSION};
+
+/// What a number does over time.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A number: its name, what it does, what exactly it counts, and where it is read.
+type Row = (&'static str, Kind, &'static str, fn(&Instance, &Snapshot) -> f64);
+
+const ROWS: &[Row] = &[
+    ("flux_uptime_seconds", Kind::Gauge, "Seconds since the start.", |_, now| now.uptime_s as f64),
+    ("flux_clients", Kind::Gauge, "Clients connected.", |_, now| now.clients as f64),
+    ("flux_clients_blocked", Kind::Gauge, "Clients that wait for keys.", |_, now| now.blocked_clients as f64),
+    ("flux_connections_total", Kind::Counter, "Connections accepted.", |_, now| now.connections as f64),
+    ("flux_connections_rejected_total", Kind::Counter, "Connections refused because of maxclients.", |_, now| {
+        now.rejected_connections as f64
+    }),
+    ("flux_commands_processed_total", Kind::Counter, "Commands run, of all kinds.", |_, now| now.commands as f64),
+    ("flux_read_bytes_total", Kind::Counter, "Bytes from clients.", |_, now| now.read_bytes as f64),
+    ("flux_written_bytes_total", Kind::Counter, "Bytes to clients.", |_, now| now.written_bytes as f64),
+    ("flux_memory_used_bytes", Kind::Gauge, "Bytes allocated.", |_, now| now.used_bytes as f64),
+    ("flux_memory_peak_bytes", Kind::Gauge, "The most bytes that were ever allocated.", |_, now| now.peak_bytes as f64),
+    ("flux_memory_resident_bytes", Kind::Gauge, "Bytes in physical memory.", |_, now| now.resident_bytes as f64),
+    ("flux_memory_max_bytes", Kind::Gauge, "The setting maxmemory; 0 is no limit.", |instance, _| maxmemory(instance) as f64),
+    ("flux_memory_client_buffers_bytes", Kind::Gauge, "Bytes in clients' buffers.", |_, now| now.client_bytes as f64),
+    ("flux_cpu_user_seconds_total", Kind::Counter, "Processor time of the program itself.", |_, now| now.cpu_seconds.1),
+    ("flux_cpu_system_seconds_total", Kind::Counter, "Processor time the system spent for it.", |_, now| now.cpu_seconds.0),
+    ("flux_keyspace_hits_total", Kind::Counter, "Reads that found their key.", |_, now| now.hits as f64),
+    ("flux_keyspace_misses_total", Kind::Counter, "Reads that did not find their key.", |_, now| now.misses as f64),
+    ("flux_keys_expired_total", Kind::Counter, "Keys removed because their time was over.", |_, now| now.expired as f64),
+    ("flux_keys_evicted_total", Kind::Counter, "Keys removed to make room.", |_, now| now.evicted as f64),
+    ("flux_changes_total", Kind::Counter, "Changes to keys since the start.", |_, now| now.changes as f64),
+    ("flux_changes_unsaved", Kind::Gauge, "Changes since the last save; all of them are in the journal.", |_, now| {
+        now.unsaved_changes as f64
+    }),
+    ("flux_pubsub_channels", Kind::Gauge, "Channels someone listens to.", |_, now| now.topics[0] as f64),
+    ("flux_pubsub_patterns", Kind::Gauge, "Patterns someone listens to.", |_, now| now.topics[1] as f64),
+    ("flux_slowlog_entries", Kind::Gauge, "Commands in the slow log.", |instance, _| instance.slowlog.len() as f64),
+    ("flux_journal_bytes", Kind::Gauge, "Bytes in the journal that no checkpoint covers.", |_, now| {
+        persist(now).journal_bytes as f64
+    }),
+    ("flux_journal_commits_total", Kind::Counter, "Commits of the journal.", |_, now| persist(now).commits as f64),
+    ("flux_journal_commit_seconds_total", Kind::Counter, "Seconds that commits of the journal took.", |_, now| {
+        persist(now).commit_us as f64 / 1e6
+    }),
+    ("flux_journal_writable", Kind::Gauge, "1 while changes reach the disk, 0 while they are refused.", |_, now| {
+        f64::from(u8::from(now.persist.as_ref().is_none_or(|persist| persist.is_writable)))
+    }),
+    ("flux_checkpoints_total", Kind::Counter, "Checkpoints that ended well.", |_, now| persist(now).checkpoints as f64),
+    ("flux_checkpoint_running", Kind::Gauge, "1 while a checkpoint is made.", |_, now| {
+        f64::from(u8::from(persist(now).is_checkpointing))
+    }),
+    ("flux_checkpoint_last_seconds", Kind::Gauge, "Seconds that the last checkpoint took.", |_, now| {
+        persist(now).last_checkpoint_ms as f64 / 1e3
+    }),
+    ("flux_checkpoint_last_timestamp_seconds", Kind::Gauge, "When the last checkpoint ended, since the epoch.", |_, now| {
+        persist(now).last_checkpoint_at as f64
+    }),
+    ("flux_values_dropped_total", Kind::Counter, "Values dropped from memory because of memory-limit.", |_, now| {
+        persist(now).drops as f64
+    }),
+    ("flux_values_read_back_total", Kind::Counter, "Values read back from disk.", |_, now| persist(now).loads as f64),
+];
+
+fn persist(snapshot: &Snapshot) -> crate::engine::persist::Stats {
+    snapshot.persist.clone().unwrap_or_default()
+}
+
+/// Upper ends of the buckets of commands' times, in microseconds.
+const BUCKETS_US: [u64; 12] = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
+
+/// All metrics in the text format of Prometheus.
+pub fn text(instance: &Instance, now: u64) -> String {
+    let snapshot = Snapshot::take(instance, now);
+    let mut text = String::new();
+    head(&mut text, "flux_info", Kind::Gauge, "Always 1; its labels name the versions.");
+    line(&mut text, "flux_info", &[("version", VERSION), ("redis_version", REDIS_VERSION)], 1.0);
+    for (name, kind, help, read) in ROWS {
+        head(&mut text, name, *kind, help);
+        line(&mut text, name, &[], read(instance, &snapshot));
+    }
+    databases(&mut text, &snapshot);
+    errors(&mut text, instance);
+    commands(&mut text, instance);
+    text
+}
+
+fn head(text: &mut String, name: &str, kind: Kind, help: &str) {
+    let kind = match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+    };
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: f64) {
+    text.push_str(name);
+    for (at, (label, value)) in labels.iter().enumerate() {
+        let _ = write!(text, "{}{label}=\"{}\"", if at == 0 { "{" } else { "," }, escaped(value));
+    }
+    let _ = writeln!(text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+}
+
+/// Error codes come from scripts and clients and may hold anything.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn databases(text: &mut String, snapshot: &Snapshot) {
+    let shown: Vec<_> = snapshot.databases.iter().enumerate().filter(|(db, counts)| *db == 0 || counts.keys > 0).collect();
+    head(text, "flux_keys", Kind::Gauge, "Keys of a database.");
+    for (db, counts) in &shown {
+        line(text, "flux_keys", &[("db", &db.to_string())], counts.keys as f64);
+    }
+    head(text, "flux_keys_expiring", Kind::Gauge, "Keys of a database that expire.");
+    for (db, counts) in &shown {
+        line(text, "flux_keys_expiring", &[("db", &db.to_string())], counts.expiring as f64);
+    }
+}
+
+fn errors(text: &mut String, instance: &Instance) {
+    head(text, "flux_errors_total", Kind::Counter, "Error replies by their code.");
+    for (code, count) in instance.stats.errors.lock().iter() {
+        line(text, "flux_errors_total", &[("code", code)], *count as f64);
+    }
+}
+
+fn commands(text: &mut String, instance: &Instance) {
+    let sums: Vec<_> = (0..table::count()).map(|number| (number, instance.stats.command(number))).collect();
+    for (name, help, read) in [
+        ("flux_commands_failed_total", "Runs of a command that answered with an error.", 0),
+        ("flux_commands_refused_total", "Calls of a command that were refused before it ran.", 1),
+    ] {
+        head(text, name, Kind::Counter, help);
+        for (number, sum) in &sums {
+            let count = if read == 0 { sum.failed } else { sum.rejected };
+            if count > 0 {
+                line(text, name, &[("command", table::full_name(*number))], count as f64);
+            }
+        }
+    }
+    let is_tracking = instance.stats.is_tracking.load(Relaxed);
+    let name = "flux_command_seconds";
+    let _ = write!(text, "# HELP {name} How long a command runs.\n# TYPE {name} histogram\n");
+    for (number, sum) in sums.into_iter().filter(|(_, sum)| sum.calls > 0) {
+        let command = table::full_name(number);
+        if let Some(times) = instance.stats.times(number).filter(|_| is_tracking) {
+            for us in BUCKETS_US {
+                let end = format!("{}", us as f64 / 1e6);
+                line(
+                    text,
+                    "flux_command_seconds_bucket",
+                    &[("command", command), ("le", &end)],
+                    times.count_up_to(us * 1000) as f64,
+                );
+            }
+            line(text, "flux_command_seconds_bucket", &[("command", command), ("le", "+Inf")], times.count() as f64);
+        }
+        line(text, "flux_command_seconds_sum", &[("command", command)], sum.nanoseconds as f64 / 1e9);
+        line(text, "flux_command_seconds_count", &[("command", command)], sum.calls as f64);
+    }
+}
