@@ -34,11 +34,22 @@ pub struct Keyed {
     pub key: Blob,
     /// What became of it.
     pub fold: KeyFold,
+    link: dict::Link,
 }
 
 impl dict::Entry for Keyed {
     fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.link
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.link
     }
 }
 
@@ -79,11 +90,22 @@ pub struct ChangedRow {
     pub element: Blob,
     /// Its bytes; None where it is gone.
     pub bytes: Option<Blob>,
+    link: dict::Link,
 }
 
 impl dict::Entry for ChangedRow {
     fn key(&self) -> &[u8] {
         &self.element
+    }
+
+    #[inline]
+    fn link(&self) -> dict::Link {
+        self.link
+    }
+
+    #[inline]
+    fn link_mut(&mut self) -> &mut dict::Link {
+        &mut self.link
     }
 }
 
@@ -174,7 +196,7 @@ impl Fold {
             None => {
                 self.bytes += KEY_BYTES + key.len();
                 let fold = KeyFold { is_fresh: database.is_flushed, ..KeyFold::default() };
-                database.keys.insert_new(hash, Keyed { key: Blob::from(key), fold })
+                database.keys.insert_new(hash, Keyed { key: Blob::from(key), fold, link: dict::Link::default() })
             }
         };
         Ok(&mut database.keys.at_mut(at).fold)
@@ -306,7 +328,7 @@ fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<Blob>) 
             false
         }
         None => {
-            changed.insert_new(hash, ChangedRow { element: Blob::from(element), bytes });
+            changed.insert_new(hash, ChangedRow { element: Blob::from(element), bytes, link: dict::Link::default() });
             true
         }
     }
