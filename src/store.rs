@@ -102,6 +102,7 @@ impl Store {
         self.reply.raw(&mail.bytes);
         if let Some((bytes, epoch)) = mail.served {
             self.reply.raw(&bytes);
+            self.session.answered(waiter, &bytes);
             self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
             return true;
         }

@@ -405,6 +405,16 @@ impl Session {
         self.tick();
     }
 
+    /// Counts the answer a waiting command got; the call itself was counted when it began to wait.
+    pub fn answered(&self, waiter: &Waiter, bytes: &[u8]) {
+        let Some(text) = bytes.strip_prefix(b"-") else { return };
+        let text = String::from_utf8_lossy(text);
+        self.instance.stats.error(text.trim_end());
+        if let Some((number, _)) = table::find(waiter.args.args().at(0)) {
+            self.stats.commands[usize::from(number)].failed_later();
+        }
+    }
+
     /// Ends a wait whose time is over or whose client asked; false if it was served just before, and the answer comes by mail.
     /// `with`: answer with this error instead of what the command says when nothing came. No answer is written for a client that is `gone`.
     pub fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>, is_gone: bool, reply: &mut Reply) -> bool {

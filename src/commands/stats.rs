@@ -43,6 +43,11 @@ impl CommandStats {
         }
     }
 
+    /// Notes that a call, which had waited, ended with an error.
+    pub fn failed_later(&self) {
+        add(&self.failed, 1);
+    }
+
     /// Notes a call that was refused.
     pub fn rejected(&self) {
         add(&self.rejected, 1);

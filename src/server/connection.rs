@@ -278,7 +278,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some((bytes, epoch)) = mail.served {
             self.reply.raw(&bytes);
             self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
-            self.waiting = None;
+            if let Some(Waiting::Keys { waiter, .. }) = self.waiting.take() {
+                self.session.answered(&waiter, &bytes);
+            }
             self.session.waited();
         }
         self.reply.raw(&mail.bytes);

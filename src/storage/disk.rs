@@ -30,15 +30,20 @@ pub trait Disk: Debug + Send + Sync + 'static {
 /// interrupted is never taken for it.
 pub(crate) fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     if !disk.exists(path).map_err(Error::io("look for", path))? {
-        let new = path.with_extension("new");
-        disk.remove(&new).map_err(Error::io("remove", &new))?;
-        drop(open_file(disk, &new, cache_bytes)?);
-        disk.rename(&new, path).map_err(Error::io("rename to", path))?;
+        replace(disk, path, |new| open_file(disk, new, cache_bytes).map(drop))?;
     }
     open_file(disk, path, cache_bytes)
 }
 
-fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+/// Writes a file under another name and puts it in the place of the one that may be there.
+pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    disk.remove(&new).map_err(Error::io("remove", &new))?;
+    write(&new)?;
+    disk.rename(&new, path).map_err(Error::io("rename to", path))
+}
+
+pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     let backend = disk.open(path).map_err(Error::io("open", path))?;
     redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)).map_err(Error::database(path))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::storage::Error;
-use crate::storage::disk::{Disk, open_database};
+use crate::storage::disk::{Disk, open_database, open_file, replace};
 
 /// A batch's number and the number of the part, to the part's bytes.
 const PARTS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("batches");
@@ -15,6 +15,8 @@ const PARTS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("batches"
 const PART_BYTES_MAX: usize = (1 << 20) - PART_HEAD_BYTES;
 /// What redb adds to a row that has a leaf page for itself, and a little more.
 const PART_HEAD_BYTES: usize = 64;
+/// Bytes copied at once into a new file.
+const COPY_BYTES: usize = 16 << 20;
 /// Parts dropped by one commit at most, so that trimming after a checkpoint delays none. Twelve thousand a second at the usual pace.
 const TRIM_PARTS_MAX: usize = 64;
 
@@ -38,6 +40,32 @@ impl Journal {
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Journal, Error> {
         let database = open_database(disk, path, cache_bytes)?;
         Ok(Journal { path: path.to_owned(), database })
+    }
+
+    /// The same, after an error that was not for lack of space. What the system could not write it may have dropped, and
+    /// yet show as written, so what is to last is written anew, into a new file: the batches after `trim_to`.
+    pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize, trim_to: u64) -> Result<Journal, Error> {
+        let old = Journal::open(disk, path, cache_bytes)?;
+        replace(disk, path, |new| {
+            let journal = Journal { path: new.to_owned(), database: open_file(disk, new, cache_bytes)? };
+            let mut seq = trim_to;
+            loop {
+                let mut batches = Vec::new();
+                let is_end = old.read_after(seq, u64::MAX, COPY_BYTES, |number, bytes| {
+                    batches.push((number, bytes.to_vec()));
+                    Ok::<_, Error>(())
+                })?;
+                seq = batches.last().map_or(seq, |(number, _)| *number);
+                let batches: Vec<Batch<'_>> =
+                    batches.iter().map(|(number, bytes)| Batch { seq: *number, pieces: vec![bytes] }).collect();
+                journal.append(&batches, 0)?;
+                if is_end {
+                    return Ok(());
+                }
+            }
+        })?;
+        drop(old);
+        Journal::open(disk, path, cache_bytes)
     }
 
     /// The number of the last batch; None when there is none.

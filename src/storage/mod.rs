@@ -34,6 +34,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there was no space left: the one failure after which a file is what it was before.
+    pub fn is_full(&self) -> bool {
+        let source = match self {
+            Error::Io { source, .. } => source,
+            Error::Database { source, .. } => match &**source {
+                redb::Error::Io(source) => source,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        source.kind() == std::io::ErrorKind::StorageFull
+    }
+
     fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
         move |source| Error::Io { what, path: path.to_owned(), source }
     }

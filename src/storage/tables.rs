@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::storage::disk::{Disk, open_database};
+use crate::storage::disk::{Disk, open_database, open_file, replace};
 use crate::storage::{Error, FORMAT};
 
 /// Databases there are tables for.
@@ -49,10 +49,28 @@ impl Tables {
     /// Opens tables, made if missing, repaired if they were not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let database = open_database(disk, path, cache_bytes)?;
-        let tables = Tables { path: path.to_owned(), database };
+        Tables { path: path.to_owned(), database }.with_meta()
+    }
+
+    /// The same, after an error that was not for lack of space: written anew into a new file, as
+    /// [`Journal::renew`](crate::storage::Journal::renew) does.
+    pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
+        let old = Tables::open(disk, path, cache_bytes)?;
+        replace(disk, path, |new| {
+            let tables = Tables { path: new.to_owned(), database: open_file(disk, new, cache_bytes)? };
+            let snapshot = old.snapshot()?;
+            snapshot.copy_to(&tables, snapshot.meta()?)
+        })?;
+        drop(old);
+        Tables::open(disk, path, cache_bytes)
+    }
+
+    /// Sees to it that they say something about themselves, and that this build understands them.
+    fn with_meta(self) -> Result<Tables, Error> {
+        let tables = self;
         match tables.snapshot()?.number("format")? {
             None => tables.write(|changes| changes.set_meta(Meta { covered: 0, next_id: 1, stored: None }))?,
-            Some(found) if found > FORMAT => return Err(Error::TooNew { path: path.to_owned(), found }),
+            Some(found) if found > FORMAT => return Err(Error::TooNew { path: tables.path, found }),
             Some(_) => {}
         }
         Ok(tables)

@@ -204,16 +204,18 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     let Some((group, consumer)) = request.group else { return Err(error::XREADGROUP_GROUP) };
     // None is `>`.
     let mut above: SmallVec<[Option<Id>; 8]> = SmallVec::new();
+    let mut finds_some = false;
     let is_retry = keys.is_retry();
     for number in 0..request.keys {
         let stream = match keys.get::<Stream>(request.key(number)) {
             Err(_) | Ok(None) if is_retry => return Err(error::UNBLOCKED_STREAM),
             stream => stream?,
         };
-        if stream.is_none_or(|stream| stream.group(group).is_none()) {
+        let Some((stream, group)) = stream.and_then(|stream| Some((stream, stream.group(group)?))) else {
             let missing = || no_group(request.key(number), group, " in XREADGROUP with GROUP option");
             return Err(if is_retry { error::UNBLOCKED_GROUP } else { missing() });
-        }
+        };
+        finds_some |= request.id(number) != b">" || stream.sequence().has_new_for(group);
         above.push(match request.id(number) {
             b"$" => return Err(error::XREADGROUP_LAST),
             b"+" => return Err(error::XREADGROUP_TOP),
@@ -221,19 +223,33 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
             id => Some(parse::id(id)?),
         });
     }
+    if let Some(timeout_ms) = request.timeout_ms
+        && !finds_some
+        && keys.wait_for(&request.all_keys(), Some(timeout_ms))
+    {
+        return see(keys, &request, group, consumer);
+    }
     let mut answer = Answer::new(reply);
     for (number, above) in above.iter().enumerate() {
         read_for_group(keys, &request, number, *above, (group, consumer), &mut answer, reply)?;
     }
-    if answer.end(reply) {
-        return Ok(());
+    if !answer.end(reply) {
+        reply.null_array();
     }
-    if let Some(timeout_ms) = request.timeout_ms
-        && keys.wait_for(&request.all_keys(), Some(timeout_ms))
-    {
-        return Ok(());
+    Ok(())
+}
+
+/// Notes that a consumer asks, where it is known. One that only waits is not made.
+fn see(keys: &mut Write<'_>, request: &Request<'_>, group: &[u8], consumer: &[u8]) -> Outcome {
+    let now = keys.now();
+    for key in request.all_keys() {
+        if let Some(edit) = keys.edit::<Stream>(key)?
+            && let Some(open) = edit.value.open_group(group)
+            && let Some(number) = open.group.find_consumer(consumer)
+        {
+            open.group.consumer_mut(number).seen_at = now;
+        }
     }
-    reply.null_array();
     Ok(())
 }
 
@@ -262,7 +278,7 @@ fn read_for_group(
                 }
             })
         }),
-        None if open.has_new() => answer.stream(reply, key, |reply| {
+        None if open.sequence().has_new_for(open.group) => answer.stream(reply, key, |reply| {
             open.deliver_new(consumer, request.count, request.no_ack, now, log, |entry| show(reply, entry))
         }),
         None => {}

@@ -33,6 +33,8 @@ pub struct Checkpoints {
     requests: Mutex<Vec<Waiting>>,
     changed: Condvar,
     is_stopping: AtomicBool,
+    /// Whether the tables' file may lack what it shows, after an error.
+    is_doubtful: AtomicBool,
     pub(super) is_running: AtomicBool,
     pub(super) has_failed: AtomicBool,
     pub(super) count: AtomicU64,
@@ -157,22 +159,33 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
 /// Writes a fold into the tables; then the journal up to there is needed no more.
 fn write(inner: &Inner, fold: &Fold, seq: u64) -> Result<(), Error> {
     if inner.tables.read().is_none() {
-        let tables = Tables::open(&*inner.disk, &inner.folder.tables(), inner.options.tables_cache_bytes)?;
-        *inner.tables.write() = Some(tables);
+        open_again(inner)?;
     }
     let result = match &*inner.tables.read() {
         Some(tables) => apply(tables, fold, seq),
         None => Err(Error::Write("the tables are closed".into())),
     };
-    if result.is_err() {
-        // redb wants to be opened anew after an error; readers of values get on with it meanwhile.
-        let mut tables = inner.tables.write();
-        *tables = None;
-        *tables = Tables::open(&*inner.disk, &inner.folder.tables(), inner.options.tables_cache_bytes).ok();
-        return result;
+    if let Err(error) = result {
+        // redb wants to be opened anew after an error; values that rest on disk are wanted soon.
+        *inner.tables.write() = None;
+        inner.checkpoints.is_doubtful.fetch_or(!error.is_full(), SeqCst);
+        let _ = open_again(inner);
+        return Err(error);
     }
     inner.covered.store(seq, Release);
     inner.trim_to.store(seq, Release);
     inner.commits.poke();
+    Ok(())
+}
+
+fn open_again(inner: &Inner) -> Result<(), Error> {
+    let (path, cache_bytes) = (inner.folder.tables(), inner.options.tables_cache_bytes);
+    let mut tables = inner.tables.write();
+    *tables = Some(if inner.checkpoints.is_doubtful.load(SeqCst) {
+        Tables::renew(&*inner.disk, &path, cache_bytes)?
+    } else {
+        Tables::open(&*inner.disk, &path, cache_bytes)?
+    });
+    inner.checkpoints.is_doubtful.store(false, SeqCst);
     Ok(())
 }

@@ -44,6 +44,8 @@ pub struct Commits {
     is_stopping: AtomicBool,
     thread: OnceLock<Thread>,
     pub(super) is_failing: AtomicBool,
+    /// Whether the journal's file may lack what it shows, after an error.
+    is_doubtful: AtomicBool,
     pub(super) is_behind: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
     /// Commits made.
@@ -145,16 +147,22 @@ fn rest(inner: &Inner, is_announced: bool) -> bool {
 }
 
 fn commit(inner: &Inner, cuts: &[Cut]) -> Result<(), Error> {
+    let trim_to = inner.trim_to.load(Acquire);
     if inner.journal.read().is_none() {
         // After an error redb wants to be opened anew; it then finds the commit whole or not there.
-        let journal = Journal::open(&*inner.disk, &inner.folder.journal(), inner.options.journal_cache_bytes)?;
+        let (path, cache_bytes) = (inner.folder.journal(), inner.options.journal_cache_bytes);
+        let journal = if inner.commits.is_doubtful.load(SeqCst) {
+            Journal::renew(&*inner.disk, &path, cache_bytes, trim_to)?
+        } else {
+            Journal::open(&*inner.disk, &path, cache_bytes)?
+        };
+        inner.commits.is_doubtful.store(false, SeqCst);
         *inner.journal.write() = Some(journal);
     }
     let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
     let bytes: usize = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len()).sum();
-    let trim_to = inner.trim_to.load(Acquire);
     let is_more = {
         let journal = inner.journal.read();
         journal.as_ref().expect("it was opened above").append(&batches, trim_to)?
@@ -183,6 +191,7 @@ fn committed(inner: &Inner, cuts: &mut Vec<Cut>, took: Duration) {
 fn failed(inner: &Inner, error: &Error) {
     // The journal is closed before anyone may see the failure: nobody reads from a broken one for long.
     *inner.journal.write() = None;
+    inner.commits.is_doubtful.fetch_or(!error.is_full(), SeqCst);
     let text = error.to_string();
     *inner.commits.error.lock() = Some(text.clone());
     if !inner.commits.is_failing.swap(true, SeqCst) {

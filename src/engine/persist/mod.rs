@@ -103,6 +103,13 @@ pub enum Error {
     Write(String),
 }
 
+impl Error {
+    /// Whether there was no space left.
+    fn is_full(&self) -> bool {
+        matches!(self, Error::Storage(error) if error.is_full())
+    }
+}
+
 fn bad_batch(number: u64, error: BadRow) -> Error {
     Error::Corrupt { place: format!("journal, batch {number}"), cause: error.to_string() }
 }

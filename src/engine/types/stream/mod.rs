@@ -230,6 +230,11 @@ impl Sequence {
         }
     }
 
+    /// Whether there is an entry a group has not delivered.
+    pub fn has_new_for(&self, group: &Group) -> bool {
+        self.entries.len() > 0 && self.entries.last_id() > group.last_id
+    }
+
     fn is_deleted_from(&self, id: Id) -> bool {
         self.entries.len() > 0 && self.max_deleted_id != Id::MIN && id <= self.max_deleted_id
     }
@@ -260,11 +265,6 @@ pub struct OpenGroup<'a> {
 }
 
 impl OpenGroup<'_> {
-    /// Whether there is an entry the group has not delivered.
-    pub fn has_new(&self) -> bool {
-        self.sequence.entries.len() > 0 && self.sequence.entries.last_id() > self.group.last_id
-    }
-
     /// Moves the group to another place.
     pub fn set_id(&mut self, last_id: Id, entries_read: Option<i64>, log: &mut RowLog<'_>) {
         self.group.last_id = last_id;
