@@ -35,6 +35,8 @@ struct Block {
     /// The id of the last entry.
     last: Id,
     count: u32,
+    /// How many entries it held at one time or another: those count as well when it comes to be full, as in Redis.
+    written: u32,
     /// Where the first entry starts, behind the names.
     start: u32,
     bytes: Vec<u8>,
@@ -217,7 +219,7 @@ impl Block {
         let mut bytes = Vec::new();
         push_number(&mut bytes, fields.clone().count() as u64);
         fields.for_each(|(name, _)| push_plain(&mut bytes, name));
-        Block { base, last: base, count: 0, start: bytes.len() as u32, bytes }
+        Block { base, last: base, count: 0, written: 0, start: bytes.len() as u32, bytes }
     }
 
     fn is_full(&self, more_bytes: usize) -> bool {
@@ -227,7 +229,7 @@ impl Block {
             // Positions within a block are kept in 32 bits.
             bytes => bytes.min(1 << 30),
         };
-        self.bytes.len() + more_bytes >= bytes_max || (entries_max > 0 && self.count as usize >= entries_max)
+        self.bytes.len() + more_bytes >= bytes_max || (entries_max > 0 && self.written as usize >= entries_max)
     }
 
     /// Writes an entry at an offset where one starts, or at the end.
@@ -255,6 +257,7 @@ impl Block {
             self.bytes.splice(offset..offset, head.into_iter().chain(body));
         }
         self.count += 1;
+        self.written = self.written.saturating_add(1);
     }
 
     fn has_names<'f>(&self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> bool {
