@@ -104,13 +104,13 @@ impl Node {
         if let Some(door) = self.door {
             door.join();
         }
-        if let Some(http) = self.http {
-            http.join();
-        }
         // Chores that panicked have said so already.
         let _ = self.chores.join();
         if let Some(persistence) = self.persistence {
             persistence.close(!skips_last_checkpoint)?;
+        }
+        if let Some(http) = self.http {
+            http.close();
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod cluster;
 pub mod connection;
 pub mod double;
+pub mod docs;
 pub mod elements;
 pub mod float;
 pub mod generic;

@@ -76,6 +76,26 @@ pub enum Group {
 }
 
 impl Group {
+    /// All of them, in the order of the documentation.
+    pub const ALL: &[Group] = &[
+        Group::String,
+        Group::Bitmap,
+        Group::Generic,
+        Group::List,
+        Group::Hash,
+        Group::Set,
+        Group::SortedSet,
+        Group::Stream,
+        Group::Hyperloglog,
+        Group::Geo,
+        Group::Pubsub,
+        Group::Transactions,
+        Group::Scripting,
+        Group::Connection,
+        Group::Server,
+        Group::Cluster,
+    ];
+
     /// As `COMMAND DOCS` calls it.
     pub fn name(self) -> &'static str {
         match self {

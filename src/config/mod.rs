@@ -4,6 +4,7 @@
 //! Numbers are atomics, so a hot path asks [`Config::number`] for the value of the moment. Whoever keeps a value
 //! elsewhere watches it ([`Config::watch`]). Where settings come from at the start is `settings`' matter.
 
+mod docs;
 mod file;
 mod remembered;
 mod rule;
@@ -20,6 +21,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use docs::markdown;
 pub use file::{FileError, read as read_file};
 pub use rule::{Address, OutputLimit, addresses, output_limit, percentiles};
 pub use setting::{Change, Kind, Setting};

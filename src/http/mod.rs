@@ -16,6 +16,7 @@ use axum::routing::get;
 use serde_json::json;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::commands::instance::Instance;
@@ -58,17 +59,19 @@ pub struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
     thread: thread::JoinHandle<()>,
+    stop: oneshot::Sender<()>,
 }
 
 impl Handle {
-    /// Waits until it is closed; the instance must have been told to end.
-    pub fn join(self) {
-        // A thread that panicked has said so already.
+    /// Closes it. To be done last, so that `/ready` says that the server ends for as long as that takes.
+    pub fn close(self) {
+        // Both fail only if the thread panicked, and then it has said so.
+        let _ = self.stop.send(());
         let _ = self.thread.join();
     }
 }
 
-/// Opens the listeners and serves until the instance ends.
+/// Opens the listeners and serves until it is closed.
 pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handle, Error> {
     let mut listeners = Vec::new();
     for address in addresses {
@@ -76,8 +79,10 @@ pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handl
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let instance = Arc::clone(instance);
-    let thread = thread::Builder::new().name("http".into()).spawn(move || serve(&instance, listeners)).map_err(Error::Thread)?;
-    Ok(Handle { addresses, thread })
+    let (stop, stopped) = oneshot::channel();
+    let thread = thread::Builder::new().name("http".into());
+    let thread = thread.spawn(move || serve(&instance, listeners, stopped)).map_err(Error::Thread)?;
+    Ok(Handle { addresses, thread, stop })
 }
 
 fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
@@ -92,7 +97,7 @@ fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-fn serve(instance: &Arc<Instance>, listeners: Vec<StdTcpListener>) {
+fn serve(instance: &Arc<Instance>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only what the process already has");
     runtime.block_on(async {
@@ -101,7 +106,7 @@ fn serve(instance: &Arc<Instance>, listeners: Vec<StdTcpListener>) {
             tokio::spawn(async move { axum::serve(listener, router).await });
         }
         // Answers are short and made at once, so none is cut by ending here.
-        instance.ended().await;
+        let _ = stopped.await;
     });
 }
 

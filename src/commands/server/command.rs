@@ -178,7 +178,8 @@ fn write_words(words: &[&str], reply: &mut Reply) {
     words.iter().for_each(|word| reply.simple(word));
 }
 
-fn flag_words(row: &Command) -> Vec<&'static str> {
+/// What `COMMAND INFO` says of a command, in words.
+pub fn flag_words(row: &Command) -> Vec<&'static str> {
     let mut words = Vec::new();
     words.extend(is_writing(row).then_some("write"));
     words.extend(is_reading(row).then_some("readonly"));

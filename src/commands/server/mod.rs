@@ -1,6 +1,6 @@
 //! Commands of Redis' `server` group: settings, statistics, saving, debugging.
 
-mod command;
+pub mod command;
 mod config;
 mod debug;
 mod digest;

@@ -5,6 +5,7 @@ mod generic;
 mod hash;
 mod hyperloglog;
 mod list;
+mod server;
 mod set;
 mod stream;
 mod string;

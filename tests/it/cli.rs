@@ -1,0 +1,183 @@
+//! The binary from outside: what it prints, its exit codes, how it starts and ends.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+fn flux(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    flux(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A server that was started by hand, and the line it greets with.
+struct Server {
+    child: Child,
+    greeting: String,
+}
+
+impl Server {
+    fn start(data: &Path, args: &[&str]) -> Server {
+        let mut command = flux(&["serve", "--port", "0", "--http-port", "off", "--data"]);
+        let mut child = command.arg(data).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut greeting = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+        Server { child, greeting }
+    }
+
+    fn url(&self) -> String {
+        let start = self.greeting.find("redis://").expect("it says where it listens");
+        self.greeting[start..].split([',', ';']).next().unwrap().to_owned()
+    }
+
+    fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    fn end(mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn set(connection: &mut redis::Connection, key: &str, value: &str) {
+    redis::cmd("SET").arg(key).arg(value).exec(connection).unwrap();
+}
+
+fn get(connection: &mut redis::Connection, key: &str) -> Option<String> {
+    redis::cmd("GET").arg(key).query(connection).unwrap()
+}
+
+#[test]
+fn help_teaches_and_mistakes_exit_with_2() {
+    for args in [&["--help"][..], &["serve", "--help"], &["backup", "--help"], &["restore", "--help"], &["check", "--help"]] {
+        let output = run(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("Example"), "{args:?}: {text}");
+    }
+    assert_eq!(run(&["serve", "--no-such-flag"]).status.code(), Some(2));
+    assert_eq!(run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_signal_ends_the_server_with_0_and_nothing_is_lost() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = TempDir::new().unwrap();
+        let server = Server::start(dir.path(), &[]);
+        assert!(server.greeting.contains("ready on redis://127.0.0.1:") && server.greeting.contains("0 keys loaded"));
+        set(&mut server.connect(), "key", "value");
+        assert_eq!(server.end(signal), Some(0), "{signal}");
+        let server = Server::start(dir.path(), &[]);
+        assert!(server.greeting.contains("1 keys loaded"), "{}", server.greeting);
+        assert_eq!(get(&mut server.connect(), "key").as_deref(), Some("value"));
+    }
+}
+
+#[test]
+fn shutdown_ends_the_server_with_0() {
+    let dir = TempDir::new().unwrap();
+    let mut server = Server::start(dir.path(), &[]);
+    let mut connection = server.connect();
+    set(&mut connection, "key", "value");
+    assert!(redis::cmd("SHUTDOWN").exec(&mut connection).is_err(), "the connection is closed instead of a reply");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(get(&mut server.connect(), "key").as_deref(), Some("value"));
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let _server = Server::start(dir.path(), &[]);
+    let data = dir.path().to_str().unwrap();
+    let output = run(&["serve", "--port", "0", "--http-port", "off", "--data", data]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("another process is using"), "{}", stderr(&output));
+}
+
+#[test]
+fn listening_to_the_world_without_a_password_is_refused() {
+    let args = ["serve", "--port", "0", "--http-port", "off", "--data", "off", "--bind", "0.0.0.0"];
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--requirepass"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_copy_made_while_serving_is_restored_and_checked() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let mut connection = server.connect();
+    set(&mut connection, "key", "before");
+    let (copy, again) = (path("copy"), path("again"));
+    let output = run(&["backup", &copy, "--url", &server.url()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    set(&mut connection, "key", "after");
+    let output = run(&["backup", &copy, "--url", &server.url()]);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("exists already"), "{}", stderr(&output));
+    assert_eq!(server.end("-TERM"), Some(0));
+
+    let output = run(&["restore", &copy, "--data", &again]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!run(&["restore", &copy, "--data", &again]).status.success(), "the folder is not empty any more");
+    let output = run(&["check", "--data", &again]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("1 keys"), "{output:?}");
+    let server = Server::start(Path::new(&again), &[]);
+    assert_eq!(get(&mut server.connect(), "key").as_deref(), Some("before"));
+    drop(server);
+
+    let output = run(&["backup", &path("offline"), "--data", &path("data")]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(run(&["check", "--data", &path("nowhere")]).status.code(), Some(1));
+}
+
+#[test]
+fn settings_written_by_a_client_are_there_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut connection = server.connect();
+    redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(77).exec(&mut connection).unwrap();
+    redis::cmd("CONFIG").arg("REWRITE").exec(&mut connection).unwrap();
+    assert_eq!(server.end("-TERM"), Some(0));
+    assert!(std::fs::read_to_string(dir.path().join("flux.toml")).unwrap().contains("maxclients = 77"));
+    let server = Server::start(dir.path(), &[]);
+    let shown: Vec<String> = redis::cmd("CONFIG").arg("GET").arg("maxclients").query(&mut server.connect()).unwrap();
+    assert_eq!(shown, ["maxclients", "77"]);
+}
+
+#[test]
+fn a_unix_socket_serves_too() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("flux.sock");
+    let server = Server::start(dir.path(), &["--unixsocket", socket.to_str().unwrap(), "--unixsocketperm", "700"]);
+    let client = redis::Client::open(format!("redis+unix://{}", socket.display())).unwrap();
+    let mut connection = client.get_connection_with_timeout(Duration::from_secs(5)).unwrap();
+    set(&mut connection, "key", "value");
+    assert_eq!(get(&mut server.connect(), "key").as_deref(), Some("value"));
+    drop(connection);
+    assert_eq!(server.end("-TERM"), Some(0));
+    assert!(!socket.exists(), "the socket is removed");
+}
