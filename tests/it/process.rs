@@ -67,7 +67,7 @@ impl Process {
     pub fn connect(&self) -> Connection {
         let socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Connection { socket, buffer: Vec::new(), at: 0 }
     }
 }
