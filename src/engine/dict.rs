@@ -385,6 +385,7 @@ mod tests {
                 for n in 100_000..fresh {
                     dict.remove_key(&n.to_le_bytes());
                 }
+                fresh = 100_000;
             }
         }
         let lasting: Vec<_> = seen.iter().filter(|key| **key < 1000u32.to_le_bytes().to_vec() || key[2] == 0).collect();

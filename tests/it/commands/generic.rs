@@ -1,5 +1,10 @@
 //! Keys whatever they hold: presence, expiry, renaming, copying, walking, sorting.
 
+use std::collections::HashSet;
+
+use flux::Flux;
+use redis::Commands;
+
 use crate::script::check;
 
 #[test]
@@ -211,6 +216,63 @@ fn objects_tell_how_they_are_kept() {
         OBJECT NOTHING k => ERR unknown subcommand 'NOTHING'. Try OBJECT HELP.
         HSET hash f v
         OBJECT ENCODING hash => listpack
+    ",
+    );
+}
+
+#[test]
+fn scan_returns_every_key_that_is_there_all_the_time() {
+    let flux = Flux::in_memory();
+    let mut store = flux.store();
+    for number in 0..3000 {
+        store.set::<_, _, ()>(format!("lasting:{number}"), number).unwrap();
+    }
+    let (mut cursor, mut seen, mut fresh) = (0u64, HashSet::new(), 0);
+    loop {
+        let (next, keys): (u64, Vec<String>) =
+            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg("lasting:*").arg("COUNT").arg(50).query(&mut store).unwrap();
+        seen.extend(keys);
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+        // The tables first grow to a multiple, then shrink again.
+        for number in 0..300 {
+            match seen.len() {
+                0..1500 => {
+                    store.set::<_, _, ()>(format!("fresh:{fresh}"), number).unwrap();
+                    fresh += 1;
+                }
+                _ if fresh > 0 => {
+                    fresh -= 1;
+                    store.del::<_, ()>(format!("fresh:{fresh}")).unwrap();
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(seen.len(), 3000);
+}
+
+#[test]
+fn expired_keys_are_neither_walked_over_nor_counted() {
+    check(
+        "
+        SET k v PXAT 1
+        KEYS * => []
+        SCAN 0 => [0, []]
+        RANDOMKEY => (nil)
+        EXISTS k => 0
+        SET k v PXAT 1
+        RENAME k to => ERR no such key
+        SET k v PXAT 1
+        COPY k to => 0
+        SET k 5 PXAT 1
+        INCR k => 1
+        TTL k => -1
+        SET k v PXAT 1
+        SET k v KEEPTTL
+        TTL k => -1
     ",
     );
 }
