@@ -152,7 +152,7 @@ impl Reply {
         if let Some(whole) = whole(number) {
             return if self.is_resp3() { self.number(b',', whole) } else { self.bulk_int(whole) };
         }
-        let text = double_text(number);
+        let text = precise_text(number);
         if self.is_resp3() { self.line(b',', text.as_bytes()) } else { self.bulk(text.as_bytes()) }
     }
 
@@ -212,7 +212,7 @@ impl Reply {
     }
 }
 
-/// A double as Redis prints it: the shortest digits that read back the same, whole numbers without a point, `inf`, `-inf`, `nan`.
+/// A double as Redis prints it where it is short: the shortest digits that read back the same, whole numbers without a point, `inf`, `-inf`, `nan`.
 pub fn double_text(number: f64) -> String {
     if number.is_nan() {
         return "nan".into();
@@ -233,6 +233,25 @@ pub fn double_text(number: f64) -> String {
     if (-4..17).contains(&exponent) {
         format!("{number}")
     } else {
+        format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    }
+}
+
+/// A double as Redis 7.0 answers with it, and as its test suite wants it: C's `%.17g`, 17 digits without zeros at the end. Redis 7.2
+/// leaves out digits that are not needed to read the same number back.
+pub fn precise_text(number: f64) -> String {
+    if !number.is_finite() || number == 0.0 || whole(number).is_some() {
+        return double_text(number);
+    }
+    let scientific = format!("{number:.16e}");
+    let (digits, exponent) = scientific.split_once('e').expect("`{:e}` writes an exponent");
+    let exponent: i32 = exponent.parse().expect("`{:e}` writes a whole exponent");
+    if (-4..17).contains(&exponent) {
+        let fixed = format!("{number:.*}", (16 - exponent) as usize);
+        let digits = if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.') } else { &fixed };
+        digits.into()
+    } else {
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
         format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
     }
 }
@@ -262,6 +281,21 @@ mod tests {
             (1.5e300, "1.5e+300"),
         ] {
             assert_eq!(double_text(number), text);
+        }
+        for (number, text) in [
+            (0.1, "0.10000000000000001"),
+            (0.36627230437764541, "0.36627230437764541"),
+            (-1.5, "-1.5"),
+            (1e17, "1e+17"),
+            (1e-5, "1.0000000000000001e-05"),
+            (0.0001, "0.0001"),
+            (1.5e300, "1.5000000000000001e+300"),
+            (1e23, "9.9999999999999992e+22"),
+            (12345678.9, "12345678.9"),
+            (3.0, "3"),
+            (-0.0, "-0"),
+        ] {
+            assert_eq!(precise_text(number), text);
         }
     }
 }

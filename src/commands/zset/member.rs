@@ -13,7 +13,7 @@ use crate::engine::types::zset::{Direction, Zset};
 use crate::id;
 use crate::resp::Args;
 use crate::resp::Reply;
-use crate::resp::reply::double_text;
+use crate::resp::reply::precise_text;
 
 pub fn zcard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let zset = keys.get::<Zset>(args.at(1))?;
@@ -154,7 +154,7 @@ pub fn zscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
             if scan.wants(Item::Bytes(member)) {
                 // Bytes in both protocols, as all of a walk's elements are.
                 reply.bulk(member);
-                reply.bulk(double_text(score).as_bytes());
+                reply.bulk(precise_text(score).as_bytes());
                 *shown += 2;
             }
         })
