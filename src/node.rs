@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -102,7 +103,17 @@ impl Node {
         self.instance.end();
         let skips_last_checkpoint = self.instance.skips_last_checkpoint.load(Relaxed);
         if let Some(door) = self.door {
+            let (closed, is_closed) = mpsc::channel::<()>();
+            let instance = Arc::clone(&self.instance);
+            let grace = Duration::from_secs(instance.config.count(Name::ShutdownTimeout));
+            let deadline = thread::spawn(move || {
+                if is_closed.recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    instance.cut();
+                }
+            });
             door.join();
+            drop(closed);
+            let _ = deadline.join();
         }
         // Chores that panicked have said so already.
         let _ = self.chores.join();

@@ -202,6 +202,13 @@ impl Instance {
         }
     }
 
+    /// Cuts every connection, whatever its client has still to read.
+    pub fn cut(&self) {
+        for client in self.clients.all() {
+            client.mailbox.leave(|mail| mail.close = Some(false));
+        }
+    }
+
     /// Waits until the server ends.
     pub async fn ended(&self) {
         let notified = self.shutdown.notified();

@@ -211,6 +211,9 @@ impl Session {
                 Err(error) => return Err(self.rejected(number, error)),
             }
         }
+        if leaf.is_write() && self.instance.config.count(Name::MinReplicasToWrite) > 0 {
+            return Err(self.rejected(number, error::NO_REPLICAS));
+        }
         if may_write && let Some(cause) = self.instance.durability().and_then(|durability| durability.write_error()) {
             let text = format!(
                 "MISCONF Errors writing to the journal: {cause}. Commands that change data are refused until writing works again."

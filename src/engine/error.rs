@@ -29,6 +29,8 @@ errors! {
     NOT_INTEGER = "ERR value is not an integer or out of range";
     /// Not a number.
     NOT_FLOAT = "ERR value is not a valid float";
+    /// `min-replicas-to-write` asks for replicas, and there are none.
+    NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
     /// No such key, where one is needed.
     NO_SUCH_KEY = "ERR no such key";
     /// An index outside a list.

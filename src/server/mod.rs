@@ -22,6 +22,11 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::config::Name;
 
+/// What a client is told that protected mode keeps out. Redis begins with the same words.
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
+                         default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
+                         off with CONFIG SET protected-mode no.\r\n";
+
 /// Where to listen, and with how many workers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -232,7 +237,12 @@ async fn serve(instance: Arc<Instance>, stats: Arc<crate::commands::stats::Worke
     };
     if is_full {
         instance.stats.rejected_connections.fetch_add(1, Relaxed);
-        refuse(accepted);
+        refuse(accepted, "-ERR max number of clients reached\r\n");
+        return;
+    }
+    if is_protected(&instance, &accepted) {
+        instance.stats.rejected_connections.fetch_add(1, Relaxed);
+        refuse(accepted, PROTECTED);
         return;
     }
     let client = instance.clients.connect(address, local_address, bits, now);
@@ -258,9 +268,17 @@ async fn serve(instance: Arc<Instance>, stats: Arc<crate::commands::stats::Worke
     }
 }
 
-fn refuse(accepted: Accepted) {
+/// Whether protected mode keeps a client out: it comes from another machine and there is no password. The start refuses to
+/// listen that far then, but a password may be removed later.
+fn is_protected(instance: &Instance, accepted: &Accepted) -> bool {
+    let Accepted::Tcp(stream) = accepted else { return false };
+    let is_far = stream.peer_addr().is_ok_and(|address| !address.ip().is_loopback());
+    is_far && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
+}
+
+fn refuse(accepted: Accepted, text: &str) {
     use std::io::Write;
-    let text = b"-ERR max number of clients reached\r\n";
+    let text = text.as_bytes();
     // The socket's buffer is empty, so this does not block; a client that is gone needs no answer.
     let _ = match accepted {
         Accepted::Tcp(mut stream) => stream.write_all(text),

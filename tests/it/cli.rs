@@ -1,9 +1,10 @@
 //! The binary from outside: what it prints, its exit codes, how it starts and ends.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -180,4 +181,19 @@ fn a_unix_socket_serves_too() {
     drop(connection);
     assert_eq!(server.end("-TERM"), Some(0));
     assert!(!socket.exists(), "the socket is removed");
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_the_end_only_so_long() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path(), &["--shutdown-timeout", "1"]);
+    set(&mut server.connect(), "key", &"x".repeat(1 << 20));
+    let address = server.url().replace("redis://", "");
+    let mut lazy = TcpStream::connect(address).unwrap();
+    lazy.write_all(&b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n".repeat(64)).unwrap();
+    let mut first = [0; 1];
+    lazy.read_exact(&mut first).unwrap();
+    let start = Instant::now();
+    assert_eq!(server.end("-TERM"), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
