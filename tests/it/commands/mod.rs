@@ -2,6 +2,7 @@
 
 mod bitmap;
 mod generic;
+mod geo;
 mod hash;
 mod hyperloglog;
 mod list;
@@ -10,3 +11,4 @@ mod set;
 mod stream;
 mod string;
 mod transactions;
+mod zset;
