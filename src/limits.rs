@@ -29,6 +29,8 @@ pub static STREAM_NODE_MAX_BYTES: AtomicU64 = AtomicU64::new(4096);
 pub static STREAM_NODE_MAX_ENTRIES: AtomicU64 = AtomicU64::new(100);
 /// `hll-sparse-max-bytes`: bytes up to which a HyperLogLog stays sparse.
 pub static HLL_SPARSE_MAX_BYTES: AtomicU64 = AtomicU64::new(3000);
+/// `proto-max-bulk-len`: bytes a string, or one argument, has at most.
+pub static PROTO_MAX_BULK_LEN: AtomicU64 = AtomicU64::new(512 << 20);
 
 /// What a bound is now.
 #[inline]

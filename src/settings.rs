@@ -119,6 +119,7 @@ pub fn connect_limits(config: &Config) {
         (Name::StreamNodeMaxBytes, &limits::STREAM_NODE_MAX_BYTES),
         (Name::StreamNodeMaxEntries, &limits::STREAM_NODE_MAX_ENTRIES),
         (Name::HllSparseMaxBytes, &limits::HLL_SPARSE_MAX_BYTES),
+        (Name::ProtoMaxBulkLen, &limits::PROTO_MAX_BULK_LEN),
     ];
     for (name, bound) in BOUNDS {
         config.watch(&[*name], |config| bound.store(config.count(*name), Relaxed));

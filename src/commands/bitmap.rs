@@ -8,7 +8,7 @@ use crate::engine::error::{self, Error};
 use crate::engine::keys::{Edit, Expiry, Read, Write};
 use crate::engine::notify::Class;
 use crate::engine::types::bits::{self, Field, Operation, Overflow};
-use crate::engine::types::string::{BYTES_MAX, IntText, Str};
+use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
 /// The group's rows.
@@ -88,7 +88,7 @@ fn grow(edit: &mut Edit<'_, Str>, len: usize) -> bool {
 /// A bit's position that a string can have.
 fn bit_offset(text: &[u8]) -> Result<usize, Error> {
     let offset = args::parse_int(text).ok().and_then(|offset| usize::try_from(offset).ok());
-    offset.filter(|offset| offset / 8 < BYTES_MAX).ok_or(error::BIT_OFFSET)
+    offset.filter(|offset| offset / 8 < bytes_max()).ok_or(error::BIT_OFFSET)
 }
 
 fn getbit(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -233,7 +233,7 @@ fn field_offset(text: &[u8], field: Field) -> Result<usize, Error> {
     let Some(number) = text.strip_prefix(b"#") else { return bit_offset(text) };
     let number = args::parse_int(number).ok().and_then(|number| usize::try_from(number).ok());
     let offset = number.and_then(|number| number.checked_mul(field.bits as usize));
-    offset.filter(|offset| offset / 8 < BYTES_MAX).ok_or(error::BIT_OFFSET)
+    offset.filter(|offset| offset / 8 < bytes_max()).ok_or(error::BIT_OFFSET)
 }
 
 fn bitfield_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {

@@ -5,7 +5,7 @@ use crate::commands::args::int;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Read;
 use crate::engine::types::lcs::{Match, Table};
-use crate::engine::types::string::{BYTES_MAX, IntText, Str};
+use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub fn lcs(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (one, other) = (text(keys, args.at(1)), text(keys, args.at(2)));
     let (one, other) = (one?, other?);
     let options = Options::read(args.from(3))?;
-    if Table::bytes_for(&one, &other) > BYTES_MAX {
+    if Table::bytes_for(&one, &other) > bytes_max() {
         return Err(error::LCS_TOO_LONG);
     }
     let table = Table::new(&one, &other);

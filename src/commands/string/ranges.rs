@@ -5,7 +5,7 @@ use crate::commands::args::int;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
-use crate::engine::types::string::{BYTES_MAX, IntText, Str};
+use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
 pub fn append(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -75,5 +75,5 @@ pub fn setrange(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outc
 
 /// Refuses what would make a string longer than strings may be.
 fn check_len(before: usize, added: usize) -> Result<(), Error> {
-    if before.saturating_add(added) <= BYTES_MAX { Ok(()) } else { Err(error::STRING_TOO_LONG) }
+    if before.saturating_add(added) <= bytes_max() { Ok(()) } else { Err(error::STRING_TOO_LONG) }
 }

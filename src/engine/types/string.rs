@@ -1,12 +1,13 @@
 //! The string: its data structure and what the commands of its group mean.
 
 use crate::engine::value::{BadRow, Rows};
+use crate::limits;
 
 /// Bytes that fit beside the length in 24 bytes together with the tag of `Value`.
 const SHORT_BYTES_MAX: usize = 22;
 
-/// Bytes a string may have: Redis' default for `proto-max-bulk-len`.
-pub const BYTES_MAX: usize = 512 << 20;
+/// Bytes no string may exceed, whatever `proto-max-bulk-len` says: offsets beyond are taken for damage by who reads the journal.
+const BYTES_LIMIT: usize = 4 << 30;
 
 /// Room kept beyond a string this long when it is written into; shorter ones double, as in Redis.
 const GROWTH_BYTES_MAX: usize = 1 << 20;
@@ -25,6 +26,11 @@ enum Repr {
     Long(Box<[u8]>),
     /// Was written into: keeps room to grow, so that appending is not quadratic.
     Growing(Box<Vec<u8>>),
+}
+
+/// Bytes a string may have.
+pub fn bytes_max() -> usize {
+    limits::get(&limits::PROTO_MAX_BULK_LEN).min(BYTES_LIMIT)
 }
 
 /// Room for the text of any `i64`.
