@@ -171,7 +171,7 @@ impl Session {
             Ok(Some((number, command))) => self.run(number, command, args, reply),
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
-                self.refuse(&error, reply);
+                self.refuse(args, error, reply);
                 Flow::Next
             }
             Err(Refusal::Paused(until)) => return Flow::Wait(Wait::Paused(args.to_owned(), until)),
@@ -277,8 +277,12 @@ impl Session {
         Refusal::Error(error)
     }
 
-    fn refuse(&mut self, error: &Error, reply: &mut Reply) {
-        if let Some(txn) = &mut self.txn {
+    fn refuse(&mut self, args: Args<'_>, mut error: Error, reply: &mut Reply) {
+        if args.is(0, "exec") {
+            transactions::end(self);
+            let cause = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+            error = Error::new(format!("EXECABORT Transaction discarded because of: {cause}"));
+        } else if let Some(txn) = &mut self.txn {
             txn.is_refused = true;
         }
         self.instance.stats.error(&error.0);

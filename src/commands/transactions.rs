@@ -98,7 +98,10 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn unwatch_all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    unwatch(session);
+    // Queued, it has nothing left to do: EXEC has looked at the watched keys, holds their shards, and forgets them at its end.
+    if !matches!(session.waiting, Waiting::Never) {
+        unwatch(session);
+    }
     reply.ok();
     Ok(())
 }
