@@ -438,7 +438,7 @@ enum Pool<'a> {
 
 impl<'a> Pool<'a> {
     fn of(hash: &'a Hash, now: u64) -> Pool<'a> {
-        if hash.is_packed() || hash.has_expired(now) { Pool::Listed(hash.iter(now).collect()) } else { Pool::All(hash) }
+        if hash.is_walked() || hash.has_expired(now) { Pool::Listed(hash.iter(now).collect()) } else { Pool::All(hash) }
     }
 
     fn len(&self) -> usize {

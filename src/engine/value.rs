@@ -51,7 +51,7 @@ pub enum Value {
     /// See [`Kind::List`].
     List(Box<List>),
     /// See [`Kind::Hash`].
-    Hash(Box<Hash>),
+    Hash(Hash),
     /// See [`Kind::Set`].
     Set(Box<Set>),
     /// See [`Kind::Zset`].
@@ -81,7 +81,7 @@ impl Value {
         match kind {
             Kind::String => Value::String(Str::default()),
             Kind::List => Value::List(Box::default()),
-            Kind::Hash => Value::Hash(Box::default()),
+            Kind::Hash => Value::Hash(Hash::default()),
             Kind::Set => Value::Set(Box::default()),
             Kind::Zset => Value::Zset(Box::default()),
             Kind::Stream => Value::Stream(Box::default()),
@@ -93,7 +93,7 @@ impl Value {
         match self {
             Value::String(string) => Some(string),
             Value::List(list) => Some(&**list),
-            Value::Hash(hash) => Some(&**hash),
+            Value::Hash(hash) => Some(hash),
             Value::Set(set) => Some(&**set),
             Value::Zset(zset) => Some(&**zset),
             Value::Stream(stream) => Some(&**stream),
@@ -106,7 +106,7 @@ impl Value {
         match self {
             Value::String(string) => Some(string),
             Value::List(list) => Some(&mut **list),
-            Value::Hash(hash) => Some(&mut **hash),
+            Value::Hash(hash) => Some(hash),
             Value::Set(set) => Some(&mut **set),
             Value::Zset(zset) => Some(&mut **zset),
             Value::Stream(stream) => Some(&mut **stream),
@@ -185,10 +185,36 @@ macro_rules! boxed_type {
 }
 
 boxed_type!(List);
-boxed_type!(Hash);
 boxed_type!(Set);
 boxed_type!(Zset);
 boxed_type!(Stream);
+
+// A small hash is no larger than the pointer to one would be with what it points at.
+impl Type for Hash {
+    const KIND: Kind = Kind::Hash;
+
+    fn of(value: &Value) -> Option<&Self> {
+        match value {
+            Value::Hash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    fn of_mut(value: &mut Value) -> Option<&mut Self> {
+        match value {
+            Value::Hash(hash) => Some(hash),
+            _ => None,
+        }
+    }
+
+    fn into_value(self) -> Value {
+        Value::Hash(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 impl Type for Str {
     const KIND: Kind = Kind::String;

@@ -1,4 +1,4 @@
-//! The hash: fields and their values, packed while it is small, a table once it is not or once fields expire.
+//! The hash: fields and their values, in one allocation while it is small, a table once it is not or once fields expire.
 //!
 //! A row is a field and, behind a byte that says whether it expires and the time if it does, its value. Fields whose time
 //! is over are still there until they are removed; whoever reads names the time and does not see them.
@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
 use crate::engine::keys::Edit;
-use crate::engine::types::packed::{self, IntText, Item, Packed};
+use crate::engine::types::packed::{IntText, Item};
+use crate::engine::types::pairs::{self, Pairs};
 use crate::engine::value::{BadRow, Rows};
 use crate::id;
 use crate::limits;
@@ -22,8 +23,7 @@ const EXPIRES: u8 = 1;
 pub struct Hash(Repr);
 
 enum Repr {
-    /// Fields and values take turns.
-    Packed(Packed),
+    Pairs(Pairs),
     Table(Box<Table>),
 }
 
@@ -100,19 +100,16 @@ impl Expiries {
 
 impl Default for Hash {
     fn default() -> Self {
-        Hash(Repr::Packed(Packed::default()))
+        Hash(Repr::Pairs(Pairs::default()))
     }
 }
 
 impl Hash {
-    /// Whether an empty one keeps its key.
-    pub const LASTS_EMPTY: bool = false;
-
     /// How many fields it holds, those included whose time is over.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Repr::Packed(pairs) => pairs.len() / 2,
+            Repr::Pairs(pairs) => pairs.len(),
             Repr::Table(table) => table.fields.len(),
         }
     }
@@ -120,7 +117,7 @@ impl Hash {
     /// How many fields it holds whose time is not over.
     pub fn live_len(&self, now: u64) -> usize {
         match &self.0 {
-            Repr::Packed(pairs) => pairs.len() / 2,
+            Repr::Pairs(pairs) => pairs.len(),
             Repr::Table(table) => table.fields.len() - table.expiries.over(now).count(),
         }
     }
@@ -129,7 +126,7 @@ impl Hash {
     #[inline]
     pub fn get(&self, field: &[u8], now: u64) -> Option<Item<'_>> {
         match &self.0 {
-            Repr::Packed(pairs) => pairs.find_pair(field).map(|(_, value)| value),
+            Repr::Pairs(pairs) => pairs.get(field),
             Repr::Table(table) => {
                 let found = table.fields.get(field)?;
                 (!table.expiries.is_over(field, now)).then(|| Item::Bytes(&found.value))
@@ -140,7 +137,7 @@ impl Hash {
     /// When a field expires, in milliseconds since the epoch; None where it lasts or is not there.
     pub fn expiry(&self, field: &[u8]) -> Option<u64> {
         match &self.0 {
-            Repr::Packed(_) => None,
+            Repr::Pairs(_) => None,
             Repr::Table(table) => table.expiries.get(field),
         }
     }
@@ -149,7 +146,7 @@ impl Hash {
     #[inline]
     pub fn next_expiry(&self) -> Option<u64> {
         match &self.0 {
-            Repr::Packed(_) => None,
+            Repr::Pairs(_) => None,
             Repr::Table(table) => table.expiries.by_time.first().map(|(expire_at, _)| *expire_at),
         }
     }
@@ -185,10 +182,7 @@ impl Hash {
     /// The field and value at a position below `len`, also where its time is over.
     pub fn at(&self, position: usize) -> (Item<'_>, Item<'_>) {
         match &self.0 {
-            Repr::Packed(pairs) => {
-                let mut pair = pairs.range(2 * position, 2);
-                (pair.next().expect("the position is below len"), pair.next().expect("a field has a value"))
-            }
+            Repr::Pairs(pairs) => pairs.iter().nth(position).expect("the position is below len"),
             Repr::Table(table) => table.fields.at(position as u32).items(),
         }
     }
@@ -202,7 +196,7 @@ impl Hash {
     /// [`Dict::scan`]. A hash that is not a table is shown at once.
     pub fn scan(&self, cursor: u32, now: u64, mut show: impl FnMut(Item<'_>, Item<'_>)) -> (usize, u32) {
         match &self.0 {
-            Repr::Packed(_) => {
+            Repr::Pairs(_) => {
                 self.all().for_each(|(field, value)| show(field, value));
                 (self.len(), 0)
             }
@@ -220,14 +214,14 @@ impl Hash {
     }
 
     /// Whether finding the field at a position takes longer the larger the position is.
-    pub fn is_packed(&self) -> bool {
-        matches!(self.0, Repr::Packed(_))
+    pub fn is_walked(&self) -> bool {
+        matches!(self.0, Repr::Pairs(_))
     }
 
     /// The name `OBJECT ENCODING` gives.
     pub fn encoding(&self) -> &'static str {
         match &self.0 {
-            Repr::Packed(_) => "listpack",
+            Repr::Pairs(_) => "listpack",
             Repr::Table(table) if table.is_small() => "listpackex",
             Repr::Table(_) => "hashtable",
         }
@@ -236,30 +230,22 @@ impl Hash {
     /// Sets a field, which then expires as told; tells whether it is new.
     fn set(&mut self, field: &[u8], value: &[u8], expire_at: Option<u64>) -> bool {
         let is_short = field.len().max(value.len()) <= limits::get(&limits::HASH_MAX_LISTPACK_VALUE);
-        let pairs = match &mut self.0 {
-            Repr::Packed(pairs) if is_short && expire_at.is_none() => pairs,
-            _ => return self.table(is_short).set(field, value, expire_at),
-        };
-        if let Some((at, _)) = pairs.find_pair(field) {
-            pairs.replace(at + 1, value);
-            return false;
+        match &mut self.0 {
+            Repr::Pairs(pairs) if is_short && expire_at.is_none() && pairs.has_room_for(field, value) => {
+                let is_new = pairs.set(field, value);
+                if is_new && pairs.len() > limits::get(&limits::HASH_MAX_LISTPACK_ENTRIES) {
+                    self.table(false);
+                }
+                is_new
+            }
+            _ => self.table(is_short).set(field, value, expire_at),
         }
-        pairs.push_back(field);
-        pairs.push_back(value);
-        if pairs.len() / 2 > limits::get(&limits::HASH_MAX_LISTPACK_ENTRIES) {
-            self.table(false);
-        }
-        true
     }
 
     /// Removes a field; tells whether it was there.
     fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.0 {
-            Repr::Packed(pairs) => {
-                let Some(at) = pairs.find(field, 2) else { return false };
-                pairs.remove_range(at, 2);
-                true
-            }
+            Repr::Pairs(pairs) => pairs.remove(field),
             Repr::Table(table) => {
                 table.expiries.clear(field);
                 table.fields.remove_key(field).is_some()
@@ -272,9 +258,9 @@ impl Hash {
         self.table(true).expiries.set(field, expire_at);
     }
 
-    /// As a table, made one where it is packed. `is_small` says whether it need not be one for its size.
+    /// As a table, made one where it is not. `is_small` says whether it need not be one for its size.
     fn table(&mut self, is_small: bool) -> &mut Table {
-        if let Repr::Packed(_) = &self.0 {
+        if let Repr::Pairs(_) = &self.0 {
             let mut fields = Dict::default();
             for (name, value) in self.all() {
                 let field = Field { name: blob(name), value: blob(value), link: dict::Link::default() };
@@ -289,7 +275,7 @@ impl Hash {
 
     fn all(&self) -> Iter<'_> {
         match &self.0 {
-            Repr::Packed(pairs) => Iter::Packed(pairs.iter()),
+            Repr::Pairs(pairs) => Iter::Pairs(pairs.iter()),
             Repr::Table(table) => Iter::Table(&table.fields, 0),
         }
     }
@@ -334,7 +320,7 @@ fn blob(item: Item<'_>) -> Blob {
 }
 
 enum Iter<'a> {
-    Packed(packed::Iter<'a>),
+    Pairs(pairs::Iter<'a>),
     Table(&'a Dict<Field>, u32),
 }
 
@@ -344,7 +330,7 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Packed(items) => Some((items.next()?, items.next()?)),
+            Iter::Pairs(pairs) => pairs.next(),
             Iter::Table(fields, at) => {
                 let field = ((*at as usize) < fields.len()).then(|| fields.at(*at))?;
                 *at += 1;
@@ -446,10 +432,10 @@ impl Rows for Hash {
 
     fn memory_bytes(&self) -> usize {
         let heap = match &self.0 {
-            Repr::Packed(pairs) => pairs.memory_bytes(),
+            Repr::Pairs(pairs) => pairs.memory_bytes(),
             Repr::Table(table) => table.memory_bytes(),
         };
-        size_of::<Hash>() + heap
+        heap
     }
 }
 
@@ -579,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_packed_up_to_its_bounds() {
+    fn stays_small_up_to_its_bounds() {
         let mut hash = Hash::default();
         for n in 0..512 {
             hash.set(format!("f{n}").as_bytes(), b"v", None);
@@ -597,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_32_bytes() {
-        assert_eq!(size_of::<Hash>(), 32);
+    fn takes_16_bytes() {
+        assert_eq!(size_of::<Hash>(), 16);
     }
 }

@@ -8,6 +8,7 @@ pub mod intset;
 pub mod lcs;
 pub mod list;
 pub mod packed;
+pub mod pairs;
 pub mod ranked;
 pub mod sample;
 pub mod set;

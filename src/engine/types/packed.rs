@@ -109,7 +109,7 @@ fn digits(number: i64) -> usize {
 }
 
 /// An element about to be written or looked for: its head, and for strings the bytes after it.
-struct Body<'a> {
+pub(super) struct Body<'a> {
     head: [u8; HEAD_BYTES_MAX],
     head_len: u8,
     tail: &'a [u8],
@@ -117,7 +117,7 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     #[inline]
-    fn of(bytes: &'a [u8]) -> Body<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Body<'a> {
         match canonical_int(bytes) {
             Some(number) => Body::number(number),
             None => Body::string(bytes),
@@ -173,12 +173,18 @@ impl<'a> Body<'a> {
     }
 
     #[inline]
-    fn head(&self) -> &[u8] {
+    pub(super) fn head(&self) -> &[u8] {
         &self.head[..usize::from(self.head_len)]
     }
 
+    /// What comes after the head.
     #[inline]
-    fn body_len(&self) -> usize {
+    pub(super) fn tail(&self) -> &'a [u8] {
+        self.tail
+    }
+
+    #[inline]
+    pub(super) fn body_len(&self) -> usize {
         usize::from(self.head_len) + self.tail.len()
     }
 
@@ -189,7 +195,7 @@ impl<'a> Body<'a> {
 
     /// Whether these bytes begin with this element.
     #[inline]
-    fn is_at(&self, bytes: &[u8]) -> bool {
+    pub(super) fn is_at(&self, bytes: &[u8]) -> bool {
         bytes[0] == self.head[0]
             && bytes
                 .strip_prefix(self.head())
@@ -233,7 +239,7 @@ fn back_len(first: u8, body_len: usize) -> usize {
 
 /// Where an element's string begins and how many bytes it has; for numbers, how many bytes their head has and 0.
 #[inline]
-fn parts(bytes: &[u8]) -> (usize, usize) {
+pub(super) fn parts(bytes: &[u8]) -> (usize, usize) {
     match bytes[0] {
         first @ ..0b1000_0000 => (1, usize::from(first)),
         first @ 0b1000_0000..=0b1000_0111 => (2 + usize::from(first & 7), 0),
@@ -272,7 +278,7 @@ fn size_before(bytes: &[u8]) -> usize {
 
 /// The element these bytes begin with.
 #[inline]
-fn item_at(bytes: &[u8]) -> Item<'_> {
+pub(super) fn item_at(bytes: &[u8]) -> Item<'_> {
     match bytes[0] {
         0b1100_0000.. => Item::Int(i64::from(bytes[0] & 0x3f)),
         0b1010_0000..=0b1011_1111 => Item::Int((i64::from(bytes[0] & 0x1f) << 5 | i64::from(bytes[1] & 0x1f)) + TWO_MIN),
@@ -303,7 +309,7 @@ pub fn size_of_element(bytes: &[u8]) -> usize {
 /// A capacity that leaves no room unused which the allocator would hand out anyway: its size classes are multiples of
 /// 16, later a quarter of the power of two below them.
 #[inline]
-fn roomy(bytes: usize) -> usize {
+pub(super) fn roomy(bytes: usize) -> usize {
     let step = if bytes <= 128 { 16 } else { bytes.next_power_of_two() / 8 };
     bytes.next_multiple_of(step)
 }
