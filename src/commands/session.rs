@@ -292,7 +292,7 @@ impl Session {
     /// Runs a command that was admitted, and counts it.
     #[inline]
     fn run(&mut self, number: u16, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Flow {
-        let is_fast = command.flags & flag::FAST != 0 && !self.instance.notes_fast_commands.load(Relaxed);
+        let is_fast = command.flags & (flag::FAST | flag::QUICK) != 0 && !self.instance.notes_fast_commands.load(Relaxed);
         if !is_fast {
             self.settle();
             self.tick();
@@ -332,30 +332,18 @@ impl Session {
         if let Run::Session(run) = command.run {
             return run(self, args, reply);
         }
-        let engine = Arc::clone(&self.instance.engine);
         let mut ran = with_scope(command, args, |scope| {
-            let mut view = engine.view(self.db, self.now(), scope);
+            let mut view = self.instance.engine.view(self.db, self.now(), scope);
             view.waiting = self.waiting;
-            self.perform_in(view, command, args, reply)
+            let outcome;
+            (outcome, view) = call(view, command, args, reply);
+            if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
+                self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
+            }
+            Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.epoch() }
         });
         self.after(&mut ran, command);
         ran.outcome
-    }
-
-    fn perform_in(&mut self, mut view: Read<'_>, command: &Command, args: Args<'_>, reply: &mut Reply) -> Ran {
-        let outcome;
-        (outcome, view) = call(view, command, args, reply);
-        if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
-            self.queue(&mut view, block, args, reply.protocol());
-        }
-        Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.epoch() }
-    }
-
-    fn queue(&mut self, view: &mut Read<'_>, block: Block, args: Args<'_>, protocol: Protocol) {
-        let again = block.args.clone().unwrap_or_else(|| args.to_owned());
-        let waiter = Arc::new(Waiter::new(again, self.db, protocol, Arc::clone(&self.client.mailbox), block.keys.clone()));
-        view.queue(&waiter);
-        self.block = Some(Block { waiter: Some(waiter), ..block });
     }
 
     /// What follows a command once its locks are released: its events, those who waited for its keys, the journal.
@@ -511,6 +499,15 @@ pub(crate) struct Ran {
     pub(crate) events: Vec<Event>,
     pub(crate) touched: Vec<Place>,
     pub(crate) epoch: u64,
+}
+
+/// Puts a command that has to wait into the queues of its keys.
+#[cold]
+fn queue(view: &mut Read<'_>, block: Block, args: Args<'_>, client: &Client, protocol: Protocol) -> Block {
+    let again = block.args.clone().unwrap_or_else(|| args.to_owned());
+    let waiter = Arc::new(Waiter::new(again, view.db(), protocol, Arc::clone(&client.mailbox), block.keys.clone()));
+    view.queue(&waiter);
+    Block { waiter: Some(waiter), ..block }
 }
 
 /// Calls a command's function with a view, and gives the view back.

@@ -153,6 +153,8 @@ pub mod flag {
     pub const DANGEROUS: u32 = 1 << 14;
     /// A session command that locks shards on its own: not run under a transaction's locks. Not shown to clients.
     pub const LOCKS_SHARDS: u32 = 1 << 15;
+    /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
+    pub const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, besides those its row names: all shards are locked.
     pub const ANY_KEY: u32 = 1 << 16;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
@@ -282,6 +284,9 @@ impl Command {
     pub const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
         self.since = since;
         self.complexity = complexity;
+        if matches!(complexity.as_bytes(), b"O(1)") && !matches!(self.run, Run::Session(_) | Run::Container) {
+            self.flags |= flag::QUICK;
+        }
         self
     }
 
