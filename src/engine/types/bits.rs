@@ -21,8 +21,8 @@ fn split(bytes: &[u8], range: Range<usize>) -> (u8, &[u8], u8) {
     let (first, last) = (range.start / 8, range.end / 8);
     let from_start = 0xff >> (range.start % 8);
     let to_end = !(0xff >> (range.end % 8));
-    let tail = |mask: u8| if range.end % 8 == 0 { 0 } else { bytes[last] & mask };
-    if range.start % 8 == 0 {
+    let tail = |mask: u8| if range.end.is_multiple_of(8) { 0 } else { bytes[last] & mask };
+    if range.start.is_multiple_of(8) {
         return (0, &bytes[first..last], tail(to_end));
     }
     if first == last {
@@ -36,7 +36,7 @@ pub fn find(bytes: &[u8], range: Range<usize>, value: bool) -> Option<usize> {
     let skipped = if value { 0x00 } else { 0xff };
     let mut at = range.start;
     while at < range.end {
-        if at % 8 == 0 && bytes[at / 8] == skipped {
+        if at.is_multiple_of(8) && bytes[at / 8] == skipped {
             let same = bytes[at / 8..range.end.div_ceil(8)].iter().take_while(|&&byte| byte == skipped).count();
             at += same * 8;
         } else if get(bytes, at) == value {
@@ -68,6 +68,9 @@ pub fn set(bytes: &mut [u8], at: usize, value: bool) -> bool {
 fn mask(at: usize) -> u8 {
     0x80 >> (at % 8)
 }
+
+/// Bytes a field can lie in: 64 bits that do not start with a byte.
+const WINDOW_BYTES: usize = 9;
 
 /// The width of an integer within a string, and whether it has a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,19 +108,24 @@ impl Field {
 
     /// The integer that starts at a bit.
     pub fn read(self, bytes: &[u8], at: usize) -> i64 {
-        let mut raw = 0u64;
-        for position in at..at + self.bits as usize {
-            raw = raw << 1 | u64::from(get(bytes, position));
-        }
-        self.from_low_bits(raw)
+        let window = (0..WINDOW_BYTES)
+            .fold(0u128, |window, place| window << 8 | u128::from(bytes.get(at / 8 + place).copied().unwrap_or(0)));
+        self.extended((window >> self.shift(at)) as u64)
     }
 
     /// Writes an integer that fits, from a bit on; all of the field must lie within the bytes.
     pub fn write(self, bytes: &mut [u8], at: usize, number: i64) {
-        for place in 0..self.bits as usize {
-            let bit = number as u64 >> (self.bits as usize - 1 - place) & 1;
-            set(bytes, at + place, bit == 1);
+        let mask = (1u128 << self.bits) - 1;
+        let (number, mask) = ((number as u128 & mask) << self.shift(at), mask << self.shift(at));
+        for (place, byte) in bytes[at / 8..].iter_mut().take(WINDOW_BYTES).enumerate() {
+            let shift = 8 * (WINDOW_BYTES - 1 - place);
+            *byte = *byte & !(mask >> shift) as u8 | (number >> shift) as u8;
         }
+    }
+
+    /// How many bits are behind the field in the window that begins with its first byte.
+    fn shift(self, at: usize) -> usize {
+        8 * WINDOW_BYTES - at % 8 - self.bits as usize
     }
 
     /// A number as the field can hold it; the flag tells whether it overflowed. None if then nothing shall be written.
@@ -127,7 +135,7 @@ impl Field {
             return Some(number as i64);
         }
         match overflow {
-            Overflow::Wrap => Some(self.from_low_bits(number as u64)),
+            Overflow::Wrap => Some(self.extended(number as u64)),
             Overflow::Saturate => Some(number.clamp(low, high) as i64),
             Overflow::Fail => None,
         }
@@ -142,7 +150,8 @@ impl Field {
         if self.is_signed { (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) } else { (0, (1 << self.bits) - 1) }
     }
 
-    fn from_low_bits(self, raw: u64) -> i64 {
+    /// The number that low bits of a word are, its sign extended.
+    fn extended(self, raw: u64) -> i64 {
         let unused = 64 - self.bits;
         if self.is_signed { ((raw << unused) as i64) >> unused } else { (raw << unused >> unused) as i64 }
     }

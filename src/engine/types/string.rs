@@ -25,6 +25,7 @@ enum Repr {
     },
     Long(Box<[u8]>),
     /// Was written into: keeps room to grow, so that appending is not quadratic.
+    #[expect(clippy::box_collection, reason = "a vector in place would make every value a word larger")]
     Growing(Box<Vec<u8>>),
 }
 
