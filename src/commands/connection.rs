@@ -59,7 +59,7 @@ const CLIENT: &[Command] = &[
     sub("caching", caching).args(2).since("6.0.0", "O(1)").doc("<YES | NO>", "Says whether the next read is tracked."),
     sub("getname", getname).args(1).since("2.6.9", "O(1)").doc("", "Returns the connection's name."),
     sub("getredir", getredir).args(1).since("6.0.0", "O(1)").doc("", "Tells which client gets this one's invalidations."),
-    sub("help", client_help).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", client_help).args(1).without(flag::NO_SCRIPT).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
     sub("id", id).args(1).since("5.0.0", "O(1)").doc("", "Returns the connection's id."),
     sub("info", info).args(1).since("6.2.0", "O(1)").doc("", "Describes this connection."),
     sub("kill", kill)

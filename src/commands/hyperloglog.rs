@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::commands::session::Session;
 use crate::commands::table::Group::Hyperloglog as GROUP;
 use crate::commands::table::{Keys, flag};
 use crate::commands::{Command, Outcome};
@@ -48,7 +49,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(flag::ADMIN)
         .since("2.8.9", "O(N), N registers")
         .doc("<GETREG | DECODE | ENCODING | TODENSE> key", "Shows a HyperLogLog from within, for tests."),
-    Command::read(GROUP, "pfselftest", pfselftest)
+    Command::session(GROUP, "pfselftest", pfselftest)
         .args(0)
         .flags(flag::ADMIN)
         .since("2.8.9", "O(N), N registers")
@@ -272,7 +273,7 @@ fn make_dense(keys: &mut Write<'_>, key: &[u8]) -> Result<bool, Error> {
     Ok(was_sparse)
 }
 
-fn pfselftest(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+fn pfselftest(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut sparse, mut dense) = (hll::empty(), hll::empty());
     hll::make_dense(&mut dense).map_err(corrupted)?;
     for number in 1..=10_000u32 {

@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
                 .doc("[ASYNC | SYNC]", "Removes all functions; there are none."),
             sub("help", |_, _, reply| lines("function", reply))
                 .args(1)
+                .without(flag::NO_SCRIPT)
                 .flags(flag::LOADING | flag::STALE)
                 .since("7.0.0", "O(1)")
                 .doc("", "Lists the subcommands."),
@@ -48,6 +49,7 @@ pub const COMMANDS: &[Command] = &[
                 .doc("[ASYNC | SYNC]", "Forgets all scripts; there are none."),
             sub("help", |_, _, reply| lines("script", reply))
                 .args(1)
+                .without(flag::NO_SCRIPT)
                 .flags(flag::LOADING | flag::STALE)
                 .since("5.0.0", "O(1)")
                 .doc("", "Lists the subcommands."),

@@ -270,6 +270,12 @@ impl Command {
         self
     }
 
+    /// Takes back bits of [`flag`].
+    pub const fn without(mut self, flags: u32) -> Command {
+        self.flags &= !flags;
+        self
+    }
+
     /// Constant or logarithmic time.
     pub const fn fast(self) -> Command {
         self.flags(flag::FAST)

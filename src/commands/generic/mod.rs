@@ -187,7 +187,7 @@ const OBJECT: &[Command] = &[
         .keys(SECOND)
         .since("2.2.3", "O(1)")
         .doc("key", "Returns how often a value is referred to, which is once."),
-    Command::read(GROUP, "help", object::help)
+    Command::session(GROUP, "help", object::help)
         .args(1)
         .flags(flag::LOADING | flag::STALE)
         .since("6.2.0", "O(1)")

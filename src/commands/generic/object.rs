@@ -1,6 +1,7 @@
 //! How values are kept: `OBJECT`.
 
 use crate::commands::Outcome;
+use crate::commands::session::Session;
 use crate::engine::error;
 use crate::engine::evict;
 use crate::engine::keys::Read;
@@ -74,7 +75,7 @@ pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
     Ok(())
 }
 
-pub fn help(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.array(HELP.len());
     HELP.iter().for_each(|line| reply.simple(line));
     Ok(())

@@ -207,6 +207,8 @@ fn key_range(keys: Keys) -> (i64, i64, i64) {
 /// The categories a command is in.
 pub fn categories(row: &Command) -> Vec<&'static str> {
     let of_group = match row.group {
+        // What a container does is only told of its subcommands.
+        _ if matches!(row.run, Run::Container) => "",
         Group::Bitmap => "bitmap",
         Group::Connection => "connection",
         Group::Generic => "keyspace",

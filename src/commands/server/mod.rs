@@ -251,17 +251,24 @@ const LATENCY: &[Command] = &[
 ];
 
 const MEMORY: &[Command] = &[
-    sub("doctor", memory::doctor).args(1).since("4.0.0", "O(1)").doc("", "Says in words whether memory is used well."),
+    sub("doctor", memory::doctor)
+        .without(ANYTIME)
+        .args(1)
+        .since("4.0.0", "O(1)")
+        .doc("", "Says in words whether memory is used well."),
     sub("help", |_, _, reply| lines("memory", reply)).args(1).since("4.0.0", "O(1)").doc("", "Lists the subcommands."),
     sub("malloc-stats", memory::malloc_stats)
+        .without(ANYTIME)
         .args(1)
         .since("4.0.0", "Depends on how much memory is allocated, could be slow")
         .doc("", "Tells what the allocator knows."),
     sub("purge", memory::purge)
+        .without(ANYTIME)
         .args(1)
         .since("4.0.0", "Depends on how much memory is allocated, could be slow")
         .doc("", "Asks the allocator to give memory back."),
     sub("stats", memory::stats)
+        .without(ANYTIME)
         .args(1)
         .flags(flag::LOCKS_SHARDS)
         .since("4.0.0", "O(1)")
@@ -280,6 +287,7 @@ const MODULE: &[Command] = &[
         Ok(())
     })
     .args(1)
+    .without(ANYTIME)
     .flags(flag::ADMIN | flag::NO_SCRIPT | flag::DANGEROUS)
     .since("4.0.0", "O(N) where N is the number of loaded modules.")
     .doc("", "Names the modules: none."),

@@ -1,6 +1,7 @@
 //! `XGROUP`, and what is done with entries a group has delivered: `XACK`, `XPENDING`, `XCLAIM`, `XAUTOCLAIM`.
 
 use crate::commands::args::{int, wrong_subcommand};
+use crate::commands::session::Session;
 use crate::commands::stream::{no_group, no_group_in_key, parse, show};
 use crate::commands::{Outcome, find, help as helps};
 use crate::engine::error::{self, Error};
@@ -43,7 +44,7 @@ impl Place {
     }
 }
 
-pub fn help(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let (_, command) = find(b"xgroup").expect("XGROUP HELP was found through its container");
     helps::subcommands(command, reply);
     Ok(())

@@ -1,6 +1,7 @@
 //! `XINFO`: what is to be known of a stream, its groups and their consumers.
 
 use crate::commands::args::{int, wrong_subcommand};
+use crate::commands::session::Session;
 use crate::commands::stream::{no_group_in_key, show};
 use crate::commands::{Outcome, find, help as helps};
 use crate::engine::error::{self, Error};
@@ -13,7 +14,7 @@ use crate::resp::{Args, Reply};
 /// Entries of each kind `XINFO STREAM … FULL` shows where the client does not say how many.
 const COUNT: usize = 10;
 
-pub fn help(_: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let (_, command) = find(b"xinfo").expect("XINFO HELP was found through its container");
     helps::subcommands(command, reply);
     Ok(())

@@ -31,14 +31,14 @@ pub const COMMANDS: &[Command] = &[
         .args_min(3)
         .key()
         .fast()
-        .since("5.0.0", "O(1) for each message ID processed.")
+        .since("5.0.0", "O(1) for each ID")
         .doc("key group id [id ...]", "Takes entries off the list of those a group waits for. Returns how many were on it."),
     Command::write(GROUP, "xadd", xadd)
         .args_min(4)
         .key()
         .grows()
         .fast()
-        .since("5.0.0", "O(1) when adding a new entry, O(N) when trimming where N being the number of entries evicted.")
+        .since("5.0.0", "O(1) to add, O(N) to trim N entries")
         .doc(
             "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]",
             "Adds an entry to a stream, which is made where it is missing. Returns the entry's ID.",
@@ -47,7 +47,7 @@ pub const COMMANDS: &[Command] = &[
         .args_min(5)
         .key()
         .fast()
-        .since("6.2.0", "O(1) if COUNT is small.")
+        .since("6.2.0", "O(N*log(M)), N entries looked at of M pending")
         .doc(
             "key group consumer min-idle-time start [COUNT count] [JUSTID]",
             "Gives a consumer the entries that others left waiting too long.",
@@ -56,7 +56,7 @@ pub const COMMANDS: &[Command] = &[
         .args_min(5)
         .key()
         .fast()
-        .since("5.0.0", "O(log N) with N being the number of messages in the PEL of the consumer group.")
+        .since("5.0.0", "O(log(N)) for each ID, N entries pending")
         .doc(
             "key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT count] [FORCE] [JUSTID] [LASTID lastid]",
             "Gives a consumer entries that were delivered to another one.",
@@ -65,7 +65,7 @@ pub const COMMANDS: &[Command] = &[
         .args_min(2)
         .key()
         .fast()
-        .since("5.0.0", "O(1) for each single item to delete in the stream, regardless of the stream size.")
+        .since("5.0.0", "O(log(N)) for each ID, N entries in the stream")
         .doc("key id [id ...]", "Removes entries. Returns how many there were."),
     Command::container(GROUP, "xgroup", XGROUP).since("5.0.0", "Depends on subcommand.").doc("", "Commands about groups of consumers."),
     Command::container(GROUP, "xinfo", XINFO).since("5.0.0", "Depends on subcommand.").doc("", "Commands that tell of streams."),
@@ -80,7 +80,7 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since(
             "5.0.0",
-            "O(N) with N being the number of elements returned, so asking for a small fixed number of entries per call is O(1). O(M), where M is the total number of entries scanned when used with the IDLE filter. When the command returns just the summary and the list of consumers is small, it runs in O(1) time; otherwise, an additional O(N) time for iterating every consumer.",
+            "O(N), N entries looked at, or N consumers for the summary",
         )
         .doc(
             "key group [[IDLE min-idle-time] start end count [consumer]]",
@@ -91,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since(
             "5.0.0",
-            "O(N) with N being the number of elements being returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1).",
+            "O(N), N entries returned",
         )
         .doc("key start end [COUNT count]", "Returns the entries with IDs in a range."),
     Command::read(GROUP, "xread", read::xread)
@@ -100,7 +100,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(BLOCKING)
         .since(
             "5.0.0",
-            "For each stream mentioned: O(N) with N being the number of elements being returned, it means that XREAD-ing with a fixed COUNT is O(1). Note that when the BLOCK option is used, XADD will pay O(M) time in order to serve the M clients blocked on the stream getting new data.",
+            "O(N), N entries returned",
         )
         .doc(
             "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
@@ -112,7 +112,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(BLOCKING)
         .since(
             "5.0.0",
-            "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting new data.",
+            "O(N*log(M)), N entries returned, M pending",
         )
         .doc(
             "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]",
@@ -123,7 +123,7 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since(
             "5.0.0",
-            "O(N) with N being the number of elements returned. If N is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1).",
+            "O(N), N entries returned",
         )
         .doc("key end start [COUNT count]", "Returns the entries with IDs in a range, the highest first."),
     Command::write(GROUP, "xsetid", xsetid)
@@ -141,7 +141,7 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since(
             "5.0.0",
-            "O(N), with N being the number of evicted entries. Constant times are very small however, since entries are organized in macro nodes containing multiple entries that can be released with a single deallocation.",
+            "O(N), N entries removed",
         )
         .doc("key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", "Removes entries from the front of a stream. Returns how many."),
 ];
@@ -167,9 +167,9 @@ const XGROUP: &[Command] = &[
     Command::write(GROUP, "destroy", group::destroy)
         .args(3)
         .keys(SECOND)
-        .since("5.0.0", "O(N) where N is the number of entries in the group's pending entries list (PEL).")
+        .since("5.0.0", "O(N), N entries pending")
         .doc("key group", "Removes a group. Returns whether it was there."),
-    Command::read(GROUP, "help", group::help)
+    Command::session(GROUP, "help", group::help)
         .args(1)
         .flags(LOADING | STALE)
         .since("5.0.0", "O(1)")
@@ -192,7 +192,7 @@ const XINFO: &[Command] = &[
         .keys(SECOND)
         .since("5.0.0", "O(1)")
         .doc("key", "Tells of a stream's groups."),
-    Command::read(GROUP, "help", info::help)
+    Command::session(GROUP, "help", info::help)
         .args(1)
         .flags(LOADING | STALE)
         .since("5.0.0", "O(1)")

@@ -10,5 +10,6 @@ mod server;
 mod set;
 mod stream;
 mod string;
+mod table;
 mod transactions;
 mod zset;
