@@ -60,7 +60,7 @@ impl Writer<'_, '_> {
     fn write(&mut self, key: &[u8], fold: &KeyFold) -> Result<(), Error> {
         match (fold.is_fresh, fold.kind) {
             (true, None) => self.remove(key),
-            (true, Some(kind)) => self.write_fresh(key, kind, fold.expire_at.unwrap_or(0), &fold.rows),
+            (true, Some(kind)) => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), &fold.rows),
             (false, kind) => self.write_changed(key, kind, fold),
         }
     }
@@ -98,7 +98,7 @@ impl Writer<'_, '_> {
             let Some(kind) = kind else { return Ok(()) };
             return self.write_made(key, kind, fold);
         };
-        let expire_at = fold.expire_at.unwrap_or(before.expire_at);
+        let expire_at = fold.expire_at().unwrap_or(before.expire_at);
         if kind.is_some_and(|kind| kind != before.kind) {
             return Err(BadRow.into());
         }
@@ -114,7 +114,7 @@ impl Writer<'_, '_> {
 
     /// A key that the tables do not know and that was made by changing it.
     fn write_made(&mut self, key: &[u8], kind: Kind, fold: &KeyFold) -> Result<(), Error> {
-        let expire_at = fold.expire_at.unwrap_or(0);
+        let expire_at = fold.expire_at().unwrap_or(0);
         let RowsFold::Writes(writes) = &fold.rows else { return self.write_fresh(key, kind, expire_at, &fold.rows) };
         let mut text = Vec::new();
         for (offset, bytes) in writes {

@@ -18,7 +18,7 @@ use crate::storage::Tables;
 /// Changes kept in memory before they are written: large enough that keys which change often are written once.
 const FOLD_BYTES_MAX: usize = 64 << 20;
 /// Journal read in one go. Its old pages cannot be used again meanwhile.
-const READ_BYTES: usize = 8 << 20;
+const READ_BYTES: usize = 16 << 20;
 /// How often it looks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure it is left at that for a while, unless someone asks.

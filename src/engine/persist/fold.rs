@@ -53,6 +53,20 @@ impl dict::Entry for Keyed {
     }
 }
 
+/// A new expiry, if there is one, in the room of a number: there are millions of these.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct NewExpiry(u64);
+
+impl NewExpiry {
+    const NONE: NewExpiry = NewExpiry(u64::MAX);
+}
+
+impl Default for NewExpiry {
+    fn default() -> NewExpiry {
+        NewExpiry::NONE
+    }
+}
+
 /// What became of a key.
 #[derive(Default)]
 pub struct KeyFold {
@@ -61,7 +75,7 @@ pub struct KeyFold {
     /// The kind of its value, where the span tells it. None in a fresh one: the key is gone.
     pub kind: Option<Kind>,
     /// When it expires, if that changed; 0 for never.
-    pub expire_at: Option<u64>,
+    expire_at: NewExpiry,
     /// What became of its value.
     pub rows: RowsFold,
 }
@@ -81,7 +95,7 @@ pub enum RowsFold {
     /// It is these rows, as they stand in the effect.
     Whole(Vec<u8>),
     /// These rows were put, or removed.
-    Changed(Dict<ChangedRow>),
+    Changed(Box<Dict<ChangedRow>>),
 }
 
 /// A row that was put, or removed.
@@ -163,7 +177,7 @@ impl Fold {
                 let fold = self.key(db, key)?;
                 // A key that is gone cannot expire.
                 if !fold.is_fresh || fold.kind.is_some() {
-                    fold.expire_at = Some(expire_at);
+                    fold.expire_at = NewExpiry(expire_at);
                 }
             }
             Effect::Put { db, key, kind, expire_at, rows } => {
@@ -204,10 +218,15 @@ impl Fold {
 }
 
 impl KeyFold {
+    /// When it expires, if that changed; 0 for never.
+    pub fn expire_at(&self) -> Option<u64> {
+        (self.expire_at != NewExpiry::NONE).then_some(self.expire_at.0)
+    }
+
     /// Sees to it that the key is there and of this kind.
     fn make(&mut self, kind: Kind) {
         if self.is_fresh && self.kind.is_none() {
-            self.expire_at = Some(0);
+            self.expire_at = NewExpiry(0);
         }
         self.kind = Some(kind);
     }
@@ -215,7 +234,7 @@ impl KeyFold {
     fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) -> usize {
         self.is_fresh = true;
         self.kind = Some(kind);
-        self.expire_at = Some(expire_at);
+        self.expire_at = NewExpiry(expire_at);
         if kind == Kind::String {
             let bytes = match rows.next() {
                 Some(Row::Put(_, bytes)) => bytes,
@@ -290,7 +309,7 @@ impl RowsFold {
                     }
                 }
             }
-            *self = RowsFold::Changed(changed);
+            *self = RowsFold::Changed(Box::new(changed));
         }
         match self {
             RowsFold::Changed(changed) => changed,
@@ -369,4 +388,14 @@ fn add_write(writes: &mut Vec<(u64, Vec<u8>)>, offset: u64, bytes: &[u8]) -> usi
     }
     writes.push((offset, bytes.to_vec()));
     ROW_BYTES + bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_key_stays_small() {
+        assert!(size_of::<Keyed>() <= 80, "{}", size_of::<Keyed>());
+    }
 }
