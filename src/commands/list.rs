@@ -1,6 +1,6 @@
 //! Commands of Redis' `list` group. What they mean is in `engine::types::list`.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use smallvec::SmallVec;
 
@@ -459,48 +459,42 @@ impl Search {
         Ok(search)
     }
 
-    /// The indexes of the elements to tell, in the order they are found.
-    fn run<'l>(&self, list: &'l List, bytes: &'l [u8]) -> impl Iterator<Item = usize> + 'l {
-        let (len, wanted) = (list.len(), Item::of(bytes));
-        let (mut from_head, mut from_tail) =
-            if self.rank > 0 { (Some(list.iter()), None) } else { (None, Some(list.iter().rev())) };
-        let is_reversed = self.rank < 0;
-        let items = std::iter::from_fn(move || match (&mut from_head, &mut from_tail) {
-            (Some(items), _) => items.next(),
-            (None, Some(items)) => items.next(),
-            (None, None) => None,
+    /// Shows the indexes of the elements to tell, in the order they are found.
+    fn run(&self, list: &List, bytes: &[u8], mut show: impl FnMut(usize)) {
+        let from = if self.rank < 0 { End::Right } else { End::Left };
+        let elements_max = if self.elements_max == 0 { usize::MAX } else { self.elements_max };
+        let mut to_skip = self.rank.unsigned_abs() - 1;
+        let mut to_show = match self.count {
+            None => 1,
+            Some(0) => usize::MAX,
+            Some(count) => count,
+        };
+        let _ = list.each_equal(bytes, from, elements_max, |index| {
+            if to_skip > 0 {
+                to_skip -= 1;
+                return ControlFlow::Continue(());
+            }
+            show(index);
+            to_show -= 1;
+            if to_show == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        items
-            .enumerate()
-            .take(if self.elements_max == 0 { usize::MAX } else { self.elements_max })
-            .filter(move |(_, item)| *item == wanted)
-            .map(move |(steps, _)| if is_reversed { len - 1 - steps } else { steps })
-            .skip(usize::try_from(self.rank.unsigned_abs() - 1).unwrap_or(usize::MAX))
-            .take(match self.count {
-                None => 1,
-                Some(0) => usize::MAX,
-                Some(count) => count,
-            })
     }
 }
 
 fn lpos(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let search = Search::parse(args)?;
-    let list = keys.get::<List>(args.at(1))?;
-    let mut found = list.into_iter().flat_map(|list| search.run(list, args.at(2)));
-    if search.count.is_none() {
-        match found.next() {
-            Some(index) => reply.count(index),
-            None => reply.null(),
-        }
-        return Ok(());
-    }
     let (mark, mut len) = (reply.mark(), 0);
-    found.for_each(|index| {
-        reply.count(index);
-        len += 1;
-    });
-    reply.insert_array(mark, len);
+    if let Some(list) = keys.get::<List>(args.at(1))? {
+        search.run(list, args.at(2), |index| {
+            reply.count(index);
+            len += 1;
+        });
+    }
+    match search.count {
+        Some(_) => reply.insert_array(mark, len),
+        None if len == 0 => reply.null(),
+        None => {}
+    }
     Ok(())
 }
 

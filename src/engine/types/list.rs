@@ -5,7 +5,7 @@
 //! most the shorter side of one node, however long the list is. When a gap is used up the whole list is renumbered.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering::Relaxed;
 
 use smallvec::SmallVec;
@@ -336,6 +336,28 @@ impl List {
             before += node.len();
         }
         None
+    }
+
+    /// Shows the index of each element with these bytes, seen from an end, until `show` breaks. Looks at up to `elements_max` elements.
+    pub fn each_equal(
+        &self,
+        bytes: &[u8],
+        from: End,
+        elements_max: usize,
+        mut show: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let (wanted, len, elements_max) = (Item::of(bytes), self.len, elements_max.min(self.len));
+        let mut steps = 0..elements_max;
+        let mut look = |item| match steps.next() {
+            None => ControlFlow::Break(()),
+            Some(step) if item == wanted => show(if from == End::Left { step } else { len - 1 - step }),
+            Some(_) => ControlFlow::Continue(()),
+        };
+        // Inner iteration, one direction at a time: the loop over a node stays tight.
+        match from {
+            End::Left => self.nodes.iter().try_for_each(|node| node.packed.iter().try_for_each(&mut look)),
+            End::Right => self.nodes.iter().rev().try_for_each(|node| node.packed.iter().rev().try_for_each(&mut look)),
+        }
     }
 
     /// Puts other bytes in place of the element at an index.

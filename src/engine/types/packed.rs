@@ -196,10 +196,13 @@ impl<'a> Body<'a> {
     /// Whether these bytes begin with this element.
     #[inline]
     pub(super) fn is_at(&self, bytes: &[u8]) -> bool {
+        let (head, body) = (usize::from(self.head_len), self.body_len());
+        // The last byte tells most strings of one length apart: names that are counted begin alike.
         bytes[0] == self.head[0]
-            && bytes
-                .strip_prefix(self.head())
-                .is_some_and(|rest| rest.len() >= self.tail.len() && rest[..self.tail.len()] == *self.tail)
+            && bytes.len() >= body
+            && self.tail.last().is_none_or(|last| bytes[body - 1] == *last)
+            && (head == 1 || bytes[1..head] == self.head[1..head])
+            && bytes[head..body] == *self.tail
     }
 
     /// Writes the element; `to` has exactly its size.
@@ -254,12 +257,19 @@ pub(super) fn parts(bytes: &[u8]) -> (usize, usize) {
 /// The size of the element these bytes begin with.
 #[inline]
 fn size_at(bytes: &[u8]) -> usize {
-    let first = bytes[0];
+    skip(bytes, 0)
+}
+
+/// Where the element behind the one at an offset begins.
+#[inline]
+fn skip(bytes: &[u8], offset: usize) -> usize {
+    let first = bytes[offset];
+    // Most elements are short strings.
     if first < BACK_SHORT_MAX as u8 {
-        return usize::from(first) + 2;
+        return offset + usize::from(first) + 2;
     }
-    let (head, tail) = parts(bytes);
-    head + tail + back_len(first, head + tail)
+    let (head, tail) = parts(&bytes[offset..]);
+    offset + head + tail + back_len(first, head + tail)
 }
 
 /// The size of the element these bytes end with.
@@ -286,7 +296,7 @@ pub(super) fn item_at(bytes: &[u8]) -> Item<'_> {
             let number = i64::from(bytes[0] & 0xf) << 12 | i64::from(bytes[1]) << 4 | i64::from(bytes[2] & 0xf);
             Item::Int(number + THREE_MIN)
         }
-        0b1000_0000..=0b1000_0111 => Item::Int(sign_extended(&bytes[1..2 + usize::from(bytes[0] & 7)])),
+        0b1000_0000..=0b1000_0111 => Item::Int(sign_extended(&bytes[1..], 1 + usize::from(bytes[0] & 7))),
         _ => {
             let (head, tail) = parts(bytes);
             Item::Bytes(&bytes[head..head + tail])
@@ -294,10 +304,16 @@ pub(super) fn item_at(bytes: &[u8]) -> Item<'_> {
     }
 }
 
-fn sign_extended(bytes: &[u8]) -> i64 {
-    let mut wide = [0; 8];
-    wide[..bytes.len()].copy_from_slice(bytes);
-    let unused = 64 - 8 * bytes.len() as u32;
+/// The number in the first `len` bytes.
+#[inline]
+fn sign_extended(bytes: &[u8], len: usize) -> i64 {
+    let unused = 64 - 8 * len as u32;
+    // What follows the number is shifted out; only near the end of the elements are there not 8 bytes to read.
+    let wide = bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut wide = [0; 8];
+        wide[..len].copy_from_slice(&bytes[..len]);
+        wide
+    });
     i64::from_le_bytes(wide) << unused >> unused
 }
 
@@ -504,7 +520,7 @@ impl Packed {
             index += step;
             for _ in 0..step {
                 if offset < elements.len() {
-                    offset += size_at(&elements[offset..]);
+                    offset = skip(elements, offset);
                 }
             }
         }
@@ -560,7 +576,7 @@ impl Packed {
     fn walk(&self, mut offset: usize, steps: usize) -> usize {
         let elements = self.elements();
         for _ in 0..steps {
-            offset += size_at(&elements[offset..]);
+            offset = skip(elements, offset);
         }
         offset
     }
@@ -710,13 +726,17 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Item<'a>> {
-        if self.bytes.is_empty() {
-            return None;
-        }
-        let (element, rest) = self.bytes.split_at(size_at(self.bytes));
-        self.bytes = rest;
+        let (&first, behind) = self.bytes.split_first()?;
         self.left -= 1;
-        Some(item_at(element))
+        // Most elements are short strings.
+        if first < BACK_SHORT_MAX as u8 {
+            let (bytes, rest) = behind.split_at(usize::from(first));
+            self.bytes = &rest[1..];
+            return Some(Item::Bytes(bytes));
+        }
+        let item = item_at(self.bytes);
+        self.bytes = &self.bytes[size_at(self.bytes)..];
+        Some(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
