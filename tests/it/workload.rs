@@ -76,6 +76,12 @@ const SHAPES: &[&str] = &[
     "ZUNIONSTORE Z 2 Z Z",
     "GEOADD Z 13.n 38.n e",
     "PFADD K e e",
+    "PFADD P e e v",
+    "PFADD P v v v v v v v v v v v v v v v v v v v v",
+    "PFCOUNT P",
+    "PFMERGE P P P",
+    "BITOP XOR B B B",
+    "INCRBYFLOAT K n.n",
     "XADD X i-1 e v e v",
     "XADD X MAXLEN 50 i-1 e v",
     "XDEL X n-1",
@@ -111,7 +117,7 @@ pub fn command(chance: &mut Seeded, step: u64, now: u64) -> Words {
 
 fn fill(chance: &mut Seeded, word: &str, step: u64, now: u64) -> String {
     match word {
-        "K" | "L" | "H" | "S" | "Z" | "X" | "B" => format!("{}{}", word.to_lowercase(), chance.below(4)),
+        "K" | "L" | "H" | "S" | "Z" | "X" | "B" | "P" => format!("{}{}", word.to_lowercase(), chance.below(4)),
         "T" => format!("t:{}", chance.below(20)),
         // Few distinct ones, so that they are met again; many now and then, so that values grow.
         "e" => format!("e{}", if chance.below(4) == 0 { chance.below(1000) } else { chance.below(12) }),
