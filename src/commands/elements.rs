@@ -8,8 +8,8 @@ use crate::engine::types::packed::{IntText, Item};
 use crate::id;
 use crate::resp::{Args, Reply};
 
-/// Bytes a reply of repeated random elements may have; the same as the longest string.
-const RANDOM_REPLY_BYTES_MAX: usize = 512 << 20;
+/// Bytes a reply of repeated random elements may have. Redis has no bound and answers a short request with any number of gigabytes.
+const RANDOM_REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the shortest element in a reply.
 const ELEMENT_BYTES_MIN: usize = 6;
 /// Elements a walk by cursor shows at a time, roughly, unless told otherwise.

@@ -53,7 +53,7 @@ pub enum Value {
     /// See [`Kind::Hash`].
     Hash(Hash),
     /// See [`Kind::Set`].
-    Set(Box<Set>),
+    Set(Set),
     /// See [`Kind::Zset`].
     Zset(Box<Zset>),
     /// See [`Kind::Stream`].
@@ -82,7 +82,7 @@ impl Value {
             Kind::String => Value::String(Str::default()),
             Kind::List => Value::List(Box::default()),
             Kind::Hash => Value::Hash(Hash::default()),
-            Kind::Set => Value::Set(Box::default()),
+            Kind::Set => Value::Set(Set::default()),
             Kind::Zset => Value::Zset(Box::default()),
             Kind::Stream => Value::Stream(Box::default()),
         }
@@ -94,7 +94,7 @@ impl Value {
             Value::String(string) => Some(string),
             Value::List(list) => Some(&**list),
             Value::Hash(hash) => Some(hash),
-            Value::Set(set) => Some(&**set),
+            Value::Set(set) => Some(set),
             Value::Zset(zset) => Some(&**zset),
             Value::Stream(stream) => Some(&**stream),
             Value::OnDisk(_) => None,
@@ -107,7 +107,7 @@ impl Value {
             Value::String(string) => Some(string),
             Value::List(list) => Some(&mut **list),
             Value::Hash(hash) => Some(hash),
-            Value::Set(set) => Some(&mut **set),
+            Value::Set(set) => Some(set),
             Value::Zset(zset) => Some(&mut **zset),
             Value::Stream(stream) => Some(&mut **stream),
             Value::OnDisk(_) => None,
@@ -185,36 +185,42 @@ macro_rules! boxed_type {
 }
 
 boxed_type!(List);
-boxed_type!(Set);
 boxed_type!(Zset);
 boxed_type!(Stream);
 
-// A small hash is no larger than the pointer to one would be with what it points at.
-impl Type for Hash {
-    const KIND: Kind = Kind::Hash;
+/// For types as small as two pointers, which stand in a value themselves.
+macro_rules! inline_type {
+    ($type:ident) => {
+        impl Type for $type {
+            const KIND: Kind = Kind::$type;
 
-    fn of(value: &Value) -> Option<&Self> {
-        match value {
-            Value::Hash(hash) => Some(hash),
-            _ => None,
+            fn of(value: &Value) -> Option<&Self> {
+                match value {
+                    Value::$type(inner) => Some(inner),
+                    _ => None,
+                }
+            }
+
+            fn of_mut(value: &mut Value) -> Option<&mut Self> {
+                match value {
+                    Value::$type(inner) => Some(inner),
+                    _ => None,
+                }
+            }
+
+            fn into_value(self) -> Value {
+                Value::$type(self)
+            }
+
+            fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
         }
-    }
-
-    fn of_mut(value: &mut Value) -> Option<&mut Self> {
-        match value {
-            Value::Hash(hash) => Some(hash),
-            _ => None,
-        }
-    }
-
-    fn into_value(self) -> Value {
-        Value::Hash(self)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    };
 }
+
+inline_type!(Hash);
+inline_type!(Set);
 
 impl Type for Str {
     const KIND: Kind = Kind::String;

@@ -1,127 +1,114 @@
-//! A sorted array of integers in as few bytes as its widest one needs: how a small set of numbers is kept.
+//! Integers in ascending order, in as few bytes each as the widest of them needs: how a small set of numbers is kept.
+//!
+//! The first byte is that width: 2, 4 or 8. The integers follow, little-endian. There is never room to spare: memory
+//! matters more here than the cost of moving a few bytes.
 
 use std::mem::take;
 
-/// Different integers in ascending order. All have the width that the largest so far needed.
-#[derive(Debug, PartialEq, Eq)]
-pub enum IntSet {
-    /// Two bytes each.
-    Narrow(Box<[i16]>),
-    /// Four bytes each.
-    Middle(Box<[i32]>),
-    /// Eight bytes each.
-    Wide(Box<[i64]>),
+/// Integers to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Ints<'a> {
+    width: u8,
+    numbers: &'a [u8],
 }
 
-impl Default for IntSet {
-    fn default() -> Self {
-        IntSet::Narrow(Box::default())
-    }
-}
-
-impl IntSet {
-    /// How many integers it holds.
-    pub fn len(&self) -> usize {
-        match self {
-            IntSet::Narrow(numbers) => numbers.len(),
-            IntSet::Middle(numbers) => numbers.len(),
-            IntSet::Wide(numbers) => numbers.len(),
-        }
+impl<'a> Ints<'a> {
+    /// The integers these bytes hold, which may also be none at all.
+    #[inline]
+    pub fn of(bytes: &'a [u8]) -> Ints<'a> {
+        let (width, numbers) = bytes.split_first().unwrap_or((&2, &[]));
+        Ints { width: *width, numbers }
     }
 
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// How many there are.
+    #[inline]
+    pub fn len(self) -> usize {
+        self.numbers.len() / usize::from(self.width)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.numbers.is_empty()
     }
 
     /// The integer at a position below `len`; positions follow the order of the integers.
-    pub fn at(&self, position: usize) -> i64 {
-        match self {
-            IntSet::Narrow(numbers) => numbers[position].into(),
-            IntSet::Middle(numbers) => numbers[position].into(),
-            IntSet::Wide(numbers) => numbers[position],
-        }
-    }
-
-    /// All integers in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = i64> {
-        (0..self.len()).map(|position| self.at(position))
-    }
-
-    /// Whether it holds this integer.
     #[inline]
-    pub fn contains(&self, number: i64) -> bool {
-        self.search(number).is_ok()
-    }
-
-    /// Adds an integer; tells whether it was not there yet.
-    pub fn insert(&mut self, number: i64) -> bool {
-        let Err(position) = self.search(number) else { return false };
-        self.widen_for(number);
-        match self {
-            IntSet::Narrow(numbers) => insert_at(numbers, position, number as i16),
-            IntSet::Middle(numbers) => insert_at(numbers, position, number as i32),
-            IntSet::Wide(numbers) => insert_at(numbers, position, number),
-        }
-        true
-    }
-
-    /// Removes an integer; tells whether it was there.
-    pub fn remove(&mut self, number: i64) -> bool {
-        let Ok(position) = self.search(number) else { return false };
-        match self {
-            IntSet::Narrow(numbers) => remove_at(numbers, position),
-            IntSet::Middle(numbers) => remove_at(numbers, position),
-            IntSet::Wide(numbers) => remove_at(numbers, position),
-        }
-        true
-    }
-
-    /// Bytes on the heap.
-    pub fn memory_bytes(&self) -> usize {
-        match self {
-            IntSet::Narrow(numbers) => size_of_val(&**numbers),
-            IntSet::Middle(numbers) => size_of_val(&**numbers),
-            IntSet::Wide(numbers) => size_of_val(&**numbers),
+    pub fn at(self, position: usize) -> i64 {
+        match self.width {
+            2 => i16::from_le_bytes(self.numbers.as_chunks().0[position]).into(),
+            4 => i32::from_le_bytes(self.numbers.as_chunks().0[position]).into(),
+            _ => i64::from_le_bytes(self.numbers.as_chunks().0[position]),
         }
     }
 
-    /// Where an integer is, or where it would be. One that needs a greater width belongs at one of the ends.
-    fn search(&self, number: i64) -> Result<usize, usize> {
-        let outside = if number < 0 { 0 } else { self.len() };
-        match self {
-            IntSet::Narrow(numbers) => numbers.binary_search(&i16::try_from(number).map_err(|_| outside)?),
-            IntSet::Middle(numbers) => numbers.binary_search(&i32::try_from(number).map_err(|_| outside)?),
-            IntSet::Wide(numbers) => numbers.binary_search(&number),
+    /// Where an integer is, or where it would be.
+    #[inline]
+    pub fn search(self, number: i64) -> Result<usize, usize> {
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            match self.at(middle).cmp(&number) {
+                std::cmp::Ordering::Less => from = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Greater => to = middle,
+            }
         }
-    }
-
-    fn widen_for(&mut self, number: i64) {
-        if let IntSet::Narrow(numbers) = self
-            && i16::try_from(number).is_err()
-        {
-            *self = IntSet::Middle(numbers.iter().map(|&narrow| narrow.into()).collect());
-        }
-        if let IntSet::Middle(numbers) = self
-            && i32::try_from(number).is_err()
-        {
-            *self = IntSet::Wide(numbers.iter().map(|&middle| middle.into()).collect());
-        }
+        Err(from)
     }
 }
 
-/// Keeps no room to spare: memory matters more here than the cost of moving a few bytes.
-fn insert_at<N: Copy>(numbers: &mut Box<[N]>, position: usize, number: N) {
-    let mut grown = take(numbers).into_vec();
-    grown.reserve_exact(1);
-    grown.insert(position, number);
-    *numbers = grown.into_boxed_slice();
+/// Adds an integer; tells whether it was not there yet.
+pub fn insert(bytes: &mut Box<[u8]>, number: i64) -> bool {
+    let Err(position) = Ints::of(bytes).search(number) else { return false };
+    let width = Ints::of(bytes).width.max(width_of(number));
+    if bytes.first() != Some(&width) {
+        *bytes = widened(Ints::of(bytes), width);
+    }
+    let (at, width) = (1 + position * usize::from(width), usize::from(width));
+    open(bytes, at, width);
+    bytes[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+    true
 }
 
-fn remove_at<N: Copy>(numbers: &mut Box<[N]>, position: usize) {
-    let mut shrunk = take(numbers).into_vec();
-    shrunk.remove(position);
-    *numbers = shrunk.into_boxed_slice();
+/// Removes an integer; tells whether it was there.
+pub fn remove(bytes: &mut Box<[u8]>, number: i64) -> bool {
+    let ints = Ints::of(bytes);
+    let Ok(position) = ints.search(number) else { return false };
+    let width = usize::from(ints.width);
+    close(bytes, 1 + position * width, width);
+    true
+}
+
+fn width_of(number: i64) -> u8 {
+    match number {
+        _ if i16::try_from(number).is_ok() => 2,
+        _ if i32::try_from(number).is_ok() => 4,
+        _ => 8,
+    }
+}
+
+fn widened(ints: Ints<'_>, width: u8) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(1 + ints.len() * usize::from(width));
+    bytes.push(width);
+    (0..ints.len()).for_each(|at| bytes.extend_from_slice(&ints.at(at).to_le_bytes()[..usize::from(width)]));
+    bytes.into_boxed_slice()
+}
+
+/// Makes room for `count` bytes at a position.
+pub(super) fn open(bytes: &mut Box<[u8]>, at: usize, count: usize) {
+    let mut all = take(bytes).into_vec();
+    let end = all.len();
+    all.reserve_exact(count);
+    all.resize(end + count, 0);
+    all.copy_within(at..end, at + count);
+    *bytes = all.into_boxed_slice();
+}
+
+/// Takes `count` bytes out at a position.
+pub(super) fn close(bytes: &mut Box<[u8]>, at: usize, count: usize) {
+    let mut all = take(bytes).into_vec();
+    all.drain(at..at + count);
+    *bytes = all.into_boxed_slice();
 }
 
 #[cfg(test)]
@@ -136,31 +123,34 @@ mod tests {
         prop_oneof![-50i64..50, any::<i16>().prop_map(i64::from), any::<i32>().prop_map(i64::from), any::<i64>()]
     }
 
+    fn all(bytes: &[u8]) -> Vec<i64> {
+        let ints = Ints::of(bytes);
+        (0..ints.len()).map(|at| ints.at(at)).collect()
+    }
+
     proptest! {
         #[test]
         fn holds_what_a_sorted_set_holds(steps in prop::collection::vec((any::<bool>(), any_width()), 0..200)) {
-            let (mut ints, mut model) = (IntSet::default(), BTreeSet::new());
+            let (mut bytes, mut model) = (Box::<[u8]>::default(), BTreeSet::new());
             for (is_insert, number) in steps {
                 if is_insert {
-                    prop_assert_eq!(ints.insert(number), model.insert(number));
+                    prop_assert_eq!(insert(&mut bytes, number), model.insert(number));
                 } else {
-                    prop_assert_eq!(ints.remove(number), model.remove(&number));
+                    prop_assert_eq!(remove(&mut bytes, number), model.remove(&number));
                 }
-                prop_assert_eq!(ints.contains(number), model.contains(&number));
+                prop_assert_eq!(Ints::of(&bytes).search(number).is_ok(), is_insert);
             }
-            prop_assert_eq!(ints.iter().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(all(&bytes), model.into_iter().collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn takes_the_width_of_its_widest_integer() {
-        let mut ints = IntSet::default();
-        ints.insert(1);
-        assert_eq!(ints.memory_bytes(), 2);
-        ints.insert(-40_000);
-        assert_eq!(ints.memory_bytes(), 8);
-        ints.insert(i64::MAX);
-        assert_eq!(ints.memory_bytes(), 24);
-        assert_eq!(ints.iter().collect::<Vec<_>>(), [-40_000, 1, i64::MAX]);
+        let mut bytes = Box::default();
+        for (number, size) in [(1, 3), (-40_000, 9), (-40_000, 9), (i64::MAX, 25)] {
+            insert(&mut bytes, number);
+            assert_eq!(bytes.len(), size);
+        }
+        assert_eq!(all(&bytes), [-40_000, 1, i64::MAX]);
     }
 }

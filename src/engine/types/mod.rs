@@ -12,6 +12,7 @@ pub mod pairs;
 pub mod ranked;
 pub mod sample;
 pub mod set;
+pub mod smallset;
 pub mod stream;
 pub mod string;
 pub mod zset;

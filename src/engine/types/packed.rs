@@ -242,7 +242,7 @@ fn back_len(first: u8, body_len: usize) -> usize {
 
 /// Where an element's string begins and how many bytes it has; for numbers, how many bytes their head has and 0.
 #[inline]
-pub(super) fn parts(bytes: &[u8]) -> (usize, usize) {
+fn parts(bytes: &[u8]) -> (usize, usize) {
     match bytes[0] {
         first @ ..0b1000_0000 => (1, usize::from(first)),
         first @ 0b1000_0000..=0b1000_0111 => (2 + usize::from(first & 7), 0),
@@ -270,6 +270,18 @@ fn skip(bytes: &[u8], offset: usize) -> usize {
     }
     let (head, tail) = parts(&bytes[offset..]);
     offset + head + tail + back_len(first, head + tail)
+}
+
+/// The size of the body these bytes begin with, for sequences without lengths behind the bodies.
+#[inline]
+pub(super) fn body_size(bytes: &[u8]) -> usize {
+    match bytes[0] {
+        short @ ..=0b0111_1111 => 1 + usize::from(short),
+        _ => {
+            let (head, tail) = parts(bytes);
+            head + tail
+        }
+    }
 }
 
 /// The size of the element these bytes end with.

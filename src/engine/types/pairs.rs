@@ -5,7 +5,7 @@
 
 use std::mem::take;
 
-use crate::engine::types::packed::{Body, Item, item_at, parts, roomy};
+use crate::engine::types::packed::{Body, Item, body_size, item_at, roomy};
 
 /// The number of pairs, and where they end; four bytes each.
 const HEAD_BYTES: usize = 8;
@@ -60,7 +60,7 @@ impl Pairs {
         let (key, value) = (Body::of(key), Body::of(value));
         match self.find(&key) {
             Some((_, at)) => {
-                self.resize(at, size_at(&self.0[at..]), value.body_len());
+                self.resize(at, body_size(&self.0[at..]), value.body_len());
                 self.write(at, &value);
                 false
             }
@@ -78,7 +78,7 @@ impl Pairs {
     /// Removes a key; tells whether it was there.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let Some((at, value)) = self.find(&Body::of(key)) else { return false };
-        let end = value + size_at(&self.0[value..]);
+        let end = value + body_size(&self.0[value..]);
         self.resize(at, end - at, 0);
         self.set_head(0, self.len() - 1);
         true
@@ -95,11 +95,11 @@ impl Pairs {
         let pairs = self.0.get(..self.end())?;
         let mut at = HEAD_BYTES;
         while at < pairs.len() {
-            let value = at + size_at(&pairs[at..]);
+            let value = at + body_size(&pairs[at..]);
             if key.is_at(&pairs[at..]) {
                 return Some((at, value));
             }
-            at = value + size_at(&pairs[value..]);
+            at = value + body_size(&pairs[value..]);
         }
         None
     }
@@ -154,18 +154,6 @@ impl Pairs {
     }
 }
 
-/// The size of the element these bytes begin with.
-#[inline]
-fn size_at(bytes: &[u8]) -> usize {
-    match bytes[0] {
-        short @ ..0b1000_0000 => 1 + usize::from(short),
-        _ => {
-            let (head, tail) = parts(bytes);
-            head + tail
-        }
-    }
-}
-
 /// Pairs in order.
 #[derive(Clone)]
 pub struct Iter<'a>(&'a [u8]);
@@ -178,8 +166,8 @@ impl<'a> Iterator for Iter<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let (key, rest) = self.0.split_at(size_at(self.0));
-        let (value, rest) = rest.split_at(size_at(rest));
+        let (key, rest) = self.0.split_at(body_size(self.0));
+        let (value, rest) = rest.split_at(body_size(rest));
         self.0 = rest;
         Some((item_at(key), item_at(value)))
     }

@@ -1,23 +1,20 @@
-//! The set: integers in a sorted array, a few short members packed, else a table. A row is a member, with no bytes.
+//! The set: small, see [`smallset`], or a table. A row is a member, with no bytes.
 
 use std::ops::Range;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
 use crate::engine::keys::Edit;
-use crate::engine::types::intset::IntSet;
-use crate::engine::types::packed::{self, IntText, Item, Packed};
-use crate::engine::types::string::canonical_int;
+use crate::engine::types::packed::{IntText, Item};
+use crate::engine::types::smallset::{self, SmallSet};
 use crate::engine::value::{BadRow, Rows};
 use crate::id;
-use crate::limits;
 
 /// A set.
 pub struct Set(Repr);
 
 enum Repr {
-    Ints(IntSet),
-    Packed(Packed),
+    Small(SmallSet),
     Table(Box<Dict<Member>>),
 }
 
@@ -41,20 +38,16 @@ impl dict::Entry for Member {
 
 impl Default for Set {
     fn default() -> Self {
-        Set(Repr::Ints(IntSet::default()))
+        Set(Repr::Small(SmallSet::default()))
     }
 }
 
 impl Set {
-    /// Whether an empty one keeps its key.
-    pub const LASTS_EMPTY: bool = false;
-
     /// How many members it has.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Repr::Ints(ints) => ints.len(),
-            Repr::Packed(members) => members.len(),
+            Repr::Small(members) => members.len(),
             Repr::Table(members) => members.len(),
         }
     }
@@ -62,19 +55,16 @@ impl Set {
     /// Whether this is a member.
     #[inline]
     pub fn contains(&self, member: Item<'_>) -> bool {
-        let mut text = IntText::new();
         match &self.0 {
-            Repr::Ints(ints) => number(member).is_some_and(|number| ints.contains(number)),
-            Repr::Packed(members) => members.find(member.bytes(&mut text), 1).is_some(),
-            Repr::Table(members) => members.get(member.bytes(&mut text)).is_some(),
+            Repr::Small(members) => members.contains(member),
+            Repr::Table(members) => members.get(member.bytes(&mut IntText::new())).is_some(),
         }
     }
 
     /// All members.
     pub fn iter(&self) -> Iter<'_> {
         Iter(match &self.0 {
-            Repr::Ints(ints) => IterRepr::Ints(ints, 0..ints.len()),
-            Repr::Packed(members) => IterRepr::Packed(members.iter()),
+            Repr::Small(members) => IterRepr::Small(members.iter()),
             Repr::Table(members) => IterRepr::Table(members, 0..members.len() as u32),
         })
     }
@@ -82,8 +72,7 @@ impl Set {
     /// The member at a position below `len`.
     pub fn at(&self, position: usize) -> Item<'_> {
         match &self.0 {
-            Repr::Ints(ints) => Item::Int(ints.at(position)),
-            Repr::Packed(members) => members.get(position).expect("the position is below len"),
+            Repr::Small(members) => members.at(position),
             Repr::Table(members) => Item::Bytes(&members.at(position as u32).0),
         }
     }
@@ -111,94 +100,44 @@ impl Set {
     /// The name `OBJECT ENCODING` gives.
     pub fn encoding(&self) -> &'static str {
         match &self.0 {
-            Repr::Ints(_) => "intset",
-            Repr::Packed(_) => "listpack",
+            Repr::Small(members) if members.is_ints() => "intset",
+            Repr::Small(_) => "listpack",
             Repr::Table(_) => "hashtable",
         }
     }
 
     /// Adds a member; tells whether it is new.
     pub fn insert(&mut self, member: Item<'_>) -> bool {
-        if let Repr::Table(members) = &mut self.0 {
-            return insert_into(members, member.bytes(&mut IntText::new()));
-        }
-        if self.contains(member) {
-            return false;
-        }
-        self.make_room_for(member);
         let mut text = IntText::new();
         match &mut self.0 {
-            Repr::Ints(ints) => ints.insert(number(member).expect("room was made for what is no integer")),
-            Repr::Packed(members) => {
-                members.push_back(member.bytes(&mut text));
-                true
-            }
+            Repr::Small(members) => match members.insert(member) {
+                Ok(is_new) => is_new,
+                Err(smallset::TooLarge) => insert_into(self.table(), member.bytes(&mut text)),
+            },
             Repr::Table(members) => insert_into(members, member.bytes(&mut text)),
         }
     }
 
     /// Removes a member; tells whether it was there.
     pub fn remove(&mut self, member: Item<'_>) -> bool {
-        let mut text = IntText::new();
         match &mut self.0 {
-            Repr::Ints(ints) => number(member).is_some_and(|number| ints.remove(number)),
-            Repr::Packed(members) => {
-                let found = members.find(member.bytes(&mut text), 1);
-                found.into_iter().for_each(|at| members.remove(at));
-                found.is_some()
+            Repr::Small(members) => members.remove(member),
+            Repr::Table(members) => members.remove_key(member.bytes(&mut IntText::new())).is_some(),
+        }
+    }
+
+    /// As a table, made one where it is small.
+    fn table(&mut self) -> &mut Dict<Member> {
+        if let Repr::Small(small) = &self.0 {
+            let mut members = Dict::default();
+            for member in small.iter() {
+                let member = Blob::from(member.bytes(&mut IntText::new()));
+                members.insert_new(dict::hash(&member) as u32, Member(member, dict::Link::default()));
             }
-            Repr::Table(members) => members.remove_key(member.bytes(&mut text)).is_some(),
+            self.0 = Repr::Table(Box::new(members));
         }
-    }
-
-    /// Changes the form where one more member, which is not there yet, would not fit this one.
-    fn make_room_for(&mut self, member: Item<'_>) {
-        let fits = match &self.0 {
-            Repr::Ints(ints) if number(member).is_some() => ints.len() < limits::get(&limits::SET_MAX_INTSET_ENTRIES),
-            Repr::Ints(_) => false,
-            Repr::Packed(members) => packs(members.len(), member),
-            Repr::Table(_) => true,
-        };
-        if !fits {
-            self.0 = if self.packs_with(member) { self.packed() } else { self.table() };
-        }
-    }
-
-    /// Whether a set that is no table yet could be packed together with one more member.
-    fn packs_with(&self, member: Item<'_>) -> bool {
-        match &self.0 {
-            // A set that is too large for an array of integers is not packed instead, even where it might be.
-            Repr::Ints(ints) if number(member).is_some() && !ints.is_empty() => false,
-            // The longest are the first and the last.
-            Repr::Ints(ints) => {
-                packs(ints.len(), member)
-                    && (ints.is_empty() || [0, ints.len() - 1].iter().all(|&at| packs(0, Item::Int(ints.at(at)))))
-            }
-            Repr::Packed(_) | Repr::Table(_) => false,
-        }
-    }
-
-    fn packed(&self) -> Repr {
-        let mut members = Packed::default();
-        self.iter().for_each(|member| members.push_back(member.bytes(&mut IntText::new())));
-        Repr::Packed(members)
-    }
-
-    fn table(&self) -> Repr {
-        let mut members = Dict::default();
-        for member in self.iter() {
-            let member = Blob::from(member.bytes(&mut IntText::new()));
-            members.insert_new(dict::hash(&member) as u32, Member(member, dict::Link::default()));
-        }
-        Repr::Table(Box::new(members))
-    }
-}
-
-/// The integer a member is, whichever way it came.
-fn number(member: Item<'_>) -> Option<i64> {
-    match member {
-        Item::Int(number) => Some(number),
-        Item::Bytes(bytes) => canonical_int(bytes),
+        let Repr::Table(members) = &mut self.0 else { unreachable!("it was made one above") };
+        members
     }
 }
 
@@ -211,19 +150,13 @@ fn insert_into(members: &mut Dict<Member>, member: &[u8]) -> bool {
     is_new
 }
 
-/// Whether a packed set of this many members may take one more, this one.
-fn packs(len: usize, member: Item<'_>) -> bool {
-    len < limits::get(&limits::SET_MAX_LISTPACK_ENTRIES) && member.len() <= limits::get(&limits::SET_MAX_LISTPACK_VALUE)
-}
-
 /// A set's members.
 #[derive(Clone)]
 pub struct Iter<'a>(IterRepr<'a>);
 
 #[derive(Clone)]
 enum IterRepr<'a> {
-    Ints(&'a IntSet, Range<usize>),
-    Packed(packed::Iter<'a>),
+    Small(smallset::Iter<'a>),
     Table(&'a Dict<Member>, Range<u32>),
 }
 
@@ -233,17 +166,8 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Item<'a>> {
         match &mut self.0 {
-            IterRepr::Ints(ints, left) => left.next().map(|at| Item::Int(ints.at(at))),
-            IterRepr::Packed(members) => members.next(),
+            IterRepr::Small(members) => members.next(),
             IterRepr::Table(members, left) => left.next().map(|at| Item::Bytes(&members.at(at).0)),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        match &self.0 {
-            IterRepr::Ints(_, left) => left.size_hint(),
-            IterRepr::Packed(members) => members.size_hint(),
-            IterRepr::Table(_, left) => left.size_hint(),
         }
     }
 }
@@ -317,16 +241,14 @@ impl Rows for Set {
     /// Counted exactly for the first few members of a table; the others are taken to be like them.
     fn memory_bytes(&self) -> usize {
         const LOOKED_AT_MAX: usize = 16;
-        let heap = match &self.0 {
-            Repr::Ints(ints) => ints.memory_bytes(),
-            Repr::Packed(members) => members.memory_bytes(),
+        match &self.0 {
+            Repr::Small(members) => members.memory_bytes(),
             Repr::Table(members) => {
                 let heap: usize = members.iter().take(LOOKED_AT_MAX).map(|member| member.0.heap_bytes()).sum();
                 let looked_at = members.len().clamp(1, LOOKED_AT_MAX);
                 size_of::<Dict<Member>>() + members.table_bytes() + heap * members.len() / looked_at
             }
-        };
-        size_of::<Set>() + heap
+        }
     }
 }
 
@@ -429,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_32_bytes() {
-        assert_eq!(size_of::<Set>(), 32);
+    fn takes_16_bytes() {
+        assert_eq!(size_of::<Set>(), 16);
     }
 }
