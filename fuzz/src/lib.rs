@@ -8,9 +8,12 @@ use flux::clock;
 use flux::commands::GROUPS;
 use flux::commands::instance::Instance;
 use flux::config::Config;
-use flux::engine::Engine;
 use flux::engine::effect::{self, Effect, Row};
+use flux::engine::persist::fold::Fold;
+use flux::engine::persist::record::{self, Body, Record};
+use flux::engine::persist::{batch, replay};
 use flux::engine::value::{Kind, Value};
+use flux::engine::{Cut, Engine};
 use flux::memory;
 use flux::resp::request::{Limits, Parser};
 use flux::store::Store;
@@ -30,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "requests", run: requests, seeds: request_seeds },
     Target { name: "effects", run: effects, seeds: effect_seeds },
     Target { name: "rows", run: rows, seeds: row_seeds },
+    Target { name: "batches", run: batches, seeds: batch_seeds },
+    Target { name: "records", run: records, seeds: record_seeds },
     Target { name: "commands", run: commands, seeds: command_seeds },
 ];
 
@@ -225,6 +230,65 @@ fn row_seeds() -> Vec<Vec<u8>> {
         [vec![4], row(b"a", &1.5f64.to_le_bytes()), row(b"b", &f64::INFINITY.to_le_bytes())].concat(),
         [vec![5], row(&[0; 17], b"\x01f\x01v"), row(&[1; 16], b"x")].concat(),
     ]
+}
+
+/// A batch of the journal is refused or folded, whatever it holds; replaying it is refused or works as well.
+pub fn batches(bytes: &[u8]) {
+    let Ok(batch) = batch::read(bytes) else { return };
+    let is_far = |effect: &Effect<'_>| matches!(effect, Effect::WriteAt { offset, .. } if *offset > 1 << 20);
+    let mut writes_far = false;
+    for (_, effects) in &batch.sections {
+        let _ = batch::each_effect(effects, |effect| {
+            writes_far |= is_far(&effect);
+            Ok(())
+        });
+    }
+    // A write far into a string makes a string that long: so it should.
+    if writes_far {
+        return;
+    }
+    let before = memory::used_bytes();
+    let mut fold = Fold::default();
+    let _ = fold.add_batches(&[bytes, bytes]);
+    let engine = Engine::new(false);
+    let _ = replay::replay(&engine, bytes, 1);
+    assert!(memory::used_bytes() < before + MEMORY_BYTES_MAX, "memory was taken for what is not there");
+}
+
+fn batch_seeds() -> Vec<Vec<u8>> {
+    let effects = effect_seeds().concat();
+    let cut = Cut { epoch: 1, shards: vec![(0, effects.clone()), (63, effects)] };
+    vec![batch::Heads::new(&cut, 300).pieces(&cut).concat()]
+}
+
+/// A record of the tables is refused or written again as it was, and its value is refused or built.
+pub fn records(bytes: &[u8]) {
+    let Ok(record) = Record::read(bytes) else { return };
+    let mut again = Vec::new();
+    record.write(&mut again);
+    assert_eq!(Record::read(&again).ok(), Some(record), "a record reads as it was written");
+    if let Body::Small(bytes) = record.body {
+        let before = memory::used_bytes();
+        let _ = record::small_value(record.kind, bytes);
+        assert!(memory::used_bytes() < before + MEMORY_BYTES_MAX, "memory was taken for what is not there");
+    }
+}
+
+fn record_seeds() -> Vec<Vec<u8>> {
+    let mut rows = Vec::new();
+    record::push_packed(&mut rows, b"field", b"value");
+    record::push_packed(&mut rows, b"number", b"7");
+    let bodies = [Body::Small(b"a string"), Body::Small(&rows), Body::Large { id: 7, count: 70_000 }];
+    let kinds = [Kind::String, Kind::Hash, Kind::List];
+    bodies
+        .into_iter()
+        .zip(kinds)
+        .map(|(body, kind)| {
+            let mut bytes = Vec::new();
+            Record { kind, expire_at: 1_700_000_000_000, body }.write(&mut bytes);
+            bytes
+        })
+        .collect()
 }
 
 /// Any command with any arguments is answered, and what it changed is in its effects: applied to nothing, they give the

@@ -27,6 +27,16 @@ fn any_rows_are_taken_or_refused() {
 }
 
 #[test]
+fn any_batch_of_the_journal_is_folded_or_refused() {
+    drive("batches");
+}
+
+#[test]
+fn any_record_of_the_tables_is_read_or_refused() {
+    drive("records");
+}
+
+#[test]
 fn any_command_is_answered_and_its_effects_are_whole() {
     drive("commands");
 }
