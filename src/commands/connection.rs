@@ -398,6 +398,8 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 
 fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.pause.end();
+    // Those held back look again when anything comes by mail.
+    session.instance.clients.all().iter().for_each(|client| client.mailbox.leave(|_| {}));
     reply.ok();
     Ok(())
 }

@@ -95,8 +95,6 @@ pub struct Pause {
     until: AtomicU64,
     /// Whether only writes are.
     only_writes: AtomicBool,
-    /// Told when it ends early.
-    pub ended: Notify,
 }
 
 impl Pause {
@@ -110,7 +108,6 @@ impl Pause {
     /// Ends the pause.
     pub fn end(&self) {
         self.until.store(0, Relaxed);
-        self.ended.notify_waiters();
     }
 
     /// When the pause that holds this command back ends; None if it may run.

@@ -27,6 +27,8 @@ const READ_BYTES: usize = 16 * 1024;
 const SEND_BYTES: usize = 64 * 1024;
 /// Buffers that have grown beyond this are given back when they are empty.
 const KEEP_BYTES: usize = 256 * 1024;
+/// Fewer bytes of replies than this are no burden, whatever `client-output-buffer-limit` says.
+const LIMITED_BYTES_MIN: usize = 16 * 1024;
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
 
@@ -43,6 +45,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session)
         waiting: None,
         is_ended: false,
         closes: false,
+        burdened_since: None,
     };
     let limit = config::output_limit(&connection.session.instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
     connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
@@ -63,6 +66,8 @@ struct Connection<S> {
     is_ended: bool,
     /// To be closed once all replies are sent.
     closes: bool,
+    /// Since when more waits than the soft limit allows.
+    burdened_since: Option<Instant>,
 }
 
 /// What holds the next command back.
@@ -118,7 +123,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Broken => return,
             }
             self.after_event();
+            if self.is_too_slow() {
+                tracing::warn!("closing client {}: it reads too slowly for client-output-buffer-limit", self.session.client.id);
+                return;
+            }
         }
+    }
+
+    /// Whether more waits for this client than `client-output-buffer-limit` allows.
+    fn is_too_slow(&mut self) -> bool {
+        let backlog = self.backlog() as u64;
+        if backlog < LIMITED_BYTES_MIN as u64 {
+            self.burdened_since = None;
+            return false;
+        }
+        let class = if self.session.subscription_count() > 0 { "pubsub" } else { "normal" };
+        let limit = config::output_limit(&self.session.instance.config.text(Name::ClientOutputBufferLimit), class);
+        if limit.soft_bytes == 0 || backlog <= limit.soft_bytes {
+            self.burdened_since = None;
+        } else if self.burdened_since.get_or_insert_with(Instant::now).elapsed() >= Duration::from_secs(limit.soft_seconds) {
+            return true;
+        }
+        limit.hard_bytes != 0 && backlog > limit.hard_bytes
     }
 
     /// Bytes of replies that wait to be taken.
