@@ -427,6 +427,16 @@ impl Packed {
         fits
     }
 
+    /// Adds two elements, the first of which gets this index.
+    pub fn insert_pair(&mut self, index: usize, first: &[u8], second: &[u8]) {
+        let offset = self.offset(index);
+        let (first, second) = (Body::of(first), Body::of(second));
+        self.widen(offset, first.total() + second.total());
+        self.write(offset, &first);
+        self.write(offset + first.total(), &second);
+        self.len += 2;
+    }
+
     /// Puts other bytes in place of an element.
     pub fn replace(&mut self, index: usize, bytes: &[u8]) {
         assert!(index < self.len(), "an element to replace is there");

@@ -57,16 +57,16 @@ pub enum Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// Whether this place is after an entry.
+    /// Whether this place is after an entry. The member is only asked for where the score does not decide.
     #[inline]
-    pub fn follows(&self, score: f64, member: &[u8]) -> bool {
+    pub fn follows<'m>(&self, score: f64, member: impl FnOnce() -> &'m [u8]) -> bool {
         match *self {
             Cut::Before(limit) => score < limit,
             Cut::After(limit) => score <= limit,
-            Cut::At(limit, name) => score < limit || score == limit && member < name,
-            Cut::Past(limit, name) => score < limit || score == limit && member <= name,
-            Cut::BeforeMember(name) => member < name,
-            Cut::AfterMember(name) => member <= name,
+            Cut::At(limit, name) => score < limit || score == limit && member() < name,
+            Cut::Past(limit, name) => score < limit || score == limit && member() <= name,
+            Cut::BeforeMember(name) => member() < name,
+            Cut::AfterMember(name) => member() <= name,
         }
     }
 

@@ -122,7 +122,7 @@ impl Zset {
                 let Some(after) = decide(before)? else { return Ok(Updated { before, after: before }) };
                 if let Some((at, score)) = found {
                     if score != after {
-                        move_packed(packed, at, member, after);
+                        move_packed(packed, at, member, after, after > score);
                     }
                     // As in Redis, a packed zero has no sign.
                     return Ok(Updated { before, after: Some(after + 0.0) });
@@ -356,14 +356,19 @@ impl Large {
 
 /// How many packed members stand before a place.
 fn packed_rank(packed: &Packed, cut: Cut<'_>) -> usize {
-    let (mut items, mut rank, mut text) = (packed.iter(), 0, IntText::new());
+    leading(packed.iter(), cut)
+}
+
+/// How many of some members, shown with their scores, stand before a place.
+fn leading<'a>(mut items: impl Iterator<Item = Item<'a>>, cut: Cut<'_>) -> usize {
+    let (mut count, mut text) = (0, IntText::new());
     while let (Some(member), Some(score)) = (items.next(), items.next()) {
-        if !cut.follows(packed_score(&score), member.bytes(&mut text)) {
+        if !cut.follows(packed_score(&score), || member.bytes(&mut text)) {
             break;
         }
-        rank += 1;
+        count += 1;
     }
-    rank
+    count
 }
 
 fn walk_packed(
@@ -387,15 +392,13 @@ fn walk_packed(
 }
 
 fn insert_packed(packed: &mut Packed, rank: usize, member: &[u8], score: f64) {
-    packed.insert(2 * rank, member);
-    with_packed_score(score, |score| packed.insert(2 * rank + 1, score));
+    with_packed_score(score, |score| packed.insert_pair(2 * rank, member, score));
 }
 
-/// Gives the member at an index another score, and the place it then belongs in.
-fn move_packed(packed: &mut Packed, at: usize, member: &[u8], score: f64) {
-    let before = packed_rank(packed, Cut::At(score, member));
-    // Counts the member itself where it stands before its new place.
-    let rank = before - usize::from(before > at / 2);
+/// Gives the member at an index another score, and the place it then belongs in. `is_up`: whether the score rises.
+fn move_packed(packed: &mut Packed, at: usize, member: &[u8], score: f64, is_up: bool) {
+    let cut = Cut::At(score, member);
+    let rank = if is_up { at / 2 + leading(packed.range(at + 2, packed.len()), cut) } else { leading(packed.range(0, at), cut) };
     if rank == at / 2 {
         with_packed_score(score, |score| packed.replace(at + 1, score));
     } else {
@@ -505,7 +508,7 @@ mod tests {
         part.reverse();
         assert_eq!(all(zset, a..b, Direction::Down), part);
         for cut in [Cut::Before(score), Cut::After(score), Cut::At(score, member), Cut::Past(score, member)] {
-            let rank = model.0.iter().filter(|(score, name)| cut.follows(*score, name)).count();
+            let rank = model.0.iter().filter(|(score, name)| cut.follows(*score, || name)).count();
             assert_eq!(zset.rank_of(cut), rank, "{cut:?}");
         }
         for (rank, (score, name)) in model.0.iter().enumerate() {
