@@ -1,5 +1,8 @@
 //! Lists: both ends, the middle, moves between lists, and waiting for elements.
 
+use std::time::{Duration, Instant};
+
+use crate::process::{Connection, Process, Reply};
 use crate::script::check;
 
 #[test]
@@ -193,4 +196,106 @@ fn nothing_waits_in_a_transaction() {
         EXEC => [(nil), (nil), (nil)]
     ",
     );
+}
+
+/// A server and a connection to it that knows how many clients wait.
+struct Waiting {
+    server: Process,
+    client: Connection,
+    waiting: usize,
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        let server = Process::flux(&[]);
+        let client = server.connect();
+        Waiting { server, client, waiting: 0 }
+    }
+
+    fn call(&mut self, command: &str) -> Reply {
+        self.client.call(&words(command)).unwrap()
+    }
+
+    /// A new client that has begun to wait.
+    fn wait(&mut self, command: &str) -> Connection {
+        let mut connection = self.server.connect();
+        connection.send(&words(command)).unwrap();
+        self.waiting += 1;
+        let wanted = format!("blocked_clients:{}\r", self.waiting);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let Reply::Bulk(_, info) = self.call("INFO clients") else { panic!("INFO answers with text") };
+            if String::from_utf8_lossy(&info).contains(&wanted) {
+                return connection;
+            }
+            assert!(Instant::now() < deadline, "{command} does not wait");
+            std::thread::yield_now();
+        }
+    }
+
+    fn answer(&mut self, mut connection: Connection) -> Reply {
+        self.waiting -= 1;
+        connection.read().unwrap()
+    }
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().collect()
+}
+
+fn bulk(text: &str) -> Reply {
+    Reply::Bulk('$', text.into())
+}
+
+fn pair(key: &str, element: &str) -> Reply {
+    Reply::Many('*', vec![bulk(key), bulk(element)])
+}
+
+#[test]
+fn fifty_waiters_are_served_in_the_order_they_came() {
+    let mut test = Waiting::new();
+    let waiters: Vec<Connection> = (0..50).map(|n| test.wait(["BLPOP other l 0", "BRPOP l other 0"][n % 2])).collect();
+    let elements: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    test.call(&format!("RPUSH l {}", elements.join(" ")));
+    let answers: Vec<Reply> = waiters.into_iter().map(|waiter| test.answer(waiter)).collect();
+    let expected: Vec<Reply> =
+        (0..50).map(|n| if n % 2 == 0 { n / 2 } else { 49 - n / 2 }).map(|n| pair("l", &n.to_string())).collect();
+    assert_eq!(answers, expected);
+    assert_eq!(test.call("EXISTS l"), Reply::Line(":0".into()));
+}
+
+#[test]
+fn an_element_moved_for_one_waiter_wakes_the_next() {
+    let mut test = Waiting::new();
+    let first = test.wait("BLMOVE a b LEFT RIGHT 0");
+    let second = test.wait("BRPOPLPUSH b c 0");
+    let third = test.wait("BLMPOP 0 2 other c LEFT COUNT 5");
+    test.call("RPUSH a x");
+    assert_eq!(test.answer(first), bulk("x"));
+    assert_eq!(test.answer(second), bulk("x"));
+    assert_eq!(test.answer(third), Reply::Many('*', vec![bulk("c"), Reply::Many('*', vec![bulk("x")])]));
+}
+
+#[test]
+fn a_waiter_is_not_disturbed_by_other_types_but_told_of_a_wrong_destination() {
+    let mut test = Waiting::new();
+    let patient = test.wait("BLPOP other l 0");
+    test.call("SET other x");
+    test.call("SET l x");
+    test.call("DEL l");
+    test.call("RPUSH l y");
+    assert_eq!(test.answer(patient), pair("l", "y"));
+
+    let misled = test.wait("BLMOVE l other LEFT LEFT 0");
+    test.call("RPUSH l z");
+    assert!(matches!(test.answer(misled), Reply::Line(line) if line.starts_with("-WRONGTYPE")));
+    assert_eq!(test.call("LRANGE l 0 -1"), Reply::Many('*', vec![bulk("z")]));
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over() {
+    let mut test = Waiting::new();
+    for command in ["BLPOP l 0.01", "BLMOVE l m LEFT LEFT 0.01", "BRPOPLPUSH l m 0.01", "BLMPOP 0.01 1 l LEFT"] {
+        assert_eq!(test.call(command), Reply::Line("*-1".into()), "{command}");
+    }
 }
