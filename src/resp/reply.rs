@@ -182,20 +182,19 @@ impl Reply {
 
     /// Makes what was written since a mark the elements of an array, for when their number is only known afterwards.
     pub fn insert_array(&mut self, mark: usize, len: usize) {
-        let elements = self.bytes.split_off(mark);
-        self.array(len);
-        self.bytes.extend_from_slice(&elements);
+        self.insert_head(mark, |reply| reply.array(len));
     }
 
     /// Makes what was written since a mark the pairs of a map. In RESP2 it must be arrays of two, and becomes an array of those.
     pub fn insert_map(&mut self, mark: usize, pairs: usize) {
-        let elements = self.bytes.split_off(mark);
-        if self.is_resp3() {
-            self.map(pairs)
-        } else {
-            self.array(pairs)
-        }
-        self.bytes.extend_from_slice(&elements);
+        self.insert_head(mark, |reply| if reply.is_resp3() { reply.map(pairs) } else { reply.array(pairs) });
+    }
+
+    fn insert_head(&mut self, mark: usize, write: impl FnOnce(&mut Reply)) {
+        let end = self.bytes.len();
+        write(self);
+        let head_bytes = self.bytes.len() - end;
+        self.bytes[mark..].rotate_right(head_bytes);
     }
 
     #[inline]

@@ -101,7 +101,7 @@ impl Entries {
     /// The first one.
     pub fn first(&self) -> Option<Entry<'_>> {
         let block = self.blocks.front()?;
-        Some(block.entry(block.start as usize).0)
+        Some(block.entry(block.place(block.start as usize)))
     }
 
     /// The id of the first one; the lowest id where there is none.
@@ -128,7 +128,7 @@ impl Entries {
     /// Those from `end` down to `start`, both included.
     pub fn range_back(&self, start: Id, end: Id) -> RangeBack<'_> {
         let to = self.blocks.partition_point(|block| block.base <= end);
-        RangeBack { blocks: self.blocks.range(..to), block: None, offsets: SmallVec::new(), start, end }
+        RangeBack { blocks: self.blocks.range(..to), block: None, starts: SmallVec::new(), start, end }
     }
 
     /// Adds an entry above all others.
@@ -162,7 +162,7 @@ impl Entries {
             return block.insert(block.start as usize, id, fields);
         };
         let block = &mut self.blocks[at];
-        let offset = block.offsets().find(|(_, entry)| entry.id > id).map_or(block.bytes.len(), |(offset, _)| offset);
+        let offset = block.places().find(|place| place.id > id).map_or(block.bytes.len(), |place| place.start);
         block.insert(offset, id, fields);
         block.last = block.last.max(id);
     }
@@ -190,10 +190,9 @@ impl Entries {
     pub fn remove_front(&mut self, count: usize, mut show: impl FnMut(Id)) {
         let Some(block) = self.blocks.front_mut() else { return };
         let mut end = block.start as usize;
-        for _ in 0..count {
-            let (entry, next) = block.entry(end);
-            show(entry.id);
-            end = next;
+        for place in block.places().take(count) {
+            show(place.id);
+            end = place.end;
         }
         self.len -= count;
         if count == block.count as usize {
@@ -273,62 +272,74 @@ impl Block {
     }
 
     fn remove(&mut self, id: Id) -> bool {
-        let Some((offset, _)) = self.offsets().take_while(|(_, entry)| entry.id <= id).find(|(_, entry)| entry.id == id) else {
-            return false;
-        };
-        let (_, end) = self.entry(offset);
-        self.bytes.drain(offset..end);
+        let Some(place) = self.places().find(|place| place.id >= id).filter(|place| place.id == id) else { return false };
+        self.bytes.drain(place.start..place.end);
         self.count -= 1;
         if id == self.last {
-            let last = self.offsets().last().map(|(_, entry)| entry.id);
+            let last = self.places().last().map(|place| place.id);
             self.last = last.unwrap_or(self.base);
         }
         true
     }
 
-    /// The entry at an offset, and the offset behind it.
-    fn entry(&self, offset: usize) -> (Entry<'_>, usize) {
-        let mut rest = &self.bytes[offset..];
+    /// What stands at an offset where an entry starts.
+    #[inline]
+    fn place(&self, start: usize) -> Place {
+        let mut rest = &self.bytes[start..];
         let ms = take_number(&mut rest);
         let seq = take_number(&mut rest);
-        let id = Id::new(self.base.ms + ms, if ms == 0 { self.base.seq + seq } else { seq });
         let head = take_number(&mut rest);
-        let (mut body, rest) = rest.split_at((head >> 1) as usize);
-        let mut names = &self.bytes[..self.start as usize];
-        let own_names = head & 1 == 1;
-        let fields = take_number(if own_names { &mut body } else { &mut names }) as usize;
-        (Entry { id, fields, names: (!own_names).then_some(names), body }, self.bytes.len() - rest.len())
+        let body = self.bytes.len() - rest.len();
+        let id = Id::new(self.base.ms + ms, if ms == 0 { self.base.seq + seq } else { seq });
+        Place { id, start, body, end: body + (head >> 1) as usize, own_names: head & 1 == 1 }
     }
 
-    fn offsets(&self) -> Offsets<'_> {
-        Offsets { block: self, at: self.start as usize }
+    fn entry(&self, place: Place) -> Entry<'_> {
+        let mut body = &self.bytes[place.body..place.end];
+        let mut names = &self.bytes[..self.start as usize];
+        let fields = take_number(if place.own_names { &mut body } else { &mut names }) as usize;
+        Entry { id: place.id, fields, names: (!place.own_names).then_some(names), body }
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places { block: self, at: self.start as usize }
     }
 }
 
-/// Entries of a block with their offsets.
-struct Offsets<'a> {
+/// Where an entry stands in its block.
+#[derive(Clone, Copy)]
+struct Place {
+    id: Id,
+    start: usize,
+    body: usize,
+    end: usize,
+    own_names: bool,
+}
+
+/// The places of a block's entries.
+struct Places<'a> {
     block: &'a Block,
     at: usize,
 }
 
-impl<'a> Iterator for Offsets<'a> {
-    type Item = (usize, Entry<'a>);
+impl Iterator for Places<'_> {
+    type Item = Place;
 
-    fn next(&mut self) -> Option<(usize, Entry<'a>)> {
+    #[inline]
+    fn next(&mut self) -> Option<Place> {
         if self.at == self.block.bytes.len() {
             return None;
         }
-        let offset = self.at;
-        let (entry, end) = self.block.entry(offset);
-        self.at = end;
-        Some((offset, entry))
+        let place = self.block.place(self.at);
+        self.at = place.end;
+        Some(place)
     }
 }
 
 /// See [`Entries::range`].
 pub struct Range<'a> {
     blocks: std::collections::vec_deque::Iter<'a, Block>,
-    block: Option<Offsets<'a>>,
+    block: Option<Places<'a>>,
     start: Id,
     end: Id,
 }
@@ -338,17 +349,18 @@ impl<'a> Iterator for Range<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
-            for (_, entry) in self.block.iter_mut().flatten() {
-                if entry.id > self.end {
+            if let Some(places) = &mut self.block {
+                let (start, block) = (self.start, places.block);
+                if let Some(place) = places.find(|place| place.id >= start) {
+                    if place.id <= self.end {
+                        return Some(block.entry(place));
+                    }
                     self.blocks = Default::default();
                     self.block = None;
                     return None;
                 }
-                if entry.id >= self.start {
-                    return Some(entry);
-                }
             }
-            self.block = Some(self.blocks.next()?.offsets());
+            self.block = Some(self.blocks.next()?.places());
         }
     }
 }
@@ -357,8 +369,8 @@ impl<'a> Iterator for Range<'a> {
 pub struct RangeBack<'a> {
     blocks: std::collections::vec_deque::Iter<'a, Block>,
     block: Option<&'a Block>,
-    /// Where entries of the block start that are still to come.
-    offsets: SmallVec<[u32; 128]>,
+    /// Where entries of the block start that are still to come, the next one last.
+    starts: SmallVec<[u32; 128]>,
     start: Id,
     end: Id,
 }
@@ -368,12 +380,12 @@ impl<'a> Iterator for RangeBack<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
-            if let (Some(block), Some(offset)) = (self.block, self.offsets.pop()) {
-                return Some(block.entry(offset as usize).0);
+            if let (Some(block), Some(start)) = (self.block, self.starts.pop()) {
+                return Some(block.entry(block.place(start as usize)));
             }
             let block = self.blocks.next_back().filter(|block| block.last >= self.start)?;
-            let wanted = block.offsets().take_while(|(_, entry)| entry.id <= self.end);
-            self.offsets.extend(wanted.filter(|(_, entry)| entry.id >= self.start).map(|(offset, _)| offset as u32));
+            let wanted = block.places().skip_while(|place| place.id < self.start).take_while(|place| place.id <= self.end);
+            wanted.for_each(|place| self.starts.push(place.start as u32));
             self.block = Some(block);
         }
     }
@@ -396,6 +408,10 @@ fn push_number(to: &mut Vec<u8>, mut number: u64) {
 /// Takes a number off the front of bytes that [`push_number`] wrote.
 #[inline]
 fn take_number(from: &mut &[u8]) -> u64 {
+    if let [byte @ 0..0x80, rest @ ..] = from {
+        *from = rest;
+        return u64::from(*byte);
+    }
     let mut number = 0;
     for (at, &byte) in from.iter().enumerate() {
         number |= u64::from(byte & 0x7f) << (7 * at);

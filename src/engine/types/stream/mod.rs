@@ -534,7 +534,9 @@ mod tests {
                 group.deliver_again(consumer, id, random_below(3), now, log, |_| {});
             }
             3 => {
-                known.iter().for_each(|id| drop(group.acknowledge(*id, log)));
+                known.iter().for_each(|id| {
+                    group.acknowledge(*id, log);
+                });
             }
             _ => {
                 let claim =
