@@ -840,7 +840,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
+        #![proptest_config(ProptestConfig::with_cases(50))]
 
         #[test]
         fn does_what_a_vec_does_and_replays_to_the_same(steps in prop::collection::vec(step(), 0..60)) {

@@ -903,6 +903,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(80))]
+
         #[test]
         fn does_what_a_vec_does(steps in prop::collection::vec(step(), 0..80)) {
             let (mut packed, mut model) = (Packed::default(), Vec::<Vec<u8>>::new());
