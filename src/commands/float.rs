@@ -71,6 +71,9 @@ impl LongDouble {
 
     /// The digits as Redis prints them: 17 after the point, without zeros at the end.
     pub fn text(self) -> String {
+        if self.mantissa == 0 {
+            return "0".into();
+        }
         let sign = if self.is_negative { "-" } else { "" };
         if self.power >= 0 {
             return format!("{sign}{}", BigUint::from(self.mantissa) << self.power);
