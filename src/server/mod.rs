@@ -202,22 +202,17 @@ async fn breathe(error: &io::Error) {
 fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
     let stats = instance.stats.worker();
     runtime().block_on(async {
-        let local = tokio::task::LocalSet::new();
-        local
-            .run_until(async {
-                let mut connections = tokio::task::JoinSet::new();
-                loop {
-                    tokio::select! {
-                        next = accepted.recv() => match next {
-                            Some(next) => drop(connections.spawn_local(serve(Arc::clone(instance), Arc::clone(&stats), next))),
-                            None => break,
-                        },
-                        Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                    }
-                }
-                while connections.join_next().await.is_some() {}
-            })
-            .await;
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                next = accepted.recv() => match next {
+                    Some(next) => drop(connections.spawn(serve(Arc::clone(instance), Arc::clone(&stats), next))),
+                    None => break,
+                },
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            }
+        }
+        while connections.join_next().await.is_some() {}
     });
 }
 
