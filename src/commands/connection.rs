@@ -591,9 +591,9 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
     let mut line = String::new();
     writeln!(
         line,
-        "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={query} qbuf-free=0 \
+        "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={query} qbuf-free=0 \
          argv-mem={query} multi-mem=0 rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={}",
+         lib-name={} lib-ver={} watch={}",
         client.id,
         client.address,
         client.local_address,
@@ -605,11 +605,11 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
         part(20),
         part(40),
         queued as i64 - 1,
-        client.watched.load(Relaxed),
         query + output + 2048,
         if protocol == Protocol::Resp3 { 3 } else { 2 },
         about.library,
         about.library_version,
+        client.watched.load(Relaxed),
     )
     .expect("writing to a string cannot fail");
     line
