@@ -176,7 +176,7 @@ fn select(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 
 /// Reads an argument as the number of a database.
 pub fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
-    let db = int(args, at)?;
+    let db = i32::try_from(int(args, at)?).map_err(|_| error::NOT_INT32)?;
     u8::try_from(db).ok().filter(|db| usize::from(*db) < crate::engine::shard::DATABASES).ok_or(error::DB_RANGE)
 }
 

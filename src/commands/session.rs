@@ -118,7 +118,7 @@ impl Transaction {
 pub struct Watch {
     /// Set when one of them changed.
     pub flag: Arc<AtomicBool>,
-    /// Which, by stored database.
+    /// Which, by the number the client had for their database.
     pub places: Vec<Place>,
 }
 
