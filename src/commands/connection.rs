@@ -392,12 +392,15 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let timeout = u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))?;
     let now = session.now();
     session.instance.pause.start(now.saturating_add(timeout), only_writes, now);
+    // A removal is a write, and writes are held back; the chores allow it again when the pause is over.
+    session.instance.engine.set_may_expire(false);
     reply.ok();
     Ok(())
 }
 
 fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.pause.end();
+    session.instance.engine.set_may_expire(true);
     // Those held back look again when anything comes by mail.
     session.instance.clients.all().iter().for_each(|client| client.mailbox.leave(|_| {}));
     reply.ok();
