@@ -21,6 +21,9 @@ const SWEEP_MAX: Duration = Duration::from_millis(12);
 pub fn run(instance: &Arc<Instance>) {
     while !instance.is_ending.load(Relaxed) {
         let now = clock::now_ms();
+        if !instance.engine.may_expire() && instance.pause.holds(now, true).is_none() {
+            instance.engine.set_may_expire(true);
+        }
         if instance.engine.sweeps() && instance.pause.holds(now, true).is_none() {
             let start = Instant::now();
             sweep(instance);

@@ -163,13 +163,16 @@ fn bitop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
         return Err(error::BITOP_NOT);
     }
     let destination = args.at(2);
-    let mut sources = Vec::with_capacity(args.len() - 3);
-    for key in args.from(3).iter() {
-        let string = keys.get::<Str>(key)?;
-        sources.push(string.map(|string| string.bytes(&mut IntText::new()).to_vec()).unwrap_or_default());
+    let mut text = IntText::new();
+    let first = keys.get::<Str>(args.at(3))?.map_or(&b""[..], |string| string.bytes(&mut text));
+    let mut result = first.to_vec();
+    if operation == Operation::Not {
+        result.iter_mut().for_each(|byte| *byte = !*byte);
     }
-    let sources: Vec<&[u8]> = sources.iter().map(Vec::as_slice).collect();
-    let result = bits::combine(operation, &sources);
+    for key in args.from(4).iter() {
+        let other = keys.get::<Str>(key)?.map_or(&b""[..], |string| string.bytes(&mut text));
+        operation.combine(&mut result, other);
+    }
     let len = result.len();
     if len > 0 {
         keys.put(destination, Str::from(result), Expiry::Never);

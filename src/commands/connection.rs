@@ -176,7 +176,7 @@ fn select(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 
 /// Reads an argument as the number of a database.
 pub fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
-    let db = int(args, at)?;
+    let db = i32::try_from(int(args, at)?).map_err(|_| error::NOT_INT32)?;
     u8::try_from(db).ok().filter(|db| usize::from(*db) < crate::engine::shard::DATABASES).ok_or(error::DB_RANGE)
 }
 
@@ -392,12 +392,15 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let timeout = u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))?;
     let now = session.now();
     session.instance.pause.start(now.saturating_add(timeout), only_writes, now);
+    // A removal is a write, and writes are held back; the chores allow it again when the pause is over.
+    session.instance.engine.set_may_expire(false);
     reply.ok();
     Ok(())
 }
 
 fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.pause.end();
+    session.instance.engine.set_may_expire(true);
     // Those held back look again when anything comes by mail.
     session.instance.clients.all().iter().for_each(|client| client.mailbox.leave(|_| {}));
     reply.ok();
@@ -591,9 +594,9 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
     let mut line = String::new();
     writeln!(
         line,
-        "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={query} qbuf-free=0 \
+        "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={query} qbuf-free=0 \
          argv-mem={query} multi-mem=0 rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={}",
+         lib-name={} lib-ver={} watch={}",
         client.id,
         client.address,
         client.local_address,
@@ -605,11 +608,11 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
         part(20),
         part(40),
         queued as i64 - 1,
-        client.watched.load(Relaxed),
         query + output + 2048,
         if protocol == Protocol::Resp3 { 3 } else { 2 },
         about.library,
         about.library_version,
+        client.watched.load(Relaxed),
     )
     .expect("writing to a string cannot fail");
     line

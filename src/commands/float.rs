@@ -52,6 +52,9 @@ impl LongDouble {
 
     /// The sum, rounded to the nearest number, of two equally near ones to the even one.
     pub fn plus(self, other: LongDouble) -> LongDouble {
+        if self.mantissa == 0 && other.mantissa == 0 {
+            return LongDouble { is_negative: self.is_negative && other.is_negative, ..self };
+        }
         if self.mantissa == 0 || other.is_infinite() {
             return other;
         }
@@ -65,7 +68,8 @@ impl LongDouble {
         if large.is_negative == small.is_negative {
             LongDouble { is_negative: large.is_negative, ..round(one + two, false, power) }
         } else {
-            LongDouble { is_negative: large.is_negative != (one < two), ..round(one.abs_diff(two), false, power) }
+            // What cancels out is a zero without a sign.
+            LongDouble { is_negative: one != two && large.is_negative != (one < two), ..round(one.abs_diff(two), false, power) }
         }
     }
 

@@ -268,7 +268,8 @@ fn hincrbyfloat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outc
     }
     let sum = edit_or_new(keys, key, |hash| {
         let sum = match hash.value.get(field, now) {
-            None => increment,
+            // Zero and a negative zero make zero.
+            None => LongDouble::parse(b"0").expect("it is a number").plus(increment),
             Some(value) => {
                 let before = LongDouble::parse(value.bytes(&mut IntText::new())).ok_or(error::HASH_NOT_FLOAT)?;
                 before.plus(increment)

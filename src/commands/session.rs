@@ -106,12 +106,19 @@ pub struct Transaction {
     pub is_refused: bool,
 }
 
+impl Transaction {
+    /// Whether one of its commands changes keys.
+    fn may_write(&self) -> bool {
+        self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).is_write())
+    }
+}
+
 /// Keys `EXEC` depends on.
 #[derive(Default)]
 pub struct Watch {
     /// Set when one of them changed.
     pub flag: Arc<AtomicBool>,
-    /// Which, by stored database.
+    /// Which, by the number the client had for their database.
     pub places: Vec<Place>,
 }
 
@@ -203,7 +210,9 @@ impl Session {
         if !self.is_authenticated && command.flags & flag::NO_AUTH == 0 {
             return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
         }
-        let may_write = leaf.is_write() || matches!(command.name, "exec" | "publish");
+        let may_write = leaf.is_write()
+            || command.name == "publish"
+            || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
         if leaf.flags & flag::DENY_OOM != 0 {
             match evict::make_room(&self.instance.engine) {
                 Ok(None) => {}

@@ -82,7 +82,7 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = session.now();
     for key in args.from(1).iter() {
         engine.read(session.db, now, Scope::Keys(&[key]), |keys| {
-            let place = (keys.stored_db(), Blob::from(key));
+            let place = (keys.db(), Blob::from(key));
             if session.watch.places.contains(&place) {
                 return;
             }
@@ -113,8 +113,8 @@ pub fn unwatch(session: &mut Session) {
     }
     let flag = std::mem::replace(&mut session.watch.flag, Arc::new(AtomicBool::new(false)));
     let engine = Arc::clone(&session.instance.engine);
-    for place in std::mem::take(&mut session.watch.places) {
-        engine.read(0, session.now(), Scope::Keys(&[&place.1]), |keys| keys.unwatch(&place, &flag));
+    for (db, key) in std::mem::take(&mut session.watch.places) {
+        engine.read(db, session.now(), Scope::Keys(&[&key.clone()]), |keys| keys.unwatch(&(keys.stored_db(), key), &flag));
     }
     session.client.watched.store(0, Relaxed);
 }
@@ -221,12 +221,10 @@ fn run_together(
 
 /// Whether a watched key has changed, or has ceased to be because its time is over.
 fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
-    for (stored, key) in &session.watch.places {
-        if let Some(db) = (0..16).find(|db| view.engine().stored(*db) == *stored) {
-            view.in_db(db, |view| {
-                view.peek(key);
-            });
-        }
+    for (db, key) in &session.watch.places {
+        view.in_db(*db, |view| {
+            view.peek(key);
+        });
     }
     view.select(session.db);
     session.watch.flag.load(Relaxed) || session.client.has_state(state::DIRTY)

@@ -636,7 +636,8 @@ impl<'a> Write<'a> {
         let stored = self.0.engine.swap_stored(one, other);
         for number in 0..SHARDS {
             let shard = self.0.held.get(number);
-            shard.log.swap_places(a, b);
+            let Shard { databases, log, .. } = shard;
+            log.swap_places(a, b, |key| [a, b].iter().any(|db| databases[usize::from(*db)].keys.get(key).is_some()));
             if number == 0 {
                 effect::push_map(shard.log.buffer(), stored);
             }

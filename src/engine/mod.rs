@@ -285,9 +285,14 @@ impl Engine {
         self.waiting.fetch_add(by as usize, Relaxed);
     }
 
-    /// Whether keys whose time is over may be removed now; off while loading.
+    /// Whether keys whose time is over may be removed now; off while loading and while writes are paused.
     pub fn may_expire(&self) -> bool {
         self.may_expire.load(Relaxed)
+    }
+
+    /// Whether keys whose time is over may be removed from here on. They are not there for anyone in any case.
+    pub fn set_may_expire(&self, may: bool) {
+        self.may_expire.store(may, Relaxed);
     }
 
     /// Says where values are read back from.

@@ -242,9 +242,9 @@ impl EffectLog {
         }
     }
 
-    /// Clients name databases by the number that was just swapped: those who wait follow to the other one's keys, and
-    /// what they watch has changed.
-    pub(crate) fn swap_places(&mut self, a: u8, b: u8) {
+    /// Clients name databases by the number that was just swapped: those who wait and those who watch follow to the other
+    /// one's keys. What they watch has changed, unless it is in neither.
+    pub(crate) fn swap_places(&mut self, a: u8, b: u8, is_in_either: impl Fn(&[u8]) -> bool) {
         let other = |db: u8| {
             if db == a {
                 b
@@ -255,10 +255,10 @@ impl EffectLog {
             }
         };
         for ((db, key), flags) in std::mem::take(&mut self.watched) {
-            if other(db) != db {
+            if other(db) != db && is_in_either(&key) {
                 flags.iter().for_each(|flag| flag.store(true, Relaxed));
             } else {
-                self.watched.insert((db, key), flags);
+                self.watched.insert((other(db), key), flags);
             }
         }
         self.waiters.swap(other);

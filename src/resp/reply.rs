@@ -60,9 +60,10 @@ impl Reply {
         self.line(b'+', text.as_bytes());
     }
 
-    /// An error: its code and text, without the leading `-`. Line ends within become spaces.
+    /// An error: its code and text, without the leading `-`. Line ends around it go, those within become spaces.
     pub fn error(&mut self, text: &str) {
         self.bytes.push(b'-');
+        let text = text.trim_matches(['\r', '\n']);
         self.bytes.extend(text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
         self.bytes.extend_from_slice(b"\r\n");
     }

@@ -67,9 +67,9 @@ fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
 
 #[test]
 fn folded_and_loaded_equals_replayed_equals_what_happened() {
-    let rounds = std::env::var("FLUX_MODEL_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"));
+    let rounds = std::env::var("FLUX_FOLD_ROUNDS").map_or(12, |rounds| rounds.parse().expect("a number"));
     // To find the step that goes wrong.
-    let looks = std::env::var("FLUX_MODEL_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let looks = std::env::var("FLUX_FOLD_SEED").ok().map(|seed| seed.parse().expect("a number"));
     for seed in looks.unwrap_or(0)..looks.map_or(rounds, |seed| seed + 1) {
         let looks = looks.is_some();
         let mut chance = Seeded::new(seed);

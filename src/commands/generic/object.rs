@@ -68,7 +68,11 @@ pub fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 
 pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     match keys.inspect(args.at(2))? {
-        Some(Value::String(string)) if string.int().is_some_and(|number| SHARED_INTEGERS.contains(&number)) => reply.int(SHARED),
+        Some(Value::String(string))
+            if string.encoding() == "int" && string.int().is_some_and(|n| SHARED_INTEGERS.contains(&n)) =>
+        {
+            reply.int(SHARED)
+        }
         Some(_) => reply.int(1),
         None => reply.null(),
     }

@@ -46,9 +46,10 @@ fn check_mode(args: Args<'_>) -> Outcome {
 
 /// `SWAPDB`
 pub fn swapdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let one = parse_int(args.at(1)).map_err(|_| Error::new("ERR invalid first DB index"))?;
-    let other = parse_int(args.at(2)).map_err(|_| Error::new("ERR invalid second DB index"))?;
-    let checked = |db: i64| u8::try_from(db).ok().filter(|db| usize::from(*db) < DATABASES).ok_or(error::DB_RANGE);
+    let number = |at| parse_int(args.at(at)).ok().and_then(|db| i32::try_from(db).ok());
+    let one = number(1).ok_or_else(|| Error::new("ERR invalid first DB index"))?;
+    let other = number(2).ok_or_else(|| Error::new("ERR invalid second DB index"))?;
+    let checked = |db: i32| u8::try_from(db).ok().filter(|db| usize::from(*db) < DATABASES).ok_or(error::DB_RANGE);
     keys.swap_databases(checked(one)?, checked(other)?);
     reply.ok();
     Ok(())

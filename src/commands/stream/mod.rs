@@ -354,7 +354,7 @@ fn xsetid(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if id < sequence.max_deleted_id {
         return Err(error::XSETID_BELOW_DELETED);
     }
-    if sequence.entries.len() > 0 && id < sequence.entries.last_id() {
+    if !sequence.entries.is_empty() && id < sequence.entries.last_id() {
         return Err(error::XSETID_BELOW_TOP);
     }
     if added.is_some_and(|added| added < sequence.entries.len() as u64) {

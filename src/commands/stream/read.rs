@@ -19,7 +19,7 @@ pub fn streams(args: Args<'_>) -> Positions {
     while at < args.len() {
         if args.is(at, "STREAMS") {
             let rest = args.len() - at - 1;
-            return if rest % 2 == 0 { (at + 1..at + 1 + rest / 2).collect() } else { Positions::new() };
+            return if rest.is_multiple_of(2) { (at + 1..at + 1 + rest / 2).collect() } else { Positions::new() };
         }
         at += match () {
             () if args.is(at, "BLOCK") || args.is(at, "COUNT") => 2,
@@ -59,7 +59,7 @@ impl<'a> Request<'a> {
                 request.count = Some(parse::count(args, at + 1)?).filter(|count| *count > 0).unwrap_or(usize::MAX);
                 at += 1;
             } else if args.is(at, "STREAMS") && more > 0 {
-                if more % 2 != 0 {
+                if !more.is_multiple_of(2) {
                     return Err(unbalanced(is_group));
                 }
                 (request.first, request.keys) = (at + 1, more / 2);
@@ -182,7 +182,7 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         };
         let Some(stream) = stream else { continue };
         let entries = &stream.sequence().entries;
-        let Some(start) = above.next().filter(|start| entries.len() > 0 && entries.last_id() >= *start) else { continue };
+        let Some(start) = above.next().filter(|start| !entries.is_empty() && entries.last_id() >= *start) else { continue };
         answer.stream(reply, request.key(number), |reply| {
             entries.range(start, Id::MAX).take(request.count).map(|entry| show(reply, entry)).count()
         });

@@ -127,8 +127,9 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Adds the result to an empty sorted set.
-    fn run(mut self, keys: &mut Read<'_>, mut result: Zset) -> Zset {
+    /// The result, in the form of large ones.
+    fn run(mut self, keys: &mut Read<'_>) -> Zset {
+        let mut result = Zset::large();
         match self.operation {
             Operation::Union => {
                 self.sources.sort_by_key(|source| source.len);
@@ -246,7 +247,7 @@ fn retain(keys: &mut Read<'_>, key: &[u8], members: &mut Vec<(Blob, f64)>, mut k
 fn answer(keys: &mut Read<'_>, args: Args<'_>, operation: Operation, name: &str, reply: &mut Reply) -> Outcome {
     let plan = Plan::read(keys, args, 1, operation, Use::Answer, name)?;
     let with_scores = plan.with_scores;
-    let result = plan.run(keys, Zset::large());
+    let result = plan.run(keys);
     show_head(reply, result.len(), with_scores);
     result.each(0..result.len(), Direction::Up, &mut |member, score| show(reply, member, score, with_scores));
     Ok(())
@@ -271,7 +272,7 @@ pub fn zintercard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Out
 }
 
 fn stored(keys: &mut Write<'_>, args: Args<'_>, operation: Operation, name: &'static str, reply: &mut Reply) -> Outcome {
-    let result = Plan::read(keys, args, 2, operation, Use::Store, name)?.run(keys, Zset::default());
+    let result = Plan::read(keys, args, 2, operation, Use::Store, name)?.run(keys).packed_if_small();
     store(keys, args.at(1), result, name, reply);
     Ok(())
 }

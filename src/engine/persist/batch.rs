@@ -119,3 +119,24 @@ pub fn each_lasting_effect(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_format_1_stays_as_it_is() {
+        let cut = Cut { epoch: 9, shards: vec![(3, b"ab".to_vec()), (63, b"c".to_vec())] };
+        let bytes = Heads::new(&cut, 300).pieces(&cut).concat();
+        assert_eq!(bytes, b"\x01\xac\x02\x03\x02ab\x3f\x01c");
+        let batch = Batch { run: 300, sections: vec![(3, &b"ab"[..]), (63, b"c")] };
+        assert_eq!(read(&bytes), Ok(batch));
+    }
+
+    #[test]
+    fn a_batch_that_was_never_written_is_refused() {
+        for bytes in [&b""[..], b"\x02\x01", b"\x01", b"\x01\x80", b"\x01\x01\x03", b"\x01\x01\x03\x05ab"] {
+            assert_eq!(read(bytes), Err(BadRow), "{bytes:?}");
+        }
+    }
+}

@@ -25,8 +25,9 @@ const PACE: Duration = Duration::from_millis(5);
 const PACE_NO: Duration = Duration::from_secs(1);
 /// However slow the disk, commits are no further apart than this.
 const PACE_MAX: Duration = Duration::from_secs(1);
-/// After a commit the disk has this many times as long for others as it took.
-const REST: u32 = 3;
+/// After a commit the disk has this many times as long for others as it took. More would cost less on a slow disk, and
+/// lose more when the process is killed.
+const REST: u32 = 1;
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.

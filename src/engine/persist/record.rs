@@ -164,6 +164,22 @@ mod tests {
     }
 
     #[test]
+    fn records_of_format_1_stay_as_they_are() {
+        let small = Record { kind: Kind::String, expire_at: 0, body: Body::Small(b"hi") };
+        let large = Record { kind: Kind::Zset, expire_at: 0x0102, body: Body::Large { id: 3, count: 4 } };
+        let golden: [(Record<'_>, &[u8]); 2] =
+            [(small, b"\x01\x01hi"), (large, b"\x01\x1d\x02\x01\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0")];
+        for (record, golden) in golden {
+            let mut bytes = Vec::new();
+            record.write(&mut bytes);
+            assert_eq!(bytes, golden);
+        }
+        let mut packed = Vec::new();
+        push_packed(&mut packed, b"field", b"v");
+        assert_eq!(packed, b"\x05field\x01v");
+    }
+
+    #[test]
     fn a_record_that_was_never_written_is_refused() {
         for bytes in [&b""[..], b"\x01", b"\x02\x01", b"\x01\x00", b"\x01\x07", b"\x01\x41", b"\x01\x09\x01", b"\x01\x11\x00\x00"]
         {

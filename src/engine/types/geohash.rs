@@ -40,7 +40,7 @@ impl Place {
 
     /// The place a score stands for: the middle of its cell.
     pub fn of_score(score: f64) -> Place {
-        let (longitude, latitude) = Cell::from_bits(score as u64, STEPS).area();
+        let (longitude, latitude) = Cell::from_bits(bits_of(score), STEPS).area();
         Place {
             longitude: ((longitude.start + longitude.end) / 2.0).clamp(LONGITUDE.0, LONGITUDE.1),
             latitude: ((latitude.start + latitude.end) / 2.0).clamp(LATITUDE.0, LATITUDE.1),
@@ -285,6 +285,18 @@ impl Bounds {
             north: latitude.end <= self.latitude.end,
             south: latitude.start >= self.latitude.start,
         }
+    }
+}
+
+/// A score as the bits of a cell. Scores that no cell has, which ZADD can set, become what x86-64 makes of them in Redis.
+fn bits_of(score: f64) -> u64 {
+    const HALF: f64 = (1u64 << 63) as f64;
+    if score < HALF {
+        score as i64 as u64
+    } else if score < 2.0 * HALF {
+        score as u64
+    } else {
+        0
     }
 }
 

@@ -76,10 +76,24 @@ impl Zset {
     /// Whether an empty one keeps its key.
     pub const LASTS_EMPTY: bool = false;
 
-    /// An empty one in the form of large ones, which it keeps: for results that are shown and not stored. In this form a zero may have
-    /// a sign, and Redis shows it.
+    /// An empty one in the form of large ones, which it keeps: for results. In this form a zero may have a sign, and Redis shows it.
     pub fn large() -> Zset {
         Zset(Form::Ranked(Box::default()))
+    }
+
+    /// The same in the form of small ones, if it is small: for results that are stored.
+    pub fn packed_if_small(self) -> Zset {
+        let (entries_max, bytes_max) =
+            (limits::get(&limits::ZSET_MAX_LISTPACK_ENTRIES), limits::get(&limits::ZSET_MAX_LISTPACK_VALUE));
+        let Form::Ranked(large) = &self.0 else { return self };
+        if large.members.len() > entries_max || large.members.iter().any(|member| member.name.len() > bytes_max) {
+            return self;
+        }
+        let mut small = Zset::default();
+        self.each(0..self.len(), Direction::Up, &mut |member, score| {
+            small.set(member, score);
+        });
+        small
     }
 
     /// How many members it has.

@@ -110,10 +110,10 @@ impl Facts {
 /// All commands and subcommands of a server.
 fn facts(server: &mut Connection) -> BTreeMap<String, Facts> {
     let mut facts = BTreeMap::new();
-    for command in many(server.call(&["COMMAND"]).unwrap()) {
+    for command in many(server.call(&["COMMAND"]).expect("the server answers")) {
         add_info(&mut facts, many(command));
     }
-    add_docs(&mut facts, many(server.call(&["COMMAND", "DOCS"]).unwrap()));
+    add_docs(&mut facts, many(server.call(&["COMMAND", "DOCS"]).expect("the server answers")));
     facts
 }
 

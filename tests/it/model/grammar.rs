@@ -79,10 +79,10 @@ const GENERIC: &[&str] = &[
     "DBSIZE",
     "SCAN 0 COUNT 100000 [MATCH p] [TYPE (string|list|hash|set|zset|stream)]",
     "SORT k ALPHA [DESC] [LIMIT n n] [GET #] [STORE k]",
-    "SORT k [BY nosort] [LIMIT i i] [ASC]",
+    "SORT k [LIMIT i i] [ASC]",
+    "SORT k BY nosort",
     "SORT k BY p->m [GET p] [ALPHA]",
     "SORT_RO k ALPHA [DESC]",
-    "OBJECT REFCOUNT k",
     "SELECT n",
     "SWAPDB n n",
 ];
@@ -365,7 +365,7 @@ fn word(part: &str, random: &mut Random) -> String {
         "k" => format!("k{}", random.below(6)),
         "v" if random.below(12) == 0 => "x".repeat(random.below(300)),
         "v" => {
-            pick(random, &["", "a", "b", "abc", "10", "-5", "3.25", "hello world", "\u{0}\u{ff}", "k1", "9223372036854775807"])
+            pick(random, &["", "a", "b", "abc", "10", "-5", "3.25", "hello world", "\u{ff}\u{0}", "k1", "9223372036854775807"])
         }
         "i" => pick(random, &["0", "1", "2", "3", "5", "10", "-1", "-2", "-3", "-100", "100", "7"]),
         "n" => random.below(5).to_string(),

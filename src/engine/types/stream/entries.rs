@@ -93,6 +93,11 @@ impl Entries {
         self.len
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// How many blocks they are in.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
@@ -498,7 +503,7 @@ mod tests {
             let id = Id::new(crate::id::random_below(60) as u64, crate::id::random_below(30) as u64);
             if crate::id::random_below(3) > 0 {
                 let value = crate::id::random_below(100_000).to_string().into_bytes();
-                let name: &[u8] = if id.seq % 7 == 0 { b"other" } else { b"name" };
+                let name: &[u8] = if id.seq.is_multiple_of(7) { b"other" } else { b"name" };
                 entries.put(id, std::iter::once((name, &*value)));
                 model.insert(id, format!("{id} {} {}", String::from_utf8_lossy(name), String::from_utf8_lossy(&value)));
             } else {
@@ -518,6 +523,6 @@ mod tests {
             entries.remove_front(count.div_ceil(2), |id| seen.push(id));
             assert!(seen.iter().all(|id| *id <= last && model.remove(id).is_some()));
         }
-        assert!(model.is_empty() && entries.len() == 0);
+        assert!(model.is_empty() && entries.is_empty());
     }
 }

@@ -192,7 +192,7 @@ mod tests {
         for pair in ids.windows(2) {
             assert!(pair[0].to_bytes() < pair[1].to_bytes());
             assert_eq!(Id::from_bytes(pair[1].to_bytes()), pair[1]);
-            assert_eq!(pair[0].next().is_some_and(|next| next <= pair[1]), true);
+            assert!(pair[0].next().is_some_and(|next| next <= pair[1]));
         }
         assert_eq!(&*Id::MAX.text(), b"18446744073709551615-18446744073709551615");
         assert_eq!(Id::new(2, 0).previous(), Some(Id::new(1, u64::MAX)));

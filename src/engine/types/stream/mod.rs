@@ -84,6 +84,7 @@ impl Stream {
     pub const LASTS_EMPTY: bool = true;
 
     /// How many entries it holds.
+    #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     pub fn len(&self) -> usize {
         self.sequence.entries.len()
     }
@@ -164,7 +165,7 @@ impl Stream {
             }
         }
         let removed = before - entries.len();
-        if removed > 0 && entries.len() == 0 {
+        if removed > 0 && entries.is_empty() {
             // The row of the last entry told the last id and the count of entries added.
             rows::log_sequence(log, &self.sequence);
         }
@@ -232,17 +233,17 @@ impl Sequence {
 
     /// Whether there is an entry a group has not delivered.
     pub fn has_new_for(&self, group: &Group) -> bool {
-        self.entries.len() > 0 && self.entries.last_id() > group.last_id
+        !self.entries.is_empty() && self.entries.last_id() > group.last_id
     }
 
     fn is_deleted_from(&self, id: Id) -> bool {
-        self.entries.len() > 0 && self.max_deleted_id != Id::MIN && id <= self.max_deleted_id
+        !self.entries.is_empty() && self.max_deleted_id != Id::MIN && id <= self.max_deleted_id
     }
 
     /// How many entries a group has not read yet, where that can be known.
     pub fn lag(&self, group: &Group) -> Option<i64> {
         let first_id = self.entries.first_id();
-        if self.added == 0 || self.entries.len() == 0 {
+        if self.added == 0 || self.entries.is_empty() {
             return Some(0);
         }
         if group.last_id < first_id && self.max_deleted_id < first_id {
