@@ -1,9 +1,8 @@
 //! The checkpointer: folds what the journal holds into the tables, so that the journal can be cut off behind it. It
 //! works from the files alone, so no client ever waits for it.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};

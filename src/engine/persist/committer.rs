@@ -5,13 +5,13 @@
 //!     ^                 |                                  |
 //!     +-----nothing-----+                                failed --> Failing --after a while--> Committing
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use std::sync::OnceLock;
 
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;

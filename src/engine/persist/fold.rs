@@ -262,7 +262,7 @@ impl KeyFold {
             let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
             return put.map_or(0, |bytes| self.rows.set_text(bytes));
         }
-        let changed = self.rows.to_changed();
+        let changed = self.rows.changed_rows();
         let mut grown = 0;
         for row in rows {
             let (element, bytes) = match row {
@@ -299,7 +299,7 @@ impl RowsFold {
     }
 
     /// The rows as changes to what was there before; in a fresh key, to nothing.
-    fn to_changed(&mut self) -> &mut Dict<ChangedRow> {
+    fn changed_rows(&mut self) -> &mut Dict<ChangedRow> {
         if !matches!(self, RowsFold::Changed(_)) {
             let mut changed = Dict::default();
             if let RowsFold::Whole(whole) = self {

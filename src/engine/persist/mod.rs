@@ -18,9 +18,8 @@ pub use backup::restore;
 pub use check::check;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -178,7 +177,7 @@ pub struct Inner {
     checkpoint_bytes: AtomicU64,
     memory_limit: AtomicU64,
     /// Set by the sweep when too little is clean: a checkpoint is wanted.
-    wants_clean: std::sync::atomic::AtomicBool,
+    wants_clean: AtomicBool,
     /// Bytes in the journal that the tables do not cover.
     journal_bytes: AtomicU64,
     /// The batch up to which the tables hold everything.
@@ -301,7 +300,7 @@ impl Persistence {
                 fsync: AtomicU8::new(options.fsync as u8),
                 checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
                 memory_limit: AtomicU64::new(options.memory_limit),
-                wants_clean: false.into(),
+                wants_clean: AtomicBool::new(false),
                 journal_bytes: AtomicU64::new(0),
                 covered: AtomicU64::new(meta.covered),
                 trim_to: AtomicU64::new(meta.covered),

@@ -1,9 +1,8 @@
 //! Bigger than memory: above the limit, values that the tables hold just as they are in memory are dropped from it, those
 //! first that were not used for longest, and read back when they are used again.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
