@@ -36,11 +36,12 @@ struct Table {
     noted: Option<u64>,
 }
 
-/// A field of a table, and its value.
+/// A field of a table, and its value. In this order, so that what every lookup reads is most often in one cache line.
+#[repr(C)]
 struct Field {
+    link: dict::Link,
     name: Blob,
     value: Blob,
-    link: dict::Link,
 }
 
 impl dict::Entry for Field {
