@@ -349,29 +349,31 @@ impl Session {
             if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
                 self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
             }
-            Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.epoch() }
+            Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.wrote_epoch() }
         });
-        self.after(&mut ran, command);
+        self.after(&mut ran);
         ran.outcome
     }
 
     /// What follows a command once its locks are released: its events, those who waited for its keys, the journal.
     #[inline]
-    pub(crate) fn after(&mut self, ran: &mut Ran, command: &Command) {
+    pub(crate) fn after(&mut self, ran: &mut Ran) {
         if !ran.events.is_empty() {
             publish_events(&self.instance.engine, &ran.events);
         }
         if !ran.touched.is_empty() {
             serve(&self.instance.engine, std::mem::take(&mut ran.touched));
         }
-        if command.is_write() {
-            self.wrote(ran.epoch);
-        }
+        self.wrote(ran.epoch);
     }
 
-    /// Notes a change of this client in an epoch.
+    /// Notes a change of this client in an epoch, if there was one (0 for none). A write that changed nothing must not wake the
+    /// committer, which would look through all shards in vain.
     #[inline]
     pub(crate) fn wrote(&mut self, epoch: u64) {
+        if epoch == 0 {
+            return;
+        }
         self.wrote_epoch = epoch;
         self.last_wrote_epoch = epoch;
         if let Some(durability) = self.instance.durability() {
@@ -650,7 +652,7 @@ fn serve_one(engine: &Engine, waiter: &Arc<Waiter>) -> Option<Vec<Place>> {
         }
         view.unqueue(waiter);
         waiter.end();
-        Some((std::mem::take(&mut view.events), touched(&mut view), view.epoch()))
+        Some((std::mem::take(&mut view.events), touched(&mut view), view.wrote_epoch()))
     })?;
     publish_events(engine, &events);
     let bytes = std::mem::take(reply.bytes_mut());

@@ -193,15 +193,13 @@ fn run_together(
         if is_stale(session, &mut view) {
             let ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: 0 };
             drop(view);
-            session.after(&mut { ran }, &COMMANDS[0]);
+            session.after(&mut { ran });
             return false;
         }
         reply.array(total);
     }
-    let mut wrote = false;
     for (number, command, args) in commands {
         let leaf = leaf_unchecked(command, args.args());
-        wrote |= leaf.is_write();
         if matches!(leaf.run, Run::Session(_)) {
             session.run_queued(*number, command, args.args(), None, reply);
         } else {
@@ -209,13 +207,10 @@ fn run_together(
             view = session.run_queued(*number, command, args.args(), Some(view), reply).expect("a view that is lent comes back");
         }
     }
-    let epoch = view.epoch();
+    let epoch = view.wrote_epoch();
     let mut ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch };
     drop(view);
-    session.after(&mut ran, &COMMANDS[0]);
-    if wrote {
-        session.wrote(epoch);
-    }
+    session.after(&mut ran);
     true
 }
 

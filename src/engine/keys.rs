@@ -324,13 +324,15 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The epoch this view's changes are in.
-    pub(crate) fn epoch(&self) -> u64 {
+    /// The epoch this view's changes are in; 0 if it has recorded none.
+    #[inline]
+    pub(crate) fn wrote_epoch(&self) -> u64 {
+        let of = |guard: &Guard<'_>| if guard.log.has_recorded { guard.log.epoch } else { 0 };
         match &self.held {
             Held::None => 0,
-            Held::One(_, guard) => guard.log.epoch,
-            Held::Some(guards) => guards.first().map_or(0, |(_, guard)| guard.log.epoch),
-            Held::All(guards) => guards[0].log.epoch,
+            Held::One(_, guard) => of(guard),
+            Held::Some(guards) => guards.iter().map(|(_, guard)| of(guard)).max().unwrap_or(0),
+            Held::All(guards) => guards.iter().map(of).max().unwrap_or(0),
         }
     }
 

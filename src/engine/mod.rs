@@ -309,5 +309,6 @@ impl Engine {
 #[inline]
 fn enter(shard: &mut Shard, epoch: u64, generation: u8) {
     shard.log.epoch = epoch;
+    shard.log.has_recorded = false;
     shard.log.generation = generation;
 }

@@ -211,6 +211,8 @@ pub struct EffectLog {
     pub(crate) pending: [Vec<u8>; 2],
     /// The epoch of the view that holds the lock; set when the lock is taken.
     pub(crate) epoch: u64,
+    /// Whether that view has recorded anything here.
+    pub(crate) has_recorded: bool,
     /// The generation of what changes now; see [`crate::engine::Engine::is_clean`].
     pub(crate) generation: u8,
     pub(crate) is_kept: bool,
@@ -223,6 +225,7 @@ pub struct EffectLog {
 impl EffectLog {
     /// Where effects go.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        self.has_recorded = true;
         let parity = (self.epoch & 1) as usize;
         if !self.is_kept {
             self.pending[parity].clear();
@@ -281,6 +284,7 @@ impl Shard {
             log: EffectLog {
                 pending: Default::default(),
                 epoch: 0,
+                has_recorded: false,
                 generation: 1,
                 is_kept,
                 changes: 0,
