@@ -1,5 +1,7 @@
 //! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking; clippy knows only functions marked as tests")]
+
 mod cli;
 mod clients;
 mod commands;
