@@ -66,7 +66,11 @@ const fn sub(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> 
 fn flush(container: &str, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let is_right = args.len() == 2 || args.len() == 3 && (args.is(2, "async") || args.is(2, "sync"));
     if !is_right {
-        return Err(Error::new(format!("ERR {container} FLUSH only supports SYNC|ASYNC option")));
+        return Err(Error::new(if container == "SCRIPT" {
+            "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
+        } else {
+            "ERR FUNCTION FLUSH only supports SYNC|ASYNC option"
+        }));
     }
     reply.ok();
     Ok(())

@@ -413,6 +413,11 @@ impl Session {
 
     /// Counts the answer a waiting command got; the call itself was counted when it began to wait.
     pub fn answered(&self, waiter: &Waiter, bytes: &[u8]) {
+        if self.instance.notes_fast_commands.load(Relaxed)
+            && let Some((_, command)) = table::find(waiter.args.args().at(0))
+        {
+            slowlog::note(self, command, waiter.args.args(), 0);
+        }
         let Some(text) = bytes.strip_prefix(b"-") else { return };
         let text = String::from_utf8_lossy(text);
         self.instance.stats.error(text.trim_end());

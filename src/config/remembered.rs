@@ -150,7 +150,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     switch("always-show-logo", "no").fixed().help(SYSTEM),
     switch("crash-log-enabled", "yes").help(SYSTEM),
     switch("crash-memcheck-enabled", "yes").help(SYSTEM),
-    number("hz", "10", 0, INT).help(TUNING),
+    setting("hz", "10", Kind::Rule(rule::hz)).help(TUNING),
     switch("dynamic-hz", "yes").help(TUNING),
     number("io-threads", "1", 1, 128).fixed().help(TUNING),
     switch("io-threads-do-reads", "no").fixed().help(TUNING),

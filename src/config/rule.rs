@@ -156,6 +156,15 @@ pub(super) fn shown_output_limits(before: &str, value: &str) -> Result<String, S
     Ok(shown.collect::<Vec<_>>().join(" "))
 }
 
+/// Turns a second, which Redis keeps between 1 and 500; remembered only.
+pub(super) fn hz(_: &str, value: &str) -> Result<String, String> {
+    let number: i64 = value.parse().map_err(|_| "argument couldn't be parsed into an integer")?;
+    match number {
+        0..=2_147_483_647 => Ok(number.clamp(1, 500).to_string()),
+        _ => Err("argument must be between 0 and 2147483647 inclusive".into()),
+    }
+}
+
 /// How a signal stops Redis; remembered only.
 pub(super) fn shutdown_flags(_: &str, value: &str) -> Result<String, String> {
     const FLAGS: [&str; 5] = ["default", "save", "nosave", "now", "force"];

@@ -1,6 +1,6 @@
 //! `COMMAND`: what the command table says, in the shapes clients expect.
 
-use crate::commands::server::{key_flags, syntax};
+use crate::commands::server::{key_flags, syntax, tips};
 use crate::commands::session::{Session, leaf};
 use crate::commands::table::{self, Arity, Group, Keys, Run, flag};
 use crate::commands::{Command, Outcome};
@@ -161,7 +161,9 @@ fn write_info(named: &Named, reply: &mut Reply) {
     reply.int(step);
     let categories: Vec<String> = categories(row).iter().map(|category| format!("@{category}")).collect();
     write_words(&categories.iter().map(String::as_str).collect::<Vec<_>>(), reply);
-    reply.set(0);
+    let tips = tips::of(named.name);
+    reply.set(tips.len());
+    tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(named, reply);
     reply.array(row.subcommands.len());
     for sub in subcommands(named) {
@@ -346,10 +348,17 @@ fn keys_of(args: Args<'_>) -> Result<(&'static Command, &'static str, table::Pos
     }
     let positions = leaf.key_positions(args);
     let may_have_none = matches!(leaf.group, Group::Scripting);
-    if positions.is_empty() && !may_have_none {
+    if positions.is_empty() && !may_have_none || has_too_few(leaf.keys, args) {
         return Err(Error::new("ERR Invalid arguments specified for command"));
     }
     Ok((leaf, table::full_name(table::number_of(number, command, leaf).into()), positions))
+}
+
+/// Whether fewer keys are there than their count says, or the count is none.
+fn has_too_few(keys: Keys, args: Args<'_>) -> bool {
+    let Keys::Counted { at, .. } = keys else { return false };
+    let count = args.get(at).and_then(|count| std::str::from_utf8(count).ok()?.parse::<usize>().ok());
+    count.is_none_or(|count| count > args.len() - at - 1)
 }
 
 /// `COMMAND GETKEYS`

@@ -15,6 +15,7 @@ mod saving;
 mod slowlog;
 pub mod snapshot;
 mod syntax;
+mod tips;
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Server as GROUP;

@@ -13,9 +13,10 @@ const SHOWN: usize = 10;
 pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let count = match args.len() {
         2 => SHOWN,
-        3 => match int(args, 2)? {
-            -1 => usize::MAX,
-            count => usize::try_from(count).map_err(|_| Error::new("ERR count should be greater than or equal to -1"))?,
+        3 => match int(args, 2) {
+            Ok(-1) => usize::MAX,
+            Ok(count) if count >= 0 => count as usize,
+            _ => return Err(Error::new("ERR count should be greater than or equal to -1")),
         },
         _ => return Err(wrong_subcommand(args)),
     };

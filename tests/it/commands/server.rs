@@ -256,7 +256,7 @@ fn the_slow_log_keeps_what_took_long() {
         SLOWLOG LEN => 1
         SLOWLOG GET -2 => ERR count should be greater than or equal to -1
         SLOWLOG GET 0 => []
-        SLOWLOG GET x => ERR value is not an integer or out of range
+        SLOWLOG GET x => ERR count should be greater than or equal to -1
         SLOWLOG RESET => OK
         SLOWLOG GET => []
     ",
@@ -317,6 +317,7 @@ fn the_command_table_can_be_asked() {
         COMMAND GETKEYS MSET a 1 b 2 => [a, b]
         COMMAND GETKEYS PING hello => ERR The command has no key arguments
         COMMAND GETKEYS NOPE a => ERR Invalid command specified
+        COMMAND GETKEYS ZUNIONSTORE d 5 a b => ERR Invalid arguments specified for command
         COMMAND GETKEYS GET a b => ERR Invalid number of arguments specified for command
         COMMAND GETKEYSANDFLAGS LMOVE a b LEFT RIGHT => [[a, [RW, access, delete]], [b, [RW, insert]]]
         COMMAND GETKEYSANDFLAGS SET a 1 => [[a, [OW, update]]]
