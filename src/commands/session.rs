@@ -550,7 +550,7 @@ pub(crate) fn with_scope<R>(command: &Command, args: Args<'_>, run: impl FnOnce(
     match command.keys {
         Keys::Range { first: 1, last: 1, .. } => run(Scope::Keys(&[args.at(1)])),
         Keys::None => run(Scope::Nothing),
-        _ if command.may_touch_any_key() => run(Scope::Everything),
+        _ if command.may_touch_any_key(args) => run(Scope::Everything),
         _ => {
             let keys: SmallVec<[&[u8]; 8]> = command.key_positions(args).into_iter().filter_map(|at| args.get(at)).collect();
             run(Scope::Keys(&keys))

@@ -155,8 +155,8 @@ pub mod flag {
     pub const LOCKS_SHARDS: u32 = 1 << 15;
     /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
     pub const QUICK: u32 = 1 << 16;
-    /// Reads keys whose names it only learns while running, besides those its row names: all shards are locked.
-    pub const ANY_KEY: u32 = 1 << 16;
+    /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
+    pub const PATTERNS: u32 = 1 << 16;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
     pub const READ_ONLY: u32 = 1 << 17;
 }
@@ -313,8 +313,9 @@ impl Command {
     }
 
     /// Whether all shards must be locked for it.
-    pub fn may_touch_any_key(&self) -> bool {
-        matches!(self.keys, Keys::Any) || self.flags & flag::ANY_KEY != 0
+    pub fn may_touch_any_key(&self, args: Args<'_>) -> bool {
+        let has_pattern = || (2..args.len()).any(|at| args.is(at, "by") || args.is(at, "get"));
+        matches!(self.keys, Keys::Any) || self.flags & flag::PATTERNS != 0 && has_pattern()
     }
 
     /// Whether it changes keys.

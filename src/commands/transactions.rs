@@ -180,7 +180,7 @@ fn run_together(
     for (_, command, args) in commands {
         let args = args.args();
         let leaf = leaf_unchecked(command, args);
-        is_everything |= leaf.may_touch_any_key();
+        is_everything |= leaf.may_touch_any_key(args);
         keys.extend(leaf.key_positions(args).into_iter().filter_map(|at| args.get(at)));
     }
     let watched: Vec<Blob> = session.watch.places.iter().map(|(_, key)| key.clone()).collect();

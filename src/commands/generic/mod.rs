@@ -148,7 +148,7 @@ pub const COMMANDS: &[Command] = &[
         .args_min(1)
         .keys(Keys::Found { find: sort::positions, first: 1 })
         .grows()
-        .flags(flag::ANY_KEY | flag::DANGEROUS)
+        .flags(flag::PATTERNS | flag::DANGEROUS)
         .since("1.0.0", "O(N+M*log(M)), N elements, M of them returned")
         .doc(
             "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA] [STORE destination]",
@@ -157,7 +157,7 @@ pub const COMMANDS: &[Command] = &[
     Command::read(GROUP, "sort_ro", sort::sort_ro)
         .args_min(1)
         .keys(Keys::Found { find: sort::positions_ro, first: 1 })
-        .flags(flag::ANY_KEY | flag::DANGEROUS)
+        .flags(flag::PATTERNS | flag::DANGEROUS)
         .since("7.0.0", "O(N+M*log(M)), N elements, M of them returned")
         .doc(
             "key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]",
