@@ -127,7 +127,7 @@ pub fn output_limit(value: &str, class: &str) -> OutputLimit {
 
 fn output_limits(value: &str) -> Result<[Option<OutputLimit>; 3], String> {
     let words: Vec<&str> = value.split_whitespace().collect();
-    if words.len() % 4 != 0 {
+    if !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
     let mut limits = [None; 3];

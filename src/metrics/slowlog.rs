@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn long_commands_are_shortened_as_redis_does() {
         let log = Slowlog::default();
-        let long = vec![b'A'; 129];
+        let long = [b'A'; 129];
         let args: Vec<&[u8]> = std::iter::once(&long[..]).chain(std::iter::repeat_n(&b"x"[..], 32)).collect();
         log.add(10, 1, 2, args.iter().copied(), String::new(), Vec::new());
         let entry = &log.newest(1)[0];

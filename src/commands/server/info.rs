@@ -131,7 +131,7 @@ fn server(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let hz = config::find("hz").map_or_else(|| "10".into(), |setting| config.show(setting).0);
     fields.add("hz", &hz);
     fields.add("configured_hz", &hz);
-    fields.add("lru_clock", snapshot.now / 1000 & 0xff_ffff);
+    fields.add("lru_clock", (snapshot.now / 1000) & 0xff_ffff);
     fields.add("executable", machine::program_path());
     fields
         .add("config_file", config.file().filter(|file| file.exists()).map_or(String::new(), |file| file.display().to_string()));
