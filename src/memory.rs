@@ -19,6 +19,19 @@ thread_local! {
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
+/// What a checkpoint holds for its own use.
+static ASIDE: AtomicU64 = AtomicU64::new(0);
+
+/// Says how many of the used bytes are passing work of ours, which must not cost anyone keys under `maxmemory`.
+pub fn set_aside(bytes: u64) {
+    ASIDE.store(bytes, Relaxed);
+}
+
+/// What [`set_aside`] was told last.
+pub fn aside_bytes() -> u64 {
+    ASIDE.load(Relaxed)
+}
+
 /// Bytes allocated and not yet freed, over all threads, to within 16 KiB per thread.
 pub fn used_bytes() -> u64 {
     flush();

@@ -279,6 +279,6 @@ pub fn frequency(engine: &Engine, now: u64, access: u32) -> Option<u8> {
 impl Engine {
     /// Bytes that count against `maxmemory`.
     pub fn counted_bytes(&self) -> u64 {
-        memory::used_bytes()
+        memory::used_bytes().saturating_sub(memory::aside_bytes())
     }
 }
