@@ -154,6 +154,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     switch("dynamic-hz", "yes").help(TUNING),
     number("io-threads", "1", 1, 128).fixed().help(TUNING),
     switch("io-threads-do-reads", "no").fixed().help(TUNING),
+    setting("maxmemory-clients", "0", Kind::BytesOrPercent).help("Each client's buffers have a limit of their own."),
+    number("active-expire-effort", "1", 1, 10).help("Keys are kept in the order of their times, so none has to be searched for."),
     switch("activerehashing", "yes").help(TUNING),
     number("maxmemory-eviction-tenacity", "10", 0, 100).help(TUNING),
     number("tracking-table-max-keys", "1000000", 0, LONG).help(TUNING),

@@ -78,8 +78,6 @@ settings! {
             Kind::Rule(rule::shown_output_limits),
         )
         .help("Class, hard limit, soft limit and seconds: how much may wait for a slow reader before it is cut; 0 is no limit.");
-        MaxmemoryClients = setting("maxmemory-clients", "0", Kind::BytesOrPercent)
-            .help("Memory all clients' buffers may take together before the largest is cut; 0 is no limit.");
     }
     Memory "Memory" {
         Maxmemory = bytes("maxmemory", "0", 0, LONG)
@@ -96,8 +94,6 @@ settings! {
         LfuLogFactor = number("lfu-log-factor", "10", 0, INT)
             .help("How many uses it takes to raise a key's use counter; higher tells busy keys apart.");
         LfuDecayTime = number("lfu-decay-time", "1", 0, INT).help("Minutes after which a key's use counter falls by one; 0 is never.");
-        ActiveExpireEffort = number("active-expire-effort", "1", 1, 10)
-            .help("How eagerly keys whose time is over are looked for; 10 is the most.");
     }
     Durability "Durability" {
         Data = text("data", "./state")
