@@ -266,12 +266,16 @@ fn bitfield(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     reply.array(steps.len());
     // Whether the string's new length follows from what is recorded.
     let mut says_length = !is_longer;
-    let mut changes = is_longer;
+    let mut changes = false;
     for step in &steps {
-        if take_step(step, bytes, reply) {
-            edit.log.write_at(step.bytes().start, &bytes[step.bytes()]);
-            says_length |= step.bytes().end == len;
-            changes = true;
+        match take_step(step, bytes, reply) {
+            Taken::Changed => {
+                edit.log.write_at(step.bytes().start, &bytes[step.bytes()]);
+                says_length |= step.bytes().end == len;
+                changes = true;
+            }
+            Taken::WroteTheSame => changes |= is_longer,
+            Taken::WroteNothing => {}
         }
     }
     if !says_length {
@@ -284,19 +288,26 @@ fn bitfield(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     Ok(())
 }
 
-/// Replies with what an operation gives; tells whether it changed the bytes.
-fn take_step(step: &Step, bytes: &mut [u8], reply: &mut Reply) -> bool {
+/// What an operation of `BITFIELD` did to the bytes.
+enum Taken {
+    WroteNothing,
+    WroteTheSame,
+    Changed,
+}
+
+/// Carries an operation out and replies with what it gives.
+fn take_step(step: &Step, bytes: &mut [u8], reply: &mut Reply) -> Taken {
     let before = step.field.read(bytes, step.at);
     let Some(change) = &step.change else {
         reply.int(before);
-        return false;
+        return Taken::WroteNothing;
     };
     let wanted = if change.adds { i128::from(before) + i128::from(change.operand) } else { step.field.given(change.operand) };
     let Some(after) = step.field.fit(wanted, change.overflow) else {
         reply.null();
-        return false;
+        return Taken::WroteNothing;
     };
     step.field.write(bytes, step.at, after);
     reply.int(if change.adds { after } else { before });
-    before != after
+    if before == after { Taken::WroteTheSame } else { Taken::Changed }
 }

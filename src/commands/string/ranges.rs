@@ -57,7 +57,7 @@ pub fn setrange(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outc
     let (key, bytes) = (args.at(1), args.at(3));
     let offset = usize::try_from(int(args, 2)?).map_err(|_| error::OFFSET_RANGE)?;
     if bytes.is_empty() {
-        reply.count(keys.get::<Str>(key)?.map_or(0, Str::len));
+        reply.count(keys.edit::<Str>(key)?.map_or(0, |edit| edit.value.len()));
         return Ok(());
     }
     // A key of another kind is found out before a length that is too long.
