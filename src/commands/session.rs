@@ -107,6 +107,11 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Whether one of its commands has this flag.
+    fn has_flag(&self, flag: u32) -> bool {
+        self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).flags & flag != 0)
+    }
+
     /// Whether one of its commands changes keys.
     fn may_write(&self) -> bool {
         self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).is_write())
@@ -185,6 +190,8 @@ impl Session {
         };
         match self.replies {
             Replies::On => {}
+            // What is told of subscriptions is no reply but a push.
+            Replies::Off | Replies::Skip if is_push(args) => {}
             Replies::Off => reply.truncate(mark),
             Replies::SkipNext => self.replies = Replies::Skip,
             Replies::Skip => {
@@ -213,7 +220,9 @@ impl Session {
         let may_write = leaf.is_write()
             || command.name == "publish"
             || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
-        if leaf.flags & flag::DENY_OOM != 0 {
+        let grows = leaf.flags & flag::DENY_OOM != 0
+            || command.name == "exec" && self.txn.as_ref().is_some_and(|txn| txn.has_flag(flag::DENY_OOM));
+        if grows {
             match evict::make_room(&self.instance.engine) {
                 Ok(None) => {}
                 Ok(Some(evicted)) => self.evicted(evicted),
@@ -597,6 +606,11 @@ fn unknown(args: Args<'_>) -> Error {
         with.push_str(&format!("'{}' ", String::from_utf8_lossy(&arg[..arg.len().min(room)])));
     }
     Error::new(format!("ERR unknown command '{name}', with args beginning with: {with}"))
+}
+
+/// Whether what a command answers are pushes, which a client gets even where it wants no replies.
+fn is_push(args: Args<'_>) -> bool {
+    args.get(0).is_some_and(|name| name.to_ascii_lowercase().ends_with(b"subscribe"))
 }
 
 fn allowed_while_subscribed(name: &str) -> bool {

@@ -637,9 +637,13 @@ impl<'a> Write<'a> {
         let (a, b) = (self.0.engine.stored(one), self.0.engine.stored(other));
         let stored = self.0.engine.swap_stored(one, other);
         for number in 0..SHARDS {
+            let now = self.0.now;
             let shard = self.0.held.get(number);
             let Shard { databases, log, .. } = shard;
-            log.swap_places(a, b, |key| [a, b].iter().any(|db| databases[usize::from(*db)].keys.get(key).is_some()));
+            // A key whose time is over counts as gone, before and after.
+            let is_live =
+                |db: &u8, key: &[u8]| databases[usize::from(*db)].keys.get(key).is_some_and(|entry| !entry.is_expired(now));
+            log.swap_places(a, b, |key| [a, b].iter().any(|db| is_live(db, key)));
             if number == 0 {
                 effect::push_map(shard.log.buffer(), stored);
             }
