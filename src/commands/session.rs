@@ -171,9 +171,12 @@ impl Session {
         let before = self.now_ns;
         self.tick();
         let each_ns = self.now_ns.saturating_sub(before) / self.untimed.len() as u64;
-        for (number, failed) in std::mem::take(&mut self.untimed) {
+        let mut untimed = std::mem::take(&mut self.untimed);
+        for (number, failed) in untimed.drain(..) {
             self.count(number, each_ns, failed);
         }
+        // Its room serves again.
+        self.untimed = untimed;
     }
 
     /// Carries out one command and writes its reply.
@@ -190,13 +193,15 @@ impl Session {
         };
         match self.replies {
             Replies::On => {}
-            // What is told of subscriptions is no reply but a push.
-            Replies::Off | Replies::Skip if is_push(args) => {}
-            Replies::Off => reply.truncate(mark),
             Replies::SkipNext => self.replies = Replies::Skip,
-            Replies::Skip => {
-                reply.truncate(mark);
-                self.replies = Replies::On;
+            // What is told of subscriptions is no reply but a push.
+            Replies::Off | Replies::Skip => {
+                if !is_push(args) {
+                    reply.truncate(mark);
+                }
+                if self.replies == Replies::Skip {
+                    self.replies = Replies::On;
+                }
             }
         }
         if self.closes { Flow::Close } else { flow }
