@@ -228,10 +228,8 @@ impl Session {
         let grows = leaf.flags & flag::DENY_OOM != 0
             || command.name == "exec" && self.txn.as_ref().is_some_and(|txn| txn.has_flag(flag::DENY_OOM));
         if grows {
-            match evict::make_room(&self.instance.engine) {
-                Ok(None) => {}
-                Ok(Some(evicted)) => self.evicted(evicted),
-                Err(error) => return Err(self.rejected(number, error)),
+            if self.make_room() {
+                return Err(self.rejected(number, error::OUT_OF_MEMORY));
             }
         }
         if leaf.is_write() && self.instance.config.count(Name::MinReplicasToWrite) > 0 {
@@ -284,6 +282,15 @@ impl Session {
         self.last = Some(found);
         self.client.last_command.store(u64::from(found.0) + 1, Relaxed);
         Ok(found)
+    }
+
+    /// Evicts keys until `maxmemory` is kept, or nothing is left that may go; tells whether memory is still short.
+    #[inline]
+    pub(crate) fn make_room(&mut self) -> bool {
+        let Some(evicted) = evict::make_room(&self.instance.engine) else { return false };
+        let is_short = evicted.is_short;
+        self.evicted(evicted);
+        is_short
     }
 
     /// Tells of keys that had to go.

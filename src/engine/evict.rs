@@ -9,7 +9,6 @@ use crate::clock;
 use crate::engine::blob::Blob;
 use crate::engine::block::Place;
 use crate::engine::effect;
-use crate::engine::error::{self, Error};
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{DATABASES, Entry, Shard};
 use crate::engine::{Engine, SHARDS};
@@ -115,28 +114,31 @@ pub struct Evicted {
     pub events: Vec<Event>,
     /// Keys that someone waits for.
     pub touched: Vec<Place>,
+    /// Whether memory is still short, and the policy allows no more.
+    pub is_short: bool,
 }
 
-/// Removes keys until memory is under `maxmemory`; an error if the policy allows no more. None if there was room.
+/// Removes keys until memory is under `maxmemory`, or the policy allows no more. None if there was room.
 #[inline]
-pub fn make_room(engine: &Engine) -> Result<Option<Evicted>, Error> {
+pub fn make_room(engine: &Engine) -> Option<Evicted> {
     let bytes_max = engine.eviction().bytes_max.load(Relaxed);
     if bytes_max == 0 || engine.counted_bytes() <= bytes_max {
-        return Ok(None);
+        return None;
     }
-    evict(engine, bytes_max).map(Some)
+    Some(evict(engine, bytes_max))
 }
 
 #[cold]
-fn evict(engine: &Engine, bytes_max: u64) -> Result<Evicted, Error> {
+fn evict(engine: &Engine, bytes_max: u64) -> Evicted {
     let policy = engine.eviction().policy();
     let mut evicted = Evicted::default();
     while engine.counted_bytes() > bytes_max {
         if policy == Noeviction || !evict_one(engine, policy, &mut evicted) {
-            return Err(error::OUT_OF_MEMORY);
+            evicted.is_short = true;
+            break;
         }
     }
-    Ok(evicted)
+    evicted
 }
 
 /// Removes the best of some keys of a random shard; false if there are none anywhere.

@@ -8,6 +8,7 @@ use crate::commands::session::Session;
 use crate::config::{self, Refused};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
+use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
 
 /// `CONFIG GET`
@@ -38,6 +39,11 @@ pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
     let changes: Vec<(String, String)> = (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
     let changes: Vec<(&str, &str)> = changes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     session.instance.config.set(&changes).map_err(|refused| refusal(&refused))?;
+    // A lower limit is kept at once. Within a transaction shards are held, and the next command that needs memory sees to it.
+    let is_limit = changes.iter().any(|(name, _)| name.eq_ignore_ascii_case("maxmemory"));
+    if is_limit && session.waiting == Waiting::Allowed {
+        session.make_room();
+    }
     reply.ok();
     Ok(())
 }
