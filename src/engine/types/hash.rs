@@ -107,6 +107,7 @@ impl Default for Hash {
 
 impl Hash {
     /// How many fields it holds, those included whose time is over.
+    #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -432,11 +433,10 @@ impl Rows for Hash {
     }
 
     fn memory_bytes(&self) -> usize {
-        let heap = match &self.0 {
+        match &self.0 {
             Repr::Pairs(pairs) => pairs.memory_bytes(),
             Repr::Table(table) => table.memory_bytes(),
-        };
-        heap
+        }
     }
 }
 
@@ -494,7 +494,7 @@ mod tests {
     }
 
     fn apply(edit: &mut Edit<'_, Hash>, model: &mut Model, step: Step) {
-        let name = |field: u8| if field % 2 == 0 { field.to_string() } else { format!("field:{field}") }.into_bytes();
+        let name = |field: u8| if field.is_multiple_of(2) { field.to_string() } else { format!("field:{field}") }.into_bytes();
         match step {
             Step::Set(field, value) => {
                 assert_eq!(edit.set(&name(field), &value), model.insert(name(field), (value, None)).is_none());
