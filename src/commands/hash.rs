@@ -211,7 +211,7 @@ fn hmset(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn set_all(keys: &mut Write<'_>, args: Args<'_>, name: &str) -> Result<usize, Error> {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(wrong_number(name));
     }
     let key = args.at(1);

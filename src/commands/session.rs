@@ -227,10 +227,8 @@ impl Session {
             || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
         let grows = leaf.flags & flag::DENY_OOM != 0
             || command.name == "exec" && self.txn.as_ref().is_some_and(|txn| txn.has_flag(flag::DENY_OOM));
-        if grows {
-            if self.make_room() {
-                return Err(self.rejected(number, error::OUT_OF_MEMORY));
-            }
+        if grows && self.make_room() {
+            return Err(self.rejected(number, error::OUT_OF_MEMORY));
         }
         if leaf.is_write() && self.instance.config.count(Name::MinReplicasToWrite) > 0 {
             return Err(self.rejected(number, error::NO_REPLICAS));
@@ -257,11 +255,12 @@ impl Session {
         if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             monitor::show(self, args);
         }
-        if self.txn.is_some() && !transactions::runs_at_once(command.name) {
+        if let Some(txn) = &mut self.txn
+            && !transactions::runs_at_once(command.name)
+        {
             if leaf.flags & flag::NO_MULTI != 0 {
                 return Err(self.rejected(number, Error::new("ERR Command not allowed inside a transaction")));
             }
-            let txn = self.txn.as_mut().expect("it was looked at above");
             txn.commands.push((number, command, args.to_owned()));
             self.client.queued.store(txn.commands.len() as u64 + 1, Relaxed);
             reply.simple("QUEUED");

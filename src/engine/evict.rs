@@ -258,7 +258,7 @@ fn used(engine: &Engine, now: u64, access: u32) -> u32 {
     let count = decayed(engine, now, access);
     let factor = engine.eviction().lfu_log_factor.load(Relaxed);
     let odds = u64::from(count.saturating_sub(FRESH_COUNT)) * u64::from(factor) + 1;
-    let grows = count < 255 && id::random() % odds == 0;
+    let grows = count < 255 && id::random().is_multiple_of(odds);
     minutes(now) << 8 | (count + u32::from(grows))
 }
 

@@ -106,6 +106,11 @@ impl Default for Hash {
 }
 
 impl Hash {
+    /// Whether it has no fields, not even such whose time is over.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many fields it holds, those included whose time is over.
     #[inline]
     pub fn len(&self) -> usize {
@@ -432,11 +437,10 @@ impl Rows for Hash {
     }
 
     fn memory_bytes(&self) -> usize {
-        let heap = match &self.0 {
+        match &self.0 {
             Repr::Pairs(pairs) => pairs.memory_bytes(),
             Repr::Table(table) => table.memory_bytes(),
-        };
-        heap
+        }
     }
 }
 
@@ -494,7 +498,7 @@ mod tests {
     }
 
     fn apply(edit: &mut Edit<'_, Hash>, model: &mut Model, step: Step) {
-        let name = |field: u8| if field % 2 == 0 { field.to_string() } else { format!("field:{field}") }.into_bytes();
+        let name = |field: u8| if field.is_multiple_of(2) { field.to_string() } else { format!("field:{field}") }.into_bytes();
         match step {
             Step::Set(field, value) => {
                 assert_eq!(edit.set(&name(field), &value), model.insert(name(field), (value, None)).is_none());
