@@ -255,10 +255,12 @@ impl Session {
         if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             monitor::show(self, args);
         }
-        if leaf.flags & flag::NO_MULTI != 0 && self.txn.is_some() {
-            return Err(self.rejected(number, Error::new("ERR Command not allowed inside a transaction")));
-        }
-        if let Some(txn) = self.txn.as_mut().filter(|_| !transactions::runs_at_once(command.name)) {
+        if let Some(txn) = &mut self.txn
+            && !transactions::runs_at_once(command.name)
+        {
+            if leaf.flags & flag::NO_MULTI != 0 {
+                return Err(self.rejected(number, Error::new("ERR Command not allowed inside a transaction")));
+            }
             txn.commands.push((number, command, args.to_owned()));
             self.client.queued.store(txn.commands.len() as u64 + 1, Relaxed);
             reply.simple("QUEUED");

@@ -391,7 +391,7 @@ fn show(members: &[Item<'_>], reply: &mut Reply) {
 /// Makes a key hold a set, or nothing if the set is empty, and answers with its size.
 fn store(keys: &mut Write<'_>, key: &[u8], set: Set, event: &'static str, reply: &mut Reply) {
     reply.count(set.len());
-    if set.len() > 0 {
+    if !set.is_empty() {
         keys.put(key, set, Expiry::Never);
         keys.notify(Class::Set, event, key);
     } else if keys.remove(key) {

@@ -106,6 +106,11 @@ impl Default for Hash {
 }
 
 impl Hash {
+    /// Whether it has no fields, not even such whose time is over.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many fields it holds, those included whose time is over.
     #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     #[inline]

@@ -43,6 +43,11 @@ impl Default for Set {
 }
 
 impl Set {
+    /// Whether it has no members.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many members it has.
     #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     #[inline]
@@ -207,7 +212,7 @@ impl Edit<'_, Set> {
 
     /// Removes any member, each as likely as any other, and hands it out; None if there is none left.
     pub fn take_random(&mut self) -> Option<Vec<u8>> {
-        if self.value.len() == 0 {
+        if self.value.is_empty() {
             return None;
         }
         let member = self.value.random().to_vec();
