@@ -112,7 +112,6 @@ impl Hash {
     }
 
     /// How many fields it holds, those included whose time is over.
-    #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {

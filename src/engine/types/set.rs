@@ -49,7 +49,6 @@ impl Set {
     }
 
     /// How many members it has.
-    #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
