@@ -167,6 +167,7 @@ impl Instance {
     pub fn reset_statistics(&self) {
         self.stats.reset();
         self.engine.each_shard(|_, shard| shard.reset_counts());
+        self.engine.freeing().freed.store(0, Relaxed);
         self.connections_before_reset.store(self.clients.total(), Relaxed);
     }
 

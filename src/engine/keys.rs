@@ -13,6 +13,7 @@ use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::error::{self, Error};
 use crate::engine::evict;
+use crate::engine::free;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
@@ -578,7 +579,12 @@ impl<'a> Write<'a> {
 
     /// Removes a key; tells whether it was there. No notification is sent.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.remove_entry(key).is_some()
+        let entry = self.remove_entry(key);
+        let is_removed = entry.is_some();
+        if let Some(entry) = entry {
+            free::value(self.0.engine.freeing(), entry.value);
+        }
+        is_removed
     }
 
     fn remove_entry(&mut self, key: &[u8]) -> Option<Entry> {
@@ -621,15 +627,15 @@ impl<'a> Write<'a> {
     /// Removes every key of the database in use. All shards must be held.
     pub fn flush(&mut self) {
         let db = self.0.stored_db;
+        let mut flushed = Vec::with_capacity(SHARDS);
         for number in 0..SHARDS {
             let shard = self.0.held.get(number);
             let database = std::mem::take(&mut shard.databases[usize::from(db)]);
-            for entry in database.keys.iter() {
-                shard.log.touch(db, &entry.key);
-            }
+            shard.log.touch_all(db, &database);
             effect::push_flush(shard.log.buffer(), db);
-            drop(database);
+            flushed.push(database);
         }
+        free::databases(self.0.engine.freeing(), flushed);
     }
 
     /// Lets two databases trade places. All shards must be held.
@@ -639,11 +645,20 @@ impl<'a> Write<'a> {
         for number in 0..SHARDS {
             let now = self.0.now;
             let shard = self.0.held.get(number);
-            let Shard { databases, log, .. } = shard;
-            // A key whose time is over counts as gone, before and after.
-            let is_live =
-                |db: &u8, key: &[u8]| databases[usize::from(*db)].keys.get(key).is_some_and(|entry| !entry.is_expired(now));
-            log.swap_places(a, b, |key| [a, b].iter().any(|db| is_live(db, key)));
+            let Shard { databases, log, counts } = shard;
+            // A watched key whose time is over counts as gone: it is removed here, where nobody who watches takes note.
+            let watched: Vec<Blob> =
+                log.watched.keys().filter(|(db, _)| [a, b].contains(db)).map(|(_, key)| key.clone()).collect();
+            for (db, key) in [a, b].iter().flat_map(|db| watched.iter().map(move |key| (*db, key))) {
+                let database = &mut databases[usize::from(db)];
+                let over = database.keys.find(dict::hash(key) as u32, key).filter(|at| database.keys.at(*at).is_expired(now));
+                if let Some(at) = over {
+                    database.remove(at);
+                    counts.expired += 1;
+                    effect::push_remove(log.buffer(), db, key);
+                }
+            }
+            log.swap_places(a, b, |key| [a, b].iter().any(|db| databases[usize::from(*db)].keys.get(key).is_some()));
             if number == 0 {
                 effect::push_map(shard.log.buffer(), stored);
             }

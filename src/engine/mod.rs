@@ -13,6 +13,7 @@ pub mod effect;
 pub mod error;
 pub mod evict;
 pub mod expire;
+pub mod free;
 pub mod glob;
 pub mod keys;
 pub mod mailbox;
@@ -23,17 +24,18 @@ pub mod shard;
 pub mod types;
 pub mod value;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::engine::error::Error;
 use crate::engine::evict::Eviction;
+use crate::engine::free::Freeing;
 use crate::engine::keys::{Held, Read, Waiting, Write};
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
@@ -95,6 +97,7 @@ pub struct Engine {
     may_expire: AtomicBool,
     sweeps: AtomicBool,
     eviction: Eviction,
+    freeing: Arc<Freeing>,
     pubsub: PubSub,
     waiting: AtomicUsize,
 }
@@ -113,6 +116,7 @@ impl Engine {
             may_expire: AtomicBool::new(true),
             sweeps: AtomicBool::new(true),
             eviction: Eviction::default(),
+            freeing: Arc::default(),
             pubsub: PubSub::default(),
             waiting: AtomicUsize::new(0),
         }
@@ -219,6 +223,11 @@ impl Engine {
     /// The database clients know by another number than it is stored under.
     pub fn client_db(&self, stored: u8) -> u8 {
         (0..DATABASES as u8).find(|db| self.stored(*db) == stored).unwrap_or(stored)
+    }
+
+    /// Large values on their way out of memory.
+    pub fn freeing(&self) -> &Arc<Freeing> {
+        &self.freeing
     }
 
     /// How eviction is set up.

@@ -245,6 +245,15 @@ impl EffectLog {
         }
     }
 
+    /// The same for all keys of a database.
+    pub(crate) fn touch_all(&mut self, db: u8, database: &Database) {
+        if self.watched.is_empty() && self.waiters.is_empty() {
+            self.changes += database.keys.len() as u64;
+        } else {
+            database.keys.iter().for_each(|entry| self.touch(db, &entry.key));
+        }
+    }
+
     /// Clients name databases by the number that was just swapped: those who wait and those who watch follow to the other
     /// one's keys. What they watch has changed, unless it is in neither.
     pub(crate) fn swap_places(&mut self, a: u8, b: u8, is_in_either: impl Fn(&[u8]) -> bool) {

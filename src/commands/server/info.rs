@@ -187,7 +187,10 @@ fn memory(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     }
     fields.add("mem_clients_normal", snapshot.client_bytes);
     fields.add_all(&[("mem_cluster_links", "0"), ("mem_aof_buffer", "0"), ("mem_allocator", "mimalloc")]);
-    fields.add_all(&[("active_defrag_running", "0"), ("lazyfree_pending_objects", "0"), ("lazyfreed_objects", "0")]);
+    fields.add("active_defrag_running", 0);
+    let freeing = instance.engine.freeing();
+    fields.add("lazyfree_pending_objects", freeing.pending.load(Relaxed));
+    fields.add("lazyfreed_objects", freeing.freed.load(Relaxed));
 }
 
 fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
