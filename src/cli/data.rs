@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use crate::cli::connect;
 use crate::engine::persist::{self, Options, Persistence};
 
 /// Problems that `flux check` prints at most.
@@ -28,8 +29,7 @@ pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
 pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
     refuse_existing(file)?;
     let file = std::path::absolute(file).context("failed to find out where the file would be")?;
-    let hint = "failed to reach the server; name it with --url redis://HOST:PORT, or the folder of a stopped one with --data DIR";
-    let mut connection = redis::Client::open(url).context(hint)?.get_connection().context(hint)?;
+    let mut connection = connect(url).context("failed to back up; to copy the folder of a stopped server use --data DIR")?;
     let mut request = redis::cmd("FLUX");
     let _: () =
         request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes()).query(&mut connection).context("failed to back up")?;

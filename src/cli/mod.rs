@@ -3,6 +3,7 @@
 //! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong.
 
 mod data;
+mod peers;
 mod serve;
 mod show;
 
@@ -39,6 +40,9 @@ Examples:
   flux config --json                   see every setting, its value and where it comes from
   flux backup today.backup             a consistent copy while the server runs
   flux check --data ./state            verify a data folder
+  flux peers                           who is there; also: status, capabilities, describe, workspaces
+  flux call summarize '{\"text\": \"…\"}'  call what some peer can do
+  flux watch project-alpha             see a workspace live
 
 Every setting can be a flag (--maxmemory 1gb), a variable (FLUX_MAXMEMORY=1gb) or a line of a TOML file
 (maxmemory = \"1gb\"); flags win over variables, variables over the file.";
@@ -121,12 +125,21 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
         Some(("check", matches)) => data::check(&path(matches, "data")),
-        _ => unreachable!("clap asks for one of the subcommands above"),
+        Some((name, matches)) => peers::run(name, matches).expect("clap knows only the commands above and these"),
+        None => unreachable!("clap asks for a subcommand"),
     }
 }
 
 fn path(matches: &ArgMatches, name: &str) -> PathBuf {
     matches.get_one::<PathBuf>(name).expect("clap asks for it").clone()
+}
+
+/// A connection to a server named as clients name it; `lux://` is another word for `redis://`.
+fn connect(url: &str) -> anyhow::Result<redis::Connection> {
+    let plain = url.strip_prefix("lux://").map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
+    // Not the URL itself, which may hold a password.
+    let hint = "failed to reach the server; start one with `flux serve --data ./state`, or name it with --url redis://HOST:PORT";
+    redis::Client::open(plain).and_then(|client| client.get_connection()).context(hint)
 }
 
 /// The settings a command line chooses.
@@ -182,6 +195,7 @@ fn command() -> Command {
                 .arg(folder().required(true)),
         )
         .subcommand(Command::new("check").about("Verifies a data folder").long_about(CHECK).arg(folder().required(true)))
+        .subcommands(peers::commands())
 }
 
 fn with_settings(command: Command) -> Command {

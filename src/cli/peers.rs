@@ -1,0 +1,343 @@
+//! `flux peers`, `status`, `describe`, `capabilities`, `workspaces`, `clean`, `call`, `watch`: peers seen and used from a terminal.
+//!
+//! All of them ask a running server over RESP. People get tables; `--json` gives scripts what the server answered.
+
+mod show;
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::Value;
+
+use crate::cli::connect;
+
+/// What can be asked, with its help: one row each.
+const COMMANDS: &[Row] = &[
+    Row {
+        name: "peers",
+        about: "Lists the peers that are there",
+        help: "Lists every live peer: its name, id, capabilities and workspaces.
+
+Examples:
+  flux peers
+  flux peers --workspace project-alpha
+  flux peers --capability summarize --json",
+        add: |command| command.arg(option("workspace", "WS", "Only those in this workspace")).arg(option("capability", "CAP", "Only those that can do this")),
+        run: peers,
+    },
+    Row {
+        name: "status",
+        about: "Shows how many peers, workspaces and calls there are",
+        help: "Shows how many peers, workspaces, capabilities and calls the server has.
+
+Example:
+  flux status",
+        add: |command| command,
+        run: status,
+    },
+    Row {
+        name: "capabilities",
+        about: "Lists what can be called",
+        help: "Lists every capability that some live peer has.
+
+Example:
+  flux capabilities",
+        add: |command| command,
+        run: capabilities,
+    },
+    Row {
+        name: "describe",
+        about: "Shows what a capability does, what it takes, and who has it",
+        help: "Shows a capability: its description, the JSON Schema of its payload, and the peers that have it.
+
+Example:
+  flux describe summarize",
+        add: |command| command.arg(positional("capability", "CAP", "The capability")),
+        run: describe,
+    },
+    Row {
+        name: "workspaces",
+        about: "Lists the workspaces",
+        help: "Lists every workspace with its peers and the number of keys in its shared context.
+
+Example:
+  flux workspaces",
+        add: |command| command,
+        run: workspaces,
+    },
+    Row {
+        name: "clean",
+        about: "Removes what peers that are gone have left behind",
+        help: "Removes ids and keys of peers that are gone. The server does so by itself; this does it now, and says how much there was.
+
+Example:
+  flux clean",
+        add: |command| command,
+        run: clean,
+    },
+    Row {
+        name: "call",
+        about: "Calls a capability and prints its result",
+        help: "Calls a capability of whichever peer has it and prints the result as JSON.
+
+Examples:
+  flux call summarize '{\"text\": \"…\"}'
+  flux call summarize - < payload.json                 the payload from standard input
+  flux call index '{}' --timeout 5m --priority 10
+  flux call ping null --gather 0                       every peer that has it, an answer from each
+
+Exits with 1 when the call fails, and says why.",
+        add: |command| {
+            command
+                .arg(positional("capability", "CAP", "The capability"))
+                .arg(positional("payload", "JSON", "The payload; - reads it from standard input").required(false).default_value("null"))
+                .arg(option("timeout", "TIME", "How long to wait: 500ms, 30s, 5m").default_value("30s"))
+                .arg(option("to", "PEER", "Only this peer, by its id"))
+                .arg(option("priority", "N", "-100 to 100; higher goes first").value_parser(value_parser!(i64).range(-100..=100)).allow_negative_numbers(true))
+                .arg(option("retries", "N", "How often another peer may try when one dies").value_parser(value_parser!(u32)))
+                .arg(option("sticky", "KEY", "Calls with the same key go to the same peer"))
+                .arg(option("gather", "N", "Asks all peers that have it and waits for N answers (0: all)").value_parser(value_parser!(u32)))
+        },
+        run: call,
+    },
+    Row {
+        name: "watch",
+        about: "Shows what happens in a workspace, live",
+        help: "Shows who is in a workspace, then every event in it as it happens, until interrupted.
+
+Examples:
+  flux watch project-alpha
+  flux watch project-alpha --json | jq .type",
+        add: |command| command.arg(positional("workspace", "WS", "The workspace")),
+        run: watch,
+    },
+];
+
+/// One thing that can be asked.
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    help: &'static str,
+    add: fn(Command) -> Command,
+    run: fn(&mut Ask<'_>) -> anyhow::Result<()>,
+}
+
+/// A command line on its way to a server.
+struct Ask<'a> {
+    matches: &'a ArgMatches,
+    server: redis::Connection,
+    json: bool,
+}
+
+/// The commands, for the command line's table.
+pub fn commands() -> impl Iterator<Item = Command> {
+    COMMANDS.iter().map(|row| {
+        let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON for scripts");
+        let url = option("url", "URL", "The server to ask [env: FLUX_URL]")
+            .default_value("redis://127.0.0.1:6379")
+            .env("FLUX_URL")
+            .hide_env(true);
+        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(url)
+    })
+}
+
+/// Does what one of [`commands`] asks; None if it is none of them.
+pub fn run(name: &str, matches: &ArgMatches) -> Option<anyhow::Result<ExitCode>> {
+    let row = COMMANDS.iter().find(|row| row.name == name)?;
+    let asked = connect(text(matches, "url").expect("it has a default")).and_then(|server| {
+        let mut ask = Ask { matches, server, json: matches.get_flag("json") };
+        (row.run)(&mut ask).map(|()| ExitCode::SUCCESS)
+    });
+    Some(asked)
+}
+
+fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn positional(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).help(help)
+}
+
+fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    matches.get_one::<String>(name).map(String::as_str)
+}
+
+impl Ask<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        text(self.matches, name)
+    }
+
+    /// Prints JSON texts as one array, or has a table made of them.
+    fn list(&mut self, command: &redis::Cmd, table: fn(&[Value]) -> String) -> anyhow::Result<()> {
+        let texts: Vec<String> = command.query(&mut self.server).map_err(told)?;
+        let rows: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context(STRANGE)?;
+        if self.json {
+            return print(&format!("{}\n", Value::Array(rows)));
+        }
+        print(&table(&rows))
+    }
+
+    /// Prints one JSON text, or has lines made of it.
+    fn one(&mut self, command: &redis::Cmd, lines: fn(&Value) -> String) -> anyhow::Result<()> {
+        let text: String = command.query(&mut self.server).map_err(told)?;
+        let value: Value = serde_json::from_str(&text).context(STRANGE)?;
+        if self.json {
+            return print(&format!("{value}\n"));
+        }
+        print(&lines(&value))
+    }
+}
+
+const STRANGE: &str = "failed to read the server's answer; is it a flux of another version?";
+
+/// What the server said, without the code that is there for programs.
+fn told(error: redis::RedisError) -> anyhow::Error {
+    match (error.code(), error.detail()) {
+        (Some("ERR"), Some(detail)) if detail.starts_with("unknown command") => {
+            anyhow::anyhow!("the server does not know peers; is it a flux of this version?")
+        }
+        (Some(_), Some(detail)) => anyhow::anyhow!("{detail}"),
+        _ => anyhow::Error::new(error).context("failed to ask the server"),
+    }
+}
+
+/// Prints to a reader that may have gone (`| head`), which is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("failed to print"),
+        _ => Ok(()),
+    }
+}
+
+fn peers(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    let mut command = redis::cmd("FLUX.PEERS");
+    for name in ["workspace", "capability"] {
+        if let Some(value) = ask.text(name) {
+            command.arg(name.to_uppercase()).arg(value);
+        }
+    }
+    ask.list(&command, show::peers)
+}
+
+fn status(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    ask.one(&redis::cmd("FLUX.STATUS"), show::fields)
+}
+
+fn capabilities(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    ask.list(&redis::cmd("FLUX.CAPABILITIES"), show::capabilities)
+}
+
+fn describe(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    let mut command = redis::cmd("FLUX.DESCRIBE");
+    command.arg(ask.text("capability"));
+    ask.one(&command, show::capability)
+}
+
+fn workspaces(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    ask.list(&redis::cmd("FLUX.WORKSPACES"), show::workspaces)
+}
+
+fn clean(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    let removed: u64 = redis::cmd("FLUX.CLEAN").query(&mut ask.server).map_err(told)?;
+    print(&if ask.json { format!("{{\"removed\":{removed}}}\n") } else { format!("{removed} stale entries removed\n") })
+}
+
+fn call(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    let payload = payload(ask.text("payload").expect("it has a default"))?;
+    let timeout_ms = milliseconds(ask.text("timeout").expect("it has a default"))?;
+    let mut command = redis::cmd("FLUX.CALL");
+    command.arg(ask.text("capability")).arg(payload).arg("TIMEOUT").arg(timeout_ms);
+    if let Some(peer) = ask.text("to") {
+        command.arg("TO").arg(peer);
+    }
+    if let Some(key) = ask.text("sticky") {
+        command.arg("ROUTE").arg("STICKY").arg(key);
+    }
+    if let Some(priority) = ask.matches.get_one::<i64>("priority") {
+        command.arg("PRIORITY").arg(*priority);
+    }
+    for name in ["retries", "gather"] {
+        if let Some(number) = ask.matches.get_one::<u32>(name) {
+            command.arg(name.to_uppercase()).arg(*number);
+        }
+    }
+    let result: String = command.query(&mut ask.server).map_err(told)?;
+    if ask.json {
+        return print(&format!("{result}\n"));
+    }
+    print(&show::result(&result))
+}
+
+/// The payload as the command line gives it, checked here so that a mistake is told where it was made.
+fn payload(given: &str) -> anyhow::Result<String> {
+    let mut read = String::new();
+    let text = if given == "-" {
+        std::io::stdin().read_to_string(&mut read).context("failed to read the payload from standard input")?;
+        read.trim()
+    } else {
+        given
+    };
+    serde_json::from_str::<Value>(text)
+        .context("failed to read the payload: it must be JSON (a string needs its quotes: '\"hello\"')")?;
+    Ok(text.to_owned())
+}
+
+/// `500ms`, `30s`, `5m`, `1h` or a number of seconds.
+fn milliseconds(text: &str) -> anyhow::Result<u64> {
+    let number_end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_end);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => bail!("failed to read the time `{text}`: say 500ms, 30s, 5m or 1h"),
+    };
+    let number: u64 = number.parse().with_context(|| format!("failed to read the time `{text}`: say 500ms, 30s, 5m or 1h"))?;
+    number.checked_mul(unit_ms).with_context(|| format!("failed to read the time `{text}`: it is too long"))
+}
+
+fn watch(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+    let workspace = ask.text("workspace").expect("clap asks for it").to_owned();
+    let json = ask.json;
+    let mut here = redis::cmd("FLUX.PEERS");
+    here.arg("WORKSPACE").arg(&workspace);
+    let mut server = connect(ask.text("url").expect("it has a default"))?;
+    let mut events = server.as_pubsub();
+    // Listening comes first, so that nobody who joins in between is missed.
+    events.subscribe(format!("flux:ws:{workspace}:events")).map_err(told)?;
+    if json {
+        let _: Vec<String> = here.query(&mut ask.server).map_err(told)?;
+    } else {
+        ask.list(&here, show::peers)?;
+        print(&format!("watching `{workspace}`; Ctrl-C ends\n"))?;
+    }
+    loop {
+        let message = events.get_message().map_err(told)?;
+        let text: String = message.get_payload().map_err(told)?;
+        if json {
+            print(&format!("{text}\n"))?;
+        } else if let Ok(event) = serde_json::from_str::<Value>(&text) {
+            print(&show::event(&event))?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        let read = |text| milliseconds(text).ok();
+        assert_eq!(
+            [read("500ms"), read("30s"), read("2"), read("5m"), read("1h")],
+            [500, 30_000, 2000, 300_000, 3_600_000].map(Some)
+        );
+        assert_eq!([read(""), read("s"), read("-1s"), read("1d"), read("99999999999999999999s")], [None; 5]);
+    }
+}
