@@ -3,8 +3,6 @@
 //! Each worker is a thread with a runtime of its own, and a connection stays with the worker it was given to; commands
 //! run inline on it. One thread accepts and hands connections out in turn, so that workers have equal shares.
 
-mod connection;
-
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
@@ -21,6 +19,7 @@ use crate::commands::clients::state;
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::config::Name;
+use crate::connection;
 
 /// What a client is told that protected mode keeps out. Redis begins with the same words.
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \

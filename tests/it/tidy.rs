@@ -9,8 +9,8 @@ const FLOORS: &[&[&str]] = &[
     &["storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "shutdown", "version"],
     &["engine", "config"],
     &["commands"],
-    // Half a floor up: it runs commands for those above.
-    &["store"],
+    // Half a floor up: they run commands for those above.
+    &["store", "connection"],
     &["peers", "jobs", "vault", "mesh"],
     &["server", "http", "chores"],
     &["main", "lib", "cli", "node", "settings"],

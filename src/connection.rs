@@ -1,4 +1,5 @@
-//! One client's connection: reads what arrives, runs the complete commands in it, sends the replies.
+//! One client's connection, over whatever carries its bytes: reads what arrives, runs the complete commands in it, sends the
+//! replies.
 //!
 //! The loop never waits for one direction only: while replies wait to be taken, requests are still read, since clients
 //! may send a long pipeline before they read the first reply.
