@@ -48,7 +48,8 @@ pub struct Times {
 }
 
 impl Times {
-    fn new(mut nanos: Vec<u32>, elapsed: Duration) -> Times {
+    /// Of all that came in this time.
+    pub fn new(mut nanos: Vec<u32>, elapsed: Duration) -> Times {
         nanos.sort_unstable();
         let per_second = nanos.len() as f64 / elapsed.as_secs_f64();
         Times { sorted: nanos, per_second }

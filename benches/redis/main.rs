@@ -1,11 +1,13 @@
-//! Measures flux against `redis-server` on this machine: `cargo bench --bench redis -- --quick`, or without `--quick` for
+//! Measures flux against `redis-server` and `nats-server` on this machine: `cargo bench --bench redis -- --quick`, or without `--quick` for
 //! everything, which takes about an hour and writes benches/RESULTS.md.
 //!
 //! Servers are started here, one set for each section, and only the one being measured runs: the others are stopped by
 //! signal meanwhile. Every number is the median of interleaved rounds, beside its ratio to each peer.
 
+mod calls;
 mod data;
 mod driver;
+mod peers;
 mod report;
 mod sections;
 mod server;
@@ -24,7 +26,7 @@ pub struct Options {
     /// A minute or two: throughput and CPU of six commands at -P 64, of two at -P 1, three rounds. Writes nothing.
     #[arg(long)]
     quick: bool,
-    /// Sections to run: commands, latency, always, memory, load, checkpoint, larger. All of them where none is named.
+    /// Sections to run: commands, latency, always, memory, load, checkpoint, larger, calls, fanout, crashes, heartbeats. All of them where none is named.
     #[arg(value_name = "SECTION")]
     sections: Vec<String>,
     /// Tests of redis-benchmark.

@@ -27,9 +27,14 @@ impl Report {
         let memory = fs::read_to_string("/proc/meminfo")?;
         let kib: u64 = memory.split_whitespace().nth(1).context("/proc/meminfo has no total")?.parse()?;
         let mut report = Report { text: String::new() };
-        report.line("# Measured against Redis\n");
+        report.line("# Measured against Redis and NATS\n");
         report.line(&format!("Machine: {model}, {cores} cores, {} GiB, Linux {}.", kib >> 20, kernel.trim()));
-        report.line(&format!("flux: {}. Peer: {}.", version(&options.flux), version("redis-server")));
+        report.line(&format!(
+            "flux: {}. Peers: {}; {}.",
+            version(&options.flux),
+            version("redis-server"),
+            version("nats-server")
+        ));
         report.line("Made by `cargo bench --bench redis`. Servers are measured in turns, one running at a time; numbers are medians of the rounds.");
         report.line(
             "CPU is the server process' own time from /proc, its children's and its background work's during the run counted in.",

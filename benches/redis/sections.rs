@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::Options;
 use crate::data;
 use crate::driver::{Load, Random, Throughput, Times, benchmark, timed, write_request};
+use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
 use crate::server::{Kind, Server};
 
@@ -24,21 +25,27 @@ pub const ALL: &[(&str, Section)] = &[
     ("load", load),
     ("checkpoint", checkpoint),
     ("larger", larger),
+    ("calls", peers::calls),
+    ("fanout", peers::fan_out),
+    ("crashes", peers::crashes),
+    ("heartbeats", peers::heartbeats),
 ];
 
-const FLUX: Kind = Kind::Flux("everysec");
+/// flux as it is by default.
+pub const FLUX: Kind = Kind::Flux("everysec");
 const AOF: Kind = Kind::RedisAof("everysec");
-const BARE: Kind = Kind::RedisBare;
+/// Redis that keeps nothing.
+pub const BARE: Kind = Kind::RedisBare;
 
 /// Starts servers, all paused.
-fn start(kinds: &[Kind], options: &Options) -> Result<Vec<Server>> {
+pub fn start(kinds: &[Kind], options: &Options) -> Result<Vec<Server>> {
     let servers = kinds.iter().map(|kind| Server::start(*kind, options, "")).collect::<Result<Vec<_>>>()?;
     servers.iter().for_each(Server::pause);
     Ok(servers)
 }
 
 /// Runs on each server in turn, alone; a different one begins in each round.
-fn in_turn<T>(servers: &[Server], round: usize, mut run: impl FnMut(&Server) -> Result<T>) -> Result<Vec<T>> {
+pub fn in_turn<T>(servers: &[Server], round: usize, mut run: impl FnMut(&Server) -> Result<T>) -> Result<Vec<T>> {
     let mut results: Vec<Option<T>> = servers.iter().map(|_| None).collect();
     for turn in 0..servers.len() {
         let at = (turn + round) % servers.len();
@@ -50,7 +57,7 @@ fn in_turn<T>(servers: &[Server], round: usize, mut run: impl FnMut(&Server) -> 
 }
 
 /// `rounds[round][server]` as medians for each server.
-fn medians<T>(rounds: &[Vec<T>], number: impl Fn(&T) -> f64) -> Vec<f64> {
+pub fn medians<T>(rounds: &[Vec<T>], number: impl Fn(&T) -> f64) -> Vec<f64> {
     (0..rounds[0].len()).map(|server| median(rounds.iter().map(|round| number(&round[server])).collect())).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Starts and stops the servers under measurement, and reads what they cost from /proc.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -19,6 +20,8 @@ pub enum Kind {
     RedisAof(&'static str),
     /// `redis-server` that keeps nothing.
     RedisBare,
+    /// `nats-server`.
+    Nats,
 }
 
 impl Kind {
@@ -28,6 +31,7 @@ impl Kind {
             Kind::Flux(fsync) => format!("flux {fsync}"),
             Kind::RedisAof(fsync) => format!("Redis AOF {fsync}"),
             Kind::RedisBare => "Redis, not persistent".into(),
+            Kind::Nats => "NATS".into(),
         }
     }
 
@@ -42,6 +46,7 @@ impl Kind {
                 format!("redis-server --dir {{dir}} --port {{port}} --save --appendonly yes --appendfsync {fsync} {extra}")
             }
             Kind::RedisBare => format!("redis-server --dir {{dir}} --port {{port}} --save --appendonly no {extra}"),
+            Kind::Nats => format!("nats-server -a 127.0.0.1 -p {{port}} {extra}"),
         };
         let dir = dir.to_string_lossy();
         let fill = |word: &str| match word {
@@ -171,6 +176,13 @@ impl Server {
         Ok(())
     }
 
+    fn is_up(&self) -> bool {
+        match self.kind {
+            Kind::Nats => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            _ => self.ask::<Option<Vec<u8>>>("GET none").is_ok(),
+        }
+    }
+
     fn wait_until_up(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(300);
         while Instant::now() < deadline {
@@ -178,7 +190,7 @@ impl Server {
                 let log = fs::read_to_string(self.dir.join("bench.log")).unwrap_or_default();
                 bail!("{} did not start: {status}\n{log}", self.kind.name());
             }
-            if self.ask::<Option<Vec<u8>>>("GET none").is_ok() {
+            if self.is_up() {
                 return Ok(());
             }
             sleep(Duration::from_millis(5));
