@@ -162,6 +162,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.client.active_at.store(self.session.now(), Relaxed);
         self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
         while !self.closes {
+            if self.parser.look_ahead(&self.input, self.session.limits()) {
+                self.session.prefetch(self.parser.ahead(&self.input));
+            }
             let args = match self.parser.next(&self.input, self.session.limits()) {
                 Ok(Some(args)) => args,
                 Ok(None) => break,

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod prefetch;
 pub mod resp;
 pub mod server;
 pub mod settings;

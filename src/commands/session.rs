@@ -22,8 +22,8 @@ use crate::engine::evict::Evicted;
 use crate::engine::keys::{Block, Read, Waiting, Write};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
-use crate::engine::{Engine, Scope, evict};
-use crate::resp::{Args, OwnedArgs, Protocol, Reply};
+use crate::engine::{Engine, Scope, dict, evict};
+use crate::resp::{AHEAD_MAX, Args, OwnedArgs, Protocol, Reply};
 
 /// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
 const FAST_COMMANDS_PER_TICK: usize = 16;
@@ -177,6 +177,13 @@ impl Session {
         }
         // Its room serves again.
         self.untimed = untimed;
+    }
+
+    /// Brings the memory that these commands will look at near. Takes the first argument for a key: it mostly is one, and where it
+    /// is not, nothing is lost.
+    pub fn prefetch<'a>(&self, commands: impl Iterator<Item = Args<'a>>) {
+        let hashes: SmallVec<[u64; AHEAD_MAX]> = commands.filter_map(|args| args.get(1)).map(dict::hash).collect();
+        self.instance.engine.prefetch(self.db, &hashes);
     }
 
     /// Carries out one command and writes its reply.

@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
 
+use crate::prefetch::prefetch;
+
 /// Entries per chunk: large enough that chunk bookkeeping vanishes, small enough to waste little at the end.
 const CHUNK: usize = 128;
 /// No entry: the end of a chain.
@@ -120,6 +122,25 @@ impl<E: Entry> Dict<E> {
             at = link.next();
         }
         None
+    }
+
+    /// Brings the bucket of a hash near: a step towards [`Self::find`] that waits for nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u32) {
+        if self.len != 0 {
+            prefetch(&self.buckets[self.bucket(hash)]);
+        }
+    }
+
+    /// Brings the first entry in the bucket of a hash near; its bucket should be by now.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u32) {
+        if self.len != 0 {
+            let at = self.buckets[self.bucket(hash)];
+            if at != NONE {
+                prefetch(self.at(at));
+            }
+        }
     }
 
     /// The position of an entry with this hash that is wanted.

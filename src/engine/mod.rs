@@ -41,6 +41,7 @@ use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
 use crate::engine::value::{Kind, Value};
+use crate::prefetch::prefetch;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
 /// on all of them takes microseconds.
@@ -137,6 +138,26 @@ impl Engine {
         let held = self.hold(scope);
         let stored_db = self.stored(db);
         Read { engine: self, held, db, stored_db, now, events: Vec::new(), waiting: Waiting::Never, block: None }
+    }
+
+    /// Brings what commands on keys with these hashes will look at near, so that they wait for memory once and not one after the
+    /// other. `db` is the client's. A shard that someone else holds is passed over.
+    pub fn prefetch(&self, db: u8, hashes: &[u64]) {
+        let db = usize::from(self.stored(db));
+        let shard = |hash: u64| &self.shards[shard_of(hash)];
+        for hash in hashes {
+            prefetch(shard(*hash));
+        }
+        for hash in hashes {
+            if let Some(shard) = shard(*hash).0.try_lock() {
+                shard.databases[db].keys.prefetch_bucket(*hash as u32);
+            }
+        }
+        for hash in hashes {
+            if let Some(shard) = shard(*hash).0.try_lock() {
+                shard.databases[db].keys.prefetch_entry(*hash as u32);
+            }
+        }
     }
 
     #[inline]

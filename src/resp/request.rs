@@ -3,6 +3,8 @@
 
 use std::ops::{Index, Range};
 
+use smallvec::SmallVec;
+
 /// Arguments above which a request is refused, as in Redis.
 const ARGS_MAX: i64 = i32::MAX as i64;
 /// What a client that has not given its password may send: arguments, and bytes in one of them.
@@ -10,6 +12,8 @@ const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
 const UNAUTHENTICATED_BYTES_MAX: i64 = 16384;
 /// Bytes of an inline request, or of a line that gives a length.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Requests read ahead at most: enough that waits for memory overlap, few enough that what was fetched is still there.
+pub const AHEAD_MAX: usize = 16;
 
 /// Why a client's bytes are not a request. The connection is closed after the error is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +134,9 @@ pub struct Limits {
 #[derive(Debug, Default)]
 pub struct Parser {
     ranges: Vec<(u32, u32)>,
+    /// Whole requests that were read ahead, and how many of them were taken.
+    ahead: SmallVec<[Ahead; AHEAD_MAX]>,
+    taken: usize,
     /// Arguments still to come of a request that has begun.
     missing: Option<usize>,
     /// Where to go on reading.
@@ -138,9 +145,65 @@ pub struct Parser {
     unquoted: Option<OwnedArgs>,
 }
 
+/// A request read ahead.
+#[derive(Debug, Clone, Copy)]
+struct Ahead {
+    /// Where its arguments end among the ranges; they begin where those of the one before end.
+    ranges_end: usize,
+    /// Where it ends.
+    at: usize,
+}
+
 impl Parser {
+    /// Reads the next requests that are complete in `bytes` without taking them, if none that was read ahead is left; tells
+    /// whether there are several now. Leaves long ones and all that is no plain array to [`Self::next`]. Where a command
+    /// changes the limits, they hold from the first request on that was not read ahead.
+    #[inline]
+    pub fn look_ahead(&mut self, bytes: &[u8], limits: Limits) -> bool {
+        if self.taken < self.ahead.len() || self.missing.is_some() {
+            return false;
+        }
+        self.forget_ahead();
+        self.ranges.clear();
+        let start = self.at;
+        while self.ahead.len() < AHEAD_MAX && self.array(bytes, limits) {
+            self.ahead.push(Ahead { ranges_end: self.ranges.len(), at: self.at });
+        }
+        (self.missing, self.at) = (None, start);
+        self.ahead.len() > 1
+    }
+
+    /// The requests that were read ahead and not taken.
+    pub fn ahead<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Args<'a>> {
+        (self.taken..self.ahead.len()).map(move |number| self.args_ahead(number, bytes))
+    }
+
+    #[inline]
+    fn args_ahead<'a>(&'a self, number: usize, bytes: &'a [u8]) -> Args<'a> {
+        let start = number.checked_sub(1).map_or(0, |before| self.ahead[before].ranges_end);
+        Args { bytes, ranges: &self.ranges[start..self.ahead[number].ranges_end] }
+    }
+
+    fn forget_ahead(&mut self) {
+        self.ahead.clear();
+        self.taken = 0;
+    }
+
+    /// Reads an array that is complete and in order.
+    fn array(&mut self, bytes: &[u8], limits: Limits) -> bool {
+        if bytes.get(self.at) != Some(&b'*') {
+            return false;
+        }
+        match self.line_int(bytes, "", "") {
+            Ok(Some(count)) if (1..=UNAUTHENTICATED_ARGS_MAX).contains(&count) => self.missing = Some(count as usize),
+            _ => return false,
+        }
+        matches!(self.bulks(bytes, limits), Ok(true))
+    }
+
     /// Where the next request begins, or how far a partial one was read: bytes before it that no request needs may be dropped with [`Self::consumed`].
     pub fn consumed(&mut self) -> usize {
+        self.forget_ahead();
         if self.missing.is_some() { 0 } else { std::mem::take(&mut self.at) }
     }
 
@@ -157,6 +220,12 @@ impl Parser {
     /// Reads the next request that is complete in `bytes`; None until more have arrived. Empty requests are passed over.
     #[inline]
     pub fn next<'a>(&'a mut self, bytes: &'a [u8], limits: Limits) -> Result<Option<Args<'a>>, ProtocolError> {
+        if let Some(ahead) = self.ahead.get(self.taken) {
+            self.at = ahead.at;
+            self.taken += 1;
+            return Ok(Some(self.args_ahead(self.taken - 1, bytes)));
+        }
+        self.forget_ahead();
         loop {
             if self.missing.is_none() {
                 self.ranges.clear();
@@ -372,6 +441,7 @@ mod tests {
         let (mut parser, mut buffer, mut pieces) = (Parser::default(), Vec::new(), Vec::new());
         for byte in bytes {
             buffer.push(*byte);
+            parser.look_ahead(&buffer, LIMITS);
             while let Some(args) = parser.next(&buffer, LIMITS).unwrap() {
                 pieces.push(args.iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
             }
@@ -379,6 +449,35 @@ mod tests {
             buffer.drain(..consumed);
         }
         assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn requests_read_ahead_are_the_same_and_what_was_not_taken_comes_again() {
+        let get = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        let mut bytes = [&get[..]; AHEAD_MAX + 3].concat();
+        bytes.extend_from_slice(b"PING\r\n*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPI");
+        let whole = all(&bytes).unwrap();
+        let (mut parser, mut requests, mut buffer) = (Parser::default(), Vec::<Vec<Vec<u8>>>::new(), bytes);
+        let mut ahead = 0;
+        loop {
+            if parser.look_ahead(&buffer, LIMITS) {
+                let shown: Vec<Vec<Vec<u8>>> =
+                    parser.ahead(&buffer).map(|args| args.iter().map(<[u8]>::to_vec).collect()).collect();
+                assert_eq!(shown, whole[requests.len()..requests.len() + shown.len()]);
+                ahead += shown.len();
+            }
+            // Takes two at a time and gives back the rest.
+            for _ in 0..2 {
+                let Some(args) = parser.next(&buffer, LIMITS).unwrap() else {
+                    assert_eq!(requests, whole);
+                    assert!(ahead > AHEAD_MAX);
+                    return;
+                };
+                requests.push(args.iter().map(<[u8]>::to_vec).collect());
+            }
+            let consumed = parser.consumed();
+            buffer.drain(..consumed);
+        }
     }
 
     #[test]
