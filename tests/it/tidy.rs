@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Folders that are checked for file heads and machine paths.
-const FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "fuzz", "schemas", "docs", ".ci"];
+const FOLDERS: &[&str] = &["src", "tests", "benches", "examples", "fuzz", "schemas", "docs", "sdk", ".ci"];
 
 #[test]
 fn rooms_lean_only_on_lower_floors() {

@@ -1,0 +1,331 @@
+// A peer of flux: it offers capabilities, calls those of others, and shares workspaces, context and streams with them.
+// Two connections: one for commands and messages, one on which it waits for work. Both come back by themselves.
+
+import { Calls } from "./calls.js";
+import { Context } from "./context.js";
+import { FluxError } from "./error.js";
+import { randomId } from "./id.js";
+import { Link } from "./link.js";
+import { Streams, rethrow } from "./streams.js";
+import { isBrowser, parseAddress } from "./transport.js";
+import { Work } from "./work.js";
+
+export { FluxError };
+
+const HEARTBEAT_MS = 3_000;
+/** After so many heartbeats without an answer the connection counts as dead. */
+const UNANSWERED_MAX = 2;
+/** How long the server waits for a heartbeat. Browsers let pages in the background run only once a minute. */
+const TTL_MS = isBrowser ? 180_000 : 10_000;
+const DEFAULTS = { jobTimeout: 30_000, connectTimeout: Infinity, stopTimeout: 5_000, concurrency: 100, ttl: TTL_MS };
+
+export class Flux {
+  id;
+  name;
+  ctx;
+  #options;
+  #address;
+  #secret;
+  #handlers = new Map();
+  #listeners = new Map();
+  #workspaces = new Set();
+  #startedAt = 0;
+  /** The server's run: another one has forgotten the calls of the last. */
+  #run = null;
+  #isRestarted = false;
+  #state = "new";
+  #link = null;
+  #workLink = null;
+  #workId = null;
+  #work = null;
+  #calls = null;
+  #streams = null;
+  #heart;
+  #unanswered = 0;
+
+  constructor(options = {}) {
+    this.#options = { ...DEFAULTS, ...options };
+    this.#address = parseAddress(options.url);
+    this.id = options.id ?? randomId();
+    this.#secret = options.secret ?? randomId();
+    this.name = options.name ?? this.id.slice(0, 8);
+    this.ctx = new Context((args, how) => this.#call(args, how));
+  }
+
+  /** Offers a capability. Before `start`, or at any time after it. */
+  expose(name, handler) {
+    const capability = typeof handler === "function" ? { handler } : { ...handler };
+    if (typeof capability.handler !== "function") throw new FluxError("INVALID", `the handler of ${JSON.stringify(name)} is not a function`);
+    this.#handlers.set(name, capability);
+    if (this.#state !== "started") return;
+    if (this.#workLink) this.#register((args) => this.#call(args, { again: true })).catch(rethrow);
+    else this.#startWork();
+  }
+
+  /** Connects and registers. Waits for a server that is not there yet, for `connectTimeout` at most. */
+  async start() {
+    if (this.#state !== "new") throw new FluxError("STATE", `the peer is ${this.#state} already`);
+    this.#state = "started";
+    this.#startedAt = Date.now();
+    try {
+      await this.#connected();
+    } catch (error) {
+      this.#close(error);
+      throw error;
+    }
+    this.#heart = setInterval(() => this.#beat(), Math.min(HEARTBEAT_MS, this.#options.ttl / 3));
+    if (this.#handlers.size > 0) this.#startWork();
+  }
+
+  /** Lets running handlers finish (for `stopTimeout` at most), leaves, and closes. */
+  async stop() {
+    if (this.#state !== "started") return;
+    this.#state = "stopping";
+    const isLinked = () => this.#link.isUp;
+    if (this.#work && isLinked()) await this.#stopWork();
+    if (isLinked()) await within(1_000, this.#link.call(["FLUX.LEAVE"], { now: true }));
+    this.#close(new FluxError("STOPPED", "the peer was stopped"));
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.stop();
+  }
+
+  /** Joins a workspace; gives the peers that are in it. */
+  async join(workspace) {
+    this.#mustRun();
+    const isNew = !this.#workspaces.has(workspace);
+    this.#workspaces.add(workspace);
+    try {
+      const subscribed = this.#call(["SUBSCRIBE", eventsOf(workspace)], { again: true });
+      const [, peers] = await Promise.all([subscribed, this.#call(["FLUX.JOIN", workspace], { again: true })]);
+      this.#streams.catchUp([workspace]);
+      return peers.map(peer);
+    } catch (error) {
+      if (isNew) this.#workspaces.delete(workspace);
+      throw error;
+    }
+  }
+
+  async leave(workspace) {
+    this.#mustRun();
+    this.#workspaces.delete(workspace);
+    await Promise.all([
+      this.#call(["UNSUBSCRIBE", eventsOf(workspace)], { again: true }),
+      this.#call(["FLUX.LEAVE", workspace], { again: true }),
+    ]);
+  }
+
+  /** The peers of a workspace, or all. */
+  async peers(workspace) {
+    const which = workspace === undefined ? [] : ["WORKSPACE", workspace];
+    return (await this.#call(["FLUX.PEERS", ...which], { again: true })).map(peer);
+  }
+
+  /** The peers that have a capability. */
+  async discover(capability) {
+    return (await this.#call(["FLUX.PEERS", "CAPABILITY", capability], { again: true })).map(peer);
+  }
+
+  /** What a capability is, who has it, and how busy they are. */
+  async describe(capability) {
+    return JSON.parse(await this.#call(["FLUX.DESCRIBE", capability], { again: true }));
+  }
+
+  /** Calls a capability of whichever peer the server picks; gives its result. */
+  async send(fn, payload, options) {
+    this.#mustRun();
+    return this.#calls.send(fn, payload, options);
+  }
+
+  /** Calls a capability and gives its chunks as they come. */
+  chunks(fn, payload, options) {
+    this.#mustRun();
+    return this.#calls.chunks(fn, payload, options);
+  }
+
+  /** Streams what an iterable gives to the workspace; gives the number of the last chunk. */
+  async stream(workspace, key, iterable) {
+    this.#mustRun();
+    return this.#streams.write(workspace, key, iterable);
+  }
+
+  /** Follows a peer's stream in the workspaces we are in; gives a function that ends it. */
+  onStream(peerId, key, handler, options) {
+    this.#mustRun();
+    return this.#streams.follow(peerId, key, handler, options);
+  }
+
+  /** Listens to an event; gives a function that ends it. */
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+    return () => this.off(type, listener);
+  }
+
+  off(type, listener) {
+    this.#listeners.get(type)?.delete(listener);
+  }
+
+  #emit(type, event) {
+    for (const listener of this.#listeners.get(type) ?? []) {
+      try {
+        listener(event);
+      } catch (error) {
+        rethrow(error);
+      }
+    }
+  }
+
+  async #call(args, how) {
+    this.#mustRun();
+    return this.#link.call(args, how);
+  }
+
+  #mustRun() {
+    if (this.#state === "new") throw new FluxError("STATE", "the peer is not started: await start() first");
+    if (this.#state === "stopped") throw new FluxError("STOPPED", "the peer was stopped");
+  }
+
+  /** Makes the connection for commands; done when it is up for the first time. */
+  async #connected() {
+    const { connectTimeout, jobTimeout, tls } = this.#options;
+    let last, timer;
+    try {
+      await new Promise((resolve, reject) => {
+        if (connectTimeout < Infinity) {
+          const late = () => reject(new FluxError("TIMEOUT", `no server after ${connectTimeout} ms: ${last?.message ?? "no answer"}`));
+          timer = setTimeout(late, connectTimeout);
+        }
+        const common = { address: this.#address, tls, patience: jobTimeout, onPush: (items) => this.#message(items) };
+        this.#link = new Link({
+          ...common,
+          greet: (call) => this.#greet(call),
+          onUp: () => (this.#up(), resolve()),
+          onDown: (error) => ((last = error), this.#emit("disconnected", { error })),
+          onRefused: reject,
+        });
+        this.#calls = new Calls(this.#link, jobTimeout);
+        this.#streams = new Streams({ self: this.id, call: (args, how) => this.#call(args, how), workspaces: this.#workspaces });
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #greet(call) {
+    const channels = [`flux:res:${this.id}`, `flux:cancel:${this.id}`, ...[...this.#workspaces].map(eventsOf)];
+    const hello = this.#hello(call);
+    const rest = [this.#register(call), ...channels.map((channel) => call(["SUBSCRIBE", channel]))];
+    // When the server refuses the first, it refuses the rest; the first says why.
+    await Promise.all([hello, ...rest]);
+    const { server } = await rest[0];
+    this.#isRestarted = this.#run !== null && this.#run !== server;
+    this.#run = server;
+  }
+
+  #hello(call) {
+    const { username = this.#address.username, password = this.#address.password } = this.#options;
+    return call(["HELLO", 3, ...(password ? ["AUTH", username || "default", password] : [])]);
+  }
+
+  #register(call) {
+    const capabilities = this.#state === "stopping" ? [] : [...this.#handlers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
+    const { id, name } = this;
+    const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
+    return call(["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl]).catch((error) => {
+      if (error.code === "ERR" && /unknown command/i.test(error.message)) throw new FluxError("INVALID", "the server is not flux: it has no FLUX.REGISTER");
+      throw error;
+    });
+  }
+
+  #up() {
+    this.#unanswered = 0;
+    this.#calls.resume(this.#isRestarted);
+    this.#streams.catchUp();
+    this.#emit("connected", { isRestarted: this.#isRestarted });
+  }
+
+  #message([kind, channel, text]) {
+    if (kind !== "message") return;
+    if (channel === `flux:cancel:${this.id}`) return this.#work?.cancel(text);
+    const message = parsed(text);
+    if (!message) return;
+    if (channel === `flux:res:${this.id}`) return this.#calls.outcome(message);
+    if (message.peerId === this.id || !this.#workspaces.has(message.workspace)) return;
+    if (message.type?.startsWith("stream:")) this.#streams.event(message);
+    this.#emit(message.type, message);
+  }
+
+  #startWork() {
+    this.#workLink = new Link({
+      address: this.#address,
+      tls: this.#options.tls,
+      patience: this.#options.jobTimeout,
+      greet: async (call) => {
+        const [hello] = await Promise.all([this.#hello(call), this.#register(call)]);
+        this.#workId = hello.id;
+      },
+      onUp: () => this.#work.ask(),
+    });
+    this.#work = new Work({ handlers: this.#handlers, places: this.#options.concurrency, commands: this.#link, link: this.#workLink });
+  }
+
+  async #stopWork() {
+    const idle = this.#work.stop(() => this.#link.call(["CLIENT", "UNBLOCK", this.#workId], { now: true }).catch(() => {}));
+    // Calls that come from here on go to others.
+    if (this.#work.running > 0) this.#register((args) => this.#link.call(args, { now: true })).catch(() => {});
+    await within(this.#options.stopTimeout, idle);
+    this.#work.abort(new FluxError("STOPPED", "the peer was stopped"));
+  }
+
+  #beat() {
+    if (this.#state !== "started" || !this.#link.isUp) return;
+    if (this.#unanswered++ >= UNANSWERED_MAX) return this.#resetAll(new FluxError("TIMEOUT", "the server does not answer"));
+    this.#link.call(["FLUX.HEARTBEAT"], { now: true }).then(
+      () => (this.#unanswered = 0),
+      // We were away for so long that the server gave us up.
+      (error) => error.code === "NOPEER" && this.#resetAll(error),
+    );
+  }
+
+  #resetAll(error) {
+    this.#link.reset(error);
+    this.#workLink?.reset(error);
+  }
+
+  #close(error) {
+    this.#state = "stopped";
+    clearInterval(this.#heart);
+    this.#calls.stop(error);
+    this.#workLink?.close();
+    this.#link.close();
+  }
+}
+
+function eventsOf(workspace) {
+  return `flux:ws:${workspace}:events`;
+}
+
+/** A peer as the server tells it, called by the names events use as well. */
+function peer(text) {
+  const peer = JSON.parse(text);
+  return { ...peer, peerId: peer.id, peerName: peer.name };
+}
+
+/** A message anyone may have published: only an object is one. */
+function parsed(text) {
+  try {
+    const value = JSON.parse(text);
+    return value !== null && typeof value === "object" ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Waits for a promise to end, however it does, but not longer than this. */
+function within(ms, promise) {
+  let timer;
+  const late = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
+  return Promise.race([promise.catch(() => {}), late]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,330 @@
+// Peers at a real server: workspaces, events, calls, context.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { lastingKeys, next, peer, promised, serve, until } from "./server.mjs";
+
+test("peers see each other, come, and go", async (t) => {
+  const server = await serve(t);
+  const ada = await peer(t, server, "ada", { exposed: { add: ({ a, b }) => a + b }, workspaces: ["w"] });
+  const joined = next(ada, "peer:joined");
+  const bob = await peer(t, server, "bob");
+  const present = await bob.join("w");
+  assert.deepEqual(present.map(({ name }) => name).sort(), ["ada", "bob"]);
+  assert.deepEqual(await joined, { type: "peer:joined", workspace: "w", peerId: bob.id, peerName: "bob" });
+  assert.deepEqual((await bob.discover("add")).map(({ peerId, peerName }) => [peerId, peerName]), [[ada.id, "ada"]]);
+  assert.equal((await bob.peers()).length, 2);
+
+  const away = next(ada, "peer:left");
+  await bob.leave("w");
+  assert.equal((await away).peerName, "bob");
+  assert.deepEqual((await ada.peers("w")).map(({ name }) => name), ["ada"]);
+  assert.equal((await ada.peers()).length, 2);
+  await bob.join("w");
+  const gone = next(ada, "peer:left");
+  await bob.stop();
+  assert.equal((await gone).left, "stopped");
+  assert.equal((await ada.peers()).length, 1);
+});
+
+test("nobody is told their own events", async (t) => {
+  const server = await serve(t);
+  const [ada, bob] = [await peer(t, server, "ada", { workspaces: ["w"] }), await peer(t, server, "bob", { workspaces: ["w"] })];
+  const heard = [];
+  for (const type of ["ctx:updated", "stream:data", "stream:end"]) ada.on(type, (event) => heard.push(event));
+  await ada.ctx.set("w", "mine", 1);
+  await ada.stream("w", "s", ["x"]);
+  await bob.ctx.set("w", "yours", 2);
+  await until(() => heard.length > 0);
+  assert.deepEqual(heard.map(({ key, data }) => [key, data]), [["yours", 2]]);
+});
+
+test("a listener that was taken away hears nothing more", async (t) => {
+  const server = await serve(t);
+  const [ada, bob] = [await peer(t, server, "ada", { workspaces: ["w"] }), await peer(t, server, "bob", { workspaces: ["w"] })];
+  const heard = [];
+  const [first, second] = [(e) => heard.push(`first ${e.key}`), (e) => heard.push(`second ${e.key}`)];
+  ada.on("ctx:updated", first);
+  const off = ada.on("ctx:updated", second);
+  await bob.ctx.set("w", "a", 1);
+  await until(() => heard.length === 2);
+  ada.off("ctx:updated", first);
+  off();
+  const last = next(ada, "ctx:updated");
+  await bob.ctx.set("w", "b", 1);
+  await last;
+  assert.deepEqual(heard, ["first a", "second a"]);
+});
+
+test("a call brings any JSON there and back", async (t) => {
+  const server = await serve(t);
+  await peer(t, server, "worker", { exposed: { echo: (payload) => payload } });
+  const caller = await peer(t, server, "caller");
+  for (const value of [null, 0, -1.5, "", "text", "grüße 🙂\r\n\0", [], [1, [2]], {}, { a: { b: null } }, "x".repeat(300_000)]) {
+    assert.deepEqual(await caller.send("echo", value), value);
+  }
+  assert.equal(await caller.send("echo"), null);
+});
+
+test("calls do not wait for each other", async (t) => {
+  const server = await serve(t);
+  const slow = promised();
+  await peer(t, server, "worker", { exposed: { echo: (n) => n, slow: () => slow.promise } });
+  const caller = await peer(t, server, "caller");
+  const first = caller.send("slow");
+  assert.deepEqual(await Promise.all(Array.from({ length: 500 }, (_, n) => caller.send("echo", n))), Array.from({ length: 500 }, (_, n) => n));
+  slow.resolve("at last");
+  assert.equal(await first, "at last");
+});
+
+test("what a handler throws reaches the caller with its message", async (t) => {
+  const server = await serve(t);
+  const exposed = {
+    error: () => { throw new TypeError("not a number: x"); },
+    text: async () => { throw "just text"; },
+    nothing: () => { throw undefined; },
+    odd: () => 10n,
+  };
+  await peer(t, server, "worker", { exposed });
+  const caller = await peer(t, server, "caller");
+  await assert.rejects(caller.send("error"), { code: "FAILED", message: "not a number: x", name: "FluxError" });
+  await assert.rejects(caller.send("text"), { code: "FAILED", message: "just text" });
+  await assert.rejects(caller.send("nothing"), { code: "FAILED", message: "undefined" });
+  await assert.rejects(caller.send("odd"), { code: "FAILED", message: /BigInt/ });
+});
+
+test("a call that nobody can take fails at once, with the words of the old client", async (t) => {
+  const server = await serve(t);
+  const caller = await peer(t, server, "caller");
+  await assert.rejects(caller.send("x"), { code: "NOPEER", message: 'no peer handles "x"' });
+  await assert.rejects(caller.describe("x"), { code: "NOPEER", message: 'no peer handles "x"' });
+  const worker = await peer(t, server, "worker", { exposed: { x: () => 1 } });
+  assert.equal(await caller.send("x"), 1);
+  await worker.stop();
+  await assert.rejects(caller.send("x"), { code: "NOPEER", message: /^no (live )?peer handles "x"$/ });
+});
+
+test("a call that takes too long ends with the words of the old client, and the handler is told", async (t) => {
+  const server = await serve(t);
+  const aborted = promised();
+  const slow = (payload, { signal }) => new Promise(() => signal.addEventListener("abort", () => aborted.resolve(signal.reason)));
+  await peer(t, server, "worker", { exposed: { slow } });
+  const caller = await peer(t, server, "caller", { jobTimeout: 80 });
+  await assert.rejects(caller.send("slow"), { code: "TIMEOUT", message: "timeout after 80 ms" });
+  assert.match((await aborted.promise).code, /TIMEOUT|CANCELLED/);
+  await assert.rejects(caller.send("slow", {}, 40), { code: "TIMEOUT", message: "timeout after 40 ms" });
+});
+
+test("a call that its caller gives up is cancelled at the handler", async (t) => {
+  const server = await serve(t);
+  const [begun, aborted] = [promised(), promised()];
+  const slow = (payload, { signal }) => new Promise(() => (begun.resolve(), signal.addEventListener("abort", () => aborted.resolve(signal.reason))));
+  await peer(t, server, "worker", { exposed: { slow } });
+  const caller = await peer(t, server, "caller");
+  const aborter = new AbortController();
+  const call = caller.send("slow", 1, { signal: aborter.signal });
+  await begun.promise;
+  const why = new Error("changed my mind");
+  aborter.abort(why);
+  await assert.rejects(call, { name: "AbortError", code: "CANCELLED", cause: why });
+  assert.equal((await aborted.promise).code, "CANCELLED");
+  await assert.rejects(caller.send("slow", 1, { signal: AbortSignal.abort() }), { code: "CANCELLED" });
+});
+
+test("a handler is told who asks, until when, and how often it was tried", async (t) => {
+  const server = await serve(t);
+  const exposed = { about: { handler: (payload, { from, deadline, attempt, fn, id }) => ({ from, left: deadline - Date.now(), attempt, fn, id }) } };
+  let tries = 0;
+  exposed.flaky = { retry: 2, handler: (payload, { attempt }) => { if (++tries < 3) throw new Error(`try ${tries}`); return attempt; } };
+  await peer(t, server, "worker", { exposed });
+  const caller = await peer(t, server, "caller");
+  const about = await caller.send("about", 1, 2_000);
+  assert.equal(about.from, caller.id);
+  assert.ok(about.left > 500 && about.left <= 2_000, `${about.left}`);
+  assert.deepEqual([about.attempt, about.fn], [1, "about"]);
+  assert.equal(await caller.send("flaky"), 3);
+  assert.equal(tries, 3);
+});
+
+test("chunks come before the result, in order", async (t) => {
+  const server = await serve(t);
+  const exposed = {
+    async *tokens({ n }) { for (let i = 0; i < n; i++) yield `t${i}`; return n; },
+    *numbers() { yield 1; yield 2; },
+    async byHand(payload, { chunk }) { await chunk({ half: true }); return "whole"; },
+    async *broken() { yield 1; throw new Error("broke after one"); },
+  };
+  await peer(t, server, "worker", { exposed });
+  const caller = await peer(t, server, "caller");
+  const chunks = [];
+  const onChunk = (chunk, { seq, missed }) => chunks.push([chunk, seq, missed]);
+  assert.equal(await caller.send("tokens", { n: 100 }, { onChunk }), 100);
+  assert.deepEqual(chunks, Array.from({ length: 100 }, (_, i) => [`t${i}`, i + 1, 0]));
+  chunks.length = 0;
+  assert.equal(await caller.send("numbers", null, { onChunk }), null);
+  assert.equal(await caller.send("byHand", null, { onChunk }), "whole");
+  await assert.rejects(caller.send("broken", null, { onChunk }), { message: "broke after one" });
+  assert.deepEqual(chunks.map(([chunk]) => chunk), [1, 2, { half: true }, 1]);
+});
+
+test("chunks can be looped over, and leaving the loop ends the generator", async (t) => {
+  const server = await serve(t);
+  const ended = promised();
+  async function* forever() {
+    try {
+      for (let n = 0; ; n++) { yield n; await new Promise((resolve) => setTimeout(resolve, 2)); }
+    } finally {
+      ended.resolve();
+    }
+  }
+  await peer(t, server, "worker", { exposed: { forever, async *three() { yield* [1, 2, 3]; return "end"; }, fail: () => { throw new Error("no"); } } });
+  const caller = await peer(t, server, "caller");
+  for await (const n of caller.chunks("forever")) if (n === 5) break;
+  await ended.promise;
+  const three = caller.chunks("three");
+  const steps = [];
+  for (let step; !(step = await three.next()).done || !steps.push(step.value); ) steps.push(step.value);
+  assert.deepEqual(steps, [1, 2, 3, "end"]);
+  await assert.rejects(caller.chunks("fail").next(), { message: "no" });
+});
+
+test("a call can go to one peer, to all, or always to the same for a key", async (t) => {
+  const server = await serve(t);
+  const who = async (name) => peer(t, server, name, { exposed: { who: () => name, sometimes: () => { if (name === "b") throw new Error("not b"); return name; } } });
+  const workers = [await who("a"), await who("b"), await who("c")];
+  const caller = await peer(t, server, "caller");
+  assert.equal(await caller.send("who", null, { to: workers[1].id }), "b");
+  const all = await caller.send("sometimes", null, { gather: true });
+  assert.deepEqual(all.map(({ peerName, ok, data, error }) => [peerName, ok, data ?? error]).sort(), [["a", true, "a"], ["b", false, "not b"], ["c", true, "c"]]);
+  assert.equal((await caller.send("who", null, { gather: 2 })).length, 2);
+  const sticky = new Set();
+  for (let n = 0; n < 10; n++) sticky.add(await caller.send("who", null, { sticky: "key" }));
+  assert.equal(sticky.size, 1);
+  const turns = new Set();
+  for (let n = 0; n < 3; n++) turns.add(await caller.send("who", null, { route: "round-robin" }));
+  assert.equal(turns.size, 3);
+});
+
+test("a capability's limit holds, and urgent calls go first", async (t) => {
+  const server = await serve(t);
+  let running = 0, most = 0;
+  const order = [];
+  const gate = promised();
+  const one = { concurrency: 1, handler: async (n) => { most = Math.max(most, ++running); order.push(n); if (n === 0) await gate.promise; running--; } };
+  await peer(t, server, "worker", { exposed: { one } });
+  const caller = await peer(t, server, "caller");
+  const calls = [caller.send("one", 0)];
+  await until(() => order.length === 1);
+  for (const priority of [-1, 0, 5]) calls.push(caller.send("one", priority, { priority }));
+  await until(async () => (await caller.describe("one")).peers[0].queued === 3);
+  gate.resolve();
+  await Promise.all(calls);
+  assert.deepEqual([most, order], [1, [0, 5, 0, -1]]);
+});
+
+test("a payload that does not fit the schema never reaches the handler", async (t) => {
+  const server = await serve(t);
+  const schema = { type: "object", required: ["text"], properties: { text: { type: "string" } } };
+  const summarize = { schema, description: "Makes it short", handler: ({ text }) => text.slice(0, 3) };
+  await peer(t, server, "worker", { exposed: { summarize } });
+  const caller = await peer(t, server, "caller");
+  assert.equal(await caller.send("summarize", { text: "long" }), "lon");
+  await assert.rejects(caller.send("summarize", { text: 5 }), { code: "INVALID", message: /text/ });
+  const about = await caller.describe("summarize");
+  assert.deepEqual([about.name, about.description, about.schema, about.peers.length], ["summarize", "Makes it short", schema, 1]);
+});
+
+test("a capability can be offered after start", async (t) => {
+  const server = await serve(t);
+  const worker = await peer(t, server, "worker");
+  const caller = await peer(t, server, "caller");
+  worker.expose("first", () => 1);
+  await until(async () => (await caller.discover("first")).length === 1);
+  assert.equal(await caller.send("first"), 1);
+  worker.expose("second", () => 2);
+  await until(async () => (await caller.discover("second")).length === 1);
+  assert.equal(await caller.send("second"), 2);
+});
+
+test("stop lets a running handler finish", async (t) => {
+  const server = await serve(t);
+  const [begun, gate] = [promised(), promised()];
+  const worker = await peer(t, server, "worker", { exposed: { slow: async () => (begun.resolve(), await gate.promise, "finished") } });
+  const caller = await peer(t, server, "caller");
+  const call = caller.send("slow", null, { retries: 0 });
+  await begun.promise;
+  const stopping = worker.stop();
+  await until(async () => (await caller.discover("slow")).length === 0);
+  gate.resolve();
+  assert.equal(await call, "finished");
+  await stopping;
+});
+
+test("context is read by everyone, and changes are told with their version", async (t) => {
+  const server = await serve(t);
+  const [ada, bob] = [await peer(t, server, "ada", { workspaces: ["w"] }), await peer(t, server, "bob", { workspaces: ["w"] })];
+  const told = next(bob, "ctx:updated");
+  const version = await ada.ctx.set("w", "doc", { text: "one" });
+  assert.deepEqual(await bob.ctx.get("w", "doc"), { text: "one" });
+  const { data, key, peerName, version: toldVersion } = await told;
+  assert.deepEqual([data, key, peerName, toldVersion], [{ text: "one" }, "doc", "ada", version]);
+  assert.deepEqual(await bob.ctx.getWithVersion("w", "doc"), { value: { text: "one" }, version });
+  await ada.ctx.set("w", "plain", "just text");
+  assert.equal(await bob.ctx.get("w", "plain"), "just text");
+  assert.deepEqual((await bob.ctx.keys("w")).sort(), ["doc", "plain"]);
+  assert.equal(await bob.ctx.get("w", "none"), null);
+  assert.equal(await bob.ctx.getWithVersion("w", "none"), null);
+
+  const deleted = next(bob, "ctx:updated", (event) => event.deleted);
+  assert.equal(await ada.ctx.del("w", "doc"), true);
+  assert.equal((await deleted).key, "doc");
+  assert.equal(await ada.ctx.del("w", "doc"), false);
+  assert.deepEqual(await bob.ctx.keys("w"), ["plain"]);
+});
+
+test("a write that was overtaken is refused, and update tries again", async (t) => {
+  const server = await serve(t);
+  const peers = await Promise.all(["a", "b", "c"].map((name) => peer(t, server, name, { workspaces: ["w"] })));
+  const version = await peers[0].ctx.set("w", "n", 0, { ifVersion: 0 });
+  await assert.rejects(peers[1].ctx.set("w", "n", 1, { ifVersion: 0 }), { code: "CONFLICT", version });
+  await Promise.all(peers.flatMap(({ ctx }) => Array.from({ length: 10 }, () => ctx.update("w", "n", (n) => n + 1))));
+  assert.equal(await peers[0].ctx.get("w", "n"), 30);
+  const history = await peers[0].ctx.history("w", "n", { count: 3 });
+  assert.deepEqual(history.map(({ value }) => value), [30, 29, 28]);
+  assert.ok(peers.some(({ id }) => id === history[0].peerId));
+  assert.ok(history[0].version > history[1].version);
+});
+
+test("a value with a time to live goes by itself, and everyone is told", async (t) => {
+  const server = await serve(t);
+  const [ada, bob] = [await peer(t, server, "ada", { workspaces: ["w"] }), await peer(t, server, "bob", { workspaces: ["w"] })];
+  const deleted = next(bob, "ctx:updated", (event) => event.deleted);
+  await ada.ctx.set("w", "short", 1, { ttl: 50 });
+  assert.equal((await deleted).key, "short");
+  assert.equal(await bob.ctx.get("w", "short"), null);
+});
+
+test("names that would break keys are refused", async (t) => {
+  const server = await serve(t);
+  const ada = await peer(t, server, "ada");
+  await assert.rejects(ada.join("a:b"), /workspace/);
+  await assert.rejects(ada.join(""), /workspace/);
+  await assert.rejects(ada.ctx.set("w", "", 1));
+  // What was refused does not come back with the next connection.
+  await ada.join("w");
+  assert.deepEqual((await ada.peers())[0].workspaces, ["w"]);
+});
+
+test("nothing but context is left when everyone has gone", async (t) => {
+  const server = await serve(t);
+  const ada = await peer(t, server, "ada", { exposed: { echo: (x) => x }, workspaces: ["w"] });
+  const bob = await peer(t, server, "bob", { workspaces: ["w"] });
+  await bob.send("echo", 1);
+  await bob.ctx.set("w", "kept", 1);
+  await bob.stream("w", "s", ["a", "b"]);
+  await Promise.all([ada.stop(), bob.stop()]);
+  const lasting = await lastingKeys(t, server);
+  assert.deepEqual(lasting.filter((key) => !/^flux:ws:w:(ctx|ctx:kept|history:kept)$/.test(key)), []);
+  assert.ok(lasting.includes("flux:ws:w:ctx:kept"));
+});
