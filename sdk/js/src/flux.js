@@ -242,7 +242,7 @@ export class Flux {
   #up() {
     this.#unanswered = 0;
     this.#calls.resume(this.#isRestarted);
-    this.#streams.catchUp();
+    this.#streams.catchUp(this.#workspaces, this.#isRestarted);
     this.#emit("connected", { isRestarted: this.#isRestarted });
   }
 

@@ -85,22 +85,29 @@ export class Streams {
   event({ type, workspace, peerId, key, data, seq }) {
     for (const follower of this.#followers.get(`${peerId}\n${key}`) ?? []) {
       const reader = this.#reader(follower, workspace);
+      // After its end the server forgets a stream; the next of that name is numbered from 1 again.
+      if (reader.hasEnded && seq < reader.next) reader.next = 1;
+      reader.hasEnded = type === "stream:end";
       if (type === "stream:data" && seq === reader.next && !reader.isBusy) this.#take(reader, data);
       else this.#pull(reader, seq === undefined ? LOOKS_MAX : 1);
     }
   }
 
-  /** Reads what was missed: we have joined a workspace, or there is a connection again. */
-  catchUp(workspaces = this.#workspaces) {
+  /** Reads what was missed: we have joined a workspace, or there is a connection again, perhaps to a restarted server. */
+  catchUp(workspaces = this.#workspaces, isRestarted = false) {
     for (const workspace of workspaces) {
-      for (const all of this.#followers.values()) for (const follower of all) this.#pull(this.#reader(follower, workspace));
+      for (const follower of [...this.#followers.values()].flatMap((all) => [...all])) {
+        const reader = this.#reader(follower, workspace);
+        reader.isRestarted ||= isRestarted;
+        this.#pull(reader);
+      }
     }
   }
 
   #reader(follower, workspace) {
     let reader = follower.readers.get(workspace);
     if (!reader) {
-      reader = { follower, workspace, next: 1, missed: 0, isBusy: false, looks: 0, isEnded: false };
+      reader = { follower, workspace, next: 1, missed: 0, isBusy: false, looks: 0, isEnded: false, hasEnded: false, isRestarted: false };
       follower.readers.set(workspace, reader);
     }
     return reader;
@@ -137,8 +144,14 @@ export class Streams {
   async #readOn(reader) {
     const { follower, workspace } = reader;
     const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, reader.next, READ_MAX);
-    // The numbers began again: the stream is another one under the same name.
-    if (last < reader.next - 1) return Object.assign(reader, { next: 1, isEnded: false }), last;
+    if (last < reader.next - 1) {
+      // The numbers went back. A server that was killed may have lost the last chunks, which we have seen; otherwise it is
+      // another stream under the same name.
+      reader.next = reader.isRestarted ? last + 1 : 1;
+      reader.isRestarted = reader.isEnded = false;
+      return last;
+    }
+    reader.isRestarted = false;
     for (const [seq, chunk] of chunks) {
       if (seq < reader.next) continue;
       reader.missed += seq - reader.next;
