@@ -10,7 +10,9 @@ import { kill, launch, next, peer, promised, serve, until } from "./server.mjs";
 
 /** A peer in a process of its own, which can be killed. */
 async function processPeer(t, server, name) {
-  const child = spawn(process.execPath, [fileURLToPath(new URL("interop-peer.mjs", import.meta.url)), server.url, "w", name], { stdio: ["pipe", "pipe", "inherit"] });
+  const script = fileURLToPath(new URL("interop-peer.mjs", import.meta.url));
+  const runtime = globalThis.Deno ? ["run", "--allow-all"] : [];
+  const child = spawn(process.execPath, [...runtime, script, server.url, "w", name], { stdio: ["pipe", "pipe", "inherit"] });
   t.after(() => child.kill("SIGKILL"));
   const lines = createInterface({ input: child.stdout });
   const [line] = await new Promise((resolve) => lines.once("line", (...all) => resolve(all)));
