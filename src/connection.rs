@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
+use crate::commands::stats::WorkerStats;
 use crate::config::{self, Name};
 use crate::engine::block::Waiter;
 use crate::engine::error::Error;
@@ -32,6 +34,46 @@ const KEEP_BYTES: usize = 256 * 1024;
 const LIMITED_BYTES_MIN: usize = 16 * 1024;
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
+
+/// What a client is told that protected mode keeps out. Redis begins with the same words.
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
+                         default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
+                         off with CONFIG SET protected-mode no.\r\n";
+
+/// Where a client comes from.
+pub struct Origin {
+    /// As `CLIENT LIST` shows it.
+    pub address: String,
+    /// Where it came to, likewise.
+    pub local_address: String,
+    /// Bits of `clients::state` that are set from the beginning.
+    pub state: u64,
+    /// Whether it is on this machine.
+    pub is_near: bool,
+}
+
+/// A session for a client that has just come; or what to tell it, in RESP, where there are too many clients or protected mode
+/// keeps it out.
+pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, &'static str> {
+    let is_full = instance.clients.count() >= instance.config.count(Name::Maxclients) as usize;
+    if is_full || is_protected(instance, origin.is_near) {
+        instance.stats.rejected_connections.fetch_add(1, Relaxed);
+        return Err(if is_full { "-ERR max number of clients reached\r\n" } else { PROTECTED });
+    }
+    let client = instance.clients.connect(origin.address, origin.local_address, origin.state, clock::now_ms());
+    if instance.is_ending.load(Relaxed) {
+        // Too late to be told with the others.
+        client.mailbox.leave(|mail| mail.close = Some(true));
+    }
+    let is_open = instance.password().is_none();
+    Ok(Session::new(Arc::clone(instance), client, stats, is_open))
+}
+
+/// Whether protected mode keeps a client out: it comes from another machine and there is no password. The start refuses to
+/// listen that far then, but a password may be removed later.
+pub fn is_protected(instance: &Instance, is_near: bool) -> bool {
+    !is_near && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
+}
 
 /// Carries a connection until it is closed.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {

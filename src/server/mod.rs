@@ -7,24 +7,17 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use crate::clock;
 use crate::commands::clients::state;
 use crate::commands::instance::Instance;
-use crate::commands::session::Session;
+use crate::commands::stats::WorkerStats;
 use crate::config::Name;
-use crate::connection;
-
-/// What a client is told that protected mode keeps out. Redis begins with the same words.
-const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
-                         default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
-                         off with CONFIG SET protected-mode no.\r\n";
+use crate::connection::{self, Origin};
 
 /// Where to listen, and with how many workers.
 #[derive(Debug, Clone, Default)]
@@ -215,34 +208,12 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted
     });
 }
 
-async fn serve(instance: Arc<Instance>, stats: Arc<crate::commands::stats::WorkerStats>, accepted: Accepted) {
-    let now = clock::now_ms();
-    let is_full = instance.clients.count() >= instance.config.count(Name::Maxclients) as usize;
-    let (address, local_address, bits) = match &accepted {
-        Accepted::Tcp(stream) => {
-            let text = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
-            (text(stream.peer_addr()), text(stream.local_addr()), 0)
-        }
-        Accepted::Unix(stream) => {
-            let path = stream.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
-            let path = format!("{}:0", path.unwrap_or_default());
-            (path.clone(), path, state::UNIX)
-        }
-    };
-    if is_full {
-        instance.stats.rejected_connections.fetch_add(1, Relaxed);
-        refuse(accepted, "-ERR max number of clients reached\r\n");
-        return;
-    }
-    if is_protected(&instance, &accepted) {
-        instance.stats.rejected_connections.fetch_add(1, Relaxed);
-        refuse(accepted, PROTECTED);
-        return;
-    }
-    let client = instance.clients.connect(address, local_address, bits, now);
-    let is_open = instance.password().is_none();
+async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, accepted: Accepted) {
     let keepalive = instance.config.count(Name::TcpKeepalive);
-    let session = Session::new(instance, client, stats, is_open);
+    let session = match connection::admit(&instance, stats, origin(&accepted)) {
+        Ok(session) => session,
+        Err(text) => return refuse(accepted, text),
+    };
     match accepted {
         Accepted::Tcp(stream) => {
             let _ = stream.set_nodelay(true);
@@ -262,12 +233,19 @@ async fn serve(instance: Arc<Instance>, stats: Arc<crate::commands::stats::Worke
     }
 }
 
-/// Whether protected mode keeps a client out: it comes from another machine and there is no password. The start refuses to
-/// listen that far then, but a password may be removed later.
-fn is_protected(instance: &Instance, accepted: &Accepted) -> bool {
-    let Accepted::Tcp(stream) = accepted else { return false };
-    let is_far = stream.peer_addr().is_ok_and(|address| !address.ip().is_loopback());
-    is_far && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
+fn origin(accepted: &Accepted) -> Origin {
+    match accepted {
+        Accepted::Tcp(stream) => {
+            let text = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
+            let is_near = stream.peer_addr().map_or(true, |address| address.ip().is_loopback());
+            Origin { address: text(stream.peer_addr()), local_address: text(stream.local_addr()), state: 0, is_near }
+        }
+        Accepted::Unix(stream) => {
+            let path = stream.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
+            let path = format!("{}:0", path.unwrap_or_default());
+            Origin { address: path.clone(), local_address: path, state: state::UNIX, is_near: true }
+        }
+    }
 }
 
 fn refuse(accepted: Accepted, text: &str) {
