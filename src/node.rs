@@ -112,6 +112,9 @@ impl Node {
                 }
             });
             door.join();
+            if let Some(http) = &self.http {
+                http.drain();
+            }
             drop(closed);
             let _ = deadline.join();
         }
@@ -176,7 +179,7 @@ fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Erro
 /// Opens the HTTP door where settings want one.
 fn open_http(instance: &Arc<Instance>, config: &Config) -> Result<Option<http::Handle>, Error> {
     let Ok(port) = u16::try_from(config.number(Name::HttpPort)) else { return Ok(None) };
-    let addresses = usable(&config.text(Name::HttpBind), port);
+    let addresses = private(config, usable(&config.text(Name::HttpBind), port))?;
     let door = http::start(instance, &addresses)?;
     if let Some(address) = door.addresses.first() {
         config.settle(Name::HttpPort, &address.port().to_string());
@@ -194,12 +197,16 @@ fn usable(setting: &str, port: u16) -> Vec<SocketAddr> {
     addresses.into_iter().filter(is_usable).map(|address| SocketAddr::new(address.ip, port)).collect()
 }
 
-/// The addresses to listen on, refused where protected mode must.
+/// The addresses to listen on.
 fn addresses(config: &Config) -> Result<Vec<SocketAddr>, Error> {
     let port = config.number(Name::Port);
     let Ok(port) = u16::try_from(port) else { return Ok(Vec::new()) };
+    private(config, usable(&config.text(Name::Bind), port))
+}
+
+/// Addresses, refused where protected mode must: only this machine may reach a server without a password.
+fn private(config: &Config, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Error> {
     let is_open = config.text(Name::Requirepass).is_empty() && config.is_on(Name::ProtectedMode);
-    let addresses = usable(&config.text(Name::Bind), port);
     match addresses.iter().find(|address| is_open && !address.ip().is_loopback()) {
         Some(address) => Err(Error::Protected(*address)),
         None => Ok(addresses),

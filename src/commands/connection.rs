@@ -208,7 +208,7 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Err
 }
 
 /// Compares secrets in a time that does not tell where they differ.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
     one.len() == other.len() && difference == 0
 }

@@ -58,6 +58,19 @@ pub(super) fn bind(_: &str, value: &str) -> Result<String, String> {
     Ok(words.join(" "))
 }
 
+/// Origins of web pages, as browsers send them.
+pub(super) fn origins(_: &str, value: &str) -> Result<String, String> {
+    let origins: Vec<String> = value.split_whitespace().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect();
+    let is_origin = |origin: &str| match origin.split_once("://") {
+        Some((scheme, host)) => !scheme.is_empty() && !host.is_empty() && !host.contains(['/', '*', '?', '#', '@']),
+        None => origin == "null",
+    };
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        Some(wrong) => Err(format!("`{wrong}` is not an origin such as https://app.example.com")),
+        None => Ok(origins.join(" ")),
+    }
+}
+
 pub(super) fn save(_: &str, value: &str) -> Result<String, String> {
     let words: Vec<&str> = value.split_whitespace().collect();
     let is_right = |(at, word): (usize, &&str)| word.parse::<i64>().is_ok_and(|number| number >= i64::from(at % 2 == 0));

@@ -58,6 +58,8 @@ settings! {
         HttpBind = setting("http-bind", "127.0.0.1 -::1", Kind::Rule(rule::bind))
             .at_start()
             .help("Addresses for HTTP, written as for `bind`.");
+        HttpOrigins = setting("http-origins", "", Kind::Rule(rule::origins))
+            .help("Origins of web pages that may use HTTP, such as https://app.example.com; those of this machine and this host always may.");
         ProtectedMode = switch("protected-mode", "yes")
             .help("Refuses to listen beyond this machine while there is no password.");
         Requirepass = setting("requirepass", "", Kind::Secret)

@@ -1,29 +1,44 @@
-//! The HTTP door: whether the server lives and is ready, and its metrics. One table of routes; a thread of its own, so that
-//! whoever asks here never delays a Redis client.
+//! The HTTP door: whether the server lives, its metrics, peers and their workspaces, RESP for browsers. One table of routes
+//! (`routes`), one guard before them (`guard`); a thread of its own, so that whoever asks here never delays a Redis client.
 
+mod answer;
+mod guard;
+mod health;
+mod line;
 mod metrics;
+mod resp;
+mod routes;
+mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde_json::json;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::clock;
 use crate::commands::instance::Instance;
-use crate::version::VERSION;
+use crate::commands::stats::WorkerStats;
+use crate::config::Name;
+
+pub use routes::markdown;
 
 /// Connections the system may hold until they are accepted.
 const BACKLOG: i32 = 128;
+/// How long a client may take to send the head of a request, and to send the next one on a connection it keeps.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that the head of a request may have.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A listener or its thread could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -36,39 +51,67 @@ pub enum Error {
     Thread(io::Error),
 }
 
-/// A path and what answers there. `GET /` lists them.
-struct Route {
-    path: &'static str,
-    help: &'static str,
-    answer: fn(&Instance) -> Response,
-}
-
-const ROUTES: &[Route] = &[
-    Route { path: "/", help: "What can be asked here.", answer: index },
-    Route { path: "/health", help: "200 while the process answers at all: restart it otherwise.", answer: health },
-    Route {
-        path: "/ready",
-        help: "200 while commands are served and changes reach the disk, else 503 and why: send clients elsewhere.",
-        answer: ready,
-    },
-    Route { path: "/metrics", help: "Counts and times in the text format of Prometheus.", answer: metrics },
-];
-
 /// A running door.
 pub struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
+    door: Arc<Door>,
     thread: thread::JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
 
 impl Handle {
+    /// Waits until nothing that came through this door touches the keyspace any more; the instance must have been told to end.
+    pub fn drain(&self) {
+        let mut busy = self.door.busy.lock();
+        while *busy > 0 {
+            self.door.idle.wait(&mut busy);
+        }
+    }
+
     /// Closes it. To be done last, so that `/ready` says that the server ends for as long as that takes.
     pub fn close(self) {
         // Both fail only if the thread panicked, and then it has said so.
         let _ = self.stop.send(());
         let _ = self.thread.join();
     }
+}
+
+/// What all requests share.
+struct Door {
+    instance: Arc<Instance>,
+    stats: Arc<WorkerStats>,
+    /// Requests and sessions that may touch the keyspace.
+    busy: Mutex<usize>,
+    /// Told when there are none.
+    idle: Condvar,
+}
+
+/// One of [`Door::busy`], while it lives.
+struct Busy(Arc<Door>);
+
+impl Busy {
+    fn begin(door: &Arc<Door>) -> Busy {
+        *door.busy.lock() += 1;
+        Busy(Arc::clone(door))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut busy = self.0.busy.lock();
+        *busy -= 1;
+        if *busy == 0 {
+            self.0.idle.notify_all();
+        }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Caller {
+    address: SocketAddr,
+    local_address: SocketAddr,
 }
 
 /// Opens the listeners and serves until it is closed.
@@ -79,10 +122,13 @@ pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handl
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let instance = Arc::clone(instance);
+    let stats = instance.stats.worker();
+    let door = Arc::new(Door { instance, stats, busy: Mutex::new(0), idle: Condvar::new() });
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("http".into());
-    let thread = thread.spawn(move || serve(&instance, listeners, stopped)).map_err(Error::Thread)?;
-    Ok(Handle { addresses, thread, stop })
+    let served = Arc::clone(&door);
+    let thread = thread.spawn(move || serve(&served, listeners, stopped)).map_err(Error::Thread)?;
+    Ok(Handle { addresses, door, thread, stop })
 }
 
 fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
@@ -97,57 +143,58 @@ fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
     Ok(socket.into())
 }
 
-fn serve(instance: &Arc<Instance>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {
+fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only what the process already has");
     runtime.block_on(async {
+        let router = routes::router(door);
+        let open = Arc::new(AtomicUsize::new(0));
         for listener in listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok()) {
-            let router = router(instance);
-            tokio::spawn(async move { axum::serve(listener, router).await });
+            tokio::spawn(accept(Arc::clone(door), router.clone(), listener, Arc::clone(&open)));
         }
-        // Answers are short and made at once, so none is cut by ending here.
+        // What touches the keyspace has ended before, and the rest may be cut.
         let _ = stopped.await;
     });
 }
 
-fn router(instance: &Arc<Instance>) -> Router {
-    let router = ROUTES.iter().fold(Router::new(), |router, route| {
-        let instance = Arc::clone(instance);
-        router.route(route.path, get(move || async move { (route.answer)(&instance) }))
-    });
-    router.fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here; GET / lists what there is.\n") })
-}
-
-fn index(_: &Instance) -> Response {
-    let lines: Vec<String> = ROUTES.iter().map(|route| format!("GET {:<10} {}\n", route.path, route.help)).collect();
-    format!("flux {VERSION}\n\n{}", lines.concat()).into_response()
-}
-
-fn health(instance: &Instance) -> Response {
-    let uptime_s = clock::now_ms().saturating_sub(instance.started_at) / 1000;
-    axum::Json(json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s })).into_response()
-}
-
-fn ready(instance: &Instance) -> Response {
-    let trouble = if instance.is_ending.load(Relaxed) {
-        Some("the server is ending".to_owned())
-    } else {
-        instance
-            .durability()
-            .and_then(|durability| durability.write_error())
-            .map(|cause| format!("the journal cannot be written: {cause}"))
-    };
-    match trouble {
-        None => axum::Json(json!({ "status": "ready" })).into_response(),
-        Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "not ready", "reason": reason }))).into_response()
+/// Accepts connections, as many at a time as `maxclients` says.
+async fn accept(door: Arc<Door>, router: Router, listener: TcpListener, open: Arc<AtomicUsize>) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: waits for some to be closed instead of spinning.
+                tracing::warn!("failed to accept an HTTP connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if open.load(Relaxed) >= door.instance.config.count(Name::Maxclients) as usize {
+            door.instance.stats.rejected_connections.fetch_add(1, Relaxed);
+            continue;
         }
+        open.fetch_add(1, Relaxed);
+        let (router, open) = (router.clone(), Arc::clone(&open));
+        tokio::spawn(async move {
+            carry(stream, address, router).await;
+            open.fetch_sub(1, Relaxed);
+        });
     }
 }
 
-fn metrics(instance: &Instance) -> Response {
-    let mut response = metrics::text(instance, clock::now_ms()).into_response();
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+/// Serves one connection until it is closed or becomes a WebSocket.
+async fn carry(stream: TcpStream, address: SocketAddr, router: Router) {
+    // Events and replies are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let caller = Caller { address, local_address: stream.local_addr().unwrap_or(address) };
+    let answers = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(caller);
+        answers.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
+        tracing::debug!("failed to serve {address} over HTTP: {error}");
+    }
 }

@@ -120,10 +120,11 @@ fn a_second_server_on_the_same_folder_is_refused() {
 
 #[test]
 fn listening_to_the_world_without_a_password_is_refused() {
-    let args = ["serve", "--port", "0", "--http-port", "off", "--data", "off", "--bind", "0.0.0.0"];
-    let output = run(&args);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("--requirepass"), "{}", stderr(&output));
+    for wide in [["--http-port", "off", "--bind", "0.0.0.0"], ["--http-port", "0", "--http-bind", "0.0.0.0"]] {
+        let output = run(&[&["serve", "--port", "0", "--data", "off"], &wide[..]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("--requirepass"), "{}", stderr(&output));
+    }
 }
 
 #[test]

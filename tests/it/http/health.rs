@@ -1,50 +1,12 @@
-//! The HTTP door: routes, codes, and that what it tells is what happened.
+//! Routes that are open to everybody, and that what they tell is what happened.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use flux::commands::instance::Instance;
-use flux::config::Config;
-use flux::engine::Engine;
-use flux::store::Store;
-use flux::{clock, http};
-
-struct Door {
-    instance: Arc<Instance>,
-    door: Option<http::Handle>,
-    address: SocketAddr,
-}
-
-impl Door {
-    fn open() -> Door {
-        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
-        let door = http::start(&instance, &["127.0.0.1:0".parse().unwrap()]).unwrap();
-        let address = door.addresses[0];
-        Door { instance, door: Some(door), address }
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: flux\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).unwrap();
-        let code = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap();
-        (code, text.split_once("\r\n\r\n").unwrap().1.to_owned())
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.instance.end();
-        self.door.take().unwrap().close();
-    }
-}
+use super::Door;
 
 #[test]
 fn every_route_answers_and_others_do_not() {
-    let door = Door::open();
+    let door = Door::open(&[]);
     let (code, index) = door.get("/");
     assert_eq!(code, 200);
     for path in ["/health", "/ready", "/metrics"] {
@@ -56,7 +18,7 @@ fn every_route_answers_and_others_do_not() {
 
 #[test]
 fn it_is_not_ready_while_it_ends() {
-    let door = Door::open();
+    let door = Door::open(&[]);
     door.instance.is_ending.store(true, Relaxed);
     let (code, reason) = door.get("/ready");
     assert!(code == 503 && reason.contains("ending"), "{code} {reason}");
@@ -65,9 +27,9 @@ fn it_is_not_ready_while_it_ends() {
 
 #[test]
 fn metrics_tell_what_happened() {
-    let door = Door::open();
+    let door = Door::open(&[]);
     door.instance.stats.is_tracking.store(true, Relaxed);
-    let mut store = Store::new(&door.instance);
+    let mut store = door.store();
     store.call(&[b"SET", b"key", b"value"]);
     store.call(&[b"GET", b"key"]);
     store.call(&[b"GET", b"other"]);

@@ -1,0 +1,60 @@
+//! `/resp`: RESP over WebSocket, for browsers. A session runs exactly as over TCP, its own `AUTH` included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::answer::Refusal;
+use super::websocket::{self, WebSocket};
+use super::{Busy, Caller, Door, line};
+use crate::connection;
+
+/// How long a client may take to read the last words.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension<Caller>, mut request: Request) -> Response {
+    let Some(accept) = handshake(request.headers()) else {
+        let refusal = Refusal::bad_request("this is a WebSocket that carries RESP in binary frames: connect with ws://…/resp");
+        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], axum::Json(refusal.json())).into_response();
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(stream) = upgraded.await {
+            talk(WebSocket::new(TokioIo::new(stream)), &door, caller).await;
+        }
+    });
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).expect("base64 fits a header")),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+/// What to answer a client that asks for a WebSocket as it should.
+fn handshake(headers: &HeaderMap) -> Option<String> {
+    let has = |name, word: &str| {
+        let text = headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    let is_asked =
+        has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket") && has(header::SEC_WEBSOCKET_VERSION, "13");
+    if is_asked { websocket::accept(headers.get(header::SEC_WEBSOCKET_KEY)?.as_bytes()) } else { None }
+}
+
+/// Runs the session; a client that there is no room for is told so, in RESP.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocket<S>, door: &Arc<Door>, caller: Caller) {
+    let busy = Busy::begin(door);
+    match connection::admit(&door.instance, Arc::clone(&door.stats), line::origin(caller)) {
+        Ok(session) => connection::run(&mut socket, session).await,
+        Err(text) => drop(socket.write_all(text.as_bytes()).await),
+    }
+    drop(busy);
+    // A client that is gone or does not read needs no goodbye.
+    let _ = tokio::time::timeout(GOODBYE, socket.close()).await;
+}
