@@ -22,6 +22,7 @@ use crate::config::{self, Name};
 use crate::engine::block::Waiter;
 use crate::engine::error::Error;
 use crate::engine::mailbox::Mail;
+use crate::engine::turn::Turn;
 use crate::resp::{OwnedArgs, Parser, Protocol, Reply};
 
 /// Room made for each read. A pipeline of 64 small commands fits.
@@ -203,9 +204,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.tick();
         self.session.client.active_at.store(self.session.now(), Relaxed);
         self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
+        let instance = Arc::clone(&self.session.instance);
+        let mut turn = Turn::new(&instance.engine);
         while !self.closes {
             if self.parser.look_ahead(&self.input, self.session.limits()) {
-                self.session.prefetch(self.parser.ahead(&self.input));
+                turn.begin(self.session.db, self.parser.ahead(&self.input));
             }
             let args = match self.parser.next(&self.input, self.session.limits()) {
                 Ok(Some(args)) => args,
@@ -216,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     break;
                 }
             };
-            match self.session.execute(args, &mut self.reply) {
+            match self.session.execute_in(&mut turn, args, &mut self.reply) {
                 Flow::Next => {}
                 Flow::Close => self.closes = true,
                 Flow::Wait(Wait::Keys(waiter, until)) => {
@@ -233,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break;
             }
         }
+        drop(turn);
         self.session.settle();
         let consumed = self.parser.consumed();
         if consumed == self.input.len() {

@@ -22,8 +22,9 @@ use crate::engine::evict::Evicted;
 use crate::engine::keys::{Block, Read, Waiting, Write};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
-use crate::engine::{Engine, Scope, dict, evict};
-use crate::resp::{AHEAD_MAX, Args, OwnedArgs, Protocol, Reply};
+use crate::engine::turn::Turn;
+use crate::engine::{Engine, Scope, evict};
+use crate::resp::{Args, OwnedArgs, Protocol, Reply};
 
 /// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
 const FAST_COMMANDS_PER_TICK: usize = 16;
@@ -179,20 +180,20 @@ impl Session {
         self.untimed = untimed;
     }
 
-    /// Brings the memory that these commands will look at near. Takes the first argument for a key: it mostly is one, and where it
-    /// is not, nothing is lost.
-    pub fn prefetch<'a>(&self, commands: impl Iterator<Item = Args<'a>>) {
-        let hashes: SmallVec<[u64; AHEAD_MAX]> = commands.filter_map(|args| args.get(1)).map(dict::hash).collect();
-        self.instance.engine.prefetch(self.db, &hashes);
-    }
-
     /// Carries out one command and writes its reply.
     pub fn execute(&mut self, args: Args<'_>, reply: &mut Reply) -> Flow {
+        let instance = Arc::clone(&self.instance);
+        self.execute_in(&mut Turn::new(&instance.engine), args, reply)
+    }
+
+    /// The same, as a part of a turn.
+    pub fn execute_in(&mut self, turn: &mut Turn<'_>, args: Args<'_>, reply: &mut Reply) -> Flow {
         let mark = reply.mark();
-        let flow = match self.admit(args, reply) {
-            Ok(Some((number, command))) => self.run(number, command, args, reply),
+        let flow = match self.admit(turn, args, reply) {
+            Ok(Some((number, command))) => self.run(turn, number, command, args, reply),
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
+                turn.release();
                 self.refuse(args, error, reply);
                 Flow::Next
             }
@@ -216,7 +217,12 @@ impl Session {
 
     /// Finds the command and checks all that can be known before it runs. None if it was queued.
     #[inline]
-    fn admit(&mut self, args: Args<'_>, reply: &mut Reply) -> Result<Option<(u16, &'static Command)>, Refusal> {
+    fn admit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        args: Args<'_>,
+        reply: &mut Reply,
+    ) -> Result<Option<(u16, &'static Command)>, Refusal> {
         let (number, command) = self.look_up(args)?;
         let leaf = leaf(command, args)?;
         let number = table::number_of(number, command, leaf);
@@ -234,8 +240,11 @@ impl Session {
             || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
         let grows = leaf.flags & flag::DENY_OOM != 0
             || command.name == "exec" && self.txn.as_ref().is_some_and(|txn| txn.has_flag(flag::DENY_OOM));
-        if grows && self.make_room() {
-            return Err(self.rejected(number, error::OUT_OF_MEMORY));
+        if grows && evict::is_due(&self.instance.engine) {
+            turn.release();
+            if self.make_room() {
+                return Err(self.rejected(number, error::OUT_OF_MEMORY));
+            }
         }
         if leaf.is_write() && self.instance.config.count(Name::MinReplicasToWrite) > 0 {
             return Err(self.rejected(number, error::NO_REPLICAS));
@@ -260,6 +269,7 @@ impl Session {
             return Err(Refusal::Paused(until));
         }
         if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
+            turn.release();
             monitor::show(self, args);
         }
         if let Some(txn) = &mut self.txn
@@ -327,15 +337,16 @@ impl Session {
 
     /// Runs a command that was admitted, and counts it.
     #[inline]
-    fn run(&mut self, number: u16, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Flow {
+    fn run(&mut self, turn: &mut Turn<'_>, number: u16, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Flow {
         let is_fast = command.flags & (flag::FAST | flag::QUICK) != 0 && !self.instance.notes_fast_commands.load(Relaxed);
         if !is_fast {
+            turn.release();
             self.settle();
             self.tick();
         }
         let before = self.now_ns;
         let mark = reply.mark();
-        let outcome = self.perform(command, args, reply);
+        let outcome = self.perform(turn, command, args, reply);
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
@@ -363,20 +374,27 @@ impl Session {
 
     /// Runs a command under the locks it needs.
     #[inline]
-    fn perform(&mut self, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    fn perform(&mut self, turn: &mut Turn<'_>, command: &'static Command, args: Args<'_>, reply: &mut Reply) -> Outcome {
         let command = leaf_unchecked(command, args);
         if let Run::Session(run) = command.run {
+            turn.release();
             return run(self, args, reply);
         }
         let mut ran = with_scope(command, args, |scope| {
-            let mut view = self.instance.engine.view(self.db, self.now(), scope);
+            let mut view = turn.view(self.db, self.now(), scope);
             view.waiting = self.waiting;
             let outcome;
             (outcome, view) = call(view, command, args, reply);
             if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
                 self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
             }
-            Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.wrote_epoch() }
+            let ran =
+                Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.wrote_epoch() };
+            // What follows takes other locks.
+            if ran.outcome.is_ok() && ran.events.is_empty() && ran.touched.is_empty() {
+                turn.keep(view.held);
+            }
+            ran
         });
         self.after(&mut ran);
         ran.outcome
@@ -473,7 +491,7 @@ impl Session {
             reply.error(&error.0);
         } else if !is_gone {
             self.waiting = Waiting::Over;
-            let outcome = self.perform(command, args, reply);
+            let outcome = self.perform(&mut Turn::new(&engine), command, args, reply);
             self.waiting = Waiting::Allowed;
             if let Err(error) = outcome {
                 reply.error(&error.0);

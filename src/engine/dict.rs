@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
+use smallvec::SmallVec;
 
 use crate::prefetch::prefetch;
 
@@ -122,6 +123,13 @@ impl<E: Entry> Dict<E> {
             at = link.next();
         }
         None
+    }
+
+    /// Brings near what looking up these keys will look at.
+    pub fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        let hashes: SmallVec<[u32; 16]> = keys.map(|key| hash(key) as u32).collect();
+        hashes.iter().for_each(|hash| self.prefetch_bucket(*hash));
+        hashes.iter().for_each(|hash| self.prefetch_entry(*hash));
     }
 
     /// Brings the bucket of a hash near: a step towards [`Self::find`] that waits for nothing.

@@ -118,14 +118,17 @@ pub struct Evicted {
     pub is_short: bool,
 }
 
+/// Whether memory is above `maxmemory`.
+#[inline]
+pub fn is_due(engine: &Engine) -> bool {
+    let bytes_max = engine.eviction().bytes_max.load(Relaxed);
+    bytes_max != 0 && engine.counted_bytes() > bytes_max
+}
+
 /// Removes keys until memory is under `maxmemory`, or the policy allows no more. None if there was room.
 #[inline]
 pub fn make_room(engine: &Engine) -> Option<Evicted> {
-    let bytes_max = engine.eviction().bytes_max.load(Relaxed);
-    if bytes_max == 0 || engine.counted_bytes() <= bytes_max {
-        return None;
-    }
-    Some(evict(engine, bytes_max))
+    is_due(engine).then(|| evict(engine, engine.eviction().bytes_max.load(Relaxed)))
 }
 
 #[cold]

@@ -21,6 +21,7 @@ pub mod notify;
 pub mod persist;
 pub mod pubsub;
 pub mod shard;
+pub mod turn;
 pub mod types;
 pub mod value;
 
@@ -41,7 +42,6 @@ use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
 use crate::engine::value::{Kind, Value};
-use crate::prefetch::prefetch;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
 /// on all of them takes microseconds.
@@ -135,39 +135,36 @@ impl Engine {
 
     #[inline]
     pub(crate) fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
-        let held = self.hold(scope);
+        self.view_keeping(None, db, now, scope)
+    }
+
+    #[inline]
+    pub(crate) fn view_keeping<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, db: u8, now: u64, scope: Scope<'_>) -> Read<'a> {
+        let held = self.hold(kept, scope);
         let stored_db = self.stored(db);
         Read { engine: self, held, db, stored_db, now, events: Vec::new(), waiting: Waiting::Never, block: None }
     }
 
-    /// Brings what commands on keys with these hashes will look at near, so that they wait for memory once and not one after the
-    /// other. `db` is the client's. A shard that someone else holds is passed over.
-    pub fn prefetch(&self, db: u8, hashes: &[u64]) {
-        let db = usize::from(self.stored(db));
-        let shard = |hash: u64| &self.shards[shard_of(hash)];
-        for hash in hashes {
-            prefetch(shard(*hash));
-        }
-        for hash in hashes {
-            if let Some(shard) = shard(*hash).0.try_lock() {
-                shard.databases[db].keys.prefetch_bucket(*hash as u32);
-            }
-        }
-        for hash in hashes {
-            if let Some(shard) = shard(*hash).0.try_lock() {
-                shard.databases[db].keys.prefetch_entry(*hash as u32);
-            }
-        }
+    fn mutex(&self, shard: usize) -> &Mutex<Shard> {
+        &self.shards[shard].0
     }
 
+    /// Locks what a scope needs, and first unlocks what was kept if it is not that.
     #[inline]
-    fn hold(&self, scope: Scope<'_>) -> Held<'_> {
+    fn hold<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, scope: Scope<'_>) -> Held<'a> {
+        let kept = match (kept, scope) {
+            (Some((number, guard)), Scope::Keys([key])) if shard_of(dict::hash(key)) == number => Some((number, guard)),
+            _ => None,
+        };
         let mut held = match scope {
             Scope::Nothing => Held::None,
-            Scope::Keys([key]) => {
-                let number = shard_of(dict::hash(key));
-                Held::One(number, self.shards[number].0.lock())
-            }
+            Scope::Keys([key]) => match kept {
+                Some((number, guard)) => Held::One(number, guard),
+                None => {
+                    let number = shard_of(dict::hash(key));
+                    Held::One(number, self.shards[number].0.lock())
+                }
+            },
             Scope::Keys(keys) => {
                 let mut numbers: SmallVec<[usize; 16]> = keys.iter().map(|key| shard_of(dict::hash(key))).collect();
                 numbers.sort_unstable();
@@ -176,7 +173,7 @@ impl Engine {
             }
             Scope::Everything => Held::All(self.shards.iter().map(|shard| shard.0.lock()).collect()),
         };
-        // Invariant: the epoch is read after the last lock is taken; `cut` relies on it.
+        // Invariant: the epoch is read after the last lock is taken, for each view anew; `cut` relies on it.
         let epoch = self.epoch.load(Acquire);
         let generation = self.generation.load(Acquire);
         match &mut held {

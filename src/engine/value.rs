@@ -6,6 +6,7 @@ use crate::engine::types::set::Set;
 use crate::engine::types::stream::Stream;
 use crate::engine::types::string::Str;
 use crate::engine::types::zset::Zset;
+use crate::resp::Args;
 
 /// The kinds of values, with their lasting numbers in the journal and the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +86,19 @@ impl Value {
             Kind::Set => Value::Set(Set::default()),
             Kind::Zset => Value::Zset(Box::default()),
             Kind::Stream => Value::Stream(Box::default()),
+        }
+    }
+
+    /// Brings near what these commands on its elements will look at: fields, members. Where one does not name an element in the
+    /// usual place, nothing is lost.
+    pub(crate) fn prefetch(&self, commands: &[Args<'_>]) {
+        let second = commands.iter().filter_map(|args| args.get(2));
+        match self {
+            Value::Hash(hash) => hash.prefetch(second),
+            Value::Set(set) => set.prefetch(second),
+            // Scores stand before members.
+            Value::Zset(zset) => zset.prefetch(commands.iter().map(|args| args.at(args.len() - 1))),
+            Value::String(_) | Value::List(_) | Value::Stream(_) | Value::OnDisk(_) => {}
         }
     }
 

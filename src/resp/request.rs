@@ -156,7 +156,7 @@ struct Ahead {
 
 impl Parser {
     /// Reads the next requests that are complete in `bytes` without taking them, if none that was read ahead is left; tells
-    /// whether there are several now. Leaves long ones and all that is no plain array to [`Self::next`]. Where a command
+    /// whether it did so. Leaves long ones and all that is no plain array to [`Self::next`]. Where a command
     /// changes the limits, they hold from the first request on that was not read ahead.
     #[inline]
     pub fn look_ahead(&mut self, bytes: &[u8], limits: Limits) -> bool {
@@ -170,7 +170,7 @@ impl Parser {
             self.ahead.push(Ahead { ranges_end: self.ranges.len(), at: self.at });
         }
         (self.missing, self.at) = (None, start);
-        self.ahead.len() > 1
+        true
     }
 
     /// The requests that were read ahead and not taken.

@@ -128,6 +128,13 @@ impl Hash {
         }
     }
 
+    /// Brings near what looking up these fields will look at.
+    pub(crate) fn prefetch<'a>(&self, fields: impl Iterator<Item = &'a [u8]>) {
+        if let Repr::Table(table) = &self.0 {
+            table.fields.prefetch(fields);
+        }
+    }
+
     /// The value of a field.
     #[inline]
     pub fn get(&self, field: &[u8], now: u64) -> Option<Item<'_>> {

@@ -57,6 +57,13 @@ impl Set {
         }
     }
 
+    /// Brings near what looking up these members will look at.
+    pub(crate) fn prefetch<'a>(&self, members: impl Iterator<Item = &'a [u8]>) {
+        if let Repr::Table(table) = &self.0 {
+            table.prefetch(members);
+        }
+    }
+
     /// Whether this is a member.
     #[inline]
     pub fn contains(&self, member: Item<'_>) -> bool {

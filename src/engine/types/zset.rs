@@ -96,6 +96,13 @@ impl Zset {
         small
     }
 
+    /// Brings near what looking up these members will look at.
+    pub(crate) fn prefetch<'a>(&self, members: impl Iterator<Item = &'a [u8]>) {
+        if let Form::Ranked(large) = &self.0 {
+            large.members.prefetch(members);
+        }
+    }
+
     /// How many members it has.
     #[inline]
     pub fn len(&self) -> usize {
