@@ -31,3 +31,31 @@ pub fn run_id() -> String {
     text.truncate(40);
     text
 }
+
+/// Bytes that nobody can guess, for secrets and for names that must not be guessed.
+pub fn secret_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without the system's chance there is no safe way on.
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
+
+/// Thirty-two hexadecimal digits that nobody can guess.
+pub fn secret() -> String {
+    secret_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A UUID of version 4.
+pub fn uuid() -> String {
+    let mut bytes = secret_bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}

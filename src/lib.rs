@@ -14,6 +14,7 @@ pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod peers;
 pub mod prefetch;
 pub mod resp;
 pub mod server;
@@ -45,6 +46,7 @@ use crate::store::Store;
 pub struct Flux {
     instance: Arc<Instance>,
     node: Option<Node>,
+    peers: Option<peers::Running>,
 }
 
 impl Flux {
@@ -52,18 +54,28 @@ impl Flux {
     pub fn open(data: impl AsRef<Path>) -> Result<Flux, node::Error> {
         let config = Arc::new(Config::default());
         let node = Node::embedded(config, data.as_ref())?;
-        Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node) })
+        Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node), peers: None })
     }
 
     /// A keyspace that is gone when the last handle is.
     pub fn in_memory() -> Flux {
         let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
-        Flux { instance, node: None }
+        let peers = peers::start(&instance);
+        Flux { instance, node: None, peers: Some(peers) }
     }
 
     /// A handle for commands; as many as you like, each a session of its own.
     pub fn store(&self) -> Store {
         Store::new(&self.instance)
+    }
+
+    /// Peers, for callers within the process.
+    pub fn peers(&self) -> peers::Handle {
+        match (&self.node, &self.peers) {
+            (Some(node), _) => node.peers(),
+            (None, Some(peers)) => peers.handle(),
+            (None, None) => unreachable!("it has a node or peers of its own"),
+        }
     }
 
     /// Writes everything to disk and closes the folder. Without it, dropping does what `kill` does: at most the last

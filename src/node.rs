@@ -18,6 +18,7 @@ use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
 use crate::http;
+use crate::peers;
 use crate::server;
 
 /// Why a node could not start or end.
@@ -51,6 +52,7 @@ pub struct Node {
     pub persistence: Option<Persistence>,
     door: Option<server::Handle>,
     http: Option<http::Handle>,
+    peers: peers::Running,
     chores: thread::JoinHandle<()>,
 }
 
@@ -66,21 +68,28 @@ impl Node {
             None => (Arc::new(Engine::new(false)), None),
         };
         let instance = share(engine, &config, persistence.as_ref());
+        let peers = peers::start(&instance);
         let door = server::start(&instance, &door_options(&config, addresses))?;
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
         let http = open_http(&instance, &config)?;
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence, door: Some(door), http, chores })
+        Ok(Node { instance, persistence, door: Some(door), http, peers, chores })
     }
 
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let (engine, persistence) = Persistence::open(data, options(&config))?;
         let instance = share(engine, &config, Some(&persistence));
+        let peers = peers::start(&instance);
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, chores })
+        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, peers, chores })
+    }
+
+    /// Its peers, for callers within the process.
+    pub fn peers(&self) -> peers::Handle {
+        self.peers.handle()
     }
 
     /// Where clients reach it.
@@ -118,6 +127,7 @@ impl Node {
             drop(closed);
             let _ = deadline.join();
         }
+        drop(self.peers);
         // Chores that panicked have said so already.
         let _ = self.chores.join();
         if let Some(persistence) = self.persistence {

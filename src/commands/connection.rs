@@ -9,7 +9,7 @@ use crate::commands::clients::{Client, state};
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::flag;
-use crate::commands::{Command, Outcome, args, help, pubsub, table, transactions};
+use crate::commands::{Command, Outcome, args, flux, help, pubsub, table, transactions};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::resp::{Args, Protocol, Reply};
@@ -150,6 +150,7 @@ fn quit(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     transactions::end(session);
     pubsub::unsubscribe_all(session);
+    flux::leave(session);
     if session.client.has_state(state::MONITOR) {
         session.client.set_state(state::MONITOR, false);
         session.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &session.client));

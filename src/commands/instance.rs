@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::commands::clients::{Client, Clients};
+use crate::commands::flux::Peers;
 use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
 use crate::engine::Engine;
@@ -58,6 +59,7 @@ pub struct Instance {
     pub is_ending: AtomicBool,
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
+    peers: OnceLock<Arc<dyn Peers>>,
 }
 
 /// How fast commands and bytes come.
@@ -143,6 +145,7 @@ impl Instance {
             is_ending: AtomicBool::new(false),
             durability: OnceLock::new(),
             persistence: OnceLock::new(),
+            peers: OnceLock::new(),
         })
     }
 
@@ -188,6 +191,16 @@ impl Instance {
     #[inline]
     pub fn durability(&self) -> Option<&Arc<dyn Durability>> {
         self.durability.get()
+    }
+
+    /// Says who carries out the commands of peers. Without it they are refused.
+    pub fn set_peers(&self, peers: Arc<dyn Peers>) {
+        assert!(self.peers.set(peers).is_ok(), "peers are set once, before clients come");
+    }
+
+    /// Who carries out the commands of peers.
+    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
+        self.peers.get()
     }
 
     /// Tells everyone that the server ends.

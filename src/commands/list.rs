@@ -175,7 +175,7 @@ fn rpushx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn push(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, end: End) -> Outcome {
     let edit = keys.edit_or_new::<List>(args.at(1))?;
     reply.count(push_all(edit, args, end));
-    keys.notify(Class::List, push_event(end), args.at(1));
+    keys.notify_pushed(push_event(end), args.at(1), args.from(2));
     Ok(())
 }
 
@@ -185,7 +185,7 @@ fn push_if_there(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, end: E
         return Ok(());
     };
     reply.count(push_all(edit, args, end));
-    keys.notify(Class::List, push_event(end), args.at(1));
+    keys.notify_pushed(push_event(end), args.at(1), args.from(2));
     Ok(())
 }
 

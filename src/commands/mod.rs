@@ -10,11 +10,13 @@ pub mod docs;
 pub mod double;
 pub mod elements;
 pub mod float;
+pub mod flux;
 pub mod generic;
 pub mod geo;
 pub mod hash;
 pub mod help;
 pub mod hyperloglog;
+pub mod inner;
 pub mod instance;
 pub mod list;
 pub mod monitor;
@@ -39,6 +41,7 @@ pub const GROUPS: &[&[Command]] = &[
     bitmap::COMMANDS,
     cluster::COMMANDS,
     connection::COMMANDS,
+    flux::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,

@@ -166,7 +166,9 @@ pub fn unsubscribe_all(session: &mut Session) {
 }
 
 fn publish(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    reply.count(session.instance.engine.pubsub().publish(args.at(1), args.at(2)));
+    let engine = &session.instance.engine;
+    reply.count(engine.pubsub().publish(args.at(1), args.at(2)));
+    engine.notifications().tell_published(args.at(1), args.at(2));
     Ok(())
 }
 

@@ -9,10 +9,11 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::commands::clients::{Client, state};
+use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
 use crate::commands::stats::WorkerStats;
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
-use crate::commands::{args, monitor, slowlog, transactions};
+use crate::commands::{args, flux, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Place, Waiter};
@@ -91,6 +92,8 @@ pub struct Session {
     pub last_wrote_epoch: u64,
     /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
     pub awaits_disk: bool,
+    /// What it is among peers.
+    pub presence: Presence,
     pub(crate) waiting: Waiting,
     stats: Arc<WorkerStats>,
     last: Option<(u16, &'static Command)>,
@@ -146,6 +149,7 @@ impl Session {
             wrote_epoch: 0,
             last_wrote_epoch: 0,
             awaits_disk: false,
+            presence: Presence::default(),
             waiting: Waiting::Allowed,
             stats,
             last: None,
@@ -236,6 +240,7 @@ impl Session {
             return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
         }
         let may_write = leaf.is_write()
+            || leaf.flags & flag::CHANGES_KEYS != 0
             || command.name == "publish"
             || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
         let grows = leaf.flags & flag::DENY_OOM != 0
@@ -508,6 +513,7 @@ impl Session {
     /// The client is gone: undoes all that others could still see of it.
     pub fn close(&mut self) {
         transactions::unwatch(self);
+        flux::leave(self);
         for (topic, names) in
             [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
         {
@@ -656,8 +662,14 @@ fn allowed_while_subscribed(name: &str) -> bool {
     )
 }
 
-/// Publishes keyspace notifications.
+/// Tells the observer and publishes keyspace notifications.
 pub fn publish_events(engine: &Engine, events: &[Event]) {
+    engine.notifications().tell(events.iter());
+    notify_subscribers(engine, events);
+}
+
+/// Publishes keyspace notifications.
+pub(crate) fn notify_subscribers(engine: &Engine, events: &[Event]) {
     let flags = engine.notifications().flags();
     for event in events.iter().filter(|event| engine.notifications().wants(event.class)) {
         if flags & notify::KEYSPACE != 0 {

@@ -60,6 +60,7 @@ pub enum Group {
     Bitmap,
     Cluster,
     Connection,
+    Flux,
     Generic,
     Geo,
     Hash,
@@ -94,6 +95,7 @@ impl Group {
         Group::Connection,
         Group::Server,
         Group::Cluster,
+        Group::Flux,
     ];
 
     /// As `COMMAND DOCS` calls it.
@@ -102,6 +104,7 @@ impl Group {
             Group::Bitmap => "bitmap",
             Group::Cluster => "cluster",
             Group::Connection => "connection",
+            Group::Flux => "flux",
             Group::Generic => "generic",
             Group::Geo => "geo",
             Group::Hash => "hash",
@@ -159,6 +162,8 @@ pub mod flag {
     pub const PATTERNS: u32 = 1 << 16;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
     pub const READ_ONLY: u32 = 1 << 17;
+    /// A session command that changes keys: refused and held back when writes are. Not shown to clients.
+    pub const CHANGES_KEYS: u32 = 1 << 18;
 }
 
 /// A row of the command table.

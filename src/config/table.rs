@@ -81,6 +81,10 @@ settings! {
         )
         .help("Class, hard limit, soft limit and seconds: how much may wait for a slow reader before it is cut; 0 is no limit.");
     }
+    Peers "Peers" {
+        PeerPayloadLimit = bytes("peer-payload-limit", "16mb", 1024, LONG)
+            .help("Largest payload or result of a call between peers, and largest chunk or context value.");
+    }
     Memory "Memory" {
         Maxmemory = bytes("maxmemory", "0", 0, LONG)
             .help("Memory the data may take before keys are evicted or writes refused; 0 is no limit.");

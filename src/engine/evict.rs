@@ -178,7 +178,13 @@ fn remove(engine: &Engine, shard: &mut Shard, stored: usize, key: &Blob, evicted
     if !shard.log.waiters.is_empty() {
         evicted.touched.append(&mut shard.log.waiters.take_touched());
     }
-    evicted.events.push(Event { class: Class::Evicted, name: "evicted", db: engine.client_db(stored as u8), key: key.clone() });
+    evicted.events.push(Event {
+        class: Class::Evicted,
+        name: "evicted",
+        db: engine.client_db(stored as u8),
+        key: key.clone(),
+        elements: Vec::new(),
+    });
 }
 
 /// The key that goes first among some of a shard.

@@ -64,7 +64,7 @@ fn sweep_keys(shard: &mut Shard, stored: usize, db: u8, now: u64, count_max: usi
         shard.counts.expired += 1;
         shard.log.touch(stored as u8, &entry.key);
         effect::push_remove(shard.log.buffer(), stored as u8, &entry.key);
-        events.push(Event { class: Class::Expired, name: "expired", db, key: entry.key });
+        events.push(Event { class: Class::Expired, name: "expired", db, key: entry.key, elements: Vec::new() });
         count += 1;
     }
     count

@@ -19,7 +19,7 @@ use crate::engine::shard::{Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
-use crate::resp::OwnedArgs;
+use crate::resp::{Args, OwnedArgs};
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,8 +345,19 @@ impl<'a> Read<'a> {
     /// Adds to the events that subscribers of keyspace notifications get once the command has run.
     #[inline]
     pub fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
-        if self.engine.notifications().wants(class) {
-            self.events.push(Event { class, name: event, db: self.db, key: Blob::from(key) });
+        if self.engine.notifications().wants(class) || self.engine.notifications().is_observed(class, key) {
+            self.events.push(Event { class, name: event, db: self.db, key: Blob::from(key), elements: Vec::new() });
+        }
+    }
+
+    /// The same for elements that were pushed onto a list, which are told where someone observes it.
+    #[inline]
+    pub fn notify_pushed(&mut self, event: &'static str, key: &[u8], elements: Args<'_>) {
+        self.notify(Class::List, event, key);
+        if self.engine.notifications().is_observed(Class::List, key)
+            && let Some(told) = self.events.last_mut()
+        {
+            told.elements = elements.iter().map(Blob::from).collect();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Keyspace notifications: which classes of events are on (`notify-keyspace-events`), and the events of a command.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use crate::engine::blob::Blob;
 
@@ -44,6 +45,21 @@ pub struct Event {
     pub db: u8,
     /// The key.
     pub key: Blob,
+    /// What was pushed, where that is told: onto a list the observer is concerned with.
+    pub elements: Vec<Blob>,
+}
+
+/// Keys and channels whose names begin like this are the observer's concern.
+pub const OBSERVED: &[u8] = b"flux:";
+
+/// Who is told, within the process, what happens to keys and channels that begin with [`OBSERVED`], whatever
+/// `notify-keyspace-events` says. Both are called on the thread of whoever did it, so they must be short.
+pub trait Observer: Send + Sync {
+    /// A key changed, and the locks of the command that did it are released.
+    fn changed(&self, event: &Event);
+
+    /// A client published a message; locks of shards may be held.
+    fn published(&self, channel: &[u8], message: &[u8]);
 }
 
 /// `K`: events are published on the key's channel.
@@ -51,26 +67,61 @@ pub const KEYSPACE: u32 = 1 << 16;
 /// `E`: events are published on the event's channel.
 pub const KEYEVENT: u32 = 1 << 17;
 
-/// Which events are on.
+/// Set in the flags while there is an observer.
+const HAS_OBSERVER: u32 = 1 << 18;
+
+/// Which events are on, and who observes.
 #[derive(Default)]
-pub struct Notifications(AtomicU32);
+pub struct Notifications {
+    flags: AtomicU32,
+    observer: OnceLock<Arc<dyn Observer>>,
+}
 
 impl Notifications {
     /// Whether events of this class are published at all.
     #[inline]
     pub fn wants(&self, class: Class) -> bool {
-        let flags = self.0.load(Relaxed);
+        let flags = self.flags.load(Relaxed);
         flags & class as u32 != 0 && flags & (KEYSPACE | KEYEVENT) != 0
+    }
+
+    /// Whether an event at this key must be told to the observer.
+    #[inline]
+    pub fn is_observed(&self, class: Class, key: &[u8]) -> bool {
+        self.flags.load(Relaxed) & HAS_OBSERVER != 0 && key.starts_with(OBSERVED) && !matches!(class, Class::Miss | Class::New)
+    }
+
+    /// Tells the observer of the events that concern it.
+    pub fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+        let Some(observer) = self.observer.get() else { return };
+        events.filter(|event| self.is_observed(event.class, &event.key)).for_each(|event| observer.changed(event));
+    }
+
+    /// Tells the observer of a message, if the channel concerns it.
+    #[inline]
+    pub fn tell_published(&self, channel: &[u8], message: &[u8]) {
+        if channel.starts_with(OBSERVED)
+            && let Some(observer) = self.observer.get()
+        {
+            observer.published(channel, message);
+        }
+    }
+
+    /// Says who observes.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        assert!(self.observer.set(observer).is_ok(), "the observer is set once, before clients come");
+        self.flags.fetch_or(HAS_OBSERVER, Relaxed);
     }
 
     /// The flags: classes, [`KEYSPACE`] and [`KEYEVENT`].
     pub fn flags(&self) -> u32 {
-        self.0.load(Relaxed)
+        self.flags.load(Relaxed) & !HAS_OBSERVER
     }
 
     /// Turns events on and off.
     pub fn set_flags(&self, flags: u32) {
-        self.0.store(flags, Relaxed);
+        let observed = self.flags.load(Relaxed) & HAS_OBSERVER;
+        self.flags.store(flags | observed, Relaxed);
     }
 }
 

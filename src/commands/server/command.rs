@@ -221,7 +221,7 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
         Group::Pubsub => "pubsub",
         Group::Scripting => "scripting",
         Group::Server if matches!(row.keys, Keys::Any) => "keyspace",
-        Group::Server | Group::Cluster => "",
+        Group::Server | Group::Cluster | Group::Flux => "",
         Group::Set => "set",
         Group::SortedSet => "sortedset",
         Group::Stream => "stream",

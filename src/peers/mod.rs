@@ -1,0 +1,33 @@
+//! Peers: processes and agents that register here, find each other, call each other by capability, and share workspaces.
+//!
+//! Lasting state is ordinary keys under `flux:` in database 0, laid out as the clients of the old protocol have it, so
+//! that they and new peers see each other. Calls in flight are live, in memory, and bounded; they last as long as their
+//! deadline at most.
+//!
+//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels.
+//! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
+//! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side.
+//! - [`old`]: jobs and crashes of peers that speak only the old protocol.
+//! - [`context`], [`streams`], [`log`], [`describe`], [`schema`]: what the names say.
+//! - [`handle`]: the room for others within the process.
+//!
+//! The order of locks: shards, then the room's state. So nothing touches the keyspace while it holds the state.
+
+pub mod calling;
+pub mod calls;
+pub mod context;
+pub mod describe;
+pub mod directory;
+pub mod handle;
+pub mod log;
+pub mod names;
+pub mod old;
+pub mod presence;
+pub mod room;
+pub mod route;
+pub mod schema;
+pub mod streams;
+pub mod wire;
+
+pub use handle::{Handle, Ongoing};
+pub use room::{Running, start};

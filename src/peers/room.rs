@@ -1,0 +1,323 @@
+//! The room: its state behind one lock, its thread, and what it observes of keys and channels under `flux:`.
+//!
+//! The thread does what has no command to do it: it ends calls whose time is over, cleans up after peers that died, and
+//! keeps what old peers publish. It starts with the first work for it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock;
+use crate::commands::Outcome;
+use crate::commands::flux::{Peers, Verb};
+use crate::commands::instance::Instance;
+use crate::commands::session::Session;
+use crate::commands::stats::WorkerStats;
+use crate::engine::notify::{Event, Observer};
+use crate::id;
+use crate::peers::calls::{Action, Calls};
+use crate::peers::directory::{Directory, Id, Peer};
+use crate::peers::handle::Handle;
+use crate::peers::names::{self, Place};
+use crate::peers::old::Jobs;
+use crate::peers::{calling, context, describe, log, old, presence, streams};
+use crate::resp::{Args, Reply};
+
+/// How long the thread sleeps at most: peers whose expiry was not told, as after FLUSHALL, are found so late.
+const ROUND_MS: u64 = 500;
+/// Messages of old peers that may wait for the thread, in bytes; more are not kept in logs.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// What the room knows.
+#[derive(Default)]
+pub struct State {
+    /// Who is there.
+    pub directory: Directory,
+    /// Calls under way.
+    pub calls: Calls,
+    /// Jobs that old peers gave to old peers.
+    pub jobs: Jobs,
+    todo: VecDeque<Todo>,
+    waiting_bytes: usize,
+    /// When the thread wakes by itself, in milliseconds since the epoch.
+    wakes_at: u64,
+    /// When peers whose time is over were last looked for.
+    looked_at: u64,
+}
+
+/// Work for the thread.
+pub enum Todo {
+    /// A peer's key is gone.
+    Gone(Id),
+    /// There may be jobs on a new peer's list.
+    Drain(Id),
+    /// An old peer published a result on this peer's channel.
+    Result(Id, Vec<u8>),
+    /// An old peer published an event in a workspace.
+    Event(Id, Vec<u8>),
+    /// A value of a workspace's context changed, other than by `FLUX.CTX.*`.
+    Context(Id, Id),
+    /// What calls led to where no session was at hand.
+    Act(Vec<Action>),
+}
+
+impl Todo {
+    fn bytes(&self) -> usize {
+        match self {
+            Todo::Result(_, bytes) | Todo::Event(_, bytes) => bytes.len() + 64,
+            Todo::Context(workspace, key) => workspace.len() + key.len() + 64,
+            // As many as there are peers and calls, which have bounds of their own.
+            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) => 0,
+        }
+    }
+}
+
+/// The room.
+pub struct Room {
+    /// Its own id: old peers send it results under this name.
+    pub id: Id,
+    /// What it knows. Nothing may touch the keyspace while this is locked.
+    pub state: Mutex<State>,
+    /// Counts for `FLUX.STATUS`.
+    pub counts: Counts,
+    /// Jobs of old peers that are tracked, so that publishing need not lock while there are none.
+    pub tracked: AtomicU64,
+    instance: Weak<Instance>,
+    stats: Arc<WorkerStats>,
+    bell: Condvar,
+    is_ending: AtomicBool,
+    thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
+    this: Weak<Room>,
+}
+
+/// What happened since the room was opened.
+#[derive(Default)]
+pub struct Counts {
+    /// Calls made.
+    pub calls: AtomicU64,
+    /// Calls that ended with a failure.
+    pub failed: AtomicU64,
+    /// Times a call was given to another peer because the one that had it was gone.
+    pub rerouted: AtomicU64,
+}
+
+/// An open room, which is closed when this is dropped.
+pub struct Running(Arc<Room>);
+
+/// Opens the room: finds out who is there, and from then on observes and serves.
+pub fn start(instance: &Arc<Instance>) -> Running {
+    let room = Arc::new_cyclic(|this| Room {
+        id: format!("flux-{}", &id::secret()[..16]).into(),
+        state: Mutex::default(),
+        counts: Counts::default(),
+        tracked: AtomicU64::new(0),
+        instance: Arc::downgrade(instance),
+        stats: instance.stats.worker(),
+        bell: Condvar::new(),
+        is_ending: AtomicBool::new(false),
+        thread: OnceLock::new(),
+        this: this.clone(),
+    });
+    instance.engine.notifications().set_observer(Arc::clone(&room) as Arc<dyn Observer>);
+    instance.set_peers(Arc::clone(&room) as Arc<dyn Peers>);
+    presence::load(&room, &mut Session::inner(instance, &room.stats));
+    Running(room)
+}
+
+impl Running {
+    /// The room for others.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Running {
+    /// Ends its thread. What peers left in the keyspace stays: they may come back after a restart.
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Room {
+    /// A session of the room's own; None once the server is gone.
+    pub fn session(&self) -> Option<Session> {
+        Some(Session::inner(&self.instance.upgrade()?, &self.stats))
+    }
+
+    /// What all clients share; None once the server is gone.
+    pub fn instance(&self) -> Option<Arc<Instance>> {
+        self.instance.upgrade()
+    }
+
+    /// Sends a message without observing it.
+    pub fn publish(&self, channel: &str, message: &[u8]) {
+        if let Some(instance) = self.instance.upgrade() {
+            instance.engine.pubsub().publish(channel.as_bytes(), message);
+        }
+    }
+
+    /// Leaves work for the thread.
+    pub fn leave(&self, todo: Todo) {
+        let mut state = self.state.lock();
+        let bytes = todo.bytes();
+        if state.waiting_bytes + bytes > WAITING_BYTES_MAX {
+            tracing::warn!("peers: messages of old peers come faster than they can be kept; some are missing in logs");
+            return;
+        }
+        state.waiting_bytes += bytes;
+        state.todo.push_back(todo);
+        drop(state);
+        self.wake();
+    }
+
+    /// Sees to it that the thread wakes when this time (milliseconds since the epoch) has come.
+    pub fn wake_by(&self, state: &State, time: u64) {
+        if state.wakes_at == 0 || time < state.wakes_at {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.thread.get_or_init(|| {
+            let this = self.this.upgrade();
+            let thread = thread::Builder::new().name("peers".into());
+            let thread = this.and_then(|room| thread.spawn(move || room.carry()).ok());
+            if thread.is_none() {
+                tracing::error!("peers: the thread could not be started; crashed peers are not announced");
+            }
+            Mutex::new(thread)
+        });
+        self.bell.notify_one();
+    }
+
+    fn end(&self) {
+        self.is_ending.store(true, Relaxed);
+        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
+        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
+        drop(self.state.lock());
+        self.bell.notify_one();
+        // A thread that panicked has said so already.
+        let _ = thread.join();
+    }
+
+    fn carry(&self) {
+        while let Some(todo) = self.wait() {
+            let Some(mut session) = self.session() else { return };
+            todo.into_iter().for_each(|todo| self.perform(todo, &mut session));
+            self.end_overdue(&mut session);
+        }
+    }
+
+    /// Waits for work, or for a deadline. None once the room ends.
+    fn wait(&self) -> Option<VecDeque<Todo>> {
+        let mut state = self.state.lock();
+        let now = clock::now_ms();
+        if state.todo.is_empty() && !self.is_ending.load(Relaxed) {
+            let until = state.calls.next_deadline().unwrap_or(u64::MAX).min(now + ROUND_MS);
+            state.wakes_at = until;
+            self.bell.wait_for(&mut state, Duration::from_millis(until.saturating_sub(now)));
+        }
+        // While it works it needs no bell.
+        state.wakes_at = 1;
+        state.waiting_bytes = 0;
+        let todo = std::mem::take(&mut state.todo);
+        (!self.is_ending.load(Relaxed) && self.instance.strong_count() > 0).then_some(todo)
+    }
+
+    fn perform(&self, todo: Todo, session: &mut Session) {
+        match todo {
+            Todo::Gone(id) => presence::gone(self, session, &id),
+            Todo::Drain(id) => old::drain(self, session, &id),
+            Todo::Result(source, bytes) => old::result(self, session, &source, &bytes),
+            Todo::Event(workspace, bytes) => {
+                log::record(self, session, &workspace, &bytes);
+                if let Ok(event) = serde_json::from_slice(&bytes) {
+                    streams::record(self, session, &event);
+                }
+            }
+            Todo::Context(workspace, key) => context::changed(self, session, &workspace, &key),
+            Todo::Act(actions) => calling::act(self, session, actions),
+        }
+    }
+
+    /// Ends calls whose time is over, and looks for peers whose time is over but whose end was not told.
+    fn end_overdue(&self, session: &mut Session) {
+        let now = clock::now_ms();
+        let mut state = self.state.lock();
+        let actions = state.calls.end_overdue(now);
+        let mut gone: Vec<Id> = Vec::new();
+        if state.looked_at + ROUND_MS <= now {
+            state.looked_at = now;
+            let is_over = |peer: &&Peer| peer.expire_at != 0 && peer.expire_at + ROUND_MS / 2 < now;
+            gone.extend(state.directory.peers().filter(is_over).map(|peer| Arc::clone(&peer.id)));
+        }
+        drop(state);
+        calling::act(self, session, actions);
+        gone.iter().for_each(|id| presence::sync(self, session, id));
+    }
+}
+
+impl Peers for Room {
+    fn run(&self, verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+        match verb {
+            Verb::Register => presence::register(self, session, args, reply),
+            Verb::Heartbeat => presence::heartbeat(self, session, reply),
+            Verb::Join => presence::join(self, session, args, reply),
+            Verb::Leave => presence::leave(self, session, args, reply),
+            Verb::Peers => presence::peers(self, session, args, reply),
+            Verb::Call => calling::call(self, session, args, reply),
+            Verb::Result => calling::result(self, session, args, reply),
+            Verb::Cancel => calling::cancel(self, session, args, reply),
+            Verb::Next => calling::next(self, session, args, reply),
+            Verb::Reply => calling::reply(self, session, args, reply),
+            Verb::CtxSet => context::set(self, session, args, reply),
+            Verb::CtxGet => context::get(self, session, args, reply),
+            Verb::CtxDel => context::del(self, session, args, reply),
+            Verb::CtxKeys => context::keys(self, session, args, reply),
+            Verb::CtxHistory => context::history(self, session, args, reply),
+            Verb::StreamPush => streams::push(self, session, args, reply),
+            Verb::StreamEnd => streams::end(self, session, args, reply),
+            Verb::StreamRead => streams::read(self, session, args, reply),
+            Verb::Describe => describe::describe(self, session, args, reply),
+            Verb::Capabilities => describe::capabilities(self, session, args, reply),
+            Verb::Workspaces => describe::workspaces(self, session, args, reply),
+            Verb::Status => describe::status(self, session, args, reply),
+            Verb::Clean => describe::clean(self, session, args, reply),
+        }
+    }
+
+    fn left(&self, session: &mut Session) {
+        calling::left(self, session);
+        presence::disconnected(self, session);
+    }
+}
+
+impl Observer for Room {
+    fn changed(&self, event: &Event) {
+        if event.db != 0 {
+            return;
+        }
+        match names::place(&event.key) {
+            Place::Peer(id) | Place::PeerWorkspaces(id) => {
+                if let Some(mut session) = self.session() {
+                    presence::sync(self, &mut session, id);
+                }
+            }
+            Place::Queue(id) if event.name.ends_with("push") => old::pushed(self, id, &event.elements),
+            Place::Context { workspace, key } => self.leave(Todo::Context(workspace.into(), key.into())),
+            Place::Queue(_) | Place::Results(_) | Place::Events(_) | Place::Other => {}
+        }
+    }
+
+    fn published(&self, channel: &[u8], message: &[u8]) {
+        match names::place(channel) {
+            Place::Results(id) if self.tracked.load(Relaxed) > 0 => self.leave(Todo::Result(id.into(), message.to_vec())),
+            Place::Events(workspace) => self.leave(Todo::Event(workspace.into(), message.to_vec())),
+            _ => {}
+        }
+    }
+}

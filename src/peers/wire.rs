@@ -1,0 +1,156 @@
+//! JSON as it goes over the wire: peers, jobs, results, events. Fields that older peers do not know are left out where they
+//! say nothing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::engine::error::Error;
+
+/// A peer, as `flux:peer:{id}` holds it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Names it for as long as it lives.
+    #[serde(default)]
+    pub id: String,
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// What it can be called for.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// Where it takes part.
+    #[serde(default)]
+    pub workspaces: Vec<String>,
+    /// In milliseconds since the epoch.
+    #[serde(default)]
+    pub started_at: u64,
+}
+
+/// What a peer can be called for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Capability {
+    /// Callers name it.
+    pub name: String,
+    /// For people and for models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema of the payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+    /// How many calls of it the peer takes at once; None for any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How often a call that failed is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<u32>,
+}
+
+/// A job on an old peer's list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Names it; the result repeats it.
+    pub id: String,
+    /// The capability.
+    #[serde(rename = "fn")]
+    pub function: String,
+    /// What the handler gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Box<RawValue>>,
+    /// The peer whose channel gets the result.
+    #[serde(rename = "sourceHost", default)]
+    pub source: String,
+    /// How often it was tried before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+}
+
+/// A result or a piece of it, as `flux:res:{id}` carries it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Result {
+    /// The job it belongs to.
+    #[serde(rename = "jobId")]
+    pub job: String,
+    /// Whether it went well; None for a piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ok: Option<bool>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What kind of failure it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// A piece, before the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Box<RawValue>>,
+    /// The piece's number, from 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+/// Something that happened in a workspace, as its channel and its log carry it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// `peer:joined`, `peer:left`, `ctx:updated`, `stream:data` or `stream:end`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where.
+    pub workspace: String,
+    /// Who did it; empty if no peer did.
+    #[serde(default)]
+    pub peer_id: String,
+    /// Their name.
+    #[serde(default)]
+    pub peer_name: String,
+    /// The context's or the stream's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The value or the chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+    /// The chunk's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The value's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Whether the value was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
+    /// How a peer left: `stopped`, `expired` or `disconnected`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
+}
+
+impl Event {
+    /// An event of a peer in a workspace.
+    pub fn new(kind: &str, workspace: &str, peer_id: &str, peer_name: &str) -> Event {
+        Event {
+            kind: kind.into(),
+            workspace: workspace.into(),
+            peer_id: peer_id.into(),
+            peer_name: peer_name.into(),
+            ..Event::default()
+        }
+    }
+}
+
+/// Writes JSON. Our own types can always be written.
+pub fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Text as a JSON string.
+pub fn quoted(text: &str) -> Box<RawValue> {
+    serde_json::value::to_raw_value(text).unwrap_or_default()
+}
+
+/// Reads an argument that must be JSON, without copying it.
+pub fn json<'a>(what: &str, bytes: &'a [u8]) -> std::result::Result<&'a RawValue, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::new(format!("INVALID {what} is not JSON: {error}")))
+}
