@@ -27,10 +27,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::commands::instance::Instance;
+use crate::commands::session::Session;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::node::Node;
 use crate::store::Store;
+
+/// Bytes that may wait in each direction between a peer within the process and its session.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// flux within another program: the keyspace in a folder, or in memory, without listening anywhere.
 ///
@@ -67,6 +71,18 @@ impl Flux {
     /// A handle for commands; as many as you like, each a session of its own.
     pub fn store(&self) -> Store {
         Store::new(&self.instance)
+    }
+
+    /// A peer of this keyspace, within the process. It needs a tokio runtime, as peers of servers far away do.
+    pub fn peer(&self) -> peers::PeerBuilder {
+        let instance = Arc::clone(&self.instance);
+        peers::Peer::of(peers::Target::within(move || {
+            let (near, far) = tokio::io::duplex(PIPE_BYTES);
+            let client = instance.clients.connect("in-process:0".into(), "in-process:0".into(), 0, clock::now_ms());
+            let session = Session::new(Arc::clone(&instance), client, instance.stats.worker(), true);
+            tokio::spawn(connection::run(far, session));
+            near
+        }))
     }
 
     /// Peers, for callers within the process.

@@ -9,7 +9,7 @@
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side.
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
 //! - [`context`], [`streams`], [`log`], [`describe`], [`schema`]: what the names say.
-//! - [`handle`]: the room for others within the process.
+//! - [`handle`]: the room for others within the process. [`peer`]: a peer written in Rust, here or far away.
 //!
 //! The order of locks: shards, then the room's state. So nothing touches the keyspace while it holds the state.
 
@@ -22,6 +22,7 @@ pub mod handle;
 pub mod log;
 pub mod names;
 pub mod old;
+pub mod peer;
 pub mod presence;
 pub mod room;
 pub mod route;
@@ -30,4 +31,8 @@ pub mod streams;
 pub mod wire;
 
 pub use handle::{Handle, Ongoing};
+pub use peer::{
+    Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
+    StreamWriter, Target,
+};
 pub use room::{Running, start};

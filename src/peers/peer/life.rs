@@ -1,0 +1,174 @@
+//! Keeps a peer there: connects, registers, listens, says that it lives, and does it all again when the connection fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
+use crate::peers::wire::Event;
+
+/// How often it says that it lives; a third of the time after which it counts as dead.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// The first pause before it connects again; each is twice as long as the one before.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Where the events of a workspace are published.
+pub(super) fn events_channel(workspace: &str) -> String {
+    format!("flux:ws:{workspace}:events")
+}
+
+/// The connections of a registered peer.
+struct Links {
+    commands: MultiplexedConnection,
+    work: Option<MultiplexedConnection>,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
+}
+
+/// Lives until it is stopped. `ready` hears of the first registration, or why it was refused.
+pub(super) async fn live(shared: Arc<Shared>, ready: oneshot::Sender<Result<(), Error>>) {
+    let mut ready = Some(ready);
+    let mut pause = PAUSE_MIN;
+    let free = Arc::new(Semaphore::new(shared.concurrency));
+    let mut stops = shared.stops.subscribe();
+    while !*stops.borrow() {
+        match arrive(&shared).await {
+            Ok(links) => {
+                pause = PAUSE_MIN;
+                shared.link.send_replace(Some(links.commands.clone()));
+                if let Some(ready) = ready.take() {
+                    // One that does not wait any more has dropped the peer, which stops it.
+                    let _ = ready.send(Ok(()));
+                }
+                let commands = links.commands.clone();
+                stay(&shared, links, &free).await;
+                if *stops.borrow() {
+                    leave(&shared, commands, &free).await;
+                }
+                shared.link.send_replace(None);
+            }
+            Err(error @ Error::Refused { .. }) if ready.is_some() => {
+                let _ = ready.take().map(|ready| ready.send(Err(error)));
+                return;
+            }
+            Err(error) => tracing::debug!("peer {}: failed to {error}; trying again", shared.name),
+        }
+        // Somewhat at random, so that the peers of a server that comes back do not all knock at once.
+        let jittered = pause.mul_f64(0.5 + crate::id::random_below(1000) as f64 / 1000.0);
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            () = stopped(&mut stops) => {}
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Waits until the peer is stopped.
+async fn stopped(stops: &mut watch::Receiver<bool>) {
+    // An error means that the peer is gone, which stops it as well.
+    let _ = stops.wait_for(|stops| *stops).await;
+}
+
+/// Connects and registers; what is behind this peer's calls is asked for again.
+async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
+    let (sender, pushes) = mpsc::unbounded_channel();
+    let mut commands = shared.target.connect(Some(sender)).await?;
+    register(shared, &mut commands).await?;
+    commands.subscribe(format!("flux:res:{}", shared.id)).await?;
+    commands.subscribe(format!("flux:cancel:{}", shared.id)).await?;
+    let workspaces = shared.workspaces.lock().clone();
+    for workspace in workspaces {
+        commands.subscribe(events_channel(&workspace)).await?;
+    }
+    let mut work = None;
+    if !shared.capabilities.is_empty() {
+        let mut connection = shared.target.connect(None).await?;
+        register(shared, &mut connection).await?;
+        work = Some(connection);
+    }
+    for id in shared.sent_calls() {
+        match redis::cmd("FLUX.RESULT").arg(&id).query_async::<Option<String>>(&mut commands).await.map_err(Error::from) {
+            Ok(Some(told)) => shared.told(&told),
+            Ok(None) => {}
+            Err(Error::Refused { .. }) => shared.end_call(&id, Err(Error::Lost)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Links { commands, work, pushes })
+}
+
+async fn register(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+    let mut command = redis::cmd("FLUX.REGISTER");
+    command.arg(shared.record().to_string());
+    let secret = shared.secret.lock().clone();
+    if let Some(secret) = secret {
+        command.arg("SECRET").arg(secret);
+    }
+    let registered: std::collections::HashMap<String, Value> = command.query_async(connection).await?;
+    if let Some(Value::BulkString(secret)) = registered.get("secret") {
+        *shared.secret.lock() = Some(String::from_utf8_lossy(secret).into_owned());
+    }
+    Ok(())
+}
+
+/// Stays until the connection fails or the peer is stopped.
+async fn stay(shared: &Arc<Shared>, mut links: Links, free: &Arc<Semaphore>) {
+    let mut stops = shared.stops.subscribe();
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    let work = async {
+        match links.work {
+            Some(work) => serve::serve(shared, work, free).await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            push = links.pushes.recv() => match push {
+                Some(push) if push.kind == PushKind::Disconnection => return,
+                Some(push) => listen(shared, &push),
+                None => return,
+            },
+            _ = heartbeat.tick() => {
+                // Also refused when the server forgot the peer: then it registers anew.
+                if redis::cmd("FLUX.HEARTBEAT").exec_async(&mut links.commands).await.is_err() {
+                    return;
+                }
+            }
+            _ = &mut work => return,
+            () = stopped(&mut stops) => return,
+        }
+    }
+}
+
+/// Finishes what runs, for a while, and says goodbye.
+async fn leave(shared: &Shared, mut commands: MultiplexedConnection, free: &Semaphore) {
+    let _ = tokio::time::timeout(STOP_GRACE, free.acquire_many(shared.concurrency as u32)).await;
+    // One that cannot be told sees the connection end.
+    let _ = redis::cmd("FLUX.LEAVE").exec_async(&mut commands).await;
+}
+
+/// Takes a message.
+fn listen(shared: &Shared, push: &PushInfo) {
+    let [Value::BulkString(channel), Value::BulkString(message)] = &push.data[..] else { return };
+    if push.kind != PushKind::Message {
+        return;
+    }
+    let (Ok(channel), Ok(message)) = (std::str::from_utf8(channel), std::str::from_utf8(message)) else { return };
+    if channel.starts_with("flux:res:") {
+        shared.told(message);
+    } else if channel.starts_with("flux:cancel:") {
+        if let Some(task) = shared.running.lock().get(message) {
+            task.abort();
+        }
+    } else if let Ok(event) = serde_json::from_str::<Event>(message)
+        && event.peer_id != shared.id
+    {
+        // Nobody listens, perhaps.
+        let _ = shared.events.send(event);
+    }
+}

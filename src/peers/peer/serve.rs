@@ -1,0 +1,68 @@
+//! Takes the calls that come for a peer and runs them, as many at once as it allows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::peers::peer::{Error, Job, Shared};
+
+/// A call as `FLUX.NEXT` has it: id, capability, payload, caller, milliseconds left, attempt.
+type Taken = (String, String, String, String, u64, u32);
+
+/// Takes and runs calls until the connection fails.
+pub(super) async fn serve(shared: &Arc<Shared>, mut connection: MultiplexedConnection, free: &Arc<Semaphore>) -> Error {
+    loop {
+        let Ok(first) = Arc::clone(free).acquire_owned().await else { return Error::Stopped };
+        let count = 1 + free.available_permits();
+        let jobs = redis::cmd("FLUX.NEXT").arg("COUNT").arg(count).query_async::<Vec<Taken>>(&mut connection).await;
+        let jobs = match jobs {
+            Ok(jobs) => jobs,
+            Err(error) => return error.into(),
+        };
+        drop(first);
+        for job in jobs {
+            let Ok(permit) = Arc::clone(free).acquire_owned().await else { return Error::Stopped };
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                run(&shared, job).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn run(shared: &Arc<Shared>, (id, capability, payload, from, left_ms, attempt): Taken) {
+    let deadline = Instant::now() + Duration::from_millis(left_ms);
+    let outcome = match shared.capabilities.get(&capability) {
+        None => Err(format!("this peer does not have \"{capability}\"")),
+        Some(found) => {
+            let job = Job { id: id.clone(), capability, from, attempt, deadline, shared: Arc::clone(shared) };
+            // A task of its own: it can be aborted, and its panic is an error like others.
+            let task = tokio::spawn((found.handler)(payload, job));
+            shared.running.lock().insert(id.clone(), task.abort_handle());
+            let abort = task.abort_handle();
+            let ended = tokio::time::timeout_at(deadline, task).await;
+            abort.abort();
+            shared.running.lock().remove(&id);
+            match ended {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) if error.is_panic() => Err("the handler panicked".to_owned()),
+                // Cancelled or too late: nobody waits for an answer.
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    };
+    let mut reply = redis::cmd("FLUX.REPLY");
+    match &outcome {
+        Ok(answer) => reply.arg(&id).arg("OK").arg(answer),
+        Err(message) => reply.arg(&id).arg("ERROR").arg(message),
+    };
+    let connection = shared.link.borrow().clone();
+    if let Some(mut connection) = connection {
+        // An answer that cannot be given any more is that of a call that was given to another peer, or ended.
+        let _ = reply.exec_async(&mut connection).await;
+    }
+}
