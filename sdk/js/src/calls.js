@@ -44,8 +44,12 @@ export class Calls {
     });
   }
 
-  /** The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. */
+  /**
+   * The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. Unless
+   * `retries` asks for it, the call is not given to a second peer, whose chunks would begin anew.
+   */
   async *chunks(fn, payload, options = {}) {
+    if (typeof options === "number") options = { timeout: options };
     const aborter = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, aborter.signal]) : aborter.signal;
     const chunks = [];
@@ -54,7 +58,7 @@ export class Calls {
       if (chunks.push(chunk) > CHUNKS_MAX) aborter.abort(new FluxError("BUSY", `more than ${CHUNKS_MAX} chunks were not read`));
       wake?.();
     };
-    const result = this.send(fn, payload, { ...(typeof options === "number" ? { timeout: options } : options), signal, onChunk });
+    const result = this.send(fn, payload, { retries: 0, ...options, signal, onChunk });
     result.catch(() => {}).then(() => ((end = true), wake?.()));
     try {
       for (;;) {
@@ -72,7 +76,7 @@ export class Calls {
     const call = this.#open.get(message.jobId);
     if (!call) return;
     if ("chunk" in message) {
-      const missed = message.seq > call.seq + 1 ? message.seq - call.seq - 1 : 0;
+      const missed = Math.max(0, message.seq - call.seq - 1);
       call.seq = message.seq;
       call.onChunk?.(message.chunk, { seq: message.seq, missed });
     } else if (message.ok) {

@@ -15,6 +15,8 @@ export { FluxError };
 const HEARTBEAT_MS = 3_000;
 /** After so many heartbeats without an answer the connection counts as dead. */
 const UNANSWERED_MAX = 2;
+/** How long `stop` waits for the server to say goodbye. */
+const LEAVE_MS = 1_000;
 /** How long the server waits for a heartbeat. Browsers let pages in the background run only once a minute. */
 const TTL_MS = isBrowser ? 180_000 : 10_000;
 const DEFAULTS = { jobTimeout: 30_000, connectTimeout: Infinity, stopTimeout: 5_000, concurrency: 100, ttl: TTL_MS };
@@ -34,6 +36,7 @@ export class Flux {
   #run = null;
   #isRestarted = false;
   #state = "new";
+  #stopped = null;
   #link = null;
   #workLink = null;
   #workId = null;
@@ -64,7 +67,7 @@ export class Flux {
 
   /** Connects and registers. Waits for a server that is not there yet, for `connectTimeout` at most. */
   async start() {
-    if (this.#state !== "new") throw new FluxError("STATE", `the peer is ${this.#state} already`);
+    if (this.#state !== "new" && this.#state !== "stopped") throw new FluxError("STATE", `the peer is ${this.#state} already`);
     this.#state = "started";
     this.#startedAt = Date.now();
     try {
@@ -79,12 +82,8 @@ export class Flux {
 
   /** Lets running handlers finish (for `stopTimeout` at most), leaves, and closes. */
   async stop() {
-    if (this.#state !== "started") return;
-    this.#state = "stopping";
-    const isLinked = () => this.#link.isUp;
-    if (this.#work && isLinked()) await this.#stopWork();
-    if (isLinked()) await within(1_000, this.#link.call(["FLUX.LEAVE"], { now: true }));
-    this.#close(new FluxError("STOPPED", "the peer was stopped"));
+    if (this.#state === "started") this.#stopped = this.#end();
+    await this.#stopped;
   }
 
   async [Symbol.asyncDispose]() {
@@ -271,6 +270,13 @@ export class Flux {
     this.#work = new Work({ handlers: this.#handlers, places: this.#options.concurrency, commands: this.#link, link: this.#workLink });
   }
 
+  async #end() {
+    this.#state = "stopping";
+    if (this.#work) await this.#stopWork();
+    if (this.#link.isUp) await within(LEAVE_MS, this.#link.call(["FLUX.LEAVE"], { now: true }));
+    this.#close(new FluxError("STOPPED", "the peer was stopped"));
+  }
+
   async #stopWork() {
     const idle = this.#work.stop(() => this.#link.call(["CLIENT", "UNBLOCK", this.#workId], { now: true }).catch(() => {}));
     // Calls that come from here on go to others.
@@ -280,7 +286,7 @@ export class Flux {
   }
 
   #beat() {
-    if (this.#state !== "started" || !this.#link.isUp) return;
+    if (!this.#link.isUp) return;
     if (this.#unanswered++ >= UNANSWERED_MAX) return this.#resetAll(new FluxError("TIMEOUT", "the server does not answer"));
     this.#link.call(["FLUX.HEARTBEAT"], { now: true }).then(
       () => (this.#unanswered = 0),
@@ -300,6 +306,8 @@ export class Flux {
     this.#calls.stop(error);
     this.#workLink?.close();
     this.#link.close();
+    this.#work = this.#workLink = null;
+    this.#workspaces.clear();
   }
 }
 

@@ -36,7 +36,7 @@ export class Link {
 
   /**
    * `greet(call)` introduces a new connection; what it throws ends the connection. `onUp()` follows, `onDown(error)` comes
-   * when a connection is lost or was not made, `onRefused(error)` when the server does not want us. `onPush(items)` gets
+   * when a connection is lost or was not made, `onRefused(error)` when the server does not want us, or we it. `onPush(items)` gets
    * messages. `patience` is how long a command waits for a connection, in ms.
    */
   constructor(options) {
@@ -74,6 +74,7 @@ export class Link {
     this.#flush();
     this.#drop(stopped());
     this.#wake();
+    this.#options.onRefused?.(stopped());
     for (const command of this.#waiting) this.#forget(command).reject(stopped());
   }
 
@@ -88,9 +89,9 @@ export class Link {
         if (Date.now() - upAt > PAUSE_MS[1]) failures = 0;
       } catch (refusal) {
         error = refusal;
-        if (!PASSING.includes(error.code)) this.#options.onRefused?.(error);
       }
       if (this.#isClosed) return;
+      if (!PASSING.includes(error.code)) this.#options.onRefused?.(error);
       this.#options.onDown?.(error);
       await this.#pause(failures);
     }

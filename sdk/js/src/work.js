@@ -119,9 +119,9 @@ export class Work {
     this.#tellIdle();
   }
 
-  /** Nobody may wait for it any more; then the handler is told. */
-  #reply(link, aborter, id, ...outcome) {
-    return link.call(["FLUX.REPLY", id, ...outcome], { again: true }).catch((error) => aborter.abort(error));
+  /** An outcome may be told twice, a chunk must not. When nobody waits for it any more, or it was lost, the handler is told. */
+  #reply(link, aborter, id, kind, text) {
+    return link.call(["FLUX.REPLY", id, kind, text], { again: kind !== "CHUNK" }).catch((error) => aborter.abort(error));
   }
 }
 

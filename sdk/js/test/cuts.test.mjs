@@ -214,6 +214,21 @@ test("stop fails what is still open, and everything after it", async (t) => {
   assert.throws(() => flux.onStream("p", "k", () => {}), { code: "STOPPED" });
 });
 
+test("stop ends a start that still waits, and a stopped peer can start again", async (t) => {
+  const { server, flux } = await peerAt(t, () => undefined);
+  server.close();
+  const failed = happened(flux, "disconnected");
+  const starting = assert.rejects(flux.start(), { code: "STOPPED" });
+  await failed;
+  await flux.stop();
+  await starting;
+  const again = await fakeServer(() => undefined, Number(new URL(server.url).port));
+  await flux.start();
+  await Promise.all([flux.stop(), flux.stop()]);
+  assert.equal(again.commands.filter(([name]) => name === "FLUX.LEAVE").length, 1);
+  again.close();
+});
+
 test("before start everything says what to do", async () => {
   const flux = new Flux({ url: "lux://127.0.0.1:1" });
   for (const early of [flux.join("w"), flux.send("x"), flux.peers(), flux.ctx.keys("w")]) {
