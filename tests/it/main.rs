@@ -15,6 +15,7 @@ mod persist;
 mod process;
 mod random;
 mod script;
+mod sdk_python;
 mod settings;
 mod storage;
 mod tidy;
