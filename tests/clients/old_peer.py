@@ -73,14 +73,17 @@ class OldPeer:
 
     async def stop(self):
         self.beating.cancel()
-        for workspace in list(self.workspaces):
-            await self.leave(workspace)
-        await self.sub.unsubscribe(f"flux:notify:{self.id}", f"flux:res:{self.id}")
+        for workspace in self.workspaces:
+            await self.publish("peer:left", workspace)
+        channels = [f"flux:notify:{self.id}", f"flux:res:{self.id}"]
+        await self.sub.unsubscribe(*channels, *[f"flux:ws:{workspace}:events" for workspace in self.workspaces])
         pipe = self.redis.pipeline(transaction=False)
         pipe.delete(f"flux:peer:{self.id}", f"flux:peer:{self.id}:ws", f"flux:q:{self.id}")
         pipe.srem("flux:peers", self.id)
         for capability in self.capabilities:
             pipe.srem(f"flux:fn:{capability['name']}", self.id)
+        for workspace in self.workspaces:
+            pipe.srem(f"flux:ws:{workspace}:peers", self.id)
         await pipe.execute()
         await self.close()
 

@@ -11,6 +11,7 @@ mod fuzz;
 mod http;
 mod isolation;
 mod model;
+mod old_peers;
 mod persist;
 mod process;
 mod random;
