@@ -5,15 +5,19 @@
 
 use std::time::Duration;
 
-use flux::peers::{Capability, Job, Peer, PeerBuilder};
+use flux::peers::{Capability, Error, Job, Peer, PeerBuilder};
 use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flux = flux::Flux::in_memory();
     let url = std::env::args().nth(1);
-    let peer = |name: &str| -> Result<PeerBuilder, flux::peers::Error> {
-        Ok(url.as_deref().map_or_else(|| Ok(flux.peer()), Peer::connect)?.name(name))
+    let peer = |name: &str| -> Result<PeerBuilder, Error> {
+        let peer = match &url {
+            Some(url) => Peer::connect(url)?,
+            None => flux.peer(),
+        };
+        Ok(peer.name(name))
     };
 
     let summarize = Capability::new("summarize", |topic: String, job: Job| async move {
@@ -22,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tokio::time::sleep(Duration::from_millis(20)).await;
             job.chunk(word).await?;
         }
-        Ok::<_, flux::peers::Error>(format!("On {topic}: {}", words.join(" ")))
+        Ok::<_, Error>(format!("On {topic}: {}", words.join(" ")))
     });
     let summarize = summarize.description("Summarizes what is known of a topic.").schema(json!({ "type": "string" }));
     let writer = peer("writer")?.expose(summarize).start().await?;
@@ -30,7 +34,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let editor = peer("editor")?.start().await?;
     let here = editor.join("notes").await?;
-    println!("in the workspace: {}", here.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>().join(", "));
+    let names: Vec<&str> = here.iter().map(|peer| peer.name.as_str()).collect();
+    println!("in the workspace: {}", names.join(", "));
 
     let (chunks, mut tokens) = tokio::sync::mpsc::unbounded_channel();
     let printed = tokio::spawn(async move {
