@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names: Vec<&str> = here.iter().map(|peer| peer.name.as_str()).collect();
     println!("in the workspace: {}", names.join(", "));
 
-    let (chunks, mut tokens) = tokio::sync::mpsc::unbounded_channel();
+    let (chunks, mut tokens) = tokio::sync::mpsc::unbounded_channel::<serde_json::Value>();
     let printed = tokio::spawn(async move {
         while let Some(token) = tokens.recv().await {
             print!("{} ", token.as_str().unwrap_or_default());
