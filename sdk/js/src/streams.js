@@ -134,8 +134,9 @@ export class Streams {
         if (!hadNone) reader.looks = Math.max(reader.looks, 1);
         else if (reader.looks > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_MS * 2 ** (LOOKS_MAX - reader.looks)));
       }
-    } catch {
-      // There is no connection, or the peer was stopped; catchUp comes with the next connection.
+    } catch (error) {
+      // Without a connection there is nothing to read; catchUp comes with the next one.
+      if (!["DISCONNECTED", "TIMEOUT", "STOPPED"].includes(error.code)) rethrow(error);
     }
     reader.isBusy = false;
   }

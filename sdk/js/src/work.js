@@ -95,6 +95,8 @@ export class Work {
     const aborter = new AbortController();
     this.#running.set(id, aborter);
     const timer = setTimeout(() => aborter.abort(new FluxError("TIMEOUT", "the call's time is over")), left);
+    // A handler that never ends must not keep the program alive by it.
+    aborter.signal.addEventListener("abort", () => clearTimeout(timer));
     let hasChunks = false;
     const chunk = (data) => {
       hasChunks = true;
