@@ -59,3 +59,8 @@ pub fn uuid() -> String {
     }
     text
 }
+
+/// A name for something short-lived: never the same twice, but it can be guessed.
+pub fn call() -> String {
+    format!("{:016x}{:016x}", random(), random())
+}

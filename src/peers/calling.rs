@@ -1,58 +1,393 @@
 //! Calls, from either side: `FLUX.CALL`, `FLUX.NEXT`, `FLUX.REPLY` and their like, and what the state machine wants done.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::args as read;
 use crate::commands::session::Session;
-use crate::engine::error::Error;
-use crate::peers::calls::{Action, Failure, Order, Parts};
-use crate::peers::directory::{Id, Peer};
-use crate::peers::presence;
-use crate::peers::room::Room;
-use crate::resp::{Args, Reply};
+use crate::config::Name;
+use crate::engine::block::Waiter;
+use crate::engine::error::{self, Error};
+use crate::engine::keys::{Block, Waiting};
+use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Part, Parts, Refused, Route};
+use crate::peers::directory::{Id, Kind};
+use crate::peers::presence::{self, NOT_A_PEER};
+use crate::peers::room::{Room, Todo};
+use crate::peers::{names, wire};
+use crate::resp::{Args, OwnedArgs, Reply};
 
-const MISSING: Error = Error(std::borrow::Cow::Borrowed("ERR calls are not served yet"));
+/// Calls that `FLUX.NEXT` takes at once.
+const COUNT_MAX: usize = 1000;
+/// Bytes of a key of `ROUTE STICKY`.
+const STICKY_BYTES_MAX: usize = 1024;
 
-/// `FLUX.CALL`
-pub fn call(_: &Room, _: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(MISSING)
+fn refusal(failure: Failure) -> Error {
+    Error::new(failure.to_string())
 }
 
-/// `FLUX.RESULT`
-pub fn result(_: &Room, _: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(MISSING)
+/// `FLUX.CALL cap payload …`
+pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.waiting == Waiting::Over {
+        left(room, session);
+        return Err(Error::new("CANCELLED the wait for the call was ended with CLIENT UNBLOCK"));
+    }
+    let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
+    let (mut order, is_async) = read_order(args, limit)?;
+    order.from.clone_from(&session.presence.peer);
+    if is_async {
+        let peer = presence::attached(room, session)?;
+        let secret = match room.state.lock().directory.get(&peer).map(|peer| peer.kind.clone()) {
+            Some(Kind::New { secret, .. }) => secret,
+            Some(Kind::Old) | None => return Err(NOT_A_PEER),
+        };
+        let id = make(room, session, order, Caller::Peer(peer, secret)).map_err(refusal)?;
+        reply.bulk(id.as_bytes());
+        return Ok(());
+    }
+    // What is run when the wait ends early: see above.
+    let again = OwnedArgs::new([args.at(0), b"", b""]);
+    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox), Vec::new()));
+    let id = make(room, session, order, Caller::Waiter(Arc::clone(&waiter))).map_err(refusal)?;
+    session.presence.call = Some(id);
+    session.block = Some(Block { keys: Vec::new(), until: None, args: None, waiter: Some(waiter) });
+    Ok(())
 }
 
-/// `FLUX.CANCEL`
-pub fn cancel(_: &Room, _: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(MISSING)
+fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
+    let capability = names::capability(args.at(1))?;
+    let payload = sized("payload", args.at(2), limit)?;
+    wire::json("payload", payload)?;
+    let mut order = Order::new(capability, payload);
+    let mut is_async = false;
+    let mut at = 3;
+    while at < args.len() {
+        if args.is(at, "async") {
+            is_async = true;
+            at += 1;
+            continue;
+        }
+        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+        if args.is(at, "to") {
+            order.to = Some(names::id("peer id", value)?.into());
+        } else if args.is(at, "timeout") {
+            order.timeout_ms = number(args, at, 1..=calls::TIMEOUT_MS_MAX)?;
+        } else if args.is(at, "retries") {
+            order.retries = number(args, at, 0..=1000)? as u32;
+        } else if args.is(at, "priority") {
+            let priority = read::int(args, at + 1)?;
+            let priority = i8::try_from(priority).ok().filter(|priority| (-100..=100).contains(priority));
+            order.priority = priority.ok_or_else(|| Error::new("ERR invalid PRIORITY: it must be -100 to 100"))?;
+        } else if args.is(at, "gather") {
+            order.gather = Some(number(args, at, 0..=u64::from(u32::MAX))? as usize);
+        } else if args.is(at, "id") {
+            order.id = Some(names::id("call id", value)?.into());
+        } else if args.is(at, "route") {
+            (order.route, at) = read_route(args, at)?;
+        } else {
+            return Err(error::SYNTAX);
+        }
+        at += 2;
+    }
+    if order.gather.is_some() && order.to.is_some() {
+        return Err(Error::new("ERR GATHER asks all peers with the capability: leave out TO"));
+    }
+    Ok((order, is_async))
 }
 
-/// `FLUX.NEXT`
-pub fn next(_: &Room, _: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(MISSING)
+fn read_route(args: Args<'_>, at: usize) -> Result<(Route, usize), Error> {
+    if args.is(at + 1, "least-loaded") {
+        return Ok((Route::LeastLoaded, at));
+    }
+    if args.is(at + 1, "round-robin") {
+        return Ok((Route::RoundRobin, at));
+    }
+    let key = args.get(at + 2).filter(|_| args.is(at + 1, "sticky")).ok_or(error::SYNTAX)?;
+    if key.len() > STICKY_BYTES_MAX {
+        return Err(Error::new(format!("ERR invalid sticky key: it is {} bytes long, the limit is {STICKY_BYTES_MAX}", key.len())));
+    }
+    Ok((Route::Sticky(key.to_vec()), at + 1))
 }
 
-/// `FLUX.REPLY`
-pub fn reply(_: &Room, _: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(MISSING)
+/// The number after an option.
+fn number(args: Args<'_>, at: usize, range: std::ops::RangeInclusive<u64>) -> Result<u64, Error> {
+    let number = u64::try_from(read::int(args, at + 1)?).ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let option = String::from_utf8_lossy(args.at(at)).to_uppercase();
+        Error::new(format!("ERR invalid {option}: it must be {} to {}", range.start(), range.end()))
+    })
 }
 
-/// Does what calls led to.
-pub fn act(_room: &Room, _session: &mut Session, _actions: Vec<Action>) {}
+/// Refuses what is larger than payloads may be.
+pub fn sized<'a>(what: &str, bytes: &'a [u8], limit: usize) -> Result<&'a [u8], Error> {
+    if bytes.len() <= limit {
+        return Ok(bytes);
+    }
+    Err(Error::new(format!("TOOBIG {what} is {} bytes, the limit is {limit} (peer-payload-limit)", bytes.len())))
+}
 
-/// A session ends that may wait for a call.
-pub fn left(_room: &Room, _session: &mut Session) {}
+/// Makes a call and sees to what follows from it.
+pub fn make(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
+    check_schema(room, &order)?;
+    let mut made = try_make(room, order.clone(), caller.clone());
+    if matches!(&made, Err(failure) if failure.code == "NOPEER") && order.to.is_none() && finds_some(room, session, &order.capability) {
+        made = try_make(room, order.clone(), caller);
+        if matches!(&made, Err(failure) if failure.code == "NOPEER") {
+            made = Err(calls::nobody_alive(&order.capability));
+        }
+    }
+    room.counts.calls.fetch_add(1, Relaxed);
+    match made {
+        Ok((id, actions)) => {
+            act(room, session, actions);
+            Ok(id)
+        }
+        Err(failure) => {
+            room.counts.failed.fetch_add(1, Relaxed);
+            Err(failure)
+        }
+    }
+}
 
-/// A peer is gone: its calls go to others, or end.
-pub fn gone(_room: &Room, _session: &mut Session, _peer: &Peer) {}
+fn try_make(room: &Room, order: Order, caller: Caller) -> Result<(Id, Vec<Action>), Failure> {
+    let now = clock::now_ms();
+    let deadline = now.saturating_add(order.timeout_ms);
+    let mut state = room.state.lock();
+    let state = &mut *state;
+    let made = state.calls.make(&mut state.directory, order, caller, now)?;
+    room.wake_by(state, deadline);
+    Ok(made)
+}
+
+/// Checks a payload against the schema of whoever will get it.
+fn check_schema(room: &Room, order: &Order) -> Result<(), Failure> {
+    let schema = {
+        let state = room.state.lock();
+        let peer = order.to.as_ref().or_else(|| state.directory.with_capability(&order.capability).first());
+        let peer = peer.and_then(|peer| state.directory.get(peer));
+        peer.and_then(|peer| peer.capability(&order.capability)).and_then(|capability| capability.schema.clone())
+    };
+    let Some(schema) = schema else { return Ok(()) };
+    let invalid = |why| Failure::new("INVALID", format!("payload of \"{}\": {why}", order.capability));
+    schema.1.check(&order.payload).map_err(invalid)
+}
+
+/// Looks for peers with a capability in the keyspace; true if its set names any.
+fn finds_some(room: &Room, session: &mut Session, capability: &str) -> bool {
+    let key = names::function(capability);
+    let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", key.as_bytes()]).unwrap_or_default();
+    ids.iter().for_each(|id| presence::sync(room, session, id));
+    !ids.is_empty()
+}
+
+/// `FLUX.RESULT id`
+pub fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let peer = presence::attached(room, session)?;
+    let id = names::id("call id", args.at(1))?;
+    let fetched = room.state.lock().calls.fetch(id, &peer);
+    match fetched {
+        Fetched::NoCall => {
+            return Err(Error::new(format!(
+                "NOCALL no such call \"{id}\": it ended and was fetched, its time is over, or the server was restarted"
+            )));
+        }
+        Fetched::Running => reply.null(),
+        Fetched::Ended(outcome) => reply.bulk(wire::result(id, &outcome, true).as_bytes()),
+    }
+    Ok(())
+}
+
+/// `FLUX.CANCEL id`
+pub fn cancel(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let peer = presence::attached(room, session)?;
+    let id = names::id("call id", args.at(1))?;
+    let actions = room.state.lock().calls.cancel(id, Some(&peer));
+    reply.int(i64::from(actions.is_some()));
+    act(room, session, actions.unwrap_or_default());
+    Ok(())
+}
+
+/// `FLUX.NEXT [COUNT n] [TIMEOUT ms]`
+pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.waiting == Waiting::Over {
+        reply.null_array();
+        return Ok(());
+    }
+    let peer = presence::attached(room, session)?;
+    let (mut count, mut timeout_ms) = (1, 0);
+    for at in (1..args.len()).step_by(2) {
+        args.get(at + 1).ok_or(error::SYNTAX)?;
+        if args.is(at, "count") {
+            count = number(args, at, 1..=COUNT_MAX as u64)? as usize;
+        } else if args.is(at, "timeout") {
+            timeout_ms = number(args, at, 0..=calls::TIMEOUT_MS_MAX)?;
+        } else {
+            return Err(error::SYNTAX);
+        }
+    }
+    let mut state = room.state.lock();
+    let jobs = state.calls.take(&peer, count);
+    if !jobs.is_empty() {
+        drop(state);
+        write_jobs(&jobs, clock::now_ms(), reply);
+        return Ok(());
+    }
+    let again = OwnedArgs::new([args.at(0)]);
+    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox), Vec::new()));
+    state.calls.wait(&peer, Arc::clone(&waiter), count);
+    drop(state);
+    let until = (timeout_ms > 0).then(|| session.now().saturating_add(timeout_ms));
+    session.block = Some(Block { keys: Vec::new(), until, args: None, waiter: Some(waiter) });
+    Ok(())
+}
+
+fn write_jobs(jobs: &[Job], now: u64, reply: &mut Reply) {
+    reply.array(jobs.len());
+    for job in jobs {
+        reply.array(6);
+        reply.bulk(job.id.as_bytes());
+        reply.bulk(job.capability.as_bytes());
+        reply.bulk(&job.payload);
+        match &job.from {
+            Some(peer) => reply.bulk(peer.as_bytes()),
+            None => reply.null(),
+        }
+        reply.int(job.deadline.saturating_sub(now) as i64);
+        reply.int(i64::from(job.attempt));
+    }
+}
+
+/// `FLUX.REPLY id OK data | ERROR message | CHUNK data`
+pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let peer = presence::attached(room, session)?;
+    let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
+    let data = sized("result", args.at(3), limit)?;
+    let answer = if args.is(2, "error") {
+        Answer::Failed(String::from_utf8_lossy(data).into_owned())
+    } else if args.is(2, "ok") {
+        wire::json("result", data)?;
+        Answer::Done(data.into())
+    } else if args.is(2, "chunk") {
+        wire::json("chunk", data)?;
+        Answer::Chunk(data.into())
+    } else {
+        return Err(error::SYNTAX);
+    };
+    let id = String::from_utf8_lossy(args.at(1));
+    let answered = room.state.lock().calls.answer(Some(&peer), &id, answer);
+    match answered {
+        Ok(actions) => act(room, session, actions),
+        Err(Refused::NoCall) => {
+            return Err(Error::new(format!("NOCALL call \"{id}\" has ended, or was not given to this peer")));
+        }
+        Err(Refused::Busy) => {
+            return Err(Error::new(format!("BUSY the caller of \"{id}\" reads slower than chunks come: try again later")));
+        }
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// Does what calls led to. No lock may be held.
+pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
+    for action in actions {
+        match action {
+            Action::Give(waiter, jobs) => answer(&waiter, |reply| write_jobs(&jobs, clock::now_ms(), reply)),
+            Action::Refuse(waiter) => answer(&waiter, |reply| reply.error(&NOT_A_PEER.0)),
+            Action::Send(peer, job) => send(room, session, &peer, &job),
+            Action::Withdraw(peer, job) => {
+                let (queue, text) = (names::queue(&peer), old_job(room, &job));
+                let _ = session.run_in_zero::<i64>(&[b"LREM", queue.as_bytes(), b"1", text.as_bytes()]);
+            }
+            Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
+            Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
+            Action::Chunk(caller, id, data, seq) => {
+                room.publish(&names::results(&caller), wire::chunk(&id, &data, seq).as_bytes());
+            }
+        }
+    }
+}
+
+/// Answers a command whose wait was ended.
+fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
+    let mut reply = Reply::new(waiter.protocol);
+    write(&mut reply);
+    let bytes = std::mem::take(reply.bytes_mut());
+    waiter.mailbox.leave(|mail| mail.served = Some((bytes, 0)));
+}
+
+fn end(room: &Room, caller: &Caller, id: &Id, outcome: calls::Outcome) {
+    if outcome.is_err() {
+        room.counts.failed.fetch_add(1, Relaxed);
+    }
+    match caller {
+        // One whose wait is over wants no answer any more.
+        Caller::Waiter(waiter) if waiter.end() => answer(waiter, |reply| match outcome {
+            Ok(data) => reply.bulk(&data),
+            Err(failure) => reply.error(&failure.to_string()),
+        }),
+        Caller::Waiter(_) | Caller::Gather(_) => {}
+        // A place was kept free for it; if it fails, the caller is gone.
+        Caller::Channel(parts) => drop(parts.try_send(Part::End(outcome))),
+        Caller::Peer(peer, _) => room.publish(&names::results(peer), wire::result(id, &outcome, true).as_bytes()),
+        Caller::Old(peer, job) => room.publish(&names::results(peer), wire::result(job, &outcome, false).as_bytes()),
+    }
+}
+
+/// Puts a job on an old peer's list, unless the peer is gone: then its calls are found another place anyway.
+fn send(room: &Room, session: &mut Session, peer: &Id, job: &Job) {
+    let (queue, text) = (names::queue(peer), old_job(room, job));
+    let sent = session.together(&[queue.as_bytes()], |together| {
+        if room.state.lock().directory.get(peer).is_none() {
+            return Ok(0);
+        }
+        together.run::<i64>(&[b"LPUSH", queue.as_bytes(), text.as_bytes()])
+    });
+    match sent {
+        Ok(_) => room.publish(&names::notify(peer), job.id.as_bytes()),
+        Err(error) => tracing::warn!("peers: a job could not be put on the list of {peer}: {}", error.0),
+    }
+}
+
+/// A job as an old peer reads it.
+fn old_job(room: &Room, job: &Job) -> String {
+    wire::text(&wire::Job {
+        id: job.id.to_string(),
+        function: job.capability.to_string(),
+        payload: serde_json::from_slice(&job.payload).ok(),
+        source: room.id.to_string(),
+        attempt: (job.attempt > 1).then(|| job.attempt - 1),
+    })
+}
+
+/// A session ends, or does something else, that may wait for a call.
+pub fn left(room: &Room, session: &mut Session) {
+    let Some(id) = session.presence.call.take() else { return };
+    let actions = room.state.lock().calls.cancel(&id, None);
+    act(room, session, actions.unwrap_or_default());
+}
 
 impl Room {
     /// A call of a caller within the process.
-    pub fn call_in_process(&self, _order: Order, _parts: Parts) -> Result<Id, Failure> {
-        Err(Failure::new("FAILED", "calls are not served yet"))
+    pub fn call_in_process(&self, order: Order, parts: Parts) -> Result<Id, Failure> {
+        let ends = || Failure::new("GONE", "the server ends");
+        let mut session = self.session().ok_or_else(ends)?;
+        let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
+        let refused = |code| move |error: Error| Failure::new(code, error.0.split_once(' ').map_or("", |(_, text)| text));
+        names::capability(order.capability.as_bytes()).map_err(refused("INVALID"))?;
+        sized("payload", &order.payload, limit).map_err(refused("TOOBIG"))?;
+        wire::json("payload", &order.payload).map_err(refused("INVALID"))?;
+        make(self, &mut session, order, Caller::Channel(parts))
     }
 
     /// The caller is gone.
-    pub fn cancel_in_process(&self, _id: &str) {}
+    pub fn cancel_in_process(&self, id: &str) {
+        let actions = self.state.lock().calls.cancel(id, None);
+        if let Some(actions) = actions {
+            self.leave(Todo::Act(actions));
+        }
+    }
 
     /// The JSON of live peers, oldest first.
     pub fn list(&self, workspace: Option<&str>, capability: Option<&str>) -> Vec<Id> {

@@ -110,6 +110,11 @@ impl Peer {
         matches!(self.kind, Kind::Old)
     }
 
+    /// Whether its time is not over.
+    pub fn is_live(&self, now: u64) -> bool {
+        self.expire_at == 0 || self.expire_at > now
+    }
+
     /// One of its capabilities.
     pub fn capability(&self, name: &str) -> Option<&Capability> {
         self.capabilities.iter().find(|capability| &*capability.name == name)

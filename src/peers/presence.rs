@@ -17,7 +17,7 @@ use crate::id;
 use crate::peers::directory::{Capability, Id, Kind, Peer, Secret};
 use crate::peers::room::{Room, Todo};
 use crate::peers::wire::{self, Event};
-use crate::peers::{calling, log, names, old, streams};
+use crate::peers::{log, names, old, streams};
 use crate::resp::{Args, Reply};
 
 /// How long a peer lives without a heartbeat, in milliseconds, if it does not say.
@@ -494,7 +494,6 @@ fn depart(room: &Room, session: &mut Session, id: &Id, left: Left, due: impl Fn(
             Some(None) => return,
             Some(Some(jobs)) => {
                 peer.workspaces.iter().for_each(|workspace| streams::left(room, session, workspace, id));
-                calling::gone(room, session, &peer);
                 old::gone(room, session, &peer, jobs);
                 return;
             }
@@ -572,6 +571,8 @@ pub fn load(room: &Room, session: &mut Session) {
             (Some(peer), Some(secret)) => {
                 peer.kind = Kind::New { secret, clients: SmallVec::new() };
                 peer.ttl_ms = TTL_MS;
+                let peer = peer.clone();
+                state.calls.station(&peer.id, &peer);
             }
             (Some(_), None) => {}
             (None, _) => {

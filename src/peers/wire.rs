@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::engine::error::Error;
+use crate::peers::calls::Outcome;
 
 /// A peer, as `flux:peer:{id}` holds it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -153,4 +154,34 @@ pub fn quoted(text: &str) -> Box<RawValue> {
 /// Reads an argument that must be JSON, without copying it.
 pub fn json<'a>(what: &str, bytes: &'a [u8]) -> std::result::Result<&'a RawValue, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::new(format!("INVALID {what} is not JSON: {error}")))
+}
+
+/// The outcome of a job as its caller's channel carries it. Old peers know no `code`.
+pub fn result(job: &str, outcome: &Outcome, with_code: bool) -> String {
+    let job = quoted(job);
+    match outcome {
+        Ok(data) => format!(r#"{{"jobId":{job},"ok":true,"data":{}}}"#, String::from_utf8_lossy(data)),
+        Err(failure) if with_code => {
+            let (error, code) = (quoted(&failure.message), quoted(failure.code));
+            format!(r#"{{"jobId":{job},"ok":false,"error":{error},"code":{code}}}"#)
+        }
+        Err(failure) => format!(r#"{{"jobId":{job},"ok":false,"error":{}}}"#, quoted(&failure.message)),
+    }
+}
+
+/// A piece of a result, as the caller's channel carries it.
+pub fn chunk(job: &str, data: &[u8], seq: u64) -> String {
+    format!(r#"{{"jobId":{},"chunk":{},"seq":{seq}}}"#, quoted(job), String::from_utf8_lossy(data))
+}
+
+/// One peer's answer among those gathered.
+pub fn answer(peer: &str, name: &str, outcome: &Outcome) -> String {
+    let (peer, name) = (quoted(peer), quoted(name));
+    match outcome {
+        Ok(data) => format!(r#"{{"peerId":{peer},"peerName":{name},"ok":true,"data":{}}}"#, String::from_utf8_lossy(data)),
+        Err(failure) => {
+            let (error, code) = (quoted(&failure.message), quoted(failure.code));
+            format!(r#"{{"peerId":{peer},"peerName":{name},"ok":false,"error":{error},"code":{code}}}"#)
+        }
+    }
 }
