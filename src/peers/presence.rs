@@ -361,6 +361,10 @@ fn change(
     keys.extend(log::keys(workspace));
     together(session, &keys, |together| {
         let now = together.now();
+        if !together.run::<bool>(&[b"EXISTS", names::peer(&peer.id).as_bytes()])? {
+            room.leave(Todo::Gone(Arc::clone(&peer.id)));
+            return Err(NOT_A_PEER);
+        }
         {
             let mut state = room.state.lock();
             let Some(there) = state.directory.get_mut(&peer.id) else { return Err(NOT_A_PEER) };
