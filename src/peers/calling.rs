@@ -105,7 +105,10 @@ fn read_route(args: Args<'_>, at: usize) -> Result<(Route, usize), Error> {
     }
     let key = args.get(at + 2).filter(|_| args.is(at + 1, "sticky")).ok_or(error::SYNTAX)?;
     if key.len() > STICKY_BYTES_MAX {
-        return Err(Error::new(format!("ERR invalid sticky key: it is {} bytes long, the limit is {STICKY_BYTES_MAX}", key.len())));
+        return Err(Error::new(format!(
+            "ERR invalid sticky key: it is {} bytes long, the limit is {STICKY_BYTES_MAX}",
+            key.len()
+        )));
     }
     Ok((Route::Sticky(key.to_vec()), at + 1))
 }
@@ -131,7 +134,10 @@ pub fn sized<'a>(what: &str, bytes: &'a [u8], limit: usize) -> Result<&'a [u8], 
 pub fn make(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
     check_schema(room, &order)?;
     let mut made = try_make(room, order.clone(), caller.clone());
-    if matches!(&made, Err(failure) if failure.code == "NOPEER") && order.to.is_none() && finds_some(room, session, &order.capability) {
+    if matches!(&made, Err(failure) if failure.code == "NOPEER")
+        && order.to.is_none()
+        && finds_some(room, session, &order.capability)
+    {
         made = try_make(room, order.clone(), caller);
         if matches!(&made, Err(failure) if failure.code == "NOPEER") {
             made = Err(calls::nobody_alive(&order.capability));

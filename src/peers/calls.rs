@@ -111,7 +111,6 @@ pub enum Part {
 /// Where parts go to a caller within the process.
 pub type Parts = mpsc::Sender<Part>;
 
-
 /// Calls that wait for one peer or are run by it.
 const CALLS_OF_A_PEER_MAX: usize = 10_000;
 /// Bytes of payloads and kept results in all: a flood of calls ends in BUSY, not in the end of the memory.
@@ -298,7 +297,13 @@ impl Calls {
     }
 
     /// Makes a call. Nothing is left of it where that fails.
-    pub fn make(&mut self, directory: &mut Directory, order: Order, caller: Caller, now: u64) -> Result<(Id, Vec<Action>), Failure> {
+    pub fn make(
+        &mut self,
+        directory: &mut Directory,
+        order: Order,
+        caller: Caller,
+        now: u64,
+    ) -> Result<(Id, Vec<Action>), Failure> {
         let id = match &order.id {
             Some(id) if self.calls.contains_key(id) => {
                 return Err(Failure::new("INVALID", format!("call id \"{id}\" is in use: choose another")));
@@ -386,7 +391,14 @@ impl Calls {
         self.calls.insert(Arc::clone(id), call);
     }
 
-    fn choose(&self, directory: &mut Directory, capability: &Id, to: Option<&Id>, route: &Route, now: u64) -> Result<Id, Failure> {
+    fn choose(
+        &self,
+        directory: &mut Directory,
+        capability: &Id,
+        to: Option<&Id>,
+        route: &Route,
+        now: u64,
+    ) -> Result<Id, Failure> {
         if let Some(to) = to {
             let peer = directory.get(to).filter(|peer| peer.is_live(now) && peer.capability(capability).is_some());
             let peer = peer.ok_or_else(|| Failure::new("NOPEER", format!("no live peer \"{to}\" handles \"{capability}\"")))?;
@@ -591,7 +603,9 @@ impl Calls {
     fn gathered(&mut self, id: &Id, part: &Id, peer: Option<Id>, outcome: &Outcome, actions: &mut Vec<Action>) {
         let peer = peer.unwrap_or_else(|| "".into());
         let name = self.stations.get(&peer).and_then(|station| station.name.clone());
-        let Some(State::Gathering { parts, wanted, answers }) = self.calls.get_mut(id).map(|call| &mut call.state) else { return };
+        let Some(State::Gathering { parts, wanted, answers }) = self.calls.get_mut(id).map(|call| &mut call.state) else {
+            return;
+        };
         parts.remove(part);
         answers.push(wire::answer(&peer, name.as_deref().unwrap_or_default(), outcome));
         if answers.len() >= *wanted || parts.is_empty() {
@@ -855,7 +869,8 @@ mod tests {
 
     impl Hall {
         fn arrive(&mut self, id: &str, concurrency: u32, retry: u32) {
-            let json = format!(r#"{{"name":"{id}","capabilities":[{{"name":"f","concurrency":{concurrency},"retry":{retry}}}]}}"#);
+            let json =
+                format!(r#"{{"name":"{id}","capabilities":[{{"name":"f","concurrency":{concurrency},"retry":{retry}}}]}}"#);
             let new = Kind::New { secret: Secret::of(b"s"), clients: SmallVec::new() };
             let peer = Peer::read(id, &json, 0, if id == "old" { Kind::Old } else { new });
             self.calls.station(&peer.id, &peer);
@@ -1030,7 +1045,10 @@ mod tests {
         hall.die("b");
         hall.pass(1000);
         let text = String::from_utf8(hall.outcome(&all).as_ref().unwrap().to_vec()).unwrap();
-        assert_eq!((text.matches(r#""ok":true"#).count(), text.matches("GONE").count(), text.matches("TIMEOUT").count()), (1, 1, 1));
+        assert_eq!(
+            (text.matches(r#""ok":true"#).count(), text.matches("GONE").count(), text.matches("TIMEOUT").count()),
+            (1, 1, 1)
+        );
         assert!(hall.calls.calls.is_empty());
     }
 

@@ -315,7 +315,9 @@ impl Observer for Room {
 
     fn published(&self, channel: &[u8], message: &[u8]) {
         match names::place(channel) {
-            Place::Results(id) if *id == *self.id || self.tracked.load(Relaxed) > 0 => self.leave(Todo::Result(id.into(), message.to_vec())),
+            Place::Results(id) if *id == *self.id || self.tracked.load(Relaxed) > 0 => {
+                self.leave(Todo::Result(id.into(), message.to_vec()))
+            }
             Place::Events(workspace) => self.leave(Todo::Event(workspace.into(), message.to_vec())),
             _ => {}
         }

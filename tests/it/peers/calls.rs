@@ -1,0 +1,204 @@
+//! Calls between new peers.
+
+use serde_json::{Value, json};
+
+use crate::peers::client::{Client, error, jobs, text};
+use crate::process::{Process, Reply};
+
+fn echo() -> Value {
+    json!([{ "name": "echo" }])
+}
+
+fn caller(server: &Process) -> Client {
+    Client::peer(server, "caller", json!([]), &[])
+}
+
+#[test]
+fn a_call_reaches_a_peer_that_waits_and_its_result_the_caller() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut caller) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    worker.send(&["FLUX.NEXT"]);
+    caller.send(&["FLUX.CALL", "echo", r#"{"text":"hello"}"#, "TIMEOUT", "5000"]);
+    let job = jobs(&worker.read()).remove(0);
+    assert_eq!(job[1..], ["echo", r#"{"text":"hello"}"#, "caller", "1"]);
+    worker.ok(&["FLUX.REPLY", &job[0], "OK", r#"{"said":"hello"}"#]);
+    assert_eq!(text(&caller.read()), r#"{"said":"hello"}"#);
+    assert!(worker.error(&["FLUX.REPLY", &job[0], "OK", "1"]).starts_with("NOCALL "));
+}
+
+#[test]
+fn a_client_that_is_no_peer_may_call() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), Client::new(&server));
+    client.send(&["FLUX.CALL", "echo", "1"]);
+    let job = worker.next(&[]).remove(0);
+    assert_eq!(job[3], "$-1", "nobody is named as the caller");
+    worker.ok(&["FLUX.REPLY", &job[0], "OK", "2"]);
+    assert_eq!(text(&client.read()), "2");
+    assert!(client.error(&["FLUX.NEXT"]).starts_with("NOPEER this connection is not a registered peer"));
+    assert!(client.error(&["FLUX.CALL", "echo", "1", "ASYNC"]).starts_with("NOPEER "));
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let server = Process::flux(&["--peer-payload-limit", "1kb"]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    assert_eq!(client.error(&["FLUX.CALL", "none", "1"]), r#"NOPEER no peer handles "none""#);
+    assert_eq!(client.error(&["FLUX.CALL", "echo", "1", "TIMEOUT", "30"]), "TIMEOUT timeout after 30 ms");
+    assert!(client.error(&["FLUX.CALL", "echo", "{"]).starts_with("INVALID payload is not JSON"));
+    let long = format!("\"{}\"", "x".repeat(1100));
+    assert_eq!(
+        client.error(&["FLUX.CALL", "echo", &long]),
+        "TOOBIG payload is 1102 bytes, the limit is 1024 (peer-payload-limit)"
+    );
+    assert!(client.error(&["FLUX.CALL", "a:b", "1"]).starts_with("ERR invalid capability name"));
+    assert!(client.error(&["FLUX.CALL", "echo", "1", "TO", "nobody"]).starts_with("NOPEER no live peer \"nobody\""));
+    client.send(&["FLUX.CALL", "echo", "1"]);
+    let job = worker.next(&[]).remove(0);
+    worker.ok(&["FLUX.REPLY", &job[0], "ERROR", "it broke"]);
+    assert_eq!(error(&client.read()), "FAILED it broke");
+    for options in [&["TIMEOUT", "0"][..], &["PRIORITY", "101"], &["RETRIES", "-1"], &["ROUTE", "north"], &["NOWHERE"]] {
+        let words: Vec<&str> = ["FLUX.CALL", "echo", "1"].iter().chain(options).copied().collect();
+        assert!(client.error(&words).starts_with("ERR "), "{options:?}");
+    }
+}
+
+#[test]
+fn a_peer_answers_only_its_own_calls() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    let mut impostor = Client::peer(&server, "impostor", json!([{ "name": "other" }]), &[]);
+    client.send(&["FLUX.CALL", "echo", "1"]);
+    let job = worker.next(&[]).remove(0);
+    assert!(impostor.error(&["FLUX.REPLY", &job[0], "OK", "\"evil\""]).starts_with("NOCALL "));
+    assert_eq!(impostor.text(&["FLUX.CANCEL", &job[0]]), "0");
+    worker.ok(&["FLUX.REPLY", &job[0], "OK", "\"good\""]);
+    assert_eq!(text(&client.read()), "\"good\"");
+}
+
+#[test]
+fn a_call_without_waiting_is_told_in_pieces_and_fetched_once() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:res:caller"]);
+    let id = client.text(&["FLUX.CALL", "echo", "1", "ASYNC", "ID", "my-call"]);
+    assert_eq!(id, "my-call");
+    assert_eq!(client.ok(&["FLUX.RESULT", &id]), Reply::Line("$-1".into()));
+    let job = worker.next(&[]).remove(0);
+    worker.ok(&["FLUX.REPLY", &job[0], "CHUNK", "\"a\""]);
+    worker.ok(&["FLUX.REPLY", &job[0], "CHUNK", "\"b\""]);
+    worker.ok(&["FLUX.REPLY", &job[0], "OK", "[1]"]);
+    assert_eq!(ear.heard(), json!({ "jobId": id, "chunk": "a", "seq": 1 }));
+    assert_eq!(ear.heard(), json!({ "jobId": id, "chunk": "b", "seq": 2 }));
+    assert_eq!(ear.heard(), json!({ "jobId": id, "ok": true, "data": [1] }));
+    assert!(worker.error(&["FLUX.RESULT", &id]).starts_with("NOCALL "), "it is another's");
+    assert_eq!(client.text(&["FLUX.RESULT", &id]), r#"{"jobId":"my-call","ok":true,"data":[1]}"#);
+    assert!(client.error(&["FLUX.RESULT", &id]).starts_with("NOCALL "));
+}
+
+#[test]
+fn a_cancelled_call_ends_at_the_caller_and_is_told_to_the_callee() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:cancel:worker"]);
+    let id = client.text(&["FLUX.CALL", "echo", "1", "ASYNC"]);
+    worker.next(&[]);
+    assert_eq!(client.text(&["FLUX.CANCEL", &id]), "1");
+    assert_eq!(client.text(&["FLUX.CANCEL", &id]), "0");
+    assert_eq!(ear.heard(), json!(id));
+    assert!(client.text(&["FLUX.RESULT", &id]).contains(r#""code":"CANCELLED""#));
+    assert!(worker.error(&["FLUX.REPLY", &id, "OK", "1"]).starts_with("NOCALL "));
+}
+
+#[test]
+fn a_caller_that_goes_away_cancels_its_call() {
+    let server = Process::flux(&[]);
+    let mut worker = Client::peer(&server, "worker", echo(), &[]);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:cancel:worker"]);
+    let mut client = Client::new(&server);
+    client.send(&["FLUX.CALL", "echo", "1"]);
+    let job = worker.next(&[]).remove(0);
+    drop(client);
+    assert_eq!(ear.heard(), json!(job[0]));
+}
+
+#[test]
+fn a_peer_that_drops_while_it_runs_a_call_is_replaced_by_another() {
+    let server = Process::flux(&[]);
+    let (mut first, mut second) = (Client::peer(&server, "first", echo(), &[]), Client::peer(&server, "second", echo(), &[]));
+    let mut client = caller(&server);
+    client.send(&["FLUX.CALL", "echo", "1", "TO", "first"]);
+    first.next(&[]);
+    drop(first);
+    assert_eq!(error(&client.read()), r#"GONE peer "first" left while it ran the call"#);
+    let mut third = Client::peer(&server, "third", echo(), &[]);
+    client.send(&["FLUX.CALL", "echo", "2", "ROUTE", "ROUND-ROBIN"]);
+    // Whoever gets it first drops it; the other is given it again.
+    second.send(&["FLUX.NEXT", "TIMEOUT", "500"]);
+    third.send(&["FLUX.NEXT", "TIMEOUT", "500"]);
+    let (got, waits) = (second.read(), third.read());
+    let (holder, mut other) = if matches!(&got, Reply::Many(..)) { (second, third) } else { (third, second) };
+    assert!(matches!(&got, Reply::Many(..)) != matches!(&waits, Reply::Many(..)), "one of them has it");
+    drop(holder);
+    let job = other.serve("\"done\"");
+    assert_eq!(job[4], "2", "it is its second try");
+    assert_eq!(text(&client.read()), "\"done\"");
+}
+
+#[test]
+fn calls_queued_at_a_peer_that_drops_go_to_others_or_fail_at_once() {
+    let server = Process::flux(&[]);
+    let first = Client::peer(&server, "first", echo(), &[]);
+    let mut client = caller(&server);
+    client.send(&["FLUX.CALL", "echo", "1", "RETRIES", "0"]);
+    let mut second = Client::peer(&server, "second", echo(), &[]);
+    drop(first);
+    second.serve("1");
+    assert_eq!(text(&client.read()), "1");
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:res:caller"]);
+    let id = client.text(&["FLUX.CALL", "echo", "1", "ASYNC"]);
+    drop(second);
+    assert_eq!(ear.heard(), json!({ "jobId": id, "ok": false, "error": "no live peer handles \"echo\"", "code": "NOPEER" }));
+}
+
+#[test]
+fn answers_of_all_peers_are_gathered() {
+    let server = Process::flux(&[]);
+    let mut workers: Vec<Client> = (0..3).map(|number| Client::peer(&server, &format!("w{number}"), echo(), &[])).collect();
+    let mut client = caller(&server);
+    client.send(&["FLUX.CALL", "echo", "1", "GATHER", "0"]);
+    for (number, worker) in workers.iter_mut().enumerate() {
+        worker.serve(&number.to_string());
+    }
+    let answers: Value = serde_json::from_str(&text(&client.read())).unwrap();
+    let expected: Vec<Value> = (0..3)
+        .map(|number| json!({ "peerId": format!("w{number}"), "peerName": format!("w{number}"), "ok": true, "data": number }))
+        .collect();
+    assert_eq!(answers, Value::Array(expected));
+}
+
+#[test]
+fn a_peer_gets_no_more_calls_at_once_than_its_capability_allows() {
+    let server = Process::flux(&[]);
+    let mut worker = Client::peer(&server, "worker", json!([{ "name": "slow", "concurrency": 1 }, { "name": "quick" }]), &[]);
+    let mut client = caller(&server);
+    let ids: Vec<String> = ["slow", "slow", "quick"].iter().map(|name| client.text(&["FLUX.CALL", name, "1", "ASYNC"])).collect();
+    let taken: Vec<String> = worker.next(&["COUNT", "9"]).into_iter().map(|job| job[0].clone()).collect();
+    assert_eq!(taken, [ids[0].clone(), ids[2].clone()]);
+    worker.ok(&["FLUX.REPLY", &ids[0], "OK", "1"]);
+    assert_eq!(worker.next(&[])[0][0], ids[1]);
+}
+
+#[test]
+fn a_wait_for_work_ends_with_its_time() {
+    let server = Process::flux(&[]);
+    let mut worker = Client::peer(&server, "worker", echo(), &[]);
+    assert_eq!(worker.ok(&["FLUX.NEXT", "TIMEOUT", "20"]), Reply::Line("*-1".into()));
+    let mut client = caller(&server);
+    let id = client.text(&["FLUX.CALL", "echo", "1", "ASYNC"]);
+    assert_eq!(worker.next(&["TIMEOUT", "5000"])[0][0], id);
+}

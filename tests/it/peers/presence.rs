@@ -1,0 +1,190 @@
+//! Registering, joining, leaving, and being missed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::peers::client::{Client, many, text, texts, until};
+use crate::process::{Process, Reply};
+
+fn registered(reply: &Reply) -> Vec<String> {
+    texts(reply)
+}
+
+#[test]
+fn a_peer_registers_and_is_seen_by_key_and_by_command() {
+    let server = Process::flux(&[]);
+    let mut client = Client::new(&server);
+    let peer = json!({ "name": "ada", "capabilities": [{ "name": "sum", "description": "Adds." }], "workspaces": ["lab"] });
+    let told = registered(&client.ok(&["FLUX.REGISTER", &peer.to_string()]));
+    assert_eq!([&*told[0], &*told[2], &*told[4], &*told[5], &*told[6]], ["id", "secret", "ttl", "10000", "server"]);
+    let (id, secret) = (&told[1], &told[3]);
+    assert!(id.len() == 36 && secret.len() == 32);
+    let seen: Value = serde_json::from_str(&client.text(&["GET", &format!("flux:peer:{id}")])).unwrap();
+    assert_eq!(
+        (&seen["name"], &seen["capabilities"][0]["name"], &seen["workspaces"]),
+        (&json!("ada"), &json!("sum"), &json!(["lab"]))
+    );
+    for (set, member) in
+        [("flux:peers", &**id), ("flux:fn:sum", id), ("flux:ws:lab:peers", id), (&format!("flux:peer:{id}:ws"), "lab")]
+    {
+        assert_eq!(client.text(&["SISMEMBER", set, member]), "1", "{set}");
+    }
+    for words in [&["FLUX.PEERS"][..], &["FLUX.PEERS", "WORKSPACE", "lab"], &["FLUX.PEERS", "CAPABILITY", "sum"]] {
+        let peers = texts(&client.ok(words));
+        assert_eq!(peers.len(), 1, "{words:?}");
+        assert_eq!(serde_json::from_str::<Value>(&peers[0]).unwrap(), seen);
+    }
+    assert!(many(&client.ok(&["FLUX.PEERS", "CAPABILITY", "none"])).is_empty());
+}
+
+#[test]
+fn an_id_in_use_needs_its_secret() {
+    let server = Process::flux(&[]);
+    let mut owner = Client::peer(&server, "ada", json!([]), &[]);
+    let mut thief = Client::new(&server);
+    let peer = json!({ "id": "ada" }).to_string();
+    for words in [&["FLUX.REGISTER", &peer][..], &["FLUX.REGISTER", &peer, "SECRET", "guess"]] {
+        assert_eq!(thief.error(words), "DENIED peer id \"ada\" is in use: give its SECRET or choose another id");
+    }
+    // A second connection of the same peer.
+    let mut second = Client::new(&server);
+    second.ok(&["FLUX.REGISTER", &peer, "SECRET", "ada"]);
+    drop(owner.ok(&["FLUX.HEARTBEAT"]));
+    drop(owner);
+    second.ok(&["FLUX.HEARTBEAT"]);
+    drop(second);
+    until(
+        "the id is free",
+        || !matches!(thief.0.call(&["FLUX.REGISTER", &peer]).unwrap(), Reply::Line(line) if line.starts_with('-')),
+    );
+}
+
+#[test]
+fn bad_peers_are_refused_with_the_reason() {
+    let server = Process::flux(&[]);
+    let mut client = Client::new(&server);
+    for (peer, why) in [
+        ("[", "ERR invalid peer: it must be JSON"),
+        (r#"{"id":"a b"}"#, "ERR invalid peer id: it must be 1 to 64"),
+        (r#"{"name":"\u0001"}"#, "ERR invalid peer name"),
+        (r#"{"capabilities":[{"name":"a:b"}]}"#, "ERR invalid capability name: it must not hold `:`"),
+        (r#"{"workspaces":["*"]}"#, "ERR invalid workspace name: it must not hold `*`"),
+    ] {
+        let told = client.error(&["FLUX.REGISTER", peer]);
+        assert!(told.starts_with(why), "{peer}: {told}");
+    }
+    assert!(client.error(&["FLUX.REGISTER", "{}", "TTL", "10"]).starts_with("ERR invalid TTL"));
+    assert!(client.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
+    assert!(client.error(&["FLUX.JOIN", "lab"]).starts_with("NOPEER "));
+}
+
+#[test]
+fn joining_and_leaving_are_told_once_each() {
+    let server = Process::flux(&[]);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:ws:lab:events"]);
+    let (mut ada, mut bob) = (Client::peer(&server, "ada", json!([]), &["lab"]), Client::peer(&server, "bob", json!([]), &[]));
+    assert_eq!(many(&bob.ok(&["FLUX.JOIN", "lab"])).len(), 2);
+    assert_eq!(many(&bob.ok(&["FLUX.JOIN", "lab"])).len(), 2);
+    bob.ok(&["FLUX.LEAVE", "lab"]);
+    ada.ok(&["FLUX.LEAVE"]);
+    assert!(ada.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
+    let told: Vec<(Value, Value)> =
+        (0..4).map(|_| ear.heard()).map(|event| (event["type"].clone(), event["peerId"].clone())).collect();
+    let expected = [("peer:joined", "ada"), ("peer:joined", "bob"), ("peer:left", "bob"), ("peer:left", "ada")];
+    assert_eq!(told, expected.map(|(kind, peer)| (json!(kind), json!(peer))));
+}
+
+#[test]
+fn a_dropped_connection_is_told_within_a_tenth_of_a_second() {
+    let server = Process::flux(&[]);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:ws:lab:events"]);
+    let mut took = Vec::new();
+    for number in 0..5 {
+        let peer = Client::peer(&server, &format!("p{number}"), json!([]), &["lab"]);
+        assert_eq!(ear.heard()["type"], "peer:joined");
+        let dropped = Instant::now();
+        drop(peer);
+        let event = ear.heard();
+        took.push(dropped.elapsed());
+        assert_eq!(
+            (&event["type"], &event["left"], &event["peerName"]),
+            (&json!("peer:left"), &json!("disconnected"), &json!(format!("p{number}")))
+        );
+    }
+    // The best of five, since tests run beside others.
+    assert!(took.iter().min().unwrap() < &Duration::from_millis(100), "{took:?}");
+}
+
+#[test]
+fn a_peer_without_heartbeats_is_told_as_expired_though_it_is_connected() {
+    let server = Process::flux(&[]);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:ws:lab:events"]);
+    let mut peer = Client::new(&server);
+    peer.ok(&["FLUX.REGISTER", r#"{"id":"ada","workspaces":["lab"]}"#, "TTL", "1000"]);
+    ear.heard();
+    peer.send(&["FLUX.NEXT"]);
+    let event = ear.heard();
+    assert_eq!((&event["type"], &event["left"]), (&json!("peer:left"), &json!("expired")));
+    assert!(crate::peers::client::error(&peer.read()).starts_with("NOPEER "), "its wait ends");
+}
+
+#[test]
+fn a_peer_whose_key_is_removed_is_told_as_gone_even_by_flushall() {
+    let server = Process::flux(&[]);
+    let mut client = Client::new(&server);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:ws:lab:events"]);
+    let mut ada = Client::peer(&server, "ada", json!([]), &["lab"]);
+    ear.heard();
+    client.ok(&["DEL", "flux:peer:ada"]);
+    assert_eq!(ear.heard()["left"], "expired");
+    assert!(ada.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
+    let mut bob = Client::peer(&server, "bob", json!([]), &["lab"]);
+    ear.heard();
+    client.ok(&["FLUSHALL"]);
+    assert!(bob.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
+    assert_eq!(ear.heard()["left"], "expired");
+}
+
+#[test]
+fn nothing_without_an_expiry_is_left_when_all_have_gone() {
+    let server = Process::flux(&[]);
+    let mut client = Client::new(&server);
+    let peers: Vec<Client> = (0..9)
+        .map(|number| {
+            Client::peer(
+                &server,
+                &format!("p{number}"),
+                json!([{ "name": "f" }, { "name": format!("g{number}") }]),
+                &["lab", "den"],
+            )
+        })
+        .collect();
+    let mut old = crate::peers::client::Old::start(&server, "old", &["f"]);
+    old.join("lab");
+    let mut caller = Client::peer(&server, "caller", json!([]), &["lab"]);
+    for number in 0..20 {
+        caller.ok(&["FLUX.CALL", "f", &number.to_string(), "ASYNC", "RETRIES", "3"]);
+    }
+    for number in 0..3 {
+        old.call(&format!("job-{number}"), "f", json!(number));
+    }
+    drop((peers, caller));
+    client.ok(&["DEL", "flux:peer:old"]);
+    until("all is clean", || lasting(&mut client).is_empty());
+    // And it stays so, whatever was still under way.
+    client.error(&["FLUX.CALL", "f", "1", "TIMEOUT", "300"]);
+    assert_eq!(lasting(&mut client), Vec::<String>::new());
+    drop(old);
+    assert!(text(&client.ok(&["PING"])) == "PONG");
+}
+
+/// Keys of peers that would stay for ever.
+fn lasting(client: &mut Client) -> Vec<String> {
+    let keys = texts(&client.ok(&["KEYS", "flux:*"]));
+    keys.into_iter().filter(|key| client.text(&["PTTL", key]) == "-1").collect()
+}
