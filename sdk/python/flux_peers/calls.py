@@ -44,6 +44,8 @@ class _Call:
     keeps_chunks: bool
     is_given: bool = False
     is_known: bool = False
+    turn: int = 0
+    """How often it was given; what was asked about an earlier time says nothing of the last."""
     last_seq: int = 0
     chunks: deque[Any] = field(default_factory=deque)
     has_news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,7 +158,7 @@ class Calls:
         wire = self._link.wire
         if wire is None or call.outcome.done() or call.id not in self._open:
             return
-        call.is_given = True
+        call.is_given, call.is_known, call.turn = True, False, call.turn + 1
         left = max(1, math.ceil((call.deadline - time.monotonic()) * 1000))
         reply = wire.call(*call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, "ASYNC")
         reply.add_done_callback(lambda reply: self._given(call, reply))
@@ -169,13 +171,14 @@ class Calls:
             self._refused(call, error)
 
     async def _ask(self, call: _Call, is_restarted: bool) -> None:
-        wire = self._link.wire
+        wire, turn = self._link.wire, call.turn
         if wire is None:
             return
         try:
             text = await wire.call("FLUX.RESULT", call.id)
         except FluxError as error:
-            self._lost(call, error, is_restarted)
+            if call.is_given and call.turn == turn:
+                self._lost(call, error, is_restarted)
             return
         call.is_known = True
         if text is not None:

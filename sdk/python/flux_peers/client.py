@@ -322,7 +322,7 @@ class Flux:
     def _start_work(self) -> None:
         if self._work is not None:
             return
-        work = self._work = Work(self._capabilities, self._places, self._commands)
+        work = self._work = Work(self._capabilities, self._places, self._commands, self._register)
 
         async def greet(wire: Wire) -> None:
             work.client_id = int(await wire.call("CLIENT", "ID"))
@@ -340,9 +340,22 @@ class Flux:
             if wire is None:
                 continue
             error = await _answered(wire, "FLUX.HEARTBEAT", 2 * pause)
-            # Away for so long that the server gave us up, or a connection that is dead without knowing it.
-            if error is not None and self._work_link is not None:
+            if error is None:
+                continue
+            if error.code == "NOPEER":
+                await self._come_back(wire)
+            elif self._work_link is not None:
+                # A connection that is dead without knowing it; the other will be as dead.
                 self._work_link.reset(error)
+
+    async def _come_back(self, wire: Wire) -> None:
+        """We were away for so long that the server gave us up."""
+        try:
+            await self._greet(wire)
+        except FluxError as error:
+            wire.drop(error)
+        else:
+            self._up()
 
     async def _listen_beat(self) -> None:
         while True:
@@ -422,15 +435,13 @@ class Flux:
 
 
 async def _answered(wire: Wire, command: str, timeout: float) -> FluxError | None:
-    """Asks for a sign of life; ends a connection on which it does not come, and tells why."""
+    """Asks for a sign of life; ends a connection on which none comes. Gives what is wrong, unless the connection is lost."""
     try:
         await asyncio.wait_for(wire.call(command), timeout)
     except asyncio.TimeoutError:
         error = disconnected("the server does not answer")
     except FluxError as refused:
-        if refused.code == "DISCONNECTED":
-            return None
-        error = refused
+        return None if refused.code == "DISCONNECTED" else refused
     else:
         return None
     wire.drop(error)
