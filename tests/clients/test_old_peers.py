@@ -69,8 +69,12 @@ class OldTest(unittest.IsolatedAsyncioTestCase):
         for clean in (process.stdout.close, process.stdin.close, process.wait, process.kill):
             self.addCleanup(clean)
 
-        async def line():
-            return json.loads(await asyncio.get_running_loop().run_in_executor(None, process.stdout.readline))
+        async def line(word="took"):
+            """What it says of this; its other lines are passed over."""
+            while True:
+                text = await asyncio.get_running_loop().run_in_executor(None, process.stdout.readline)
+                if word in json.loads(text):
+                    return json.loads(text)[word]
 
         return process, line
 
@@ -300,7 +304,7 @@ class TogetherWithNew(OldTest):
 class WhenOneDies(OldTest):
     async def test_death_is_told_jobs_go_on_and_nothing_is_left(self):
         victim, line = self.victim(self.fn, f"{self.fn}-only")
-        id = (await line())["ready"]
+        id = await line("ready")
         old, new = await self.old("old"), await self.new("new")
         left_old, left_new = [], []
         old.on("peer:left", lambda event: left_old.append((time.monotonic(), event)))
@@ -309,7 +313,7 @@ class WhenOneDies(OldTest):
         running = [asyncio.create_task(old.send(self.fn, "old")), asyncio.create_task(new.send(self.fn, "new"))]
         lonely = [asyncio.create_task(asker.send(f"{self.fn}-only", "x")) for asker in (old, new)]
         for _ in range(4):
-            self.assertIn("took", await line())
+            await line()
         victim.kill()
         victim.wait()
         queued = asyncio.create_task(old.send(self.fn, "queued"))
@@ -343,7 +347,7 @@ class WhenOneDies(OldTest):
 
     async def test_queued_jobs_go_to_another_old_peer(self):
         victim, line = self.victim(self.fn)
-        id = (await line())["ready"]
+        id = await line("ready")
         victim.kill()
         victim.wait()
         asker = await self.old("asker")

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import FluxError, late, stopped
+from .errors import FluxError, is_unregistered, late, stopped
 from .link import Link
 from .model import Answer, to_json
 from .wire import Argument
@@ -199,6 +199,11 @@ class Calls:
     def _refused(self, call: _Call, error: FluxError) -> None:
         if error.code == "DISCONNECTED":
             return  # The next connection asks what became of it.
+        wire = self._link.wire
+        if is_unregistered(error) and wire is not None:
+            call.is_given = False
+            self._spawn(self._link.introduce_again(wire))
+            return
         if error.code == "NOPEER" and time.monotonic() < self._gathering_until:
             call.is_given = False
             asyncio.get_running_loop().call_later(AGAIN, lambda: None if call.is_given else self._give(call))

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 from .calls import Calls
 from .context import Context
-from .errors import FluxError, disconnected, stopped
+from .errors import FluxError, disconnected, is_unregistered, stopped
 from .link import Link
 from .model import Description, Event, Peer, to_json
 from .streams import Streams
@@ -322,7 +322,7 @@ class Flux:
     def _start_work(self) -> None:
         if self._work is not None:
             return
-        work = self._work = Work(self._capabilities, self._places, self._commands, self._register)
+        work = self._work = Work(self._capabilities, self._places, self._commands)
 
         async def greet(wire: Wire) -> None:
             work.client_id = int(await wire.call("CLIENT", "ID"))
@@ -342,20 +342,11 @@ class Flux:
             error = await _answered(wire, "FLUX.HEARTBEAT", 2 * pause)
             if error is None:
                 continue
-            if error.code == "NOPEER":
-                await self._come_back(wire)
+            if is_unregistered(error):
+                await self._commands.introduce_again(wire)
             elif self._work_link is not None:
                 # A connection that is dead without knowing it; the other will be as dead.
                 self._work_link.reset(error)
-
-    async def _come_back(self, wire: Wire) -> None:
-        """We were away for so long that the server gave us up."""
-        try:
-            await self._greet(wire)
-        except FluxError as error:
-            wire.drop(error)
-        else:
-            self._up()
 
     async def _listen_beat(self) -> None:
         while True:

@@ -28,6 +28,11 @@ def server_error(text: str) -> FluxError:
     return FluxError(message, code, int(found[0]) if found else None)
 
 
+def is_unregistered(error: FluxError) -> bool:
+    """Whether the server gave us up, so that the connection has to register again. NOPEER alone may also be about others."""
+    return error.code == "NOPEER" and "not a registered peer" in str(error)
+
+
 def disconnected(why: object) -> FluxError:
     return FluxError(f"the connection to the server was lost: {why}", "DISCONNECTED")
 

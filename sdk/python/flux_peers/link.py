@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .errors import FluxError, disconnected, stopped
+from .errors import FluxError, disconnected, is_unregistered, stopped
 from .wire import CONNECT_TIMEOUT, Argument, OnMessage, Wire
 
 PAUSE_MIN, PAUSE_MAX = 0.05, 3.0
@@ -52,6 +52,7 @@ class Link:
         self._wire: Wire | None = None
         self._has_wire = asyncio.Event()
         self._is_closed = False
+        self._greeting: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -84,8 +85,16 @@ class Link:
             try:
                 return await wire.call(*args)
             except FluxError as error:
-                if error.code != "DISCONNECTED" or not again:
+                if is_unregistered(error) and time.monotonic() < until:
+                    await self.introduce_again(wire)
+                elif error.code != "DISCONNECTED" or not again:
                     raise
+
+    async def introduce_again(self, wire: Wire) -> None:
+        """The server gave us up, since we were away for too long: greets it anew, once for all who notice."""
+        if self._greeting is None:
+            self._greeting = asyncio.create_task(self._introduce_again(wire))
+        await asyncio.shield(self._greeting)
 
     def reset(self, error: FluxError) -> None:
         """Ends the connection; another is made."""
@@ -96,8 +105,10 @@ class Link:
         """Ends the connection for good; what waits fails with STOPPED."""
         self._is_closed = True
         self._has_wire.set()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [self._task] + ([self._greeting] if self._greeting else [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         failures = 0
@@ -139,6 +150,16 @@ class Link:
         self._wire = None
         if not self._is_closed:
             self._has_wire.clear()
+
+    async def _introduce_again(self, wire: Wire) -> None:
+        try:
+            await self._introduce(wire)
+            if wire is self._wire:
+                self._on_up()
+        except FluxError as error:
+            wire.drop(error)
+        finally:
+            self._greeting = None
 
     async def _introduce(self, wire: Wire) -> None:
         try:

@@ -18,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import FluxError
+from .errors import FluxError, is_unregistered
 from .link import Link
 from .model import to_json
-from .wire import Wire
 
 WAIT = 30.0
 """How long the server lets us wait for work before it says that there is none, in seconds."""
@@ -84,21 +83,14 @@ class Call:
 
 
 class Work:
-    """Runs the handlers of a peer. `commands` is the link for everything; `register(wire)` makes a connection the peer's."""
+    """Runs the handlers of a peer. `commands` is the link for everything."""
 
-    def __init__(
-        self,
-        capabilities: dict[str, Capability],
-        places: int,
-        commands: Link,
-        register: Callable[[Wire], Awaitable[Any]],
-    ) -> None:
+    def __init__(self, capabilities: dict[str, Capability], places: int, commands: Link) -> None:
         self.loop = asyncio.get_running_loop()
         self.client_id: int | None = None
         self._capabilities = capabilities
         self._places = places
         self._commands = commands
-        self._register = register
         self._running: dict[str, tuple[asyncio.Task[None], Call]] = {}
         self._threads = ThreadPoolExecutor(max_workers=places, thread_name_prefix="flux-peers")
         self._has_place = asyncio.Event()
@@ -174,20 +166,13 @@ class Work:
             except asyncio.TimeoutError:
                 wire.drop(FluxError("the server does not answer", "DISCONNECTED"))
             except FluxError as error:
-                await self._refused(wire, error)
+                if is_unregistered(error):
+                    await link.introduce_again(wire)
+                else:
+                    wire.drop(error)
             else:
                 for job in jobs or []:
                     self._start(*job)
-
-    async def _refused(self, wire: Wire, error: FluxError) -> None:
-        """We were away for so long that the server gave us up: we register again. Otherwise a new connection begins anew."""
-        if error.code != "NOPEER":
-            wire.drop(error)
-            return
-        try:
-            await self._register(wire)
-        except FluxError as refused:
-            wire.drop(refused)
 
     def _start(self, id: str, fn: str, payload: str, caller: str, left_ms: Any, attempt: Any) -> None:
         left = int(left_ms) / 1000
