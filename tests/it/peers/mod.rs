@@ -5,3 +5,4 @@ mod client;
 mod old;
 mod presence;
 mod restart;
+mod schema;

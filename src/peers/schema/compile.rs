@@ -1,0 +1,303 @@
+//! From a schema's JSON to its rules. Refuses what is not a schema, what is too large, and what is not supported.
+
+use std::collections::HashMap;
+
+use regex::{Regex, RegexBuilder};
+use serde_json::{Map, Value};
+
+use crate::peers::schema::check::kind_bit;
+use crate::peers::schema::{Count, Node, NumberRule, PATTERN_BYTES_MAX, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX, canonical};
+
+/// Characters of the values of an `enum` that an error shows.
+const SHOWN_MAX: usize = 200;
+/// Words that change what `$ref` means, or need more than this document.
+const UNSUPPORTED: &[&str] = &["$dynamicRef", "$recursiveRef"];
+
+type Object = Map<String, Value>;
+
+/// The subschemas of a schema, the root first.
+pub fn compile(schema: &Value) -> Result<Vec<Vec<Rule>>, String> {
+    let bytes = schema.to_string().len();
+    if bytes > SCHEMA_BYTES_MAX {
+        return Err(format!("it is {bytes} bytes, the limit is {SCHEMA_BYTES_MAX}"));
+    }
+    let mut compiler = Compiler { root: schema, nodes: Vec::new(), known: HashMap::new(), waiting: Vec::new(), patterns: 0 };
+    compiler.node(schema);
+    // A list of what is to be done instead of recursion: references may lead anywhere, also back.
+    while let Some((node, schema)) = compiler.waiting.pop() {
+        compiler.nodes[node] = compiler.rules(schema)?;
+    }
+    Ok(compiler.nodes)
+}
+
+struct Compiler<'a> {
+    root: &'a Value,
+    nodes: Vec<Vec<Rule>>,
+    /// Subschemas by where they are in memory, so that each becomes one node however often it is referred to.
+    known: HashMap<*const Value, Node>,
+    waiting: Vec<(Node, &'a Value)>,
+    patterns: usize,
+}
+
+impl<'a> Compiler<'a> {
+    /// The node of a subschema, whose rules are made later.
+    fn node(&mut self, schema: &'a Value) -> Node {
+        let next = self.nodes.len();
+        let node = *self.known.entry(std::ptr::from_ref(schema)).or_insert(next);
+        if node == next {
+            self.nodes.push(Vec::new());
+            self.waiting.push((node, schema));
+        }
+        node
+    }
+
+    fn rules(&mut self, schema: &'a Value) -> Result<Vec<Rule>, String> {
+        let schema = match schema {
+            Value::Bool(true) => return Ok(Vec::new()),
+            Value::Bool(false) => return Ok(vec![Rule::Never]),
+            Value::Object(schema) => schema,
+            other => return Err(format!("a schema is an object or a boolean, not {}", shown(other))),
+        };
+        if let Some(word) = UNSUPPORTED.iter().find(|word| schema.contains_key(**word)) {
+            return Err(format!("`{word}` is not supported; use `$ref`"));
+        }
+        if schema.contains_key("$id") && !std::ptr::eq(schema, self.root.as_object().unwrap_or(schema)) {
+            return Err("an `$id` inside a schema is not supported; refer to `#/$defs/…`".into());
+        }
+        let mut rules = Vec::new();
+        self.values(schema, &mut rules)?;
+        self.numbers_and_strings(schema, &mut rules)?;
+        self.arrays(schema, &mut rules)?;
+        self.objects(schema, &mut rules)?;
+        self.combinations(schema, &mut rules)?;
+        self.others(schema, &mut rules);
+        Ok(rules)
+    }
+
+    fn values(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        if let Some(types) = schema.get("type") {
+            let names = match types {
+                Value::Array(names) => names.as_slice(),
+                name => std::slice::from_ref(name),
+            };
+            let mut bits = 0;
+            for name in names {
+                bits |= name.as_str().and_then(kind_bit).ok_or_else(|| format!("{} is not a type", shown(name)))?;
+            }
+            rules.push(Rule::Type(bits));
+        }
+        if let Some(values) = schema.get("enum") {
+            let values = values.as_array().ok_or("`enum` must be an array")?;
+            rules.push(Rule::Among(values.iter().map(canonical::text).collect(), shown_list(values)));
+        }
+        if let Some(value) = schema.get("const") {
+            rules.push(Rule::Among([canonical::text(value)].into(), shown(value)));
+        }
+        Ok(())
+    }
+
+    fn numbers_and_strings(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        for (word, rule) in [
+            ("minimum", NumberRule::AtLeast),
+            ("maximum", NumberRule::AtMost),
+            ("exclusiveMinimum", NumberRule::Above),
+            ("exclusiveMaximum", NumberRule::Below),
+            ("multipleOf", NumberRule::MultipleOf),
+        ] {
+            let Some(value) = schema.get(word) else { continue };
+            let number = value.as_f64().ok_or_else(|| format!("`{word}` must be a number"))?;
+            if rule == NumberRule::MultipleOf && number <= 0.0 {
+                return Err("`multipleOf` must be above 0".into());
+            }
+            rules.push(Rule::Number(rule, number));
+        }
+        if let Some(Count { min, max }) = count(schema, "minLength", "maxLength")? {
+            rules.push(Rule::Length { min, max });
+        }
+        if let Some(pattern) = schema.get("pattern") {
+            let pattern = pattern.as_str().ok_or("`pattern` must be a string")?;
+            rules.push(Rule::Pattern(self.pattern(pattern)?));
+        }
+        Ok(())
+    }
+
+    fn arrays(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        let items = schema.get("items");
+        // Before 2020-12 a list in `items` was what `prefixItems` is.
+        let (prefix, rest) = match (schema.get("prefixItems"), items) {
+            (None, Some(list @ Value::Array(_))) => (Some(list), schema.get("additionalItems")),
+            (prefix, rest) => (prefix, rest),
+        };
+        let prefix = prefix.map(|list| self.list("prefixItems", list)).transpose()?.unwrap_or_default();
+        let rest = rest.map(|rest| self.node(rest));
+        let length = count(schema, "minItems", "maxItems")?;
+        if !prefix.is_empty() || rest.is_some() || length.is_some() {
+            rules.push(Rule::Items { count: length.unwrap_or(Count { min: 0, max: usize::MAX }), prefix, rest });
+        }
+        if is_on(schema, "uniqueItems")? {
+            rules.push(Rule::Unique);
+        }
+        if let Some(contained) = schema.get("contains") {
+            let found = count(schema, "minContains", "maxContains")?;
+            let min = if schema.contains_key("minContains") { found.map_or(1, |count| count.min) } else { 1 };
+            let count = Count { min, max: found.map_or(usize::MAX, |count| count.max) };
+            rules.push(Rule::Contains { node: self.node(contained), count });
+        }
+        Ok(())
+    }
+
+    fn objects(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        let mut patterns = Vec::new();
+        for (pattern, property) in object(schema, "patternProperties")? {
+            patterns.push((self.pattern(pattern)?, self.node(property)));
+        }
+        let named = object(schema, "properties")?;
+        let mut named: Vec<(String, Node)> = named.map(|(name, property)| (name.clone(), self.node(property))).collect();
+        named.sort_unstable();
+        let rest = schema.get("additionalProperties").map(|rest| self.node(rest));
+        if !named.is_empty() || !patterns.is_empty() || rest.is_some() {
+            rules.push(Rule::Properties { named, patterns, rest });
+        }
+        if let Some(count) = count(schema, "minProperties", "maxProperties")? {
+            rules.push(Rule::PropertyCount(count));
+        }
+        if let Some(names) = schema.get("propertyNames") {
+            rules.push(Rule::PropertyNames(self.node(names)));
+        }
+        if let Some(required) = schema.get("required") {
+            rules.push(Rule::Required(texts("required", required)?));
+        }
+        self.dependent(schema, rules)
+    }
+
+    /// `dependencies`, and what it was split into in 2019-09.
+    fn dependent(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        for word in ["dependentRequired", "dependentSchemas", "dependencies"] {
+            for (name, dependent) in object(schema, word)? {
+                rules.push(match dependent {
+                    Value::Array(_) if word != "dependentSchemas" => Rule::Dependent(name.clone(), texts(word, dependent)?, None),
+                    _ if word == "dependentRequired" => return Err("`dependentRequired` must hold arrays of names".into()),
+                    _ => Rule::Dependent(name.clone(), Vec::new(), Some(self.node(dependent))),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn combinations(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
+        if let Some(reference) = schema.get("$ref") {
+            let target = self.resolve(reference)?;
+            rules.push(Rule::All(vec![target]));
+        }
+        let combinations: [(_, fn(Vec<Node>) -> Rule); 3] = [("allOf", Rule::All), ("anyOf", Rule::Any), ("oneOf", Rule::One)];
+        for (word, rule) in combinations {
+            if let Some(list) = schema.get(word) {
+                rules.push(rule(self.list(word, list)?));
+            }
+        }
+        if let Some(not) = schema.get("not") {
+            rules.push(Rule::Not(self.node(not)));
+        }
+        if let Some(condition) = schema.get("if") {
+            let condition = self.node(condition);
+            let then = schema.get("then").map(|then| self.node(then));
+            let otherwise = schema.get("else").map(|otherwise| self.node(otherwise));
+            rules.push(Rule::If { condition, then, otherwise });
+        }
+        Ok(())
+    }
+
+    fn others(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) {
+        if let Some(others) = schema.get("unevaluatedProperties") {
+            rules.push(Rule::OtherProperties(self.node(others)));
+        }
+        if let Some(others) = schema.get("unevaluatedItems") {
+            rules.push(Rule::OtherItems(self.node(others)));
+        }
+    }
+
+    /// What a `$ref` refers to, within this document.
+    fn resolve(&mut self, reference: &Value) -> Result<Node, String> {
+        let text = reference.as_str().ok_or("`$ref` must be a string")?;
+        let Some(pointer) = text.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/')) else {
+            return Err(format!("`$ref` to {} is not supported, only to `#` or `#/…` within the schema", shown(reference)));
+        };
+        let pointer = percent_decoded(pointer);
+        let target =
+            self.root.pointer(&pointer).ok_or_else(|| format!("`$ref` to {}: there is no such place", shown(reference)))?;
+        Ok(self.node(target))
+    }
+
+    fn list(&mut self, word: &str, list: &'a Value) -> Result<Vec<Node>, String> {
+        let list = list.as_array().ok_or_else(|| format!("`{word}` must be an array of schemas"))?;
+        Ok(list.iter().map(|schema| self.node(schema)).collect())
+    }
+
+    fn pattern(&mut self, pattern: &str) -> Result<Regex, String> {
+        self.patterns += 1;
+        if self.patterns > PATTERNS_MAX {
+            return Err(format!("it has more than {PATTERNS_MAX} patterns"));
+        }
+        let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build();
+        built.map_err(|error| {
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("the pattern {}: {last}", shown(&Value::from(pattern)))
+        })
+    }
+}
+
+fn object<'a>(schema: &'a Object, word: &str) -> Result<impl Iterator<Item = (&'a String, &'a Value)>, String> {
+    let object =
+        schema.get(word).map(|value| value.as_object().ok_or_else(|| format!("`{word}` must be an object"))).transpose()?;
+    Ok(object.into_iter().flatten())
+}
+
+fn texts(word: &str, list: &Value) -> Result<Vec<String>, String> {
+    let texts = list.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+    texts.ok_or_else(|| format!("`{word}` must be an array of names"))
+}
+
+/// A range of counts, if the schema sets one end of it.
+fn count(schema: &Object, min: &str, max: &str) -> Result<Option<Count>, String> {
+    let read = |word: &str| {
+        let Some(value) = schema.get(word) else { return Ok(None) };
+        let whole = value.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0);
+        whole.map(|count| Some(count as usize)).ok_or_else(|| format!("`{word}` must be a count"))
+    };
+    let (min, max) = (read(min)?, read(max)?);
+    Ok((min.is_some() || max.is_some()).then(|| Count { min: min.unwrap_or(0), max: max.unwrap_or(usize::MAX) }))
+}
+
+fn is_on(schema: &Object, word: &str) -> Result<bool, String> {
+    schema.get(word).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("`{word}` must be true or false")))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= SHOWN_MAX { text } else { text.chars().take(SHOWN_MAX).chain(['…']).collect() }
+}
+
+fn shown_list(values: &[Value]) -> String {
+    let list = values.iter().take(SHOWN_MAX).map(Value::to_string).collect::<Vec<_>>().join(", ");
+    let list = if list.chars().count() <= SHOWN_MAX { list } else { list.chars().take(SHOWN_MAX).chain(['…']).collect() };
+    format!("one of {list}")
+}
