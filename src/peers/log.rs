@@ -1,14 +1,18 @@
-//! Events of workspaces: published on the workspace's channel and kept in its log.
-//!
-//! To be filled in: [`publish`] also adds the event to the stream `names::log(ws)` (about 1000 entries, expiring ten minutes
-//! after the last), [`record`] adds what an old peer published. `publish` is called within [`Together`], so its caller must
-//! have named the key of the log among the keys: [`keys`].
+//! Events of workspaces: published on the workspace's channel and kept in its log, from which late readers are served.
 
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
+use crate::peers::kept::{self, Bound};
 use crate::peers::names;
 use crate::peers::room::Room;
 use crate::peers::wire::{self, Event};
+
+/// Events a log keeps, at least: a reader who was away may have missed so many.
+const EVENTS: usize = 1000;
+/// How long a log lasts after its last event.
+const LASTS_MS: i64 = 10 * 60 * 1000;
+/// Bytes of an old peer's workspace name; that of a new one is checked when it joins.
+const WORKSPACE_BYTES_MAX: usize = 256;
 
 /// The keys that publishing an event in a workspace needs.
 pub fn keys(workspace: &str) -> [String; 1] {
@@ -16,11 +20,28 @@ pub fn keys(workspace: &str) -> [String; 1] {
 }
 
 /// Publishes an event of the room's own or of a command, under the locks of [`keys`] and of what changed, so that
-/// events are told in the order of the changes.
-pub fn publish(room: &Room, _together: &mut Together<'_>, event: &Event) {
+/// events are told and kept in the order of the changes.
+pub fn publish(room: &Room, together: &mut Together<'_>, event: &Event) {
     let text = wire::text(event);
+    keep(together, &names::log(&event.workspace), text.as_bytes());
     room.publish(&names::events(&event.workspace), text.as_bytes());
 }
 
 /// Keeps an event that an old peer has published itself. On the room's thread.
-pub fn record(_room: &Room, _session: &mut Session, _workspace: &str, _event: &[u8]) {}
+pub fn record(_: &Room, session: &mut Session, workspace: &str, event: &[u8]) {
+    let is_event = serde_json::from_slice::<Event>(event).is_ok();
+    if !is_event || workspace.len() > WORKSPACE_BYTES_MAX || kept::fits(session, "event", event.len()).is_err() {
+        return;
+    }
+    let log = names::log(workspace);
+    session.together(&[log.as_bytes()], |together| keep(together, &log, event));
+}
+
+fn keep(together: &mut Together<'_>, log: &str, event: &[u8]) {
+    let kept = kept::add(together, log, "*", Bound::About(EVENTS), &[("event", event)]);
+    let kept = kept.and_then(|_| kept::lease(together, log, LASTS_MS));
+    if let Err(error) = kept {
+        // The event is told all the same; who reads the log later sees that something is missing.
+        tracing::warn!("peers: an event is missing in {log}: {error}");
+    }
+}

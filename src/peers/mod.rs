@@ -8,17 +8,20 @@
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side.
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
-//! - [`context`], [`streams`], [`log`], [`describe`], [`schema`]: what the names say.
+//! - [`context`], [`streams`], [`log`], [`describe`], [`clean`], [`schema`]: what the names say. [`kept`]: streams that keep
+//!   the last of something.
 //! - [`handle`]: the room for others within the process. [`peer`]: a peer written in Rust, here or far away.
 //!
 //! The order of locks: shards, then the room's state. So nothing touches the keyspace while it holds the state.
 
 pub mod calling;
 pub mod calls;
+pub mod clean;
 pub mod context;
 pub mod describe;
 pub mod directory;
 pub mod handle;
+pub mod kept;
 pub mod log;
 pub mod names;
 pub mod old;

@@ -11,6 +11,8 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// The set of all peers' ids.
 pub const PEERS: &str = "flux:peers";
+/// The set of the workspaces that have a context.
+pub const CONTEXTS: &str = "flux:contexts";
 /// What keys of capabilities begin with.
 pub const FUNCTION: &str = "flux:fn:";
 
@@ -67,6 +69,11 @@ pub fn history(workspace: &str, key: &str) -> String {
 /// The last chunks of a peer's stream.
 pub fn stream(workspace: &str, peer: &str, key: &str) -> String {
     format!("flux:ws:{workspace}:stream:{peer}:{key}")
+}
+
+/// The keys of a peer's streams in a workspace (a set).
+pub fn peer_streams(workspace: &str, peer: &str) -> String {
+    format!("flux:ws:{workspace}:streams:{peer}")
 }
 
 /// An old peer's queue of jobs.

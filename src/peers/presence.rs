@@ -253,6 +253,13 @@ pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
     Err(NOT_A_PEER)
 }
 
+/// The same, with its name.
+pub fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
+    let id = attached(room, session)?;
+    let name = room.state.lock().directory.get(&id).map(|peer| Arc::clone(&peer.name));
+    Ok((id, name.ok_or(NOT_A_PEER)?))
+}
+
 /// The same, with all that is known of it.
 fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
     let id = attached(room, session)?;

@@ -24,7 +24,7 @@ use crate::peers::directory::{Directory, Id, Peer};
 use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
-use crate::peers::{calling, context, describe, log, old, presence, streams};
+use crate::peers::{calling, clean, context, describe, log, old, presence, streams};
 use crate::resp::{Args, Reply};
 
 /// How long the thread sleeps at most: peers whose expiry was not told, as after FLUSHALL, are found so late.
@@ -59,8 +59,6 @@ pub enum Todo {
     Result(Id, Vec<u8>),
     /// An old peer published an event in a workspace.
     Event(Id, Vec<u8>),
-    /// A value of a workspace's context changed, other than by `FLUX.CTX.*`.
-    Context(Id, Id),
     /// What calls led to where no session was at hand.
     Act(Vec<Action>),
 }
@@ -69,7 +67,6 @@ impl Todo {
     fn bytes(&self) -> usize {
         match self {
             Todo::Result(_, bytes) | Todo::Event(_, bytes) => bytes.len() + 64,
-            Todo::Context(workspace, key) => workspace.len() + key.len() + 64,
             // As many as there are peers and calls, which have bounds of their own.
             Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) => 0,
         }
@@ -125,6 +122,7 @@ pub fn start(instance: &Arc<Instance>) -> Running {
     instance.engine.notifications().set_observer(Arc::clone(&room) as Arc<dyn Observer>);
     instance.set_peers(Arc::clone(&room) as Arc<dyn Peers>);
     presence::load(&room, &mut Session::inner(instance, &room.stats));
+    context::load(&room, &mut Session::inner(instance, &room.stats));
     Running(room)
 }
 
@@ -239,7 +237,6 @@ impl Room {
                     streams::record(self, session, &event);
                 }
             }
-            Todo::Context(workspace, key) => context::changed(self, session, &workspace, &key),
             Todo::Act(actions) => calling::act(self, session, actions),
         }
     }
@@ -286,7 +283,7 @@ impl Peers for Room {
             Verb::Capabilities => describe::capabilities(self, session, args, reply),
             Verb::Workspaces => describe::workspaces(self, session, args, reply),
             Verb::Status => describe::status(self, session, args, reply),
-            Verb::Clean => describe::clean(self, session, args, reply),
+            Verb::Clean => clean::clean(self, session, args, reply),
         }
     }
 
@@ -308,7 +305,11 @@ impl Observer for Room {
                 }
             }
             Place::Queue(id) if event.name.ends_with("push") => old::pushed(self, id, &event.elements),
-            Place::Context { workspace, key } => self.leave(Todo::Context(workspace.into(), key.into())),
+            Place::Context { workspace, key } => {
+                if let Some(mut session) = self.session() {
+                    context::changed(self, &mut session, workspace, key);
+                }
+            }
             Place::Queue(_) | Place::Results(_) | Place::Events(_) | Place::Other => {}
         }
     }

@@ -151,6 +151,14 @@ pub fn quoted(text: &str) -> Box<RawValue> {
     serde_json::value::to_raw_value(text).unwrap_or_default()
 }
 
+/// A context value as events carry it: JSON as it is, on one line, anything else as a string.
+pub fn value(bytes: &[u8]) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(bytes);
+    // A JSON text has line ends only between its parts, where a space is as good.
+    let line = text.replace(['\n', '\r'], " ");
+    RawValue::from_string(line).unwrap_or_else(|_| quoted(&text))
+}
+
 /// Reads an argument that must be JSON, without copying it.
 pub fn json<'a>(what: &str, bytes: &'a [u8]) -> std::result::Result<&'a RawValue, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::new(format!("INVALID {what} is not JSON: {error}")))

@@ -2,7 +2,8 @@
 //!
 //! Replies are written as a person reads them: `OK`, `3`, `"bytes"` (quotes may be left out for plain words), `(nil)`,
 //! `[a, b]`, `{k: v}` for a RESP3 map, `ERR text` for an error. `=> *` takes any reply. A line without `=>` must only
-//! not fail. Lines may begin with a client's name and a colon (`a: MULTI`), to act as several clients.
+//! not fail. Lines may begin with a client's name and a colon (`a: MULTI`), to act as several clients. `…` within a reply
+//! stands for anything, and `=> $name` remembers a reply, for later lines that say `$name`.
 
 use std::collections::HashMap;
 
@@ -15,11 +16,13 @@ use flux::store::Store;
 pub fn check(script: &str) {
     let flux = Flux::in_memory();
     let mut clients: HashMap<String, Store> = HashMap::new();
+    let mut remembered: Vec<(String, String)> = Vec::new();
     for (number, line) in script.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        let line = &remembered.iter().fold(line.to_owned(), |line, (name, reply)| line.replace(name, reply));
         let (client, rest) = client_of(line);
         let (command, expected) = match rest.split_once("=>") {
             Some((command, expected)) => (command.trim(), Some(expected.trim())),
@@ -32,6 +35,8 @@ pub fn check(script: &str) {
         let shown = show(&bytes);
         match expected {
             Some("*") => {}
+            Some(name) if name.starts_with('$') => remembered.push((name.to_owned(), plain(&shown))),
+            Some(expected) if is_like(&plain(&shown), &plain(expected)) => {}
             Some(expected) => assert_eq!(plain(&shown), plain(expected), "line {}: {line}", number + 1),
             None => assert!(!bytes.starts_with(b"-"), "line {}: {line}: {shown}", number + 1),
         }
@@ -45,8 +50,23 @@ fn client_of(line: &str) -> (&str, &str) {
     }
 }
 
+/// Whether a reply is as expected, where `…` stands for anything.
+pub fn is_like(shown: &str, expected: &str) -> bool {
+    let mut parts = expected.split('…');
+    let Some(mut rest) = parts.next().and_then(|first| shown.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        match rest.find(part) {
+            _ if parts.peek().is_none() => return rest.ends_with(part),
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
 /// Quotes around plain words make no difference.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.replace('"', "")
 }
 

@@ -1,8 +1,11 @@
-//! Peers, new and old, over sockets: `FLUX.*` commands, and the old protocol spoken with a plain client.
+//! Peers, new and old: `FLUX.*` commands as scripts and over sockets, and the old protocol spoken with a plain client.
 
 mod calls;
 mod client;
+mod context;
+mod describe;
 mod old;
 mod presence;
 mod restart;
 mod schema;
+mod streams;
