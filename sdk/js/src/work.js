@@ -61,7 +61,7 @@ export class Work {
     this.#running.get(id)?.abort(new FluxError("CANCELLED", "the call was cancelled"));
   }
 
-  /** Takes no more work; gives the promise that all that runs has ended. `unblock` ends our waiting at the server. */
+  /** Takes no more work; gives the promise that nobody waits for what still runs. `unblock` ends our waiting at the server. */
   stop(unblock) {
     this.#isStopping = true;
     this.#unblock(unblock);
@@ -88,15 +88,20 @@ export class Work {
   }
 
   #tellIdle() {
-    if (this.#isStopping && !this.#isAsking && this.#running.size === 0) this.#whenIdle();
+    if (!this.#isStopping || this.#isAsking) return;
+    const isAwaited = [...this.#running.values()].some(({ signal }) => !signal.aborted);
+    if (!isAwaited) this.#whenIdle();
   }
 
   async #run(id, fn, payload, from, left, attempt) {
     const aborter = new AbortController();
     this.#running.set(id, aborter);
     const timer = setTimeout(() => aborter.abort(new FluxError("TIMEOUT", "the call's time is over")), left);
-    // A handler that never ends must not keep the program alive by it.
-    aborter.signal.addEventListener("abort", () => clearTimeout(timer));
+    aborter.signal.addEventListener("abort", () => {
+      // A handler that never ends must not keep the program alive by it.
+      clearTimeout(timer);
+      this.#tellIdle();
+    });
     let hasChunks = false;
     const chunk = (data) => {
       hasChunks = true;

@@ -325,6 +325,6 @@ test("nothing but context is left when everyone has gone", async (t) => {
   await bob.stream("w", "s", ["a", "b"]);
   await Promise.all([ada.stop(), bob.stop()]);
   const lasting = await lastingKeys(t, server);
-  assert.deepEqual(lasting.filter((key) => !/^flux:ws:w:(ctx|ctx:kept|history:kept)$/.test(key)), []);
+  assert.deepEqual(lasting.filter((key) => !/^flux:(contexts|ws:w:(ctx|ctx:kept|history:kept))$/.test(key)), []);
   assert.ok(lasting.includes("flux:ws:w:ctx:kept"));
 });
