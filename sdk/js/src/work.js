@@ -21,6 +21,8 @@ export class Work {
   #commands;
   #link;
   #running = new Map();
+  /** Outcomes that the server has not confirmed. */
+  #replying = 0;
   #isAsking = false;
   #isStopping = false;
   #whenIdle = () => {};
@@ -61,7 +63,7 @@ export class Work {
     this.#running.get(id)?.abort(new FluxError("CANCELLED", "the call was cancelled"));
   }
 
-  /** Takes no more work; gives the promise that nobody waits for what still runs. `unblock` ends our waiting at the server. */
+  /** Takes no more work; gives the promise that nobody waits for us any more. `unblock` ends our waiting at the server. */
   stop(unblock) {
     this.#isStopping = true;
     this.#unblock(unblock);
@@ -88,7 +90,7 @@ export class Work {
   }
 
   #tellIdle() {
-    if (!this.#isStopping || this.#isAsking) return;
+    if (!this.#isStopping || this.#isAsking || this.#replying > 0) return;
     const isAwaited = [...this.#running.values()].some(({ signal }) => !signal.aborted);
     if (!isAwaited) this.#whenIdle();
   }
@@ -120,9 +122,11 @@ export class Work {
     clearTimeout(timer);
     // While we wait for work, the server reads nothing else there. Chunks must not be overtaken by the end.
     const link = hasChunks || this.#isAsking || !this.#link.isUp ? this.#commands : this.#link;
-    this.#reply(link, aborter, id, ...outcome);
     this.#running.delete(id);
     this.#askSoon();
+    this.#replying++;
+    await this.#reply(link, aborter, id, ...outcome);
+    this.#replying--;
     this.#tellIdle();
   }
 
