@@ -5,6 +5,7 @@ mod client;
 mod context;
 mod describe;
 mod old;
+mod page;
 mod presence;
 mod restart;
 mod schema;
