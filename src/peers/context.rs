@@ -96,7 +96,7 @@ impl<'a> Place<'a> {
         kept::own::<i64>(together, &[b"HSET", self.index.as_bytes(), self.key.as_bytes(), entry.as_bytes()])?;
         kept::own::<i64>(together, &[b"SADD", names::CONTEXTS.as_bytes(), self.workspace.as_bytes()])?;
         let (id, fields) = (format!("{version}-0"), [("value", value), ("peer", author.as_bytes())]);
-        kept::add(together, &self.history, &id, Bound::Exactly(VERSIONS), &fields).map(|_| ())
+        kept::add_anew(together, &self.history, &id, Bound::Exactly(VERSIONS), &fields).map(|_| ())
     }
 
     /// Removes what belongs to a value that is gone.
@@ -154,7 +154,7 @@ fn digest(value: &[u8]) -> String {
 /// Versions are microseconds since the epoch, and higher than the last. So they also grow from a value that was deleted to the
 /// one that is set after it, and no version stands for two values.
 fn next_version(last: u64) -> u64 {
-    (clock::now_ns() / 1000).max(last + 1)
+    (clock::now_ns() / 1000).max(last.saturating_add(1))
 }
 
 fn conflict(version: u64) -> Error {

@@ -37,6 +37,23 @@ pub fn add(together: &mut Together<'_>, key: &str, id: &str, bound: Bound, field
     own(together, &args)
 }
 
+/// The same, but where the stream holds a higher id than this, all it holds makes way.
+pub fn add_anew(
+    together: &mut Together<'_>,
+    key: &str,
+    id: &str,
+    bound: Bound,
+    fields: &[(&str, &[u8])],
+) -> Result<String, Error> {
+    match add(together, key, id, bound, fields) {
+        Err(error) if error == error::XADD_SMALL || error == error::XADD_EXHAUSTED => {
+            together.run::<i64>(&[b"DEL", key.as_bytes()])?;
+            add(together, key, id, bound, fields)
+        }
+        added => added,
+    }
+}
+
 /// Runs a command on a key, the second argument, that only the room writes: another kind of value there makes way.
 pub fn own<T: FromRedisValue>(together: &mut Together<'_>, args: &[&[u8]]) -> Result<T, Error> {
     match together.run(args) {

@@ -46,13 +46,7 @@ impl<'a> Stream<'a> {
 
     /// Keeps a chunk; answers its number.
     fn add(&self, together: &mut Together<'_>, chunk: &[u8]) -> Result<u64, Error> {
-        let fields = [("chunk", chunk)];
-        let mut id = kept::add(together, &self.chunks, "0-*", Bound::Exactly(CHUNKS), &fields);
-        if id.as_ref().is_err_and(|error| *error == error::XADD_SMALL) {
-            together.run::<i64>(&[b"DEL", self.chunks.as_bytes()])?;
-            id = kept::add(together, &self.chunks, "0-*", Bound::Exactly(CHUNKS), &fields);
-        }
-        let seq = seq(&id?);
+        let seq = seq(&kept::add_anew(together, &self.chunks, "0-*", Bound::Exactly(CHUNKS), &[("chunk", chunk)])?);
         if seq == 1 {
             kept::own::<i64>(together, &[b"SADD", self.siblings.as_bytes(), self.key.as_bytes()])?;
         }

@@ -1,6 +1,13 @@
 //! The shared context of workspaces: versions, compare-and-set, history, time to live, and plain commands on the same keys.
 
-use crate::script::check;
+use std::thread;
+
+use flux::Flux;
+use flux::store::Store;
+use redis::Cmd;
+
+use crate::peers::client::until;
+use crate::script::{check, show};
 
 #[test]
 fn a_value_is_set_read_listed_and_deleted() {
@@ -238,6 +245,11 @@ fn other_kinds_of_value_under_these_keys_do_no_harm() {
         FLUX.CTX.KEYS w WITHVERSIONS => [[k, $v]]
         FLUX.CTX.HISTORY w k => [[$v, again, ], …]
         XLEN flux:ws:w:log => 1
+        DEL flux:ws:w:history:k
+        XADD flux:ws:w:history:k 18446744073709551615-18446744073709551615 x y
+        HSET flux:ws:w:ctx k '18446744073709551615 x'
+        FLUX.CTX.SET w k third => *
+        FLUX.CTX.GET w k => third
         # A value that becomes another kind is no value any more.
         DEL flux:ws:w:ctx:k
         FLUX.CTX.SET w k text
@@ -246,4 +258,80 @@ fn other_kinds_of_value_under_these_keys_do_no_harm() {
         FLUX.CTX.KEYS w => []
         ",
     );
+}
+
+/// Peers that change a value only from what they have seen, while an old one sets it as it likes: in the history, what one of
+/// the former wrote comes right after what it had read.
+#[test]
+fn nothing_comes_between_what_was_read_and_what_was_written() {
+    const CHANGES: usize = 20;
+    let flux = Flux::in_memory();
+    let old = flux.store();
+    let careful: Vec<_> = (0..2)
+        .map(|number| {
+            let mut store = flux.store();
+            thread::spawn(move || (0..CHANGES).map(|change| change_once(&mut store, number, change)).collect::<Vec<_>>())
+        })
+        .collect();
+    let careless = thread::spawn(move || {
+        let mut old = old;
+        for number in 0..CHANGES {
+            Cmd::new().arg("SET").arg("flux:ws:w:ctx:k").arg(format!("old {number}")).exec(&mut old).unwrap();
+            thread::yield_now();
+        }
+    });
+    let changes: Vec<(u64, u64)> = careful.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    careless.join().unwrap();
+    let history: Vec<(u64, String, String)> =
+        Cmd::new().arg("FLUX.CTX.HISTORY").arg("w").arg("k").query(&mut flux.store()).unwrap();
+    let versions: Vec<u64> = history.into_iter().rev().map(|(version, _, _)| version).collect();
+    assert!(versions.is_sorted(), "{versions:?}");
+    for (read, written) in changes {
+        let at = versions.iter().position(|version| *version == written).expect("every version is in the history");
+        let before = at.checked_sub(1).map_or(0, |before| versions[before]);
+        assert_eq!(before, read, "before {written} in {versions:?}");
+    }
+}
+
+/// Reads a value and replaces it, over and over until nobody else did meanwhile. Answers the versions read and written.
+fn change_once(store: &mut Store, number: usize, change: usize) -> (u64, u64) {
+    loop {
+        let read: Option<(String, u64)> =
+            Cmd::new().arg("FLUX.CTX.GET").arg("w").arg("k").arg("WITHVERSION").query(store).unwrap();
+        let read = read.map_or(0, |(_, version)| version);
+        let text = format!("peer {number}, change {change}");
+        let set = Cmd::new().arg("FLUX.CTX.SET").arg("w").arg("k").arg(text).arg("IFVERSION").arg(read).query(store);
+        match set {
+            Ok(written) => return (read, written),
+            Err(error) => assert_eq!(error.code(), Some("CONFLICT"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn thousands_of_keys_are_listed_without_those_of_others() {
+    let flux = Flux::in_memory();
+    let mut store = flux.store();
+    for number in 0..3000 {
+        store.call(&[b"FLUX.CTX.SET", b"w", format!("k{number:04}").as_bytes(), b"1"]);
+        store.call(&[b"SET", format!("other:{number}").as_bytes(), b"1"]);
+    }
+    let keys: Vec<String> = Cmd::new().arg("FLUX.CTX.KEYS").arg("w").query(&mut store).unwrap();
+    assert_eq!(keys.len(), 3000);
+    assert!(keys.is_sorted());
+}
+
+#[test]
+fn a_value_whose_time_is_over_while_the_server_is_down_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let flux = Flux::open(folder.path()).unwrap();
+    let mut store = flux.store();
+    store.call(&[b"FLUX.CTX.SET", b"w", b"short", b"x", b"TTL", b"50"]);
+    store.call(&[b"FLUX.CTX.SET", b"w", b"long", b"x"]);
+    drop(store);
+    flux.close().unwrap();
+    let flux = Flux::open(folder.path()).unwrap();
+    let mut store = flux.store();
+    until("the history is gone", || show(&store.call(&[b"EXISTS", b"flux:ws:w:history:short"])) == "0");
+    until("the index is right", || show(&store.call(&[b"HKEYS", b"flux:ws:w:ctx"])) == "[\"long\"]");
 }

@@ -2,6 +2,7 @@
 
 use flux::Flux;
 
+use crate::peers::client::until;
 use crate::script::{check, show};
 
 #[test]
@@ -146,8 +147,8 @@ fn streams_of_old_peers_are_kept_as_well() {
         old.call(&[b"PUBLISH", b"flux:ws:w:events", event.as_bytes()]);
     }
     let wanted = r#"["first", 1, "last", 2, "ended", 1, "chunks", [[1, "one"], [2, "{"n":2}"]]]"#;
-    until(|| show(&old.call(&[b"FLUX.STREAM.READ", b"w", b"o1", b"s"])) == wanted);
-    until(|| show(&old.call(&[b"XLEN", b"flux:ws:w:log"])) == "3");
+    until("the stream is kept", || show(&old.call(&[b"FLUX.STREAM.READ", b"w", b"o1", b"s"])) == wanted);
+    until("the events are logged", || show(&old.call(&[b"XLEN", b"flux:ws:w:log"])) == "3");
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn nobody_can_push_into_the_stream_of_a_new_peer_by_publishing_its_events() {
     other.call(&[b"PUBLISH", b"flux:ws:w:events", event("p1").as_bytes()]);
     other.call(&[b"PUBLISH", b"flux:ws:w:events", event("o1").as_bytes()]);
     // The second event was taken up, so the first was passed over.
-    until(|| show(&other.call(&[b"EXISTS", b"flux:ws:w:stream:o1:s"])) == "1");
+    until("the event is taken up", || show(&other.call(&[b"EXISTS", b"flux:ws:w:stream:o1:s"])) == "1");
     let read = show(&other.call(&[b"FLUX.STREAM.READ", b"w", b"p1", b"s"]));
     assert_eq!(read, r#"["first", 1, "last", 1, "ended", 0, "chunks", [[1, "mine"]]]"#);
 }
@@ -182,14 +183,4 @@ fn other_kinds_of_value_under_these_keys_make_way() {
         a: FLUX.STREAM.END w u => 0
         ",
     );
-}
-
-/// Waits for what the room's thread does.
-#[track_caller]
-fn until(mut is_so: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed().as_secs() < 20, "this takes too long");
-        std::thread::yield_now();
-    }
 }
