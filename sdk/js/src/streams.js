@@ -1,9 +1,12 @@
 // Streams of text chunks: sending one, and following another peer's. The server keeps the last chunks of each, numbered from
-// 1, so a follower that comes late, or was cut off, reads what it has not seen. A live event is taken as it is when it is
-// the very next chunk; otherwise it only says that there is something to read.
+// 1, so a follower that comes late, or was cut off, reads what it has not seen, and goes on with what comes live.
 
 /** Chunks in one command, and the chunks of a fast source that may wait for the server before the source must. */
 const BATCH_MAX = 256;
+/** Live chunks kept for a reader that is not there yet; what comes beyond is read from the server. */
+const LIVE_MAX = 1_000;
+/** Chunks remembered, to know those that come again after a server was killed: at most a batch was not confirmed. */
+const RECENT_MAX = BATCH_MAX;
 /** Chunks read at once when catching up. */
 const READ_MAX = 256;
 /** The server numbers the chunks of old peers a moment after they were published; they are looked for so many times. */
@@ -73,7 +76,7 @@ export class Streams {
     const follower = { peerId, key, handler, onEnd, readers: new Map(), isOver: false };
     const all = this.#followers.get(name) ?? new Set();
     this.#followers.set(name, all.add(follower));
-    for (const workspace of this.#workspaces) this.#pull(this.#reader(follower, workspace));
+    for (const workspace of this.#workspaces) this.#advance(this.#reader(follower, workspace), 1);
     return () => {
       follower.isOver = true;
       all.delete(follower);
@@ -86,10 +89,11 @@ export class Streams {
     for (const follower of this.#followers.get(`${peerId}\n${key}`) ?? []) {
       const reader = this.#reader(follower, workspace);
       // After its end the server forgets a stream; the next of that name is numbered from 1 again.
-      if (reader.hasEnded && seq < reader.next) reader.next = 1;
+      if (reader.hasEnded && seq < reader.next) this.#restart(reader);
       reader.hasEnded = type === "stream:end";
-      if (type === "stream:data" && seq === reader.next && !reader.isBusy) this.#take(reader, data);
-      else this.#pull(reader, seq === undefined ? LOOKS_MAX : 1);
+      const isLive = type === "stream:data" && seq >= reader.next;
+      if (isLive && reader.live.size < LIVE_MAX) reader.live.set(seq, data);
+      this.#advance(reader, isLive ? 0 : seq === undefined ? LOOKS_MAX : 1);
     }
   }
 
@@ -99,7 +103,7 @@ export class Streams {
       for (const follower of [...this.#followers.values()].flatMap((all) => [...all])) {
         const reader = this.#reader(follower, workspace);
         reader.isRestarted ||= isRestarted;
-        this.#pull(reader);
+        this.#advance(reader, 1);
       }
     }
   }
@@ -107,64 +111,86 @@ export class Streams {
   #reader(follower, workspace) {
     let reader = follower.readers.get(workspace);
     if (!reader) {
-      reader = { follower, workspace, next: 1, missed: 0, isBusy: false, looks: 0, isEnded: false, hasEnded: false, isRestarted: false };
+      // `live` holds chunks that came while others were read or handled, by number; `looks` is how often to look for
+      // more; `told` is the last number handed over, `recent` what the last ones were.
+      reader = { follower, workspace, next: 1, missed: 0, live: new Map(), looks: 0 };
+      Object.assign(reader, { told: 0, recent: [], isBusy: false, isEnded: false, hasEnded: false, isRestarted: false });
       follower.readers.set(workspace, reader);
     }
     return reader;
   }
 
-  /** The next chunk, live. A handler that gives a promise is waited for; what comes meanwhile is read afterwards. */
-  async #take(reader, chunk) {
-    const result = this.#deliver(reader, chunk);
-    if (typeof result?.then !== "function") return;
-    reader.isBusy = true;
-    await result.catch(rethrow);
-    reader.isBusy = false;
-    if (reader.looks > 0) this.#pull(reader);
+  /** The numbers begin anew: it is another stream under the same name. */
+  #restart(reader) {
+    Object.assign(reader, { next: 1, told: 0, isEnded: false });
+    reader.live.clear();
   }
 
-  async #pull(reader, looks = 1) {
+  /** Hands over what has come, in order, and reads what is missing. A handler that gives a promise is waited for. */
+  async #advance(reader, looks) {
     reader.looks = Math.max(reader.looks, looks);
     if (reader.isBusy) return;
     reader.isBusy = true;
     try {
-      while (reader.looks > 0 && !reader.follower.isOver) {
-        reader.looks--;
-        const hadNone = (await this.#readOn(reader)) === 0;
-        if (!hadNone) reader.looks = Math.max(reader.looks, 1);
-        else if (reader.looks > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_MS * 2 ** (LOOKS_MAX - reader.looks)));
+      while (!reader.follower.isOver) {
+        const chunk = reader.live.get(reader.next);
+        if (chunk !== undefined) {
+          reader.live.delete(reader.next);
+          const handled = this.#deliver(reader, chunk);
+          if (handled) await handled;
+        } else if (reader.looks > 0 || reader.live.size > 0) {
+          await this.#look(reader);
+        } else {
+          break;
+        }
       }
     } catch (error) {
       // Without a connection there is nothing to read; catchUp comes with the next one.
       if (!["DISCONNECTED", "TIMEOUT", "STOPPED"].includes(error.code)) rethrow(error);
+      reader.live.clear();
     }
     reader.isBusy = false;
   }
 
-  /** Reads and hands over one batch; gives how many chunks it had. */
+  async #look(reader) {
+    const hadSome = await this.#readOn(reader);
+    for (const seq of reader.live.keys()) if (seq < reader.next) reader.live.delete(seq);
+    if (hadSome) return void (reader.looks = Math.max(reader.looks, 1));
+    // What is missing before the next live chunk is nowhere any more.
+    if (reader.live.size > 0) this.#skip(reader, Math.min(...reader.live.keys()));
+    else if (--reader.looks > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_MS * 2 ** (LOOKS_MAX - reader.looks)));
+  }
+
+  /** Reads and hands over one batch; gives whether there was one. */
   async #readOn(reader) {
     const { follower, workspace } = reader;
     const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, reader.next, READ_MAX);
     if (last < reader.next - 1) {
-      // The numbers went back. A server that was killed may have lost the last chunks, which we have seen; otherwise it is
-      // another stream under the same name.
-      reader.next = reader.isRestarted ? last + 1 : 1;
-      reader.isRestarted = reader.isEnded = false;
-      return last;
+      // A server that was killed may have lost the last chunks, which we have seen, and which may come again.
+      if (reader.isRestarted) Object.assign(reader, { next: last + 1, isEnded: false });
+      else this.#restart(reader);
+      reader.isRestarted = false;
+      return last > 0;
     }
     reader.isRestarted = false;
     for (const [seq, chunk] of chunks) {
       if (seq < reader.next) continue;
-      reader.missed += seq - reader.next;
-      reader.next = seq;
-      const result = this.#deliver(reader, chunk);
-      if (typeof result?.then === "function") await result.catch(rethrow);
-      if (follower.isOver) return 0;
+      this.#skip(reader, seq);
+      const handled = this.#deliver(reader, chunk);
+      if (handled) await handled;
+      if (follower.isOver) return false;
     }
-    // Nothing left of what there was: it is too old.
-    if (chunks.length === 0 && first > reader.next) [reader.missed, reader.next] = [reader.missed + first - reader.next, first];
-    if (ended && reader.next > last && !reader.isEnded) this.#end(reader);
-    return chunks.length;
+    if (chunks.length === 0 && first > reader.next) this.#skip(reader, first);
+    if (ended && reader.next > last) {
+      reader.looks = 0;
+      if (!reader.isEnded) this.#end(reader);
+    }
+    return chunks.length > 0 && !reader.isEnded;
+  }
+
+  #skip(reader, seq) {
+    reader.missed += seq - reader.next;
+    reader.next = seq;
   }
 
   async #read(workspace, peerId, key, from, count) {
@@ -172,14 +198,19 @@ export class Streams {
     return kept ?? { first: 0, last: 0, ended: false, chunks: [] };
   }
 
+  /** Gives a promise if the handler does. */
   #deliver(reader, chunk) {
     const { follower, workspace } = reader;
-    const about = { seq: reader.next, missed: reader.missed, workspace };
-    reader.next++;
-    reader.missed = 0;
+    const seq = reader.next++;
     reader.isEnded = false;
+    if (seq <= reader.told && reader.recent[seq % RECENT_MAX] === chunk) return null;
+    reader.told = seq;
+    reader.recent[seq % RECENT_MAX] = chunk;
+    const about = { seq, missed: reader.missed, workspace };
+    reader.missed = 0;
     try {
-      return follower.handler(chunk, about);
+      const handled = follower.handler(chunk, about);
+      return typeof handled?.then === "function" ? handled.then(() => {}, rethrow) : null;
     } catch (error) {
       rethrow(error);
     }
