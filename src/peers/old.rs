@@ -90,7 +90,8 @@ pub fn pushed(room: &Room, id: &str, elements: &[Blob]) {
     room.tracked.store(state.jobs.jobs.len() as u64, Relaxed);
 }
 
-/// Takes jobs off the list of a new peer, or of one that is gone, and makes calls of them.
+/// Takes jobs off the list of a new peer, or of one that is gone, and makes calls of them. A list nobody owns that holds anything
+/// else than jobs is none of our business.
 pub fn drain(room: &Room, session: &mut Session, id: &Id) {
     let (queue, peer) = (names::queue(id), names::peer(id));
     let jobs = session.together(&[queue.as_bytes(), peer.as_bytes()], |together| {
@@ -99,14 +100,15 @@ pub fn drain(room: &Room, session: &mut Session, id: &Id) {
         if is_old == Some(true) || is_old.is_none() && is_there {
             return Vec::new();
         }
-        let mut jobs: Vec<Vec<u8>> = together.run(&[b"LRANGE", queue.as_bytes(), b"0", b"-1"]).unwrap_or_default();
-        jobs.reverse();
+        let texts: Vec<Vec<u8>> = together.run(&[b"LRANGE", queue.as_bytes(), b"0", b"-1"]).unwrap_or_default();
+        let jobs: Vec<wire::Job> = texts.iter().rev().filter_map(|text| serde_json::from_slice(text).ok()).collect();
+        if is_old.is_none() && jobs.len() < texts.len() {
+            return Vec::new();
+        }
         let _ = together.run::<i64>(&[b"DEL", queue.as_bytes()]);
         jobs
     });
-    for job in jobs.iter().filter_map(|job| serde_json::from_slice::<wire::Job>(job).ok()) {
-        adopt(room, session, job, false);
-    }
+    jobs.into_iter().for_each(|job| adopt(room, session, job, false));
 }
 
 /// A result was published on a peer's channel.

@@ -314,7 +314,7 @@ pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
             break;
         }
     }
-    write_peers(&in_workspace(room, session, workspace)?, reply);
+    write_peers(&in_workspace(room, session, workspace, |_| true)?, reply);
     Ok(())
 }
 
@@ -413,9 +413,7 @@ fn write_peers(peers: &[Id], reply: &mut Reply) {
 /// The JSON of live peers, oldest first.
 pub fn list(room: &Room, session: &mut Session, workspace: Option<&str>, capability: Option<&str>) -> Result<Vec<Id>, Error> {
     if let Some(workspace) = workspace {
-        let peers = members(room, session, workspace)?;
-        let has = |peer: &&Peer| capability.is_none_or(|name| peer.capability(name).is_some());
-        return Ok(peers.iter().filter(has).map(|peer| Arc::clone(&peer.json)).collect());
+        return in_workspace(room, session, workspace, |peer| capability.is_none_or(|name| peer.capability(name).is_some()));
     }
     let state = room.state.lock();
     let mut found: Vec<(u64, Id)> = match capability {
@@ -430,18 +428,20 @@ pub fn list(room: &Room, session: &mut Session, workspace: Option<&str>, capabil
     Ok(found.into_iter().map(|(_, json)| json).collect())
 }
 
-fn in_workspace(room: &Room, session: &mut Session, workspace: &str) -> Result<Vec<Id>, Error> {
-    Ok(members(room, session, workspace)?.into_iter().map(|peer| peer.json).collect())
-}
-
-/// The live peers of a workspace, oldest first.
-pub fn members(room: &Room, session: &mut Session, workspace: &str) -> Result<Vec<Peer>, Error> {
+/// The JSON of the live peers of a workspace that are wanted, oldest first.
+fn in_workspace(
+    room: &Room,
+    session: &mut Session,
+    workspace: &str,
+    is_wanted: impl Fn(&Peer) -> bool,
+) -> Result<Vec<Id>, Error> {
     let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::workspace_peers(workspace).as_bytes()])?;
     let state = room.state.lock();
-    let mut peers: Vec<Peer> = ids.iter().filter_map(|id| state.directory.get(id)).cloned().collect();
+    let peers = ids.iter().filter_map(|id| state.directory.get(id)).filter(|peer| is_wanted(peer));
+    let mut found: Vec<(u64, Id)> = peers.map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect();
     drop(state);
-    peers.sort_unstable_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
-    Ok(peers)
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, json)| json).collect())
 }
 
 /// A session that was attached to a peer ends. If it was the last one, the peer is gone.

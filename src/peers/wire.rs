@@ -60,7 +60,7 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
     /// The peer whose channel gets the result.
-    #[serde(rename = "sourceHost", default)]
+    #[serde(rename = "sourceHost")]
     pub source: String,
     /// How often it was tried before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
