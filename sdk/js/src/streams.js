@@ -29,8 +29,9 @@ export class Streams {
 
   /** Sends what an iterable gives, several chunks at once when it is faster than the server. Gives the last one's number. */
   async write(workspace, key, iterable) {
-    // What we streamed under this name before is numbered already.
-    let { last } = await this.#read(workspace, this.#self, key, 1, 1);
+    // A stream that was not ended goes on.
+    const before = await this.#read(workspace, this.#self, key, 1, 1);
+    let last = before.ended ? 0 : before.last;
     let batch = [], failure = null, underWay = null;
     const flush = async () => {
       while (batch.length > 0 && !failure) {
@@ -88,8 +89,9 @@ export class Streams {
   event({ type, workspace, peerId, key, data, seq }) {
     for (const follower of this.#followers.get(`${peerId}\n${key}`) ?? []) {
       const reader = this.#reader(follower, workspace);
-      // After its end the server forgets a stream; the next of that name is numbered from 1 again.
-      if (reader.hasEnded && seq < reader.next) this.#restart(reader);
+      // After its end the next stream of that name is numbered from 1 again.
+      const isKnown = reader.recent[seq % RECENT_MAX] === data;
+      if (reader.hasEnded && seq < reader.next && !isKnown) this.#restart(reader);
       reader.hasEnded = type === "stream:end";
       const isLive = type === "stream:data" && seq >= reader.next;
       if (isLive && reader.live.size < LIVE_MAX) reader.live.set(seq, data);
@@ -102,6 +104,7 @@ export class Streams {
     for (const workspace of workspaces) {
       for (const follower of [...this.#followers.values()].flatMap((all) => [...all])) {
         const reader = this.#reader(follower, workspace);
+        reader.isBack = true;
         reader.isRestarted ||= isRestarted;
         this.#advance(reader, 1);
       }
@@ -114,7 +117,7 @@ export class Streams {
       // `live` holds chunks that came while others were read or handled, by number; `looks` is how often to look for
       // more; `told` is the last number handed over, `recent` what the last ones were.
       reader = { follower, workspace, next: 1, missed: 0, live: new Map(), looks: 0 };
-      Object.assign(reader, { told: 0, recent: [], isBusy: false, isEnded: false, hasEnded: false, isRestarted: false });
+      Object.assign(reader, { told: 0, recent: [], isBusy: false, isEnded: false, hasEnded: false, isBack: false, isRestarted: false });
       follower.readers.set(workspace, reader);
     }
     return reader;
@@ -122,6 +125,8 @@ export class Streams {
 
   /** The numbers begin anew: it is another stream under the same name. */
   #restart(reader) {
+    reader.missed += reader.live.size;
+    if (reader.told > 0 && !reader.isEnded) this.#end(reader);
     Object.assign(reader, { next: 1, told: 0, isEnded: false });
     reader.live.clear();
   }
@@ -164,7 +169,12 @@ export class Streams {
   /** Reads and hands over one batch; gives whether there was one. */
   async #readOn(reader) {
     const { follower, workspace } = reader;
-    const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, reader.next, READ_MAX);
+    // After a cut the last chunk is read again: if it is another, so is the stream.
+    const from = reader.isBack && reader.told === reader.next - 1 ? Math.max(1, reader.told) : reader.next;
+    const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, from, READ_MAX);
+    reader.isBack = false;
+    const again = chunks.find(([seq]) => seq === reader.next - 1);
+    if (again && again[1] !== reader.recent[again[0] % RECENT_MAX]) return this.#restart(reader), true;
     if (last < reader.next - 1) {
       // A server that was killed may have lost the last chunks, which we have seen, and which may come again.
       if (reader.isRestarted) Object.assign(reader, { next: last + 1, isEnded: false });
@@ -173,19 +183,19 @@ export class Streams {
       return last > 0;
     }
     reader.isRestarted = false;
-    for (const [seq, chunk] of chunks) {
-      if (seq < reader.next) continue;
+    const fresh = chunks.filter(([seq]) => seq >= reader.next);
+    for (const [seq, chunk] of fresh) {
       this.#skip(reader, seq);
       const handled = this.#deliver(reader, chunk);
       if (handled) await handled;
       if (follower.isOver) return false;
     }
-    if (chunks.length === 0 && first > reader.next) this.#skip(reader, first);
+    if (fresh.length === 0 && first > reader.next) this.#skip(reader, first);
     if (ended && reader.next > last) {
       reader.looks = 0;
       if (!reader.isEnded) this.#end(reader);
     }
-    return chunks.length > 0 && !reader.isEnded;
+    return fresh.length > 0 && !reader.isEnded;
   }
 
   #skip(reader, seq) {
