@@ -45,8 +45,25 @@ impl Together<'_> {
 
 /// Reads an answer.
 fn read<T: FromRedisValue>(bytes: &[u8]) -> Result<T, Error> {
-    let value = redis::parse_redis_value(bytes).unwrap_or(Value::Nil);
+    let value = read_one(bytes).or_else(|| redis::parse_redis_value(bytes).ok()).unwrap_or(Value::Nil);
     redis::from_redis_value(value).map_err(|error| Error::new(format!("ERR an inner command answered something else: {error}")))
+}
+
+/// Reads an answer of one number or one string, as most are: the parser for all kinds takes longer than many a command.
+fn read_one(bytes: &[u8]) -> Option<Value> {
+    let (kind, rest) = bytes.split_first()?;
+    let end = memchr::memchr(b'\r', rest)?;
+    let line = std::str::from_utf8(&rest[..end]).ok()?;
+    match kind {
+        b':' => Some(Value::Int(line.parse().ok()?)),
+        b'+' if line == "OK" => Some(Value::Okay),
+        b'$' if line == "-1" => Some(Value::Nil),
+        b'$' => {
+            let string = rest.get(end + 2..)?;
+            Some(Value::BulkString(string.get(..line.parse().ok()?)?.to_vec()))
+        }
+        _ => None,
+    }
 }
 
 fn unfit(args: &[&[u8]]) -> Error {
@@ -105,5 +122,20 @@ impl Session {
         let is_found = |event: &&Event| matches!(event.class, Class::Expired | Class::Evicted);
         engine.notifications().tell(events.iter().filter(is_found));
         session::notify_subscribers(engine, events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_answers_are_read_as_the_parser_for_all_kinds_reads_them() {
+        for answer in [":0\r\n", ":-5\r\n", "+OK\r\n", "$-1\r\n", "$0\r\n\r\n", "$4\r\na\r\nb\r\n"] {
+            assert_eq!(read_one(answer.as_bytes()), redis::parse_redis_value(answer.as_bytes()).ok(), "{answer:?}");
+        }
+        for answer in ["*1\r\n:1\r\n", "+QUEUED\r\n", "_\r\n", ""] {
+            assert_eq!(read_one(answer.as_bytes()), None, "{answer:?}");
+        }
     }
 }
