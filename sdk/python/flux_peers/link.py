@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .errors import FluxError, disconnected, is_unregistered, stopped
-from .wire import CONNECT_TIMEOUT, Argument, OnMessage, Wire
+from .wire import CONNECT_TIMEOUT, Argument, OnMessage, Wire, end
 
 PAUSE_MIN, PAUSE_MAX = 0.05, 3.0
 """The pause before trying again doubles from one to the other, in seconds; a random half of it is left out."""
@@ -105,10 +105,7 @@ class Link:
         """Ends the connection for good; what waits fails with STOPPED."""
         self._is_closed = True
         self._has_wire.set()
-        tasks = [self._task] + ([self._greeting] if self._greeting else [])
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([self._task] + ([self._greeting] if self._greeting else []))
 
     async def _run(self) -> None:
         failures = 0

@@ -21,6 +21,7 @@ from typing import Any
 from .errors import FluxError, is_unregistered
 from .link import Link
 from .model import to_json
+from .wire import end
 
 WAIT = 30.0
 """How long the server lets us wait for work before it says that there is none, in seconds."""
@@ -130,9 +131,7 @@ class Work:
         tasks = [task for task, _ in self._running.values()] + ([self._asking] if self._asking else [])
         for id in list(self._running):
             self.cancel(id)
-        if self._asking:
-            self._asking.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         self._threads.shutdown(wait=False)
 
     async def send_chunk(self, call: Call, data: Any) -> None:
