@@ -27,6 +27,8 @@ pub struct Peer {
     pub capabilities: Vec<Capability>,
     /// Where it takes part, in the order it joined.
     pub workspaces: Vec<Id>,
+    /// Where an old peer said itself that it leaves: it is not told there once more.
+    pub farewells: Vec<Id>,
     /// In milliseconds since the epoch.
     pub started_at: u64,
     /// How long it lives without a heartbeat, in milliseconds.
@@ -158,6 +160,7 @@ impl Peer {
             json: json.into(),
             capabilities: wire.capabilities.iter().filter_map(capability).collect(),
             workspaces: wire.workspaces.into_iter().map(Id::from).collect(),
+            farewells: Vec::new(),
             started_at: wire.started_at,
             ttl_ms: 0,
             expire_at,

@@ -121,6 +121,7 @@ impl Registration {
             json: "".into(),
             capabilities: self.capabilities.clone(),
             workspaces,
+            farewells: Vec::new(),
             started_at: if started_at == 0 { now } else { started_at },
             ttl_ms: self.ttl_ms,
             expire_at: now + self.ttl_ms,
@@ -529,11 +530,22 @@ fn erase(room: &Room, together: &mut Together<'_>, peer: &Peer, left: Left) -> V
     for set in &sets {
         let _ = together.run::<i64>(&[b"SREM", set.as_bytes(), id]);
     }
-    for workspace in &peer.workspaces {
+    for workspace in peer.workspaces.iter().filter(|workspace| !peer.farewells.contains(workspace)) {
         let left = Some(left.word().to_owned());
         log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
     }
     jobs
+}
+
+/// An old peer tells of itself that it joined or left a workspace.
+pub fn heard(room: &Room, workspace: &str, event: &Event) {
+    let mut state = room.state.lock();
+    let Some(peer) = state.directory.get_mut(&event.peer_id).filter(|peer| peer.is_old()) else { return };
+    match event.kind.as_str() {
+        "peer:left" if peer.farewells.len() < NAMES_MAX => peer.farewells.push(workspace.into()),
+        "peer:joined" => peer.farewells.retain(|other| **other != *workspace),
+        _ => {}
+    }
 }
 
 /// Brings the directory up to date with a peer's key, which someone changed other than by `FLUX.*`.
@@ -552,7 +564,8 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
             (Some(json), Some(peer)) => {
                 peer.expire_at = expire_at;
                 if peer.is_old() && *peer.json != *json {
-                    let peer = Peer::read(id, &json, expire_at, Kind::Old);
+                    let farewells = std::mem::take(&mut peer.farewells);
+                    let peer = Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) };
                     state.calls.station(&peer.id, &peer);
                     state.directory.insert(peer);
                 }

@@ -234,6 +234,7 @@ impl Room {
             Todo::Event(workspace, bytes) => {
                 log::record(self, session, &workspace, &bytes);
                 if let Ok(event) = serde_json::from_slice(&bytes) {
+                    presence::heard(self, &workspace, &event);
                     streams::record(self, session, &event);
                 }
             }
