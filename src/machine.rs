@@ -15,6 +15,13 @@ pub fn memory_bytes() -> u64 {
     kilobytes("/proc/meminfo", "MemTotal:")
 }
 
+/// Keeps the system from backing this process' memory with pages of 2 MiB unasked: every place that is touched would take
+/// as much, and free memory in between could not be handed back.
+pub fn refuse_huge_pages() {
+    // A system that has none needs no telling.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 fn kilobytes(path: &str, field: &str) -> u64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();

@@ -13,12 +13,14 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, Name};
+use crate::machine;
 use crate::node::Node;
 use crate::settings;
 use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
 pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    machine::refuse_huge_pages();
     let config = Arc::new(config);
     start_log(&config);
     settings::connect_limits(&config);

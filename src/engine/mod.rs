@@ -47,6 +47,9 @@ use crate::engine::value::{Kind, Value};
 /// on all of them takes microseconds.
 pub const SHARDS: usize = 64;
 
+/// Room for effects that a shard keeps when it had none to be cut.
+const KEEP_PENDING_BYTES: usize = 4096;
+
 pub(crate) type Guard<'a> = MutexGuard<'a, Shard>;
 
 /// The shard a key lives in: the top bits of its hash. The low bits choose the bucket within the shard.
@@ -196,6 +199,8 @@ impl Engine {
             if !pending.is_empty() {
                 let room = Vec::with_capacity(pending.len());
                 shards.push((number as u8, std::mem::replace(pending, room)));
+            } else if pending.capacity() > KEEP_PENDING_BYTES {
+                *pending = Vec::new();
             }
         }
         Cut { epoch, shards }

@@ -7,17 +7,26 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::commands::clients::state;
 use crate::commands::instance::Instance;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection::{self, Origin};
+use crate::memory;
+
+/// How often a worker looks whether it has come to rest.
+const REST: Duration = Duration::from_secs(1);
+/// A worker to which so little was sent between two looks is at rest.
+const REST_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where to listen, and with how many workers.
 #[derive(Debug, Clone, Default)]
@@ -187,7 +196,7 @@ fn accept_all(
 /// Out of file descriptors, most likely: waits for some to be closed instead of spinning.
 async fn breathe(error: &io::Error) {
     tracing::warn!("failed to accept a connection: {error}");
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
 /// A worker's life: carries its connections until the server ends.
@@ -195,8 +204,12 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted
     let stats = instance.stats.worker();
     runtime().block_on(async {
         let mut connections = tokio::task::JoinSet::new();
+        let mut rest = Rest::default();
+        let mut looks = tokio::time::interval(REST);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                _ = looks.tick() => rest.look(&stats),
                 next = accepted.recv() => match next {
                     Some(next) => drop(connections.spawn(serve(Arc::clone(instance), Arc::clone(&stats), next))),
                     None => break,
@@ -206,6 +219,27 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted
         }
         while connections.join_next().await.is_some() {}
     });
+}
+
+/// Sees when a worker that was busy has come to rest, and lets it give its free memory back then.
+#[derive(Default)]
+struct Rest {
+    bytes_in: u64,
+    has_garbage: bool,
+}
+
+impl Rest {
+    fn look(&mut self, stats: &WorkerStats) {
+        let bytes_in = stats.bytes_in.load(Relaxed);
+        let grown = bytes_in.wrapping_sub(self.bytes_in);
+        self.bytes_in = bytes_in;
+        if grown > REST_BYTES_MAX {
+            self.has_garbage = true;
+        } else if self.has_garbage {
+            self.has_garbage = false;
+            memory::hand_back();
+        }
+    }
 }
 
 async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, accepted: Accepted) {
@@ -218,7 +252,7 @@ async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, accepted: Accep
         Accepted::Tcp(stream) => {
             let _ = stream.set_nodelay(true);
             if keepalive > 0 {
-                let every = socket2::TcpKeepalive::new().with_time(std::time::Duration::from_secs(keepalive));
+                let every = socket2::TcpKeepalive::new().with_time(Duration::from_secs(keepalive));
                 let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&every);
             }
             if let Ok(stream) = TcpStream::from_std(stream) {

@@ -10,6 +10,7 @@ use crate::commands::session::Session;
 use crate::engine::error;
 use crate::engine::keys::Read;
 use crate::engine::shard::Entry;
+use crate::memory;
 use crate::resp::{Args, Reply};
 
 /// `MEMORY USAGE`
@@ -153,7 +154,8 @@ pub fn malloc_stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Ou
 
 /// `MEMORY PURGE`
 pub fn purge(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    // The allocator gives free memory back by itself, after a while.
+    // What other threads have freed they give back by themselves, when they come to rest.
+    memory::hand_back();
     reply.ok();
     Ok(())
 }

@@ -83,6 +83,8 @@ pub fn run(inner: &Inner) {
             continue;
         }
         let result = checkpoint(inner);
+        // It has freed a hundred megabytes, and may not run again for long.
+        memory::hand_back();
         last = Instant::now();
         if result.is_err() {
             not_before = last + RETRY;

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;
 use crate::engine::persist::{Error, Fsync, Inner};
+use crate::memory;
 use crate::storage::Journal;
 use crate::storage::journal::Batch;
 
@@ -87,6 +88,7 @@ pub fn run(inner: &Inner) {
     let _ = inner.commits.thread.set(thread::current());
     let mut waiting: Vec<Cut> = Vec::new();
     let mut is_announced = false;
+    let mut has_garbage = false;
     let mut last_tries = LAST_TRIES;
     loop {
         // Read before the cut, so that what was written before the stop is in it.
@@ -96,10 +98,16 @@ pub fn run(inner: &Inner) {
             break;
         }
         if is_idle {
+            let has_rested = is_announced;
             is_announced = rest(inner, is_announced);
+            if has_rested && has_garbage && inner.commits.is_asleep.load(SeqCst) {
+                memory::hand_back();
+                has_garbage = false;
+            }
             continue;
         }
         is_announced = false;
+        has_garbage = true;
         inner.commits.is_asleep.store(false, SeqCst);
         let start = Instant::now();
         match commit(inner, &waiting) {

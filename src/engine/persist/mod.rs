@@ -71,8 +71,8 @@ impl Default for Options {
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
             write_retry: Duration::from_millis(100),
-            journal_cache_bytes: 4 << 20,
-            tables_cache_bytes: 32 << 20,
+            journal_cache_bytes: JOURNAL_CACHE_BYTES,
+            tables_cache_bytes: TABLES_CACHE_BYTES,
         }
     }
 }
@@ -197,6 +197,11 @@ enum Part {
     Commits,
 }
 
+/// Of the journal only its end is used, which is a few pages.
+const JOURNAL_CACHE_BYTES: usize = 256 << 10;
+/// Tables are written and loaded in the order of their keys, so each page is done with soon. What is read back from them
+/// one by one is in the system's cache, which the system can take away when memory is short.
+const TABLES_CACHE_BYTES: usize = 1 << 20;
 /// Journal read in one go while replaying.
 const REPLAY_BYTES: usize = 64 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
