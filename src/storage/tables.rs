@@ -101,12 +101,6 @@ impl Tables {
     pub fn verify(&mut self) -> Result<bool, Error> {
         self.database.check_integrity().map_err(Error::database(&self.path))
     }
-
-    /// Packs the file.
-    pub fn compact(&mut self) -> Result<(), Error> {
-        self.database.compact().map_err(Error::database(&self.path))?;
-        Ok(())
-    }
 }
 
 /// The tables at one moment.
