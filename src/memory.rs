@@ -19,17 +19,30 @@ thread_local! {
     static BALANCE: Cell<i64> = const { Cell::new(0) };
 }
 
-/// What a checkpoint holds for its own use.
-static ASIDE: AtomicU64 = AtomicU64::new(0);
-
-/// Says how many of the used bytes are passing work of ours, which must not cost anyone keys under `maxmemory`.
-pub fn set_aside(bytes: u64) {
-    ASIDE.store(bytes, Relaxed);
+/// What used memory holds that is not the user's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// Effects on their way to the journal.
+    Journal = 0,
+    /// Changes on their way to the tables.
+    Checkpoint = 1,
 }
 
-/// What [`set_aside`] was told last.
+static ASIDE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Says how many of the used bytes are passing work of ours, which must not cost anyone keys under `maxmemory`.
+pub fn set_aside(what: Aside, bytes: u64) {
+    ASIDE[what as usize].store(bytes, Relaxed);
+}
+
+/// What [`set_aside`] was told last, of this kind.
+pub fn aside_bytes_of(what: Aside) -> u64 {
+    ASIDE[what as usize].load(Relaxed)
+}
+
+/// What [`set_aside`] was told last, of all kinds.
 pub fn aside_bytes() -> u64 {
-    ASIDE.load(Relaxed)
+    aside_bytes_of(Aside::Journal) + aside_bytes_of(Aside::Checkpoint)
 }
 
 /// Bytes allocated and not yet freed, over all threads, to within 16 KiB per thread.

@@ -11,6 +11,7 @@ use crate::commands::session::Session;
 use crate::commands::table;
 use crate::config::{self, Name};
 use crate::machine;
+use crate::memory;
 use crate::resp::reply::double_text;
 use crate::resp::{Args, Reply};
 use crate::version::{REDIS_VERSION, VERSION};
@@ -182,11 +183,13 @@ fn memory(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
         fields.add(name, 0);
     }
     fields.add_all(&[("allocator_frag_ratio", "1.00"), ("allocator_rss_ratio", "1.00"), ("rss_overhead_ratio", "1.00")]);
-    for name in ["mem_not_counted_for_evict", "mem_replication_backlog", "mem_total_replication_buffers", "mem_clients_slaves"] {
+    fields.add("mem_not_counted_for_evict", memory::aside_bytes());
+    for name in ["mem_replication_backlog", "mem_total_replication_buffers", "mem_clients_slaves"] {
         fields.add(name, 0);
     }
     fields.add("mem_clients_normal", snapshot.client_bytes);
-    fields.add_all(&[("mem_cluster_links", "0"), ("mem_aof_buffer", "0"), ("mem_allocator", "mimalloc")]);
+    fields.add("mem_aof_buffer", memory::aside_bytes_of(memory::Aside::Journal));
+    fields.add_all(&[("mem_cluster_links", "0"), ("mem_allocator", "mimalloc")]);
     fields.add("active_defrag_running", 0);
     let freeing = instance.engine.freeing();
     fields.add("lazyfree_pending_objects", freeing.pending.load(Relaxed));

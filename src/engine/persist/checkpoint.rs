@@ -12,7 +12,7 @@ use crate::clock;
 use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::{Error, Inner};
-use crate::memory;
+use crate::memory::{self, Aside};
 use crate::storage::Tables;
 
 /// Changes kept in memory before they are written: large enough that keys which change often are written once.
@@ -106,7 +106,7 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let start = Instant::now();
     inner.engine.begin_generation();
     let result = fold_journal(inner);
-    memory::set_aside(0);
+    memory::set_aside(Aside::Checkpoint, 0);
     match &result {
         Ok(()) => {
             inner.engine.end_generation();
@@ -142,7 +142,7 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
                 Ok::<_, Error>(())
             })?
         };
-        memory::set_aside((fold.bytes + batches.iter().map(Vec::capacity).sum::<usize>()) as u64);
+        memory::set_aside(Aside::Checkpoint, (fold.bytes + batches.iter().map(Vec::capacity).sum::<usize>()) as u64);
         let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
         fold.add_batches(&batches).map_err(|error| Error::Corrupt {
             place: format!("journal, one of the batches {first} to {seq}"),

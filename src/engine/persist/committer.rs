@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;
 use crate::engine::persist::{Error, Fsync, Inner};
-use crate::memory;
+use crate::memory::{self, Aside};
 use crate::storage::Journal;
 use crate::storage::journal::Batch;
 
@@ -135,8 +135,12 @@ fn gather(inner: &Inner, waiting: &mut Vec<Cut>) -> bool {
         let bytes: usize = cut.shards.iter().map(|(_, effects)| effects.len()).sum();
         inner.commits.is_behind.store(bytes > BEHIND_BYTES, Relaxed);
         waiting.push(cut);
+        let held: usize = waiting.iter().flat_map(|cut| &cut.shards).map(|(_, effects)| effects.len()).sum();
+        // The shards made as much room again for the next cut.
+        memory::set_aside(Aside::Journal, (held + bytes) as u64);
     } else if waiting.is_empty() {
         inner.commits.is_behind.store(false, Relaxed);
+        memory::set_aside(Aside::Journal, 0);
         inner.durable.send_replace(epoch);
     }
     !waiting.is_empty()
