@@ -118,8 +118,11 @@ class Flux:
         return handler
 
     async def start(self, timeout: float | None = None) -> None:
-        """Connects and registers. Waits for a server that is not there yet, without an end unless told one."""
-        if self._state != "new":
+        """Connects and registers. Waits for a server that is not there yet, without an end unless told one.
+
+        A peer that was stopped may start again; it is in no workspace then.
+        """
+        if self._state not in ("new", "stopped"):
             raise FluxError(f"the peer is {self._state} already", "STATE")
         self._state = "started"
         self._started_at = int(time.time() * 1000)
@@ -344,9 +347,10 @@ class Flux:
                 continue
             if is_unregistered(error):
                 await self._commands.introduce_again(wire)
-            elif self._work_link is not None:
-                # A connection that is dead without knowing it; the other will be as dead.
-                self._work_link.reset(error)
+            else:
+                # A connection that is dead without knowing it; the others will be as dead.
+                for link in self._links:
+                    link.reset(error)
 
     async def _listen_beat(self) -> None:
         while True:
@@ -414,6 +418,8 @@ class Flux:
 
     async def _close(self) -> None:
         self._state = "stopped"
+        self._run_id = None
+        self._workspaces.clear()
         self._calls.stop()
         self._streams.stop()
         if self._work is not None:

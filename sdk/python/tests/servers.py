@@ -74,6 +74,7 @@ class Door:
 
     def __init__(self, server):
         self._target, self._pairs, self._listener, self.port = server.port, set(), None, 0
+        self._silent = set()
 
     @property
     def url(self):
@@ -94,6 +95,10 @@ class Door:
         for writer in list(self._pairs):
             writer.transport.abort()
 
+    def silence(self):
+        """Those who are in hear nothing more and are not heard, as when a cable is pulled; new ones are."""
+        self._silent |= self._pairs
+
     async def _enter(self, reader, writer):
         try:
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target)
@@ -102,19 +107,19 @@ class Door:
             return
         both = {writer, inner_writer}
         self._pairs |= both
-        await asyncio.gather(carry(reader, inner_writer), carry(inner_reader, writer))
+        await asyncio.gather(self._carry(reader, inner_writer), self._carry(inner_reader, writer))
         self._pairs -= both
 
-
-async def carry(reader, writer):
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.transport.abort()
+    async def _carry(self, reader, writer):
+        try:
+            while data := await reader.read(65536):
+                if writer not in self._silent:
+                    writer.write(data)
+                    await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.transport.abort()
 
 
 def free_port():

@@ -327,6 +327,17 @@ class CallTest(ServerTest):
         with self.assertRaisesRegex(FluxError, "stopped"):
             await first.send(self.fn)
 
+    async def test_stopped_peer_may_start_again(self):
+        worker, asker = await self.peer("worker", expose=lambda payload: payload), await self.peer()
+        await worker.stop()
+        self.assertEqual(await asker.discover(self.fn), [])
+        with self.assertRaisesRegex(FluxError, "the peer was stopped"):
+            await worker.peers()
+        await worker.start()
+        self.assertEqual(await asker.send(self.fn, "again"), "again")
+        with self.assertRaisesRegex(FluxError, "started already"):
+            await worker.start()
+
     async def test_call_of_a_stopping_peer_ends_with_an_error(self):
         await self.peer("worker", expose=hang)
         asker = await self.peer()

@@ -171,6 +171,19 @@ class CutTest(ServerTest):
             self.assertEqual(await watcher.send(self.fn, link.name), link.name)
         self.assertEqual(left, [])
 
+    async def test_connections_that_are_dead_without_an_end_are_made_anew(self):
+        door = await self.door()
+        worker = await self.peer("worker", url=door.url, join=self.ws, expose=lambda payload: payload, ttl=1.0)
+        asker = await self.peer("asker", url=door.url, ttl=1.0)
+        wires = [link.wire for link in (*worker._links, asker._commands)]
+        door.silence()
+        began = time.monotonic()
+        with self.assertRaisesRegex(FluxError, "timeout after 200 ms"):
+            await asker.send(self.fn, timeout=0.2)
+        self.assertLess(time.monotonic() - began, 0.5)
+        await until(lambda: not {id(link.wire) for link in (worker._commands, worker._work_link, asker._commands)} & set(map(id, wires)))
+        self.assertEqual(await asker.send(self.fn, "again"), "again")
+
     async def test_peer_whose_key_was_deleted_comes_back(self):
         client = await self.redis()
         watcher = await self.peer("watcher", join=self.ws)
