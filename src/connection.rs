@@ -21,6 +21,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::{self, Name};
 use crate::engine::block::Waiter;
 use crate::engine::error::Error;
+use crate::engine::gate::Gate;
 use crate::engine::mailbox::Mail;
 use crate::engine::turn::Turn;
 use crate::resp::{OwnedArgs, Parser, Protocol, Reply};
@@ -76,12 +77,21 @@ pub fn is_protected(instance: &Instance, is_near: bool) -> bool {
     !is_near && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
 }
 
-/// Carries a connection until it is closed.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {
+/// Keeps a gate for the connections of the runtime this is called in, until that ends.
+pub fn keep(gate: &Arc<Gate>, instance: &Instance) {
+    if let Some(durability) = instance.durability().cloned() {
+        let gate = Arc::clone(gate);
+        tokio::spawn(async move { gate.keep(durability).await });
+    }
+}
+
+/// Carries a connection until it is closed. Its replies wait at the gate of its runtime.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session, gate: Arc<Gate>) {
     let reply = Reply::new(Protocol::Resp2);
     let mut connection = Connection {
         stream,
         session,
+        gate,
         reply,
         parser: Parser::default(),
         input: Vec::with_capacity(READ_BYTES),
@@ -100,6 +110,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session)
 struct Connection<S> {
     stream: S,
     session: Session,
+    gate: Arc<Gate>,
     reply: Reply,
     parser: Parser,
     input: Vec<u8>,
@@ -258,14 +269,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// With `appendfsync always`, holds replies back until the changes they tell of are on disk.
     async fn must_be_durable(&mut self) -> Result<(), ()> {
-        let Some((durability, epoch)) = self.session.must_be_durable() else { return Ok(()) };
-        let mut durable = durability.durable();
-        if *durable.borrow() >= epoch {
-            return Ok(());
+        match self.session.must_be_durable() {
+            // A journal that is gone ends the server; the reply must not be sent then.
+            Some(epoch) => self.gate.pass(epoch).await,
+            None => Ok(()),
         }
-        durability.poke();
-        // A journal that is gone ends the server; the reply must not be sent then.
-        durable.wait_for(|durable| *durable >= epoch).await.map(drop).map_err(drop)
     }
 
     /// Waits for whatever comes first.

@@ -17,7 +17,6 @@ use crate::commands::{args, flux, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Place, Waiter};
-use crate::engine::durability::Durability;
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
 use crate::engine::keys::{Block, Read, Waiting, Write};
@@ -318,7 +317,8 @@ impl Session {
     fn evicted(&mut self, evicted: Evicted) {
         publish_events(&self.instance.engine, &evicted.events);
         serve(&self.instance.engine, evicted.touched);
-        if let Some(durability) = self.instance.durability() {
+        // Where the reply waits for the disk, whoever waits pokes: later, so that more is in the commit.
+        if let Some(durability) = self.instance.durability().filter(|durability| !durability.is_always()) {
             durability.poke();
         }
     }
@@ -426,13 +426,14 @@ impl Session {
         }
         self.wrote_epoch = epoch;
         self.last_wrote_epoch = epoch;
-        if let Some(durability) = self.instance.durability() {
+        // Where the reply waits for the disk, whoever waits pokes: later, so that more is in the commit.
+        if let Some(durability) = self.instance.durability().filter(|durability| !durability.is_always()) {
             durability.poke();
         }
     }
 
     /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
-    pub fn must_be_durable(&mut self) -> Option<(Arc<dyn Durability>, u64)> {
+    pub fn must_be_durable(&mut self) -> Option<u64> {
         let awaits_disk = std::mem::take(&mut self.awaits_disk);
         let epoch = std::mem::take(&mut self.wrote_epoch);
         let epoch = if awaits_disk { self.last_wrote_epoch } else { epoch };
@@ -440,7 +441,7 @@ impl Session {
             return None;
         }
         let durability = self.instance.durability()?;
-        (awaits_disk || durability.is_always()).then(|| (Arc::clone(durability), epoch))
+        (awaits_disk || durability.is_always()).then_some(epoch)
     }
 
     /// Begins to wait, as a command asked.

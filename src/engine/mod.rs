@@ -14,6 +14,7 @@ pub mod error;
 pub mod evict;
 pub mod expire;
 pub mod free;
+pub mod gate;
 pub mod glob;
 pub mod keys;
 pub mod mailbox;

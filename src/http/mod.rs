@@ -30,6 +30,8 @@ use tokio::sync::oneshot;
 use crate::commands::instance::Instance;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
+use crate::connection;
+use crate::engine::gate::Gate;
 
 pub use routes::markdown;
 
@@ -81,6 +83,7 @@ impl Handle {
 struct Door {
     instance: Arc<Instance>,
     stats: Arc<WorkerStats>,
+    gate: Arc<Gate>,
     /// Requests and sessions that may touch the keyspace.
     busy: Mutex<usize>,
     /// Told when there are none.
@@ -123,7 +126,7 @@ pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handl
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let instance = Arc::clone(instance);
     let stats = instance.stats.worker();
-    let door = Arc::new(Door { instance, stats, busy: Mutex::new(0), idle: Condvar::new() });
+    let door = Arc::new(Door { instance, stats, gate: Arc::default(), busy: Mutex::new(0), idle: Condvar::new() });
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("http".into());
     let served = Arc::clone(&door);
@@ -147,6 +150,7 @@ fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Rec
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only what the process already has");
     runtime.block_on(async {
+        connection::keep(&door.gate, &door.instance);
         let router = routes::router(door);
         let open = Arc::new(AtomicUsize::new(0));
         for listener in listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok()) {

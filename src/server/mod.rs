@@ -21,6 +21,7 @@ use crate::commands::instance::Instance;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection::{self, Origin};
+use crate::engine::gate::Gate;
 use crate::memory;
 
 /// How often a worker looks whether it has come to rest.
@@ -203,6 +204,8 @@ async fn breathe(error: &io::Error) {
 fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
     let stats = instance.stats.worker();
     runtime().block_on(async {
+        let gate = Arc::new(Gate::default());
+        connection::keep(&gate, instance);
         let mut connections = tokio::task::JoinSet::new();
         let mut rest = Rest::default();
         let mut looks = tokio::time::interval(REST);
@@ -211,7 +214,7 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted
             tokio::select! {
                 _ = looks.tick() => rest.look(&stats),
                 next = accepted.recv() => match next {
-                    Some(next) => drop(connections.spawn(serve(Arc::clone(instance), Arc::clone(&stats), next))),
+                    Some(next) => drop(connections.spawn(serve(Arc::clone(instance), Arc::clone(&stats), Arc::clone(&gate), next))),
                     None => break,
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
@@ -242,7 +245,7 @@ impl Rest {
     }
 }
 
-async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, accepted: Accepted) {
+async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>, accepted: Accepted) {
     let keepalive = instance.config.count(Name::TcpKeepalive);
     let session = match connection::admit(&instance, stats, origin(&accepted)) {
         Ok(session) => session,
@@ -256,12 +259,12 @@ async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, accepted: Accep
                 let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&every);
             }
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connection::run(stream, session).await;
+                connection::run(stream, session, gate).await;
             }
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                connection::run(stream, session).await;
+                connection::run(stream, session, gate).await;
             }
         }
     }
