@@ -260,6 +260,13 @@ impl Durability for Persistence {
         self.poke();
     }
 
+    fn hurry(&self) {
+        match self.fsync() {
+            Fsync::Always => self.poke(),
+            Fsync::Everysec | Fsync::No => self.hurry(),
+        }
+    }
+
     fn is_always(&self) -> bool {
         // A disk that is far behind slows writers down, or their effects would pile up in memory.
         self.fsync() == Fsync::Always || self.is_behind()

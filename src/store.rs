@@ -117,7 +117,7 @@ impl Store {
             return;
         };
         let mut durable = durability.durable();
-        durability.poke();
+        durability.hurry();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         let wait = durable.wait_for(|durable| *durable >= epoch);

@@ -7,6 +7,9 @@ pub trait Durability: Send + Sync {
     /// Says that there are effects to commit. Called after every write, so it must cost next to nothing while the committer is awake.
     fn poke(&self);
 
+    /// Says that a reply waits until its effects are on disk.
+    fn hurry(&self);
+
     /// Whether replies wait until their effects are on disk (`appendfsync always`).
     fn is_always(&self) -> bool;
 

@@ -56,7 +56,7 @@ impl Gate {
             // Commits nobody waits for wake no worker.
             let is_awaited = !self.0.lock().waiting.is_empty();
             tokio::select! {
-                () = self.news() => durability.poke(),
+                () = self.news() => durability.hurry(),
                 changed = durable.changed(), if is_awaited => if changed.is_err() { break },
             }
             let reached = *durable.borrow_and_update();

@@ -1,20 +1,23 @@
-//! How redb reaches a file. Tests put failing disks in its place.
+//! How storage reaches its files. Tests put failing disks in its place.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
 
-/// Opens the files that databases live in.
+/// Opens the files that the journal and the tables live in.
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing, made if missing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>>;
+
+    /// The files of a folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
 
     /// Whether there is such a file.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -57,6 +60,10 @@ impl Disk for Files {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Box::new(backend))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

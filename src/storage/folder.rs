@@ -38,21 +38,28 @@ impl Folder {
         &self.path
     }
 
-    /// Where its journal is.
-    pub fn journal(&self) -> PathBuf {
-        self.path.join(JOURNAL)
-    }
-
     /// Where its tables are.
     pub fn tables(&self) -> PathBuf {
         self.path.join(TABLES)
     }
 }
 
-/// The journal's file name.
-pub const JOURNAL: &str = "journal.redb";
+/// What the names of the journal's files begin with; then comes a number, so that they sort by age.
+const JOURNAL: &str = "journal-";
 /// The tables' file name.
 pub const TABLES: &str = "tables.redb";
+
+/// The name of the file of the journal whose first batch has this number.
+pub fn segment_name(first: u64) -> String {
+    format!("{JOURNAL}{first:016x}")
+}
+
+/// The number in the name of a file of the journal; None if it is no such name.
+pub fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(JOURNAL)?;
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    (segment_name(number) == name).then_some(number)
+}
 
 /// Makes a rename or a new file in this folder last.
 pub fn sync_folder(path: &Path) -> Result<(), Error> {

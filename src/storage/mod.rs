@@ -1,5 +1,5 @@
-//! The files of a data folder: the journal (what happened, in order) and the tables (what is), each a redb database of
-//! its own, so that writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
+//! The files of a data folder: the journal (what happened, in order), files that are only appended to, and the tables (what
+//! is), a redb database. Writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
 
 pub mod disk;
 pub mod folder;
@@ -28,6 +28,12 @@ pub enum Error {
     /// The file was written by a later version of this program.
     #[error("open `{}`: format {found} is newer than this build ({FORMAT}); upgrade flux", path.display())]
     TooNew { path: PathBuf, found: u64 },
+    /// The file was written by a build older than the first release.
+    #[error("use `{}`: a build before the first release wrote it; stop that build with SHUTDOWN SAVE, then remove this file", path.display())]
+    TooOld { path: PathBuf },
+    /// A file of the journal does not hold what was written.
+    #[error("read `{}`: damaged at byte {at}; restore a backup, or move this file away and what follows it is lost", path.display())]
+    Damaged { path: PathBuf, at: u64 },
     /// redb refused, or found its file damaged.
     #[error("use `{}`: {source}", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },

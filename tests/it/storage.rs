@@ -143,6 +143,10 @@ impl Disk for Shared {
         Ok(Box::new(Handle(self.0.clone(), image)))
     }
 
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(self.0.files.lock().unwrap().keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Ok(self.0.files.lock().unwrap().contains_key(path))
     }

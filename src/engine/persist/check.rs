@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::Fold;
@@ -10,7 +11,7 @@ use crate::engine::persist::record::{Body, Packed, Record};
 use crate::engine::persist::{Checked, Error, Problem};
 use crate::engine::value::{BadRow, Kind};
 use crate::storage::tables::{DATABASES, Stored};
-use crate::storage::{Files, Folder, Journal, Tables};
+use crate::storage::{Disk, Files, Folder, Journal, Tables};
 
 const CACHE_BYTES: usize = 32 << 20;
 /// Journal read in one go.
@@ -32,12 +33,11 @@ pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
     } else {
         None
     };
-    if folder.journal().exists() {
-        match Journal::open(&Files, &folder.journal(), CACHE_BYTES) {
-            Ok(journal) => check.journal(journal, covered.unwrap_or(0)),
-            Err(error) => check.failed("journal", error),
-        };
-    }
+    let disk: Arc<dyn Disk> = Arc::new(Files);
+    match Journal::open(&disk, dir) {
+        Ok(journal) => check.journal(&journal, covered.unwrap_or(0)),
+        Err(error) => check.failed("journal", error),
+    };
     Ok(check.checked)
 }
 
@@ -147,12 +147,7 @@ impl Check {
         Ok(())
     }
 
-    fn journal(&mut self, mut journal: Journal, covered: u64) -> Option<()> {
-        match journal.verify() {
-            Ok(true) => {}
-            Ok(false) => self.problem("journal", "pages did not match their checksums; redb went back to an older state"),
-            Err(error) => return self.failed("journal", error),
-        }
+    fn journal(&mut self, journal: &Journal, covered: u64) -> Option<()> {
         let mut seq = 0;
         loop {
             let mut bad = Vec::new();

@@ -1,9 +1,9 @@
-//! The committer: cuts the keyspace's effects again and again and commits each cut to the journal, as soon and as often
-//! as the durability asked for wants it.
+//! The committer: cuts the keyspace's effects again and again and writes each cut to the journal, so that a process which
+//! is killed loses next to nothing, and syncs what it has written as often as the durability asked for wants it.
 //!
-//!   Asleep --poke--> Cutting --something to commit--> Committing --done--> Pacing --> Cutting
-//!     ^                 |                                  |
-//!     +-----nothing-----+                                failed --> Failing --after a while--> Committing
+//!   Asleep --poke--> Cutting --something to write--> Writing --Syncing, where it is time--> Pacing --> Cutting
+//!     ^                 |                               |          |
+//!     +-----nothing-----+                              failed -----+--> Failing --after a while--> Writing
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -20,15 +20,13 @@ use crate::memory::{self, Aside};
 use crate::storage::Journal;
 use crate::storage::journal::Batch;
 
-/// Commits are this far apart while there is work: what a kill of the process may lose with `everysec`.
+/// Cuts are this far apart while there is work and no reply waits: what a kill of the process may lose.
 const PACE: Duration = Duration::from_millis(5);
-/// With `no`.
-const PACE_NO: Duration = Duration::from_secs(1);
-/// However slow the disk, commits are no further apart than this.
-const PACE_MAX: Duration = Duration::from_secs(1);
-/// After a commit the disk has this many times as long for others as it took. More would cost less on a slow disk, and
-/// lose more when the process is killed.
-const REST: u32 = 1;
+/// With `everysec`, syncs are no further apart than this while there is work: what a power cut may lose.
+const SYNC: Duration = Duration::from_secs(1);
+/// With `everysec`, this much is synced earlier, so that no sync takes long: cuts wait for it. The disk has as long for
+/// others between two such syncs as the last one took.
+const SYNC_BYTES: u64 = 4 << 20;
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
@@ -41,7 +39,7 @@ const BEHIND_BYTES: usize = 64 << 20;
 pub struct Commits {
     /// Whether it has found nothing to commit and waits to be poked.
     is_asleep: AtomicBool,
-    /// Whether someone cannot wait for the usual pace.
+    /// Whether someone waits for a sync and cannot wait for the usual pace.
     is_urgent: AtomicBool,
     is_stopping: AtomicBool,
     thread: OnceLock<Thread>,
@@ -50,9 +48,9 @@ pub struct Commits {
     is_doubtful: AtomicBool,
     pub(super) is_behind: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
-    /// Commits made.
+    /// Cuts written.
     pub(super) count: AtomicU64,
-    /// Microseconds they took.
+    /// Microseconds that took, and syncing them.
     pub(super) micros: AtomicU64,
 }
 
@@ -83,24 +81,51 @@ impl Commits {
     }
 }
 
+/// What is cut and not yet on disk.
+struct Progress {
+    /// Cut and not written.
+    waiting: Vec<Cut>,
+    /// All up to this epoch is written, the last batch under this number.
+    written: u64,
+    last_seq: u64,
+    /// Bytes written and not synced.
+    unsynced_bytes: u64,
+    synced_at: Instant,
+    sync_took: Duration,
+    /// Whether someone waits for a sync.
+    is_awaited: bool,
+}
+
 /// Commits until told to stop, and then what is left.
 pub fn run(inner: &Inner) {
-    let _ = inner.commits.thread.set(thread::current());
-    let mut waiting: Vec<Cut> = Vec::new();
+    let commits = &inner.commits;
+    let _ = commits.thread.set(thread::current());
+    let mut progress = Progress {
+        waiting: Vec::new(),
+        written: 0,
+        last_seq: 0,
+        unsynced_bytes: 0,
+        synced_at: Instant::now(),
+        sync_took: Duration::ZERO,
+        is_awaited: false,
+    };
     let mut is_announced = false;
     let mut has_garbage = false;
     let mut last_tries = LAST_TRIES;
     loop {
-        // Read before the cut, so that what was written before the stop is in it.
-        let is_stopping = inner.commits.is_stopping.load(SeqCst);
-        let is_idle = !gather(inner, &mut waiting) && !inner.has_trimming();
-        if is_idle && is_stopping {
-            break;
-        }
-        if is_idle {
+        // Read before the cut, so that what was written before the stop, or before someone began to wait, is in it.
+        let is_stopping = commits.is_stopping.load(SeqCst);
+        progress.is_awaited |= commits.is_urgent.swap(false, SeqCst);
+        gather(inner, &mut progress);
+        let must_sync = is_stopping || progress.must_sync(inner.fsync());
+        if progress.waiting.is_empty() && !inner.has_trimming() && !(must_sync && progress.unsynced_bytes > 0) {
+            progress.is_awaited = false;
+            if is_stopping {
+                break;
+            }
             let has_rested = is_announced;
-            is_announced = rest(inner, is_announced);
-            if has_rested && has_garbage && inner.commits.is_asleep.load(SeqCst) {
+            is_announced = rest(inner, is_announced, progress.unsynced_bytes > 0);
+            if has_rested && has_garbage && commits.is_asleep.load(SeqCst) {
                 memory::hand_back();
                 has_garbage = false;
             }
@@ -108,12 +133,12 @@ pub fn run(inner: &Inner) {
         }
         is_announced = false;
         has_garbage = true;
-        inner.commits.is_asleep.store(false, SeqCst);
+        commits.is_asleep.store(false, SeqCst);
         let start = Instant::now();
-        match commit(inner, &waiting) {
+        match commit(inner, &mut progress, is_stopping) {
             Ok(()) => {
-                committed(inner, &mut waiting, start.elapsed());
-                pace(inner, start, start.elapsed());
+                committed(inner, start.elapsed());
+                pace(inner, start);
             }
             Err(error) => {
                 failed(inner, &error);
@@ -127,67 +152,107 @@ pub fn run(inner: &Inner) {
     }
 }
 
-/// Cuts; tells whether there is anything to commit. Without, everything so far is durable as it is.
-fn gather(inner: &Inner, waiting: &mut Vec<Cut>) -> bool {
+impl Progress {
+    /// Whether what is written, or is about to be, must be synced.
+    fn must_sync(&self, fsync: Fsync) -> bool {
+        let since = self.synced_at.elapsed();
+        self.is_awaited
+            || match fsync {
+                Fsync::Always => true,
+                Fsync::Everysec => since >= SYNC || self.unsynced_bytes >= SYNC_BYTES && since >= self.sync_took,
+                Fsync::No => false,
+            }
+    }
+}
+
+/// Cuts. Where there is nothing to write, everything so far counts as written.
+fn gather(inner: &Inner, progress: &mut Progress) {
     let cut = inner.engine.cut();
     let epoch = cut.epoch;
     if !cut.shards.is_empty() {
         let bytes: usize = cut.shards.iter().map(|(_, effects)| effects.len()).sum();
         inner.commits.is_behind.store(bytes > BEHIND_BYTES, Relaxed);
-        waiting.push(cut);
-        let held: usize = waiting.iter().flat_map(|cut| &cut.shards).map(|(_, effects)| effects.len()).sum();
+        progress.waiting.push(cut);
+        let held: usize = progress.waiting.iter().flat_map(|cut| &cut.shards).map(|(_, effects)| effects.len()).sum();
         // The shards made as much room again for the next cut.
         memory::set_aside(Aside::Journal, (held + bytes) as u64);
-    } else if waiting.is_empty() {
+    } else if progress.waiting.is_empty() {
         inner.commits.is_behind.store(false, Relaxed);
         memory::set_aside(Aside::Journal, 0);
-        inner.durable.send_replace(epoch);
+        progress.written = epoch;
+        publish(inner, progress);
     }
-    !waiting.is_empty()
+}
+
+/// Tells how far everything is on disk.
+fn publish(inner: &Inner, progress: &Progress) {
+    if progress.unsynced_bytes == 0 {
+        inner.durable.send_replace(progress.written);
+    }
 }
 
 /// Sleeps until poked or for a while. Says so first and lets the caller look once more: whoever wrote after that look sees the word.
-fn rest(inner: &Inner, is_announced: bool) -> bool {
+fn rest(inner: &Inner, is_announced: bool, has_unsynced: bool) -> bool {
     let commits = &inner.commits;
     if !is_announced {
         commits.is_asleep.store(true, SeqCst);
         return true;
     }
-    if commits.is_asleep.load(SeqCst) && !commits.is_stopping.load(SeqCst) {
-        thread::park_timeout(LOOK);
+    let is_wanted = commits.is_stopping.load(SeqCst) || commits.is_urgent.load(SeqCst);
+    if commits.is_asleep.load(SeqCst) && !is_wanted {
+        thread::park_timeout(if has_unsynced { SYNC / 4 } else { LOOK });
     }
     false
 }
 
-fn commit(inner: &Inner, cuts: &[Cut]) -> Result<(), Error> {
-    let trim_to = inner.trim_to.load(Acquire);
+/// Writes what waits, syncs if it must, and lets go of what the tables hold.
+fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(), Error> {
     if inner.journal.read().is_none() {
-        // After an error redb wants to be opened anew; it then finds the commit whole or not there.
-        let (path, cache_bytes) = (inner.folder.journal(), inner.options.journal_cache_bytes);
-        let journal = if inner.commits.is_doubtful.load(SeqCst) {
-            Journal::renew(&*inner.disk, &path, cache_bytes, trim_to)?
-        } else {
-            Journal::open(&*inner.disk, &path, cache_bytes)?
-        };
-        inner.commits.is_doubtful.store(false, SeqCst);
-        *inner.journal.write() = Some(journal);
+        open_again(inner, progress.last_seq)?;
     }
+    let journal = inner.journal.read();
+    let journal = journal.as_ref().expect("it was opened above");
+    let cuts = &progress.waiting;
     let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
-    let bytes: usize = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len()).sum();
-    let is_more = {
-        let journal = inner.journal.read();
-        journal.as_ref().expect("it was opened above").append(&batches, trim_to)?
-    };
-    if !is_more {
+    journal.append(&batches)?;
+    let bytes = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len() as u64).sum();
+    inner.journal_bytes.fetch_add(bytes, Relaxed);
+    progress.unsynced_bytes += bytes;
+    progress.written = cuts.last().map_or(progress.written, |cut| cut.epoch);
+    if is_stopping || progress.must_sync(inner.fsync()) {
+        let start = Instant::now();
+        journal.sync()?;
+        (progress.synced_at, progress.sync_took) = (Instant::now(), start.elapsed());
+        (progress.unsynced_bytes, progress.is_awaited) = (0, false);
+    }
+    progress.last_seq = batches.last().map_or(progress.last_seq, |batch| batch.seq);
+    // Kept until here: after a sync that failed they are written again, where they are missing.
+    progress.waiting.clear();
+    publish(inner, progress);
+    let trim_to = inner.trim_to.load(Acquire);
+    if inner.has_trimming() && !journal.trim(trim_to)? {
         inner.trimmed.store(trim_to, Release);
     }
-    inner.journal_bytes.fetch_add(bytes as u64, Relaxed);
     Ok(())
 }
 
-fn committed(inner: &Inner, cuts: &mut Vec<Cut>, took: Duration) {
+/// After an error the journal is opened anew, and what may not be on disk is written anew. Without the batches up to
+/// `last_seq`, which nobody holds any more, what follows would be no prefix of what happened.
+fn open_again(inner: &Inner, last_seq: u64) -> Result<(), Error> {
+    let dir = inner.folder.path();
+    let is_doubtful = inner.commits.is_doubtful.load(SeqCst);
+    let journal = if is_doubtful { Journal::renew(&inner.disk, dir)? } else { Journal::open(&inner.disk, dir)? };
+    if journal.last()?.unwrap_or(0) < last_seq {
+        return Err(Error::Write("the disk lost what was written last; start flux again to go on without it".into()));
+    }
+    inner.commits.is_doubtful.store(false, SeqCst);
+    *inner.journal.write() = Some(journal);
+    Ok(())
+}
+
+fn committed(inner: &Inner, took: Duration) {
     let commits = &inner.commits;
     commits.count.fetch_add(1, Relaxed);
     commits.micros.fetch_add(took.as_micros() as u64, Relaxed);
@@ -195,10 +260,6 @@ fn committed(inner: &Inner, cuts: &mut Vec<Cut>, took: Duration) {
         *commits.error.lock() = None;
         tracing::info!("writing to the journal works again");
     }
-    if let Some(cut) = cuts.last() {
-        inner.durable.send_replace(cut.epoch);
-    }
-    cuts.clear();
 }
 
 fn failed(inner: &Inner, error: &Error) {
@@ -212,17 +273,13 @@ fn failed(inner: &Inner, error: &Error) {
     }
 }
 
-/// Waits until the next commit is due, or someone is in a hurry.
-fn pace(inner: &Inner, start: Instant, took: Duration) {
+/// Waits until the next cut is due, or someone is in a hurry.
+fn pace(inner: &Inner, start: Instant) {
     let commits = &inner.commits;
     loop {
-        let pause = match inner.fsync() {
-            Fsync::Always => return,
-            Fsync::Everysec => PACE.max(took * (REST + 1)).min(PACE_MAX),
-            Fsync::No => PACE_NO,
-        };
-        let left = pause.saturating_sub(start.elapsed());
-        if left.is_zero() || commits.is_stopping.load(SeqCst) || commits.is_urgent.swap(false, SeqCst) {
+        let left = PACE.saturating_sub(start.elapsed());
+        let is_wanted = commits.is_stopping.load(SeqCst) || commits.is_urgent.load(SeqCst);
+        if left.is_zero() || is_wanted || inner.fsync() == Fsync::Always {
             return;
         }
         thread::park_timeout(left);

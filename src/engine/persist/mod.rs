@@ -57,8 +57,6 @@ pub struct Options {
     pub memory_limit: u64,
     /// Time between attempts to write again after an error.
     pub write_retry: Duration,
-    /// Pages of the journal that redb keeps in memory.
-    pub journal_cache_bytes: usize,
     /// Pages of the tables that redb keeps in memory.
     pub tables_cache_bytes: usize,
 }
@@ -71,7 +69,6 @@ impl Default for Options {
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
             write_retry: Duration::from_millis(100),
-            journal_cache_bytes: JOURNAL_CACHE_BYTES,
             tables_cache_bytes: TABLES_CACHE_BYTES,
         }
     }
@@ -197,8 +194,6 @@ enum Part {
     Commits,
 }
 
-/// Of the journal only its end is used, which is a few pages.
-const JOURNAL_CACHE_BYTES: usize = 256 << 10;
 /// Tables are written and loaded in the order of their keys, so each page is done with soon. What is read back from them
 /// one by one is in the system's cache, which the system can take away when memory is short.
 const TABLES_CACHE_BYTES: usize = 1 << 20;
@@ -281,7 +276,7 @@ impl Persistence {
         let start = Instant::now();
         let folder = Folder::open(dir)?;
         let tables = Tables::open(&*disk, &folder.tables(), options.tables_cache_bytes)?;
-        let journal = Journal::open(&*disk, &folder.journal(), options.journal_cache_bytes)?;
+        let journal = Journal::open(&disk, dir)?;
         let meta = tables.meta()?;
         let last = journal.last()?.unwrap_or(0);
         let engine = Arc::new(Engine::new(true));
