@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -77,11 +78,20 @@ pub fn is_protected(instance: &Instance, is_near: bool) -> bool {
     !is_near && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
 }
 
-/// Keeps a gate for the connections of the runtime this is called in, until that ends.
-pub fn keep(gate: &Arc<Gate>, instance: &Instance) {
-    if let Some(durability) = instance.durability().cloned() {
-        let gate = Arc::clone(gate);
-        tokio::spawn(async move { gate.keep(durability).await });
+/// Keeps a gate for the connections of the runtime this is called in, until that or the task ends.
+pub fn keep(gate: &Arc<Gate>, instance: &Instance) -> Option<JoinHandle<()>> {
+    let durability = instance.durability().cloned()?;
+    let gate = Arc::clone(gate);
+    Some(tokio::spawn(async move { gate.keep(durability).await }))
+}
+
+/// Carries a connection that shares its runtime with no others of ours: with a gate of its own.
+pub async fn run_alone<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {
+    let gate = Arc::default();
+    let keeper = keep(&gate, &session.instance);
+    run(stream, session, gate).await;
+    if let Some(keeper) = keeper {
+        keeper.abort();
     }
 }
 

@@ -80,7 +80,7 @@ impl Flux {
             let (near, far) = tokio::io::duplex(PIPE_BYTES);
             let client = instance.clients.connect("in-process:0".into(), "in-process:0".into(), 0, clock::now_ms());
             let session = Session::new(Arc::clone(&instance), client, instance.stats.worker(), true);
-            tokio::spawn(connection::run(far, session));
+            tokio::spawn(connection::run_alone(far, session));
             near
         }))
     }
