@@ -26,10 +26,11 @@ pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
     settings::connect_limits(&config);
     let data = data_folder(&config)?;
     let node = Node::start(Arc::clone(&config), data.as_deref()).context("failed to start")?;
-    println!("{}", greeting(&node, &config));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
+        // Whoever has read the greeting may ask it to end.
+        println!("{}", greeting(&node, &config));
         tokio::select! {
             name = ends.next() => tracing::info!("{name} received: finishing what is under way, then ending"),
             () = node.instance.ended() => tracing::info!("SHUTDOWN received: finishing what is under way, then ending"),
