@@ -121,6 +121,8 @@ fn crash(dir: &Path, seed: u64, history: &mut History) {
     std::thread::scope(|scope| {
         let pid = server.child.id().to_string();
         let is_over = &is_over;
+        // Before anyone may kill it.
+        let mut connection = server.connect();
         scope.spawn(move || {
             std::thread::sleep(life);
             if is_asked_to_end {
@@ -131,7 +133,6 @@ fn crash(dir: &Path, seed: u64, history: &mut History) {
             assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
             is_over.store(true, SeqCst);
         });
-        let mut connection = server.connect();
         drive(&mut connection, &mut chance, history, is_over);
     });
     let killed_at = Instant::now();
