@@ -33,8 +33,10 @@ pub struct Peer {
     pub started_at: u64,
     /// How long it lives without a heartbeat, in milliseconds.
     pub ttl_ms: u64,
-    /// When its key expires, in milliseconds since the epoch.
+    /// When its time is over without another heartbeat, in milliseconds since the epoch.
     pub expire_at: u64,
+    /// When its key expires. A new peer's lasts longer than its time, so that a heartbeat need not write.
+    pub key_until: u64,
     /// How it speaks.
     pub kind: Kind,
 }
@@ -164,6 +166,7 @@ impl Peer {
             started_at: wire.started_at,
             ttl_ms: 0,
             expire_at,
+            key_until: expire_at,
             kind,
         }
     }

@@ -24,6 +24,9 @@ use crate::resp::{Args, Reply};
 const TTL_MS: u64 = 10_000;
 /// The least and the most it may say.
 const TTL_MS_RANGE: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+/// How long a peer's key lasts, in its TTLs. It is set anew when one of them has passed, for many peers at once; the rest is so that
+/// a busy machine does not come too late.
+const KEY_TTLS: u64 = 3;
 /// Bytes of a secret.
 const SECRET_BYTES_MAX: usize = 256;
 /// Capabilities and workspaces of one peer.
@@ -125,6 +128,7 @@ impl Registration {
             started_at: if started_at == 0 { now } else { started_at },
             ttl_ms: self.ttl_ms,
             expire_at: now + self.ttl_ms,
+            key_until: now + KEY_TTLS * self.ttl_ms,
             kind: Kind::New { secret: secret.clone(), clients: smallvec::smallvec![client] },
         };
         peer.rewrite();
@@ -218,7 +222,7 @@ fn try_register(
 fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Result<(), Error> {
     write_json(together, peer)?;
     if let Kind::New { secret, .. } = &peer.kind {
-        let ttl_ms = peer.ttl_ms.to_string();
+        let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
         let key = names::auth(&peer.id);
         together.run::<()>(&[b"SET", key.as_bytes(), secret.text().as_bytes(), b"PX", ttl_ms.as_bytes()])?;
     }
@@ -240,7 +244,7 @@ fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Res
 }
 
 fn write_json(together: &mut Together<'_>, peer: &Peer) -> Result<(), Error> {
-    let ttl_ms = peer.ttl_ms.to_string();
+    let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
     together.run::<()>(&[b"SET", names::peer(&peer.id).as_bytes(), peer.json.as_bytes(), b"PX", ttl_ms.as_bytes()])
 }
 
@@ -267,30 +271,59 @@ fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
     room.state.lock().directory.get(&id).cloned().ok_or(NOT_A_PEER)
 }
 
-/// `FLUX.HEARTBEAT`
+/// `FLUX.HEARTBEAT`: it only notes the time; the room's thread makes the keys last, for many peers at once.
 pub fn heartbeat(room: &Room, session: &mut Session, reply: &mut Reply) -> Outcome {
     let id = attached(room, session)?;
-    let (peer, auth) = (names::peer(&id), names::auth(&id));
-    let keys = [peer.as_bytes(), auth.as_bytes()];
-    let is_alive = session.together(&keys, |together| {
-        let now = together.now();
-        let ttl_ms = {
-            let mut state = room.state.lock();
-            let Some(peer) = state.directory.get_mut(&id) else { return Ok(false) };
-            peer.expire_at = now + peer.ttl_ms;
-            peer.ttl_ms
-        };
-        let ttl_ms = ttl_ms.to_string();
-        together.run::<i64>(&[b"PEXPIRE", keys[1], ttl_ms.as_bytes()])?;
-        together.run::<bool>(&[b"PEXPIRE", keys[0], ttl_ms.as_bytes()])
-    })?;
-    if !is_alive {
+    let is_there: bool = session.run_in_zero(&[b"EXISTS", names::peer(&id).as_bytes()])?;
+    let now = session.now();
+    let mut state = room.state.lock();
+    let Some(peer) = state.directory.get_mut(&id).filter(|_| is_there) else {
+        drop(state);
         room.leave(Todo::Gone(id));
         session.presence.peer = None;
         return Err(NOT_A_PEER);
-    }
+    };
+    peer.expire_at = now + peer.ttl_ms;
+    drop(state);
     reply.ok();
     Ok(())
+}
+
+/// Looks for peers whose time is over, and makes the keys of others last.
+pub fn look_around(room: &Room, session: &mut Session, now: u64) {
+    let (mut over, mut ending) = (Vec::new(), Vec::new());
+    for peer in room.state.lock().directory.peers() {
+        if peer.expire_at != 0 && peer.expire_at < now {
+            over.push((Arc::clone(&peer.id), peer.is_old()));
+        } else if peer.is_attached() && peer.key_until < now + (KEY_TTLS - 1) * peer.ttl_ms {
+            ending.push((Arc::clone(&peer.id), peer.ttl_ms));
+        }
+    }
+    for (id, is_old) in over {
+        if is_old {
+            sync(room, session, &id);
+        } else {
+            let is_over = |peer: &Peer| peer.expire_at < now;
+            depart(room, session, &id, Left::Expired, |_, _| room.state.lock().directory.get(&id).is_some_and(is_over));
+        }
+    }
+    ending.iter().for_each(|(id, ttl_ms)| prolong(room, session, id, *ttl_ms));
+}
+
+/// Makes the keys of a peer last for another while.
+fn prolong(room: &Room, session: &mut Session, id: &Id, ttl_ms: u64) {
+    let (peer, auth) = (names::peer(id), names::auth(id));
+    let lasts_ms = (KEY_TTLS * ttl_ms).to_string();
+    let is_there = session.together(&[peer.as_bytes(), auth.as_bytes()], |together| {
+        if let Some(peer) = room.state.lock().directory.get_mut(id) {
+            peer.key_until = together.now() + KEY_TTLS * ttl_ms;
+        }
+        together.run::<i64>(&[b"PEXPIRE", auth.as_bytes(), lasts_ms.as_bytes()])?;
+        together.run::<bool>(&[b"PEXPIRE", peer.as_bytes(), lasts_ms.as_bytes()])
+    });
+    if is_there != Ok(true) {
+        gone(room, session, id);
+    }
 }
 
 /// `FLUX.JOIN ws`
@@ -382,6 +415,7 @@ fn change(
             there.json = Arc::clone(&peer.json);
             there.workspaces.clone_from(&peer.workspaces);
             there.expire_at = now + there.ttl_ms;
+            there.key_until = now + KEY_TTLS * there.ttl_ms;
         }
         write_json(together, &peer)?;
         run(room, together, &peer)?;
@@ -562,7 +596,10 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
         match (json, there) {
             (None, there) => there.is_some(),
             (Some(json), Some(peer)) => {
-                peer.expire_at = expire_at;
+                peer.key_until = expire_at;
+                if peer.is_old() {
+                    peer.expire_at = expire_at;
+                }
                 if peer.is_old() && *peer.json != *json {
                     let farewells = std::mem::take(&mut peer.farewells);
                     let peer = Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) };
@@ -634,6 +671,10 @@ fn together<R>(session: &mut Session, keys: &[String], run: impl FnOnce(&mut Tog
 impl Peer {
     fn has_client(&self, client: u64) -> bool {
         matches!(&self.kind, Kind::New { clients, .. } if clients.contains(&client))
+    }
+
+    fn is_attached(&self) -> bool {
+        matches!(&self.kind, Kind::New { clients, .. } if !clients.is_empty())
     }
 
     fn has_no_client(&self) -> bool {

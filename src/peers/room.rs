@@ -20,14 +20,14 @@ use crate::commands::stats::WorkerStats;
 use crate::engine::notify::{Event, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
-use crate::peers::directory::{Directory, Id, Peer};
+use crate::peers::directory::{Directory, Id};
 use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
 use crate::peers::{calling, clean, context, describe, log, old, presence, streams};
 use crate::resp::{Args, Reply};
 
-/// How long the thread sleeps at most: peers whose expiry was not told, as after FLUSHALL, are found so late.
+/// How long the thread sleeps at most: peers whose time is over are found so late.
 const ROUND_MS: u64 = 500;
 /// Messages of old peers that may wait for the thread, in bytes; more are not kept in logs.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -242,20 +242,20 @@ impl Room {
         }
     }
 
-    /// Ends calls whose time is over, and looks for peers whose time is over but whose end was not told.
+    /// Ends calls whose time is over, and looks after peers now and then.
     fn end_overdue(&self, session: &mut Session) {
         let now = clock::now_ms();
         let mut state = self.state.lock();
         let actions = state.calls.end_overdue(now);
-        let mut gone: Vec<Id> = Vec::new();
-        if state.looked_at + ROUND_MS <= now {
+        let looks = state.looked_at + ROUND_MS <= now;
+        if looks {
             state.looked_at = now;
-            let is_over = |peer: &&Peer| peer.expire_at != 0 && peer.expire_at + ROUND_MS / 2 < now;
-            gone.extend(state.directory.peers().filter(is_over).map(|peer| Arc::clone(&peer.id)));
         }
         drop(state);
         calling::act(self, session, actions);
-        gone.iter().for_each(|id| presence::sync(self, session, id));
+        if looks {
+            presence::look_around(self, session, now);
+        }
     }
 }
 
