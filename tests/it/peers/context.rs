@@ -284,6 +284,8 @@ fn nothing_comes_between_what_was_read_and_what_was_written() {
     careless.join().unwrap();
     let history: Vec<(u64, String, String)> =
         Cmd::new().arg("FLUX.CTX.HISTORY").arg("w").arg("k").query(&mut flux.store()).unwrap();
+    let careless = history.iter().filter(|(_, value, _)| value.starts_with("old")).count();
+    assert_eq!(careless, CHANGES, "no plain SET goes unnoticed");
     let versions: Vec<u64> = history.into_iter().rev().map(|(version, _, _)| version).collect();
     assert!(versions.is_sorted(), "{versions:?}");
     for (read, written) in changes {
