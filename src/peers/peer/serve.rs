@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::peers::peer::{Error, Job, Shared};
 
-/// A call as `FLUX.NEXT` has it: id, capability, payload, caller, milliseconds left, attempt.
-type Taken = (String, String, String, String, u64, u32);
+/// A call as `FLUX.NEXT` has it: id, capability, payload, caller if that is a peer, milliseconds left, attempt.
+type Taken = (String, String, String, Option<String>, u64, u32);
 
 /// Takes and runs calls until the connection fails.
 pub(super) async fn serve(shared: &Arc<Shared>, mut connection: MultiplexedConnection, free: &Arc<Semaphore>) -> Error {
@@ -39,7 +39,8 @@ async fn run(shared: &Arc<Shared>, (id, capability, payload, from, left_ms, atte
     let outcome = match shared.capabilities.get(&capability) {
         None => Err(format!("this peer does not have \"{capability}\"")),
         Some(found) => {
-            let job = Job { id: id.clone(), capability, from, attempt, deadline, shared: Arc::clone(shared) };
+            let job =
+                Job { id: id.clone(), capability, from: from.unwrap_or_default(), attempt, deadline, shared: Arc::clone(shared) };
             // A task of its own: it can be aborted, and its panic is an error like others.
             let task = tokio::spawn((found.handler)(payload, job));
             shared.running.lock().insert(id.clone(), task.abort_handle());

@@ -1,6 +1,7 @@
 //! Peers, new and old: `FLUX.*` commands as scripts and over sockets, and the old protocol spoken with a plain client.
 
 mod calls;
+mod cli;
 mod client;
 mod context;
 mod describe;
@@ -8,5 +9,6 @@ mod old;
 mod page;
 mod presence;
 mod restart;
+mod rust;
 mod schema;
 mod streams;

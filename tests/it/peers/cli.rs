@@ -1,0 +1,136 @@
+//! Peers from the command line: what `flux peers` and its like print, and how they fail.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use flux::peers::{Capability, Job, Peer};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::process::Process;
+
+/// A server with a peer that greets, in the workspace `lobby`.
+struct Scene {
+    server: Process,
+    peer: Arc<Peer>,
+    /// Drives the peer on a thread of its own, until it is dropped.
+    runtime: Handle,
+    _ends: oneshot::Sender<()>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let server = Process::flux(&[]);
+        let greet = Capability::new("greet", |payload: Value, _: Job| async move {
+            let name = payload["name"].as_str().ok_or("nobody to greet")?.to_owned();
+            Ok::<_, &str>(format!("hello, {name}"))
+        });
+        let greet = greet.description("Greets.").schema(json!({ "type": "object" }));
+        let peer = Peer::connect(&url(&server)).unwrap().name("greeter").expose(greet);
+        let (started, is_started) = mpsc::channel();
+        let (ends, is_over) = oneshot::channel::<()>();
+        thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let peer = Arc::new(peer.start().await.unwrap());
+                peer.join("lobby").await.unwrap();
+                started.send((peer, Handle::current())).unwrap();
+                // An error is the end as well: the other half is dropped.
+                let _ = is_over.await;
+            });
+        });
+        let (peer, runtime) = is_started.recv().unwrap();
+        Scene { server, peer, runtime, _ends: ends }
+    }
+
+    /// Has the peer do something.
+    fn does<T>(&self, what: impl AsyncFnOnce(Arc<Peer>) -> T) -> T {
+        self.runtime.block_on(what(Arc::clone(&self.peer)))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
+        command.args(args).env("FLUX_URL", url(&self.server)).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn text(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.text(args)).unwrap()
+    }
+
+    /// What it says when it fails.
+    fn failure(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn url(server: &Process) -> String {
+    format!("lux://127.0.0.1:{}", server.port())
+}
+
+#[test]
+fn tables_show_who_is_there_and_what_they_can_do() {
+    let scene = Scene::new();
+    let peers = scene.text(&["peers"]);
+    assert!(
+        peers.starts_with("NAME") && peers.contains("greeter") && peers.contains("greet  ") && peers.contains("lobby"),
+        "{peers}"
+    );
+    assert_eq!(scene.json(&["peers", "--json"])[0]["name"], "greeter");
+    assert_eq!(scene.text(&["peers", "--workspace", "elsewhere"]), "no peers\n");
+    assert!(scene.text(&["capabilities"]).contains("Greets."));
+    assert!(scene.text(&["describe", "greet"]).contains("greeter"));
+    assert_eq!(scene.json(&["describe", "greet", "--json"])["schema"], json!({ "type": "object" }));
+    assert_eq!(scene.json(&["workspaces", "--json"])[0]["name"], "lobby");
+    assert_eq!(scene.json(&["status", "--json"])["peers"], 1);
+    assert_eq!(scene.json(&["clean", "--json"]), json!({ "removed": 0 }));
+}
+
+#[test]
+fn a_call_prints_its_result_and_a_failed_one_says_why() {
+    let scene = Scene::new();
+    assert_eq!(scene.text(&["call", "greet", r#"{"name":"Ada"}"#]), "hello, Ada\n");
+    assert_eq!(scene.json(&["call", "greet", r#"{"name":"Ada"}"#, "--json"]), "hello, Ada");
+    assert_eq!(scene.failure(&["call", "greet", "{}"]), "flux: nobody to greet\n");
+    assert_eq!(scene.failure(&["call", "nothing", "{}"]), "flux: no peer handles \"nothing\"\n");
+    assert!(scene.failure(&["call", "greet", "[]"]).contains("payload of \"greet\""));
+    assert!(scene.failure(&["call", "greet", "hello"]).contains("it must be JSON"));
+    assert!(scene.failure(&["call", "greet", "{}", "--timeout", "soon"]).contains("say 500ms, 30s, 5m or 1h"));
+}
+
+#[test]
+fn nobody_at_the_url_is_an_error_that_says_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_flux")).args(["peers", "--url", "redis://127.0.0.1:1"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("flux serve"), "{text}");
+}
+
+#[test]
+fn watching_shows_events_as_they_happen() {
+    let scene = Scene::new();
+    let mut watch = scene.command(&["watch", "lobby"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let here: Vec<String> = lines.by_ref().take_while(|line| !line.starts_with("watching")).collect();
+    assert!(here.iter().any(|line| line.contains("greeter")), "{here:?}");
+    scene.does(async |peer| peer.context("lobby").set("topic", "tea").await).unwrap();
+    assert_eq!(lines.next().unwrap(), "ctx:updated  greeter  topic  tea");
+    scene.does(async |peer| peer.leave("lobby").await).unwrap();
+    assert_eq!(lines.next().unwrap(), "peer:left    greeter");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}

@@ -1,0 +1,219 @@
+//! Peers in Rust, within the process and over a socket alike.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flux::Flux;
+use flux::peers::{Capability, Error, Job, Peer, PeerBuilder};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+
+use crate::process::Process;
+
+/// Somewhere peers can be.
+enum Place {
+    Within(Flux),
+    Far(Process),
+}
+
+impl Place {
+    fn peer(&self, name: &str) -> PeerBuilder {
+        match self {
+            Place::Within(flux) => flux.peer(),
+            Place::Far(server) => Peer::connect(&format!("lux://127.0.0.1:{}", server.port())).unwrap(),
+        }
+        .name(name)
+    }
+}
+
+/// Runs a claim in both places.
+fn in_both<R: Future<Output = ()>>(claim: impl Fn(Arc<Place>) -> R) {
+    for place in [Place::Within(Flux::in_memory()), Place::Far(Process::flux(&[]))] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(30), claim(Arc::new(place))).await.expect("it ends");
+        });
+    }
+}
+
+fn double() -> Capability {
+    Capability::new("double", |number: i64, _: Job| async move { Ok::<_, Infallible>(number * 2) })
+}
+
+fn code(error: Error) -> String {
+    match error {
+        Error::Refused { code, .. } => code,
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_call_reaches_whoever_has_the_capability() {
+    in_both(|place| async move {
+        let worker = place.peer("worker").expose(double()).start().await.unwrap();
+        let caller = place.peer("caller").start().await.unwrap();
+        assert_eq!(caller.call("double", 21).await.unwrap(), 42);
+        assert_eq!(caller.call("double", 4).to(worker.id()).read::<i64>().await.unwrap(), 8);
+        let answers = caller.call("double", 1).gather(0).await.unwrap();
+        assert_eq!((answers.len(), &answers[0].data, &*answers[0].peer_name), (1, &json!(2), "worker"));
+        worker.stop().await;
+        assert_eq!(code(caller.call("double", 1).await.unwrap_err()), "NOPEER");
+    });
+}
+
+#[test]
+fn errors_and_panics_of_a_handler_reach_the_caller() {
+    in_both(|place| async move {
+        let fails = Capability::new("fail", |_: (), _: Job| async move { Err::<(), _>("no ink left") });
+        let panics = Capability::new("panic", |_: (), _: Job| async move {
+            assert!(std::hint::black_box(false), "a test of a panic");
+            Ok::<_, Infallible>(())
+        });
+        let _worker = place.peer("worker").expose(fails).expose(panics).expose(double()).start().await.unwrap();
+        let caller = place.peer("caller").start().await.unwrap();
+        assert_eq!(caller.call("fail", ()).await.unwrap_err().to_string(), "no ink left");
+        assert!(caller.call("panic", ()).await.unwrap_err().to_string().contains("panicked"));
+        assert!(caller.call("double", "text").await.unwrap_err().to_string().contains("payload"));
+    });
+}
+
+#[test]
+fn pieces_of_an_answer_come_ahead_of_it_and_in_order() {
+    in_both(|place| async move {
+        let counts = Capability::new("count", |to: u64, job: Job| async move {
+            for number in 1..=to {
+                job.chunk(number).await?;
+            }
+            Ok::<_, Error>(to)
+        });
+        let _worker = place.peer("worker").expose(counts).start().await.unwrap();
+        let caller = place.peer("caller").start().await.unwrap();
+        let (sender, mut pieces) = mpsc::unbounded_channel();
+        assert_eq!(caller.call("count", 5).chunks_to(sender).await.unwrap(), 5);
+        let mut seen = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            seen.push(piece);
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn a_call_that_is_dropped_is_cancelled_where_it_runs() {
+    in_both(|place| async move {
+        struct Tells(Arc<Notify>);
+        impl Drop for Tells {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+        let (begun, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (begins, ends) = (Arc::clone(&begun), Arc::clone(&ended));
+        let hangs = Capability::new("hang", move |_: (), _: Job| {
+            let tells = Tells(Arc::clone(&ends));
+            begins.notify_one();
+            async move {
+                std::future::pending::<()>().await;
+                drop(tells);
+                Ok::<_, Infallible>(())
+            }
+        });
+        let _worker = place.peer("worker").expose(hangs).start().await.unwrap();
+        let caller = Arc::new(place.peer("caller").start().await.unwrap());
+        let calls = Arc::clone(&caller);
+        let call = tokio::spawn(async move { calls.call("hang", ()).await });
+        begun.notified().await;
+        call.abort();
+        ended.notified().await;
+
+        let late = caller.call("hang", ()).timeout(Duration::from_millis(100)).await;
+        assert_eq!(code(late.unwrap_err()), "TIMEOUT");
+        ended.notified().await;
+    });
+}
+
+#[test]
+fn context_is_shared_with_versions_and_events() {
+    in_both(|place| async move {
+        let (ada, bob) = (place.peer("ada").start().await.unwrap(), place.peer("bob").start().await.unwrap());
+        bob.join("w").await.unwrap();
+        let mut seen = bob.events();
+        let here = ada.join("w").await.unwrap();
+        assert_eq!(here.len(), 2);
+        let first = ada.context("w").set("plan", json!({ "step": 1 })).await.unwrap();
+        assert_eq!(bob.context("w").get_with_version("plan").await.unwrap(), Some((json!({ "step": 1 }), first)));
+        let second = bob.context("w").set_if("plan", "go", first).await.unwrap();
+        assert!(second > first);
+        assert_eq!(code(ada.context("w").set_if("plan", "stop", first).await.unwrap_err()), "CONFLICT");
+        assert_eq!(ada.context("w").keys().await.unwrap(), ["plan"]);
+        assert_eq!(ada.context("w").history("plan").await.unwrap().len(), 2);
+        assert!(ada.context("w").delete("plan").await.unwrap());
+        assert_eq!(bob.context("w").get("plan").await.unwrap(), None);
+
+        let mut kinds = Vec::new();
+        for _ in 0..3 {
+            let event = seen.recv().await.unwrap();
+            kinds.push((event.kind, event.deleted.unwrap_or(false)));
+        }
+        let expected = [("peer:joined", false), ("ctx:updated", false), ("ctx:updated", true)];
+        assert_eq!(kinds, expected.map(|(kind, deleted)| (kind.to_owned(), deleted)));
+    });
+}
+
+#[test]
+fn a_late_reader_of_a_stream_reads_it_from_the_beginning() {
+    in_both(|place| async move {
+        let (writer, reader) = (place.peer("writer").start().await.unwrap(), place.peer("reader").start().await.unwrap());
+        writer.join("w").await.unwrap();
+        reader.join("w").await.unwrap();
+        let mut stream = writer.stream("w", "poem");
+        stream.push("one").await.unwrap();
+        stream.push("two").await.unwrap();
+        let mut pieces = reader.read_stream("w", writer.id(), "poem");
+        assert_eq!(pieces.next().await.unwrap().unwrap().text, "one");
+        assert_eq!(pieces.next().await.unwrap().unwrap().text, "two");
+        stream.push("three").await.unwrap();
+        let third = pieces.next().await.unwrap().unwrap();
+        assert_eq!((third.seq, third.missed, &*third.text), (3, 0, "three"));
+        stream.end().await.unwrap();
+        assert_eq!(pieces.next().await.unwrap(), None);
+    });
+}
+
+fn cut_all(server: &mut dyn redis::ConnectionLike) {
+    for kind in ["normal", "pubsub"] {
+        redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes").exec(server).unwrap();
+    }
+}
+
+#[test]
+fn a_peer_comes_back_by_itself_after_its_connections_were_cut() {
+    in_both(|place| async move {
+        let worker = place.peer("worker").expose(double()).start().await.unwrap();
+        let caller = place.peer("caller").start().await.unwrap();
+        worker.join("w").await.unwrap();
+        let cuts = place.peer("cutter").start().await.unwrap();
+        match &*place {
+            Place::Within(flux) => cut_all(&mut flux.store()),
+            Place::Far(server) => {
+                cut_all(&mut redis::Client::open(("127.0.0.1", server.port())).unwrap().get_connection().unwrap());
+            }
+        }
+        // Whoever calls while one of the two is away is told so, or is answered once both are back.
+        loop {
+            match caller.call("double", 3).timeout(Duration::from_secs(5)).await {
+                Ok(answer) => {
+                    assert_eq!(answer, 6);
+                    break;
+                }
+                Err(Error::Lost) => {}
+                Err(Error::Refused { code, .. }) if code == "NOPEER" || code == "GONE" => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        while !cuts.peers_in("w").await.unwrap().iter().any(|peer| peer.name == "worker") {
+            tokio::task::yield_now().await;
+        }
+    });
+}
