@@ -17,6 +17,7 @@ mod persist;
 mod process;
 mod random;
 mod script;
+mod sdk_js;
 mod sdk_python;
 mod settings;
 mod storage;

@@ -44,10 +44,7 @@ export class Calls {
     });
   }
 
-  /**
-   * The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. Unless
-   * `retries` asks for it, the call is not given to a second peer, whose chunks would begin anew.
-   */
+  /** The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. */
   async *chunks(fn, payload, options = {}) {
     if (typeof options === "number") options = { timeout: options };
     const aborter = new AbortController();
@@ -58,7 +55,7 @@ export class Calls {
       if (chunks.push(chunk) > CHUNKS_MAX) aborter.abort(new FluxError("BUSY", `more than ${CHUNKS_MAX} chunks were not read`));
       wake?.();
     };
-    const result = this.send(fn, payload, { retries: 0, ...options, signal, onChunk });
+    const result = this.send(fn, payload, { ...options, signal, onChunk });
     result.catch(() => {}).then(() => ((end = true), wake?.()));
     try {
       for (;;) {
@@ -119,7 +116,8 @@ export class Calls {
       if (error.code !== "NOCALL") return this.#refused(call, error);
       // Unless the same server never saw it, it may have run: giving it to a peer once more is a retry.
       const mayHaveRun = call.isKnown || isRestarted;
-      if (mayHaveRun && call.retries-- <= 0) this.#fail(call, new FluxError("GONE", "the server was restarted while it had the call"));
+      // Whoever has seen chunks must not get them twice.
+      if (mayHaveRun && (call.seq > 0 || call.retries-- <= 0)) this.#fail(call, new FluxError("GONE", "the server was restarted while it had the call"));
       else if (this.#open.has(call.id)) this.#give(call);
     }
   }
