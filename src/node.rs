@@ -73,7 +73,7 @@ impl Node {
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
-        let http = open_http(&instance, &config)?;
+        let http = open_http(&instance, &peers, &config)?;
         let chores = start_chores(&instance)?;
         Ok(Node { instance, persistence, door: Some(door), http, peers, chores })
     }
@@ -187,10 +187,10 @@ fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Erro
 }
 
 /// Opens the HTTP door where settings want one.
-fn open_http(instance: &Arc<Instance>, config: &Config) -> Result<Option<http::Handle>, Error> {
+fn open_http(instance: &Arc<Instance>, peers: &peers::Running, config: &Config) -> Result<Option<http::Handle>, Error> {
     let Ok(port) = u16::try_from(config.number(Name::HttpPort)) else { return Ok(None) };
     let addresses = private(config, usable(&config.text(Name::HttpBind), port))?;
-    let door = http::start(instance, &addresses)?;
+    let door = http::start(instance, peers.handle(), &addresses)?;
     if let Some(address) = door.addresses.first() {
         config.settle(Name::HttpPort, &address.port().to_string());
     }

@@ -54,7 +54,7 @@ settings! {
             .help("Permissions of the unix socket in octal; 0 leaves them to the umask.");
         HttpPort = setting("http-port", "3000", Kind::Port)
             .at_start()
-            .help("TCP port for HTTP (/health, /ready, /metrics); 0 takes any free one, `off` none.");
+            .help("TCP port for HTTP: peers, MCP, RESP over WebSocket, metrics; 0 takes any free one, `off` none.");
         HttpBind = setting("http-bind", "127.0.0.1 -::1", Kind::Rule(rule::bind))
             .at_start()
             .help("Addresses for HTTP, written as for `bind`.");

@@ -1,7 +1,34 @@
-//! Sessions for those who come over HTTP.
+//! A session for a request: commands run as if the client had come over TCP, waits and durability included, without a
+//! thread that blocks. Lives as long as its handle: when a request is given up, so is what it waits for.
 
-use super::Caller;
-use crate::connection::Origin;
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+
+use super::answer::Refusal;
+use super::{Busy, Caller, Door};
+use crate::connection::{self, Origin};
+
+/// Bytes that may be on their way in either direction.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// Opens a session for a caller whom the guard let in.
+pub async fn open(door: &Arc<Door>, caller: Caller) -> Result<MultiplexedConnection, Refusal> {
+    let mut session = connection::admit(&door.instance, Arc::clone(&door.stats), origin(caller)).map_err(refused)?;
+    session.is_authenticated = true;
+    let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    let (busy, gate) = (Busy::begin(door), Arc::clone(&door.gate));
+    tokio::spawn(async move {
+        connection::run(far, session, gate).await;
+        drop(busy);
+    });
+    let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let (line, driver) = MultiplexedConnection::new_with_config(&info, near, config).await?;
+    tokio::spawn(driver);
+    Ok(line)
+}
 
 /// As `CLIENT LIST` and protected mode see a caller.
 pub fn origin(caller: Caller) -> Origin {
@@ -11,4 +38,11 @@ pub fn origin(caller: Caller) -> Origin {
         state: 0,
         is_near: caller.address.ip().is_loopback(),
     }
+}
+
+/// A RESP error as one of HTTP.
+fn refused(resp: &str) -> Refusal {
+    let text = resp.trim_start_matches('-').trim_end();
+    let (code, error) = text.split_once(' ').unwrap_or(("ERR", text));
+    Refusal::new(if code == "ERR" { "MAXCLIENTS" } else { code }, error)
 }

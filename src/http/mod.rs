@@ -2,12 +2,18 @@
 //! (`routes`), one guard before them (`guard`); a thread of its own, so that whoever asks here never delays a Redis client.
 
 mod answer;
+mod ask;
+mod call;
+mod context;
+mod directory;
+mod events;
 mod guard;
 mod health;
 mod line;
 mod metrics;
 mod resp;
 mod routes;
+mod sse;
 mod websocket;
 
 use std::io;
@@ -32,6 +38,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
+use crate::peers;
 
 pub use routes::markdown;
 
@@ -82,6 +89,7 @@ impl Handle {
 /// What all requests share.
 struct Door {
     instance: Arc<Instance>,
+    peers: peers::Handle,
     stats: Arc<WorkerStats>,
     gate: Arc<Gate>,
     /// Requests and sessions that may touch the keyspace.
@@ -118,15 +126,20 @@ struct Caller {
 }
 
 /// Opens the listeners and serves until it is closed.
-pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handle, Error> {
+pub fn start(instance: &Arc<Instance>, peers: peers::Handle, addresses: &[SocketAddr]) -> Result<Handle, Error> {
     let mut listeners = Vec::new();
     for address in addresses {
         listeners.push(listen(*address).map_err(|error| Error::Address(*address, error))?);
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let instance = Arc::clone(instance);
-    let stats = instance.stats.worker();
-    let door = Arc::new(Door { instance, stats, gate: Arc::default(), busy: Mutex::new(0), idle: Condvar::new() });
+    let door = Arc::new(Door {
+        instance: Arc::clone(instance),
+        peers,
+        stats: instance.stats.worker(),
+        gate: Arc::default(),
+        busy: Mutex::new(0),
+        idle: Condvar::new(),
+    });
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new().name("http".into());
     let served = Arc::clone(&door);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::answer::Refusal;
-use super::{Door, guard, health, resp};
+use super::{Door, call, context, directory, events, guard, health, resp};
 
 /// A path, how it may be asked, and what answers there.
 pub struct Route {
@@ -26,6 +26,29 @@ pub const ROUTES: &[Route] = &[
         get(health::ready)
     }),
     open("/metrics", "Counts and times in the text format of Prometheus.", || get(health::metrics)),
+    route("POST", "/call/{capability}", "Calls a capability: JSON in and out, or pieces as events.", || post(call::call)),
+    route("GET", "/peers", "The live peers; `?workspace=` and `?capability=` choose among them.", || get(directory::peers)),
+    route("GET", "/capabilities", "What peers can be called for.", || get(directory::capabilities)),
+    route("GET", "/capabilities/{capability}", "One of them, and the peers that have it.", || get(directory::capability)),
+    route("GET", "/workspaces", "The workspaces, with numbers of peers and keys.", || get(directory::workspaces)),
+    route("GET", "/workspaces/{workspace}", "Its peers, and the keys of its context with their versions.", || {
+        get(directory::workspace)
+    }),
+    route("GET", "/workspaces/{workspace}/events", "Its events as they come; `Last-Event-ID` goes on after one.", || {
+        get(events::follow)
+    }),
+    route("GET", "/workspaces/{workspace}/ctx", "The keys of its context, with their versions.", || get(context::keys)),
+    route("GET", "/workspaces/{workspace}/ctx/{key}", "A value of its context; the entity tag is its version.", || {
+        get(context::get)
+    }),
+    route(
+        "PUT",
+        "/workspaces/{workspace}/ctx/{key}",
+        "Sets it, if `If-Match` or `If-None-Match` allow it; `?ttl=` in ms.",
+        || put(context::put),
+    ),
+    route("DELETE", "/workspaces/{workspace}/ctx/{key}", "Removes it, if `If-Match` allows it.", || delete(context::delete)),
+    route("GET", "/status", "Counts of peers, workspaces, capabilities and calls.", || get(directory::status)),
     route("GET", "/resp", "RESP over WebSocket: binary frames carry a session as over TCP.", || get(resp::upgrade)),
 ];
 
@@ -39,7 +62,9 @@ const fn route(method: &'static str, path: &'static str, help: &'static str, ans
 
 /// All routes behind their guard.
 pub fn router(door: &Arc<Door>) -> Router {
-    let add = |router: Router<Arc<Door>>, route: &Route| router.route(route.path, (route.answer)());
+    // A key of a context may have slashes.
+    let path = |route: &Route| route.path.replace("{key}", "{*key}");
+    let add = |router: Router<Arc<Door>>, route: &Route| router.route(&path(route), (route.answer)());
     let guarded = ROUTES.iter().filter(|route| !route.is_open).fold(Router::new(), add);
     let guarded = guarded.fallback(nothing).method_not_allowed_fallback(wrong_method);
     let guarded = guarded.layer(from_fn_with_state(Arc::clone(door), guard::check));
@@ -57,7 +82,7 @@ async fn wrong_method() -> Refusal {
 
 /// All routes, a line each.
 pub fn text() -> String {
-    let line = |route: &Route| format!("{:<6} {:<32} {}\n", route.method, route.path, route.help);
+    let line = |route: &Route| format!("{:<6} {:<34} {}\n", route.method, route.path, route.help);
     ROUTES.iter().map(line).collect()
 }
 

@@ -1,13 +1,18 @@
 //! The HTTP door: a door of its own for each test, and a client that shows answers as they are on the wire.
 
+mod call;
+mod context;
+mod events;
 mod guard;
 mod health;
 mod resp;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use flux::commands::instance::Instance;
 use flux::config::Config;
@@ -18,6 +23,8 @@ use flux::{clock, http};
 /// A keyspace in memory with an HTTP door.
 pub struct Door {
     pub instance: Arc<Instance>,
+    /// Serves peers while it is there.
+    _peers: flux::peers::Running,
     door: Option<http::Handle>,
     pub address: SocketAddr,
 }
@@ -47,9 +54,10 @@ impl Door {
             config.choose(name, value, flux::config::Source::Flag).unwrap();
         }
         let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms());
-        let door = http::start(&instance, &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let peers = flux::peers::start(&instance);
+        let door = http::start(&instance, peers.handle(), &["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = door.addresses[0];
-        Door { instance, door: Some(door), address }
+        Door { instance, _peers: peers, door: Some(door), address }
     }
 
     /// A session on the keyspace behind it.
@@ -59,31 +67,39 @@ impl Door {
 
     /// A connection that has sent these bytes.
     pub fn send(&self, bytes: &[u8]) -> TcpStream {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        socket.write_all(bytes).unwrap();
-        socket
+        send(self.address, bytes)
     }
 
-    /// Asks, with these headers more; `Host` is this door's address unless they say another.
+    /// See [`ask`].
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("Host: {}\r\n", self.address));
-        }
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        let mut socket = self.send(format!("{head}\r\n{body}").as_bytes());
-        let mut text = Vec::new();
-        socket.read_to_end(&mut text).unwrap();
-        answer(&String::from_utf8(text).unwrap())
+        ask(self.address, method, path, headers, body)
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {
         let answer = self.ask("GET", path, &[], "");
         (answer.status, answer.body)
     }
+}
+
+fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.write_all(bytes).unwrap();
+    socket
+}
+
+/// Asks, with these headers more; `Host` is the door's address unless they say another.
+pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let mut text = Vec::new();
+    send(address, format!("{head}\r\n{body}").as_bytes()).read_to_end(&mut text).unwrap();
+    answer(&String::from_utf8(text).unwrap())
 }
 
 /// Takes an answer apart, chunks joined.
@@ -111,5 +127,111 @@ impl Drop for Door {
         let door = self.door.take().unwrap();
         door.drain();
         door.close();
+    }
+}
+
+/// Events as they come.
+pub struct Events(BufReader<TcpStream>);
+
+/// One of them; what it lacks is empty.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    pub name: String,
+    pub id: String,
+    pub text: String,
+}
+
+impl Events {
+    /// Of a request that asks for them; `method` may be a POST with a body.
+    pub fn ask(door: &Door, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Events {
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: text/event-stream\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let socket = door.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        let mut events = Events(BufReader::new(socket));
+        assert_eq!(events.line().split(' ').nth(1), Some("200"));
+        while !events.line().is_empty() {}
+        events
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    }
+
+    /// Reads until it is said that the stream is connected.
+    pub fn connected(mut self) -> Events {
+        while self.line() != ": connected" {}
+        self
+    }
+
+    /// The next event. Without one, the stream has ended.
+    pub fn next(&mut self) -> Option<Event> {
+        let mut event = Event::default();
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            match line.trim_end_matches('\n').split_once(": ") {
+                Some(("event", name)) => event.name = name.into(),
+                Some(("id", id)) => event.id = id.into(),
+                Some(("data", text)) => event.text.push_str(text),
+                None if event != Event::default() => return Some(event),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A peer that answers calls on a thread until it is dropped.
+pub struct Worker {
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What a peer does with a call: what follows its id in `FLUX.REPLY`, once for each reply.
+pub type Handler = fn(payload: &str) -> Vec<[String; 2]>;
+
+impl Worker {
+    /// With the capabilities (JSON) of a peer of this name, in a workspace of the same name.
+    pub fn start(door: &Door, name: &str, capabilities: &str, handler: Handler) -> Worker {
+        let mut store = door.store();
+        let peer = format!(r#"{{"name":"{name}","capabilities":{capabilities},"workspaces":["{name}"]}}"#);
+        let answer = store.call(&[b"FLUX.REGISTER", peer.as_bytes()]);
+        assert!(!answer.starts_with(b"-"), "{}", String::from_utf8_lossy(&answer));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            while !ends.load(Relaxed) {
+                let answer = store.call(&[b"FLUX.NEXT", b"TIMEOUT", b"100"]);
+                let jobs: Option<Vec<(String, String, String, Option<String>, u64, u64)>> =
+                    redis::from_redis_value(redis::parse_redis_value(&answer).unwrap()).unwrap();
+                for (id, _, payload, ..) in jobs.unwrap_or_default() {
+                    for [kind, text] in handler(&payload) {
+                        store.call(&[b"FLUX.REPLY", id.as_bytes(), kind.as_bytes(), text.as_bytes()]);
+                    }
+                }
+            }
+        });
+        Worker { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// Waits until something is so, which it soon must be.
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
     }
 }

@@ -2,12 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, WebSocket, client::IntoClientRequest};
 
-use super::Door;
+use super::{Door, eventually};
 
 fn connect(door: &Door) -> WebSocket<TcpStream> {
     let request = format!("ws://{}/resp", door.address).into_client_request().unwrap();
@@ -42,15 +41,6 @@ fn closed(socket: &mut WebSocket<TcpStream>) -> u16 {
             Message::Binary(_) | Message::Pong(_) => {}
             other => panic!("{other:?}"),
         }
-    }
-}
-
-/// Waits until something is so, which it soon must be.
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::yield_now();
     }
 }
 

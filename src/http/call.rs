@@ -1,0 +1,90 @@
+//! `POST /call/{capability}`: calls a capability and answers with the result, or streams pieces and the result as events.
+//! When the caller goes, the call is cancelled.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::IgnoredAny;
+
+use super::answer::Refusal;
+use super::ask::{self, Options};
+use super::{Door, sse};
+use crate::peers::Ongoing;
+use crate::peers::calls::{Failure, Order, Outcome, Part, Route, TIMEOUT_MS_MAX};
+
+/// What may be said of a call.
+const OPTIONS: [&str; 7] = ["timeout", "priority", "retries", "to", "route", "sticky", "gather"];
+
+pub async fn call(
+    State(door): State<Arc<Door>>,
+    Path(capability): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    request: Request<Body>,
+) -> Result<Response, Refusal> {
+    let options = Options::of(&uri, &headers, &OPTIONS)?;
+    let payload = payload(ask::body(&door, request.into_body()).await?)?;
+    let ongoing = door.peers.call(order(&capability, &payload, &options)?)?;
+    if sse::is_wanted(&headers) {
+        return Ok(sse::respond((door, ongoing), |(door, ongoing)| next(door, ongoing)));
+    }
+    let result = ask::while_open(&door, ongoing.outcome()).await??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], result.to_vec()).into_response())
+}
+
+/// A body as a payload: JSON; nothing is null.
+fn payload(body: Bytes) -> Result<Bytes, Refusal> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Bytes::from_static(b"null"));
+    }
+    match serde_json::from_slice::<IgnoredAny>(&body) {
+        Ok(_) => Ok(body),
+        Err(error) => Err(Refusal::new("INVALID", format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn order(capability: &str, payload: &[u8], options: &Options) -> Result<Order, Refusal> {
+    let mut order = Order::new(capability, payload);
+    order.timeout_ms = options.number("timeout", 1, TIMEOUT_MS_MAX)?.unwrap_or(order.timeout_ms);
+    order.priority = options.number("priority", -100, 100)?.unwrap_or(order.priority);
+    order.retries = options.number("retries", 0, u32::MAX)?.unwrap_or(order.retries);
+    order.gather = options.number("gather", 0, usize::MAX)?;
+    order.to = options.text("to").map(Into::into);
+    order.route = match (options.text("route"), options.text("sticky")) {
+        (None | Some("sticky"), Some(key)) => Route::Sticky(key.into()),
+        (None | Some("least-loaded"), None) => Route::LeastLoaded,
+        (Some("round-robin"), None) => Route::RoundRobin,
+        _ => return Err(Refusal::bad_request("`route` is least-loaded or round-robin, without `sticky`; or `sticky` is a key")),
+    };
+    Ok(order)
+}
+
+/// The next event of a call.
+async fn next(door: Arc<Door>, mut ongoing: Ongoing) -> Option<(Bytes, (Arc<Door>, Ongoing))> {
+    let part = tokio::time::timeout(sse::HEARTBEAT, ask::while_open(&door, ongoing.next())).await;
+    let event = match part {
+        Ok(Ok(Some(Part::Chunk(chunk, seq)))) => {
+            sse::event(Some("chunk"), Some(&seq.to_string()), &String::from_utf8_lossy(&chunk))
+        }
+        Ok(Ok(Some(Part::End(outcome)))) => end(outcome),
+        Ok(Ok(None) | Err(_)) => return None,
+        Err(_) => Bytes::from_static(sse::BEAT),
+    };
+    Some((event, (door, ongoing)))
+}
+
+fn end(outcome: Outcome) -> Bytes {
+    match outcome {
+        Ok(result) => sse::event(Some("result"), None, &String::from_utf8_lossy(&result)),
+        Err(failure) => sse::event(Some("error"), None, &Refusal::from(failure).json().to_string()),
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal::new(failure.code, failure.message)
+    }
+}
