@@ -3,6 +3,7 @@
 //! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong.
 
 mod data;
+mod mcp;
 mod peers;
 mod serve;
 mod show;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use redis::IntoConnectionInfo;
 
 use crate::config::{self, Config, Section, Setting};
 use crate::settings::{self, Sources};
@@ -90,6 +92,16 @@ Prints each problem with its place and its cause. Exits with 0 if there is none,
 Example:
   flux check --data ./state";
 
+const MCP: &str =
+    "Offers every capability that has a schema as a tool, over standard input and output, to a program that speaks the
+Model Context Protocol: an editor, an assistant, an agent.
+
+Such a program starts it itself, by settings like these:
+  { \"mcpServers\": { \"flux\": { \"command\": \"flux\", \"args\": [\"mcp\", \"--url\", \"redis://127.0.0.1:6379\"] } } }
+
+A password is part of the URL (redis://:SECRET@HOST:PORT) or in the variable FLUX_REQUIREPASS. Programs that speak MCP over
+HTTP need no command: the server itself answers at /mcp on its HTTP port.";
+
 /// Does what the command line asks; returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let matches = match command().try_get_matches_from(args) {
@@ -125,6 +137,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
         Some(("check", matches)) => data::check(&path(matches, "data")),
+        Some(("mcp", matches)) => mcp::serve(matches.get_one::<String>("url").expect("it has a default")),
         Some((name, matches)) => peers::run(name, matches).expect("clap knows only the commands above and these"),
         None => unreachable!("clap asks for a subcommand"),
     }
@@ -134,12 +147,26 @@ fn path(matches: &ArgMatches, name: &str) -> PathBuf {
     matches.get_one::<PathBuf>(name).expect("clap asks for it").clone()
 }
 
-/// A connection to a server named as clients name it; `lux://` is another word for `redis://`.
+/// A connection to a server named as clients name it.
 fn connect(url: &str) -> anyhow::Result<redis::Connection> {
-    let plain = url.strip_prefix("lux://").map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
     // Not the URL itself, which may hold a password.
     let hint = "failed to reach the server; start one with `flux serve --data ./state`, or name it with --url redis://HOST:PORT";
-    redis::Client::open(plain).and_then(|client| client.get_connection()).context(hint)
+    client(url)?.get_connection().context(hint)
+}
+
+/// A client of the server that a URL names; `lux://` is another word for `redis://`. Where it holds no password, that of the
+/// environment counts.
+fn client(url: &str) -> anyhow::Result<redis::Client> {
+    let plain = url.strip_prefix("lux://").map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
+    let hint = "failed to read the server's address; it looks like redis://HOST:PORT";
+    let mut server = plain.into_connection_info().context(hint)?;
+    if server.redis_settings().password().is_none()
+        && let Ok(password) = std::env::var("FLUX_REQUIREPASS")
+    {
+        let settings = server.redis_settings().clone().set_password(password);
+        server = server.set_redis_settings(settings);
+    }
+    redis::Client::open(server).context(hint)
 }
 
 /// The settings a command line chooses.
@@ -195,6 +222,9 @@ fn command() -> Command {
                 .arg(folder().required(true)),
         )
         .subcommand(Command::new("check").about("Verifies a data folder").long_about(CHECK).arg(folder().required(true)))
+        .subcommand(
+            Command::new("mcp").about("Offers what peers can do to a program that speaks MCP").long_about(MCP).arg(peers::url()),
+        )
         .subcommands(peers::commands())
 }
 

@@ -135,12 +135,16 @@ struct Ask<'a> {
 pub fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|row| {
         let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON for scripts");
-        let url = option("url", "URL", "The server to ask [env: FLUX_URL]")
-            .default_value("redis://127.0.0.1:6379")
-            .env("FLUX_URL")
-            .hide_env(true);
-        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(url)
+        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(url())
     })
+}
+
+/// The option that names the server.
+pub fn url() -> Arg {
+    option("url", "URL", "The server to ask [env: FLUX_URL]")
+        .default_value("redis://127.0.0.1:6379")
+        .env("FLUX_URL")
+        .hide_env(true)
 }
 
 /// Does what one of [`commands`] asks; None if it is none of them.

@@ -10,10 +10,12 @@ mod events;
 mod guard;
 mod health;
 mod line;
+pub mod mcp;
 mod metrics;
 mod resp;
 mod routes;
 mod sse;
+mod streamable;
 mod websocket;
 
 use std::io;
@@ -92,6 +94,8 @@ struct Door {
     peers: peers::Handle,
     stats: Arc<WorkerStats>,
     gate: Arc<Gate>,
+    /// Hosts that speak MCP.
+    hosts: streamable::Hosts,
     /// Requests and sessions that may touch the keyspace.
     busy: Mutex<usize>,
     /// Told when there are none.
@@ -132,11 +136,12 @@ pub fn start(instance: &Arc<Instance>, peers: peers::Handle, addresses: &[Socket
         listeners.push(listen(*address).map_err(|error| Error::Address(*address, error))?);
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let door = Arc::new(Door {
+    let door = Arc::new_cyclic(|door| Door {
         instance: Arc::clone(instance),
         peers,
         stats: instance.stats.worker(),
         gate: Arc::default(),
+        hosts: streamable::Hosts::new(door, instance.config.count(Name::PeerPayloadLimit) as usize),
         busy: Mutex::new(0),
         idle: Condvar::new(),
     });

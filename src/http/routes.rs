@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::answer::Refusal;
-use super::{Door, call, context, directory, events, guard, health, resp};
+use super::{Door, call, context, directory, events, guard, health, resp, streamable};
 
 /// A path, how it may be asked, and what answers there.
 pub struct Route {
@@ -49,6 +49,7 @@ pub const ROUTES: &[Route] = &[
     ),
     route("DELETE", "/workspaces/{workspace}/ctx/{key}", "Removes it, if `If-Match` allows it.", || delete(context::delete)),
     route("GET", "/status", "Counts of peers, workspaces, capabilities and calls.", || get(directory::status)),
+    route("POST", "/mcp", "MCP over streamable HTTP: capabilities with a schema are tools.", || any(streamable::serve)),
     route("GET", "/resp", "RESP over WebSocket: binary frames carry a session as over TCP.", || get(resp::upgrade)),
 ];
 

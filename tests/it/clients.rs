@@ -1,5 +1,6 @@
-//! Real clients: redis-py and ioredis, in the protocol they choose by themselves. Where they come from is told by
-//! `FLUX_PYTHON` (an interpreter with redis-py) and `FLUX_NODE_PATH` (a folder with ioredis); see `.ci/run`.
+//! Real clients: redis-py and ioredis, in the protocol they choose by themselves, and the Python SDK of MCP. Where they come
+//! from is told by `FLUX_PYTHON` (an interpreter with redis-py and mcp) and `FLUX_NODE_PATH` (a folder with ioredis); see
+//! `.ci/run`.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +25,15 @@ fn ioredis_works() {
     };
     if has("ioredis", node().args(["-e", "require('ioredis')"])) {
         run(node().arg(script("smoke.mjs")));
+    }
+}
+
+#[test]
+fn the_python_sdk_of_mcp_works() {
+    let python = std::env::var("FLUX_PYTHON").unwrap_or_else(|_| "python3".into());
+    let probe = "import redis, mcp; from mcp import Client; assert int(redis.__version__.split('.')[0]) >= 8";
+    if has("the Python SDK of MCP", Command::new(&python).args(["-c", probe])) {
+        run(Command::new(python).arg(script("mcp_tools.py")).env("FLUX_BIN", env!("CARGO_BIN_EXE_flux")));
     }
 }
 

@@ -5,6 +5,7 @@ mod context;
 mod events;
 mod guard;
 mod health;
+mod mcp;
 mod resp;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,0 +1,178 @@
+//! Capabilities as MCP tools, seen by real clients: that of the Rust SDK over HTTP and over standard input and output, and
+//! that of the Python SDK (in `clients.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{CallToolRequestParams, CallToolResult};
+use rmcp::service::NotificationContext;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{ClientHandler, RoleClient, ServiceExt};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::{Door, Worker};
+use crate::process::Process;
+
+/// A host that notes when it is told that the tools changed.
+#[derive(Clone, Default)]
+struct Host(Arc<Notify>);
+
+impl ClientHandler for Host {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.0.notify_one();
+    }
+}
+
+const MATHS: &str = r#"[
+    {"name": "math.add", "description": "Adds one", "schema": {"type": "object", "properties": {"a": {"type": "number"}}}},
+    {"name": "shout", "schema": {"type": "string"}},
+    {"name": "hidden"}
+]"#;
+
+fn maths(payload: &str) -> Vec<[String; 2]> {
+    let reply = match serde_json::from_str(payload).unwrap() {
+        Value::String(text) => ["OK".into(), json!(text.to_uppercase()).to_string()],
+        payload => match payload["a"].as_i64() {
+            Some(-1) => ["ERROR".into(), "no negative numbers".into()],
+            number => ["OK".into(), json!({ "sum": number.unwrap_or_default() + 1 }).to_string()],
+        },
+    };
+    vec![reply]
+}
+
+fn ask(tool: &'static str, arguments: Value) -> CallToolRequestParams {
+    CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+fn text(result: &CallToolResult) -> String {
+    serde_json::to_value(result).unwrap()["content"][0]["text"].as_str().unwrap().to_owned()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { timeout(Duration::from_secs(60), test).await.expect("it takes seconds at most") });
+}
+
+fn transport(door: &Door, password: Option<&str>) -> StreamableHttpClientTransport<reqwest::Client> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(format!("http://{}/mcp", door.address));
+    config.auth_header = password.map(str::to_owned);
+    StreamableHttpClientTransport::from_config(config)
+}
+
+#[test]
+fn capabilities_with_a_schema_are_tools_over_http() {
+    let door = Door::open(&[]);
+    let worker = Worker::start(&door, "maths", MATHS, maths);
+    run(async {
+        let host = Host::default();
+        let client = host.clone().serve(transport(&door, None)).await.unwrap();
+        let tools = client.list_all_tools().await.unwrap();
+        let names: Vec<&str> = tools.iter().map(|tool| &*tool.name).collect();
+        assert_eq!(names, ["math_add", "shout"]);
+        assert_eq!(tools[0].description.as_deref(), Some("Adds one"));
+        assert_eq!(tools[0].input_schema["properties"]["a"]["type"], "number");
+        let result = client.call_tool(ask("math_add", json!({ "a": 41 }))).await.unwrap();
+        assert_eq!((result.structured_content.clone(), text(&result)), (Some(json!({ "sum": 42 })), r#"{"sum":42}"#.into()));
+        let result = client.call_tool(ask("shout", json!({ "payload": "hello" }))).await.unwrap();
+        assert_eq!(text(&result), "HELLO");
+        let result = client.call_tool(ask("math_add", json!({ "a": -1 }))).await.unwrap();
+        assert_eq!((result.is_error, text(&result)), (Some(true), "no negative numbers".into()));
+        let result = client.call_tool(ask("math_add", json!({ "a": "one" }))).await.unwrap();
+        assert!(result.is_error == Some(true) && text(&result).contains("/a"), "{result:?}");
+        assert!(client.call_tool(ask("hidden", json!({}))).await.is_err());
+    });
+    drop(worker);
+}
+
+#[test]
+fn hosts_are_told_when_tools_come_and_go() {
+    let door = Door::open(&[]);
+    run(async {
+        let host = Host::default();
+        let client = host.clone().serve(transport(&door, None)).await.unwrap();
+        assert!(client.list_all_tools().await.unwrap().is_empty());
+        // Once at the beginning, for what may have changed meanwhile.
+        host.0.notified().await;
+        let worker = Worker::start(&door, "maths", MATHS, maths);
+        host.0.notified().await;
+        assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
+        tokio::task::spawn_blocking(|| drop(worker)).await.unwrap();
+        host.0.notified().await;
+        assert!(client.list_all_tools().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_cancelled_call_is_cancelled_at_the_peer() {
+    let door = Door::open(&[]);
+    let slow = r#"[{"name":"slow","schema":{"type":"object"}}]"#;
+    let _worker = Worker::start(&door, "slow", slow, |_| Vec::new());
+    let running = || {
+        let (_, body) = door.get("/status");
+        serde_json::from_str::<Value>(&body).unwrap()["callsRunning"].as_u64().unwrap()
+    };
+    run(async {
+        let client = Host::default().serve(transport(&door, None)).await.unwrap();
+        let call = client.call_tool(ask("slow", json!({})));
+        assert!(timeout(Duration::from_millis(500), call).await.is_err(), "nobody answers it");
+        while running() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn the_password_is_asked_for() {
+    let door = Door::open(&[("requirepass", "secret")]);
+    run(async {
+        assert!(Host::default().serve(transport(&door, None)).await.is_err());
+        let client = Host::default().serve(transport(&door, Some("secret"))).await.unwrap();
+        assert!(client.list_all_tools().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn pages_of_strangers_get_no_tools() {
+    let door = Door::open(&[]);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+    let stranger = [headers[0], headers[1], ("Origin", "https://evil.example")];
+    assert_eq!(door.ask("POST", "/mcp", &stranger, body).status, 403);
+    assert_ne!(door.ask("POST", "/mcp", &headers, body).status, 403);
+}
+
+#[test]
+fn the_same_over_standard_input_and_output() {
+    let server = Process::flux(&["--requirepass", "secret"]);
+    let url = format!("redis://:secret@127.0.0.1:{}", server.port());
+    let mut peer = redis::Client::open(url).unwrap().get_connection().unwrap();
+    let json = format!(r#"{{"name":"maths","capabilities":{MATHS},"workspaces":[]}}"#);
+    redis::cmd("FLUX.REGISTER").arg(json).arg("TTL").arg(60_000).exec(&mut peer).unwrap();
+    let worker = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let jobs: Vec<(String, String, String, Option<String>, u64, u64)> = redis::cmd("FLUX.NEXT").query(&mut peer).unwrap();
+            let [kind, text] = maths(&jobs[0].2).remove(0);
+            redis::cmd("FLUX.REPLY").arg(&jobs[0].0).arg(kind).arg(text).exec(&mut peer).unwrap();
+        }
+    });
+    run(async {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_flux"));
+        command.args(["mcp", "--url", &format!("redis://127.0.0.1:{}", server.port())]).env("FLUX_REQUIREPASS", "secret");
+        let host = Host::default();
+        let client = host.clone().serve(TokioChildProcess::new(command).unwrap()).await.unwrap();
+        assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
+        host.0.notified().await;
+        let result = client.call_tool(ask("math_add", json!({ "a": 1 }))).await.unwrap();
+        assert_eq!(result.structured_content, Some(json!({ "sum": 2 })));
+        let result = client.call_tool(ask("shout", json!({ "payload": "x" }))).await.unwrap();
+        assert_eq!(text(&result), "X");
+        // The peer is gone with its connection.
+        tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
+        host.0.notified().await;
+        assert!(client.list_all_tools().await.unwrap().is_empty());
+        client.cancel().await.unwrap();
+    });
+}
