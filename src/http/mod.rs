@@ -14,6 +14,7 @@ pub mod mcp;
 mod metrics;
 mod resp;
 mod routes;
+mod sdk;
 mod sse;
 mod streamable;
 mod websocket;

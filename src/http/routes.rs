@@ -7,7 +7,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use super::answer::Refusal;
-use super::{Door, call, context, directory, events, guard, health, resp, streamable};
+use super::{Door, call, context, directory, events, guard, health, resp, sdk, streamable};
 
 /// A path, how it may be asked, and what answers there.
 pub struct Route {
@@ -26,6 +26,8 @@ pub const ROUTES: &[Route] = &[
         get(health::ready)
     }),
     open("/metrics", "Counts and times in the text format of Prometheus.", || get(health::metrics)),
+    open("/sdk/", "The client libraries for JavaScript and Python.", || get(sdk::index)),
+    open("/sdk/{file}", "One of them, as npm and pip install it.", || get(sdk::file)),
     route("POST", "/call/{capability}", "Calls a capability: JSON in and out, or pieces as events.", || post(call::call)),
     route("GET", "/peers", "The live peers; `?workspace=` and `?capability=` choose among them.", || get(directory::peers)),
     route("GET", "/capabilities", "What peers can be called for.", || get(directory::capabilities)),

@@ -17,6 +17,14 @@ fn docs_of_commands_are_those_of_the_table() {
 }
 
 #[test]
+fn docs_of_http_list_every_route() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md")).unwrap();
+    let start = page.find("| | |\n").expect("the page begins with the table");
+    let end = start + page[start..].find("\n\n").expect("more follows") + 1;
+    check("docs/http.md", &format!("{}{}{}", &page[..start], flux::http::markdown(), &page[end..]));
+}
+
+#[test]
 fn docs_cover_every_command() {
     for row in flux::commands::table::rows() {
         let all = std::iter::once(row).chain(row.subcommands);

@@ -7,6 +7,7 @@ mod guard;
 mod health;
 mod mcp;
 mod resp;
+mod sdk;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,0 +1,135 @@
+//! Packs the client libraries in `sdk/` as npm and pip install them, so that the server can hand them out: the same bytes
+//! from the same files on any machine, with neither node nor Python.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use flate2::{Compression, GzBuilder};
+use sha2::{Digest, Sha256};
+use zip::write::SimpleFileOptions;
+
+/// A file of a package: its path there, and what is in it.
+type File = (String, Vec<u8>);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names a folder for what is made")?);
+    let (name, archive) = javascript(Path::new("sdk/js"))?;
+    fs::write(target.join("javascript"), archive)?;
+    println!("cargo:rustc-env=FLUX_SDK_JAVASCRIPT={name}");
+    let (name, archive) = python(Path::new("sdk/python"))?;
+    fs::write(target.join("python"), archive)?;
+    println!("cargo:rustc-env=FLUX_SDK_PYTHON={name}");
+    Ok(())
+}
+
+/// The archive that `npm pack` would make: what package.json lists, in a folder `package`.
+fn javascript(folder: &Path) -> Result<(String, Vec<u8>), Box<dyn Error>> {
+    let package: serde_json::Value = serde_json::from_slice(&read(&folder.join("package.json"))?)?;
+    let text = |name: &str| package[name].as_str().ok_or_else(|| format!("package.json has no {name}"));
+    let mut files = Vec::new();
+    let listed = package["files"].as_array().ok_or("package.json lists no files")?;
+    let listed = listed.iter().filter_map(|name| name.as_str());
+    for name in listed.chain(["package.json", "README.md", "LICENSE"]) {
+        collect(&folder.join(name), &format!("package/{name}"), &mut files)?;
+    }
+    files.sort();
+    let gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
+    let mut archive = tar::Builder::new(gzip);
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, &content[..])?;
+    }
+    Ok((format!("{}-{}.tgz", text("name")?, text("version")?), archive.into_inner()?.finish()?))
+}
+
+/// The wheel that `pip wheel` would make: the package, and what pyproject.toml says of it.
+fn python(folder: &Path) -> Result<(String, Vec<u8>), Box<dyn Error>> {
+    let project: toml::Table = String::from_utf8(read(&folder.join("pyproject.toml"))?)?.parse()?;
+    let project = project["project"].as_table().ok_or("pyproject.toml has no project")?;
+    let text = |name: &str| project.get(name).and_then(toml::Value::as_str).ok_or(format!("pyproject.toml has no {name}"));
+    let package = text("name")?.replace('-', "_");
+    let stem = format!("{package}-{}", text("version")?);
+    let about = format!("{stem}.dist-info");
+    let mut files = Vec::new();
+    collect(&folder.join(&package), &package, &mut files)?;
+    collect(&folder.join("LICENSE"), &format!("{about}/licenses/LICENSE"), &mut files)?;
+    let readme = read(&folder.join("README.md"))?;
+    files.push((format!("{about}/METADATA"), metadata(project, text, &readme)?));
+    let wheel = "Wheel-Version: 1.0\nGenerator: flux\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    files.push((format!("{about}/WHEEL"), wheel.into()));
+    files.sort();
+    let hash = |content: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(content));
+    let line = |(path, content): &File| format!("{path},sha256={},{}\n", hash(content), content.len());
+    let record = format!("{about}/RECORD");
+    let lines = files.iter().map(line).chain([format!("{record},,\n")]).collect::<String>();
+    files.push((record, lines.into()));
+    let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    // The zip's own beginning of time.
+    let options = SimpleFileOptions::default().last_modified_time(zip::DateTime::default()).unix_permissions(0o644);
+    for (path, content) in files {
+        archive.start_file(path, options)?;
+        archive.write_all(&content)?;
+    }
+    Ok((format!("{stem}-py3-none-any.whl"), archive.finish()?.into_inner()))
+}
+
+/// What pip reads of a project.
+fn metadata<'a>(
+    project: &toml::Table,
+    text: impl Fn(&str) -> Result<&'a str, String>,
+    readme: &[u8],
+) -> Result<Vec<u8>, Box<dyn Error>> {
+    let list = |name: &str| {
+        let list = project.get(name).and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(|value| value.as_str()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut lines = vec!["Metadata-Version: 2.4".to_owned()];
+    let named = [
+        ("Name", "name"),
+        ("Version", "version"),
+        ("Summary", "description"),
+        ("License-Expression", "license"),
+        ("Requires-Python", "requires-python"),
+    ];
+    for (field, name) in named {
+        lines.push(format!("{field}: {}", text(name)?));
+    }
+    lines.push(format!("Keywords: {}", list("keywords").join(",")));
+    lines.extend(list("license-files").iter().map(|file| format!("License-File: {file}")));
+    lines.extend(list("classifiers").iter().map(|classifier| format!("Classifier: {classifier}")));
+    lines.extend(list("dependencies").iter().map(|needed| format!("Requires-Dist: {needed}")));
+    lines.push("Description-Content-Type: text/markdown".to_owned());
+    let mut metadata = format!("{}\n\n", lines.join("\n")).into_bytes();
+    metadata.extend_from_slice(readme);
+    Ok(metadata)
+}
+
+/// Adds a file, or all files of a folder but for what tools leave there.
+fn collect(place: &Path, path: &str, files: &mut Vec<File>) -> Result<(), Box<dyn Error>> {
+    if !place.is_dir() {
+        files.push((path.to_owned(), read(place)?));
+        return Ok(());
+    }
+    println!("cargo:rerun-if-changed={}", place.display());
+    for entry in fs::read_dir(place)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|name| format!("{} is not UTF-8", name.display()))?;
+        if !name.starts_with('.') && name != "__pycache__" {
+            collect(&entry.path(), &format!("{path}/{name}"), files)?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    println!("cargo:rerun-if-changed={}", path.display());
+    fs::read(path).map_err(|error| format!("read {}: {error}", path.display()))
+}

@@ -1,0 +1,95 @@
+//! The client libraries that the server hands out: npm and pip install them from it, without a registry.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::Door;
+use crate::process::is_ci;
+
+fn names(door: &Door) -> Vec<String> {
+    let (status, index) = door.get("/sdk/");
+    assert_eq!(status, 200);
+    index.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+fn url(door: &Door, end: &str) -> String {
+    let name = names(door).into_iter().find(|name| name.ends_with(end)).unwrap();
+    format!("http://{}/sdk/{name}", door.address)
+}
+
+#[test]
+fn both_are_there_in_this_version() {
+    let door = Door::open(&[("requirepass", "secret")]);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(names(&door), [format!("flux-{version}.tgz"), format!("flux_peers-{version}-py3-none-any.whl")]);
+    assert_eq!(door.get("/sdk/flux-0.0.0.tgz").0, 404);
+    assert_eq!(door.get("/sdk/..%2f..%2fCargo.toml").0, 404);
+}
+
+#[test]
+fn what_a_client_has_is_not_sent_again() {
+    let door = Door::open(&[]);
+    for name in names(&door) {
+        let ask = |tag: &str| {
+            let request =
+                format!("GET /sdk/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nIf-None-Match: {tag}\r\n\r\n");
+            let mut bytes = Vec::new();
+            door.send(request.as_bytes()).read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let head = ask("\"other\"");
+        assert!(head.starts_with("HTTP/1.1 200") && head.len() > 1000, "{name}");
+        let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+        assert!(ask(&format!("\"other\", W/{tag}")).starts_with("HTTP/1.1 304"), "{name}");
+    }
+}
+
+#[test]
+fn npm_installs_the_javascript_package() {
+    let (door, dir) = (Door::open(&[]), TempDir::new().unwrap());
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--cache"]).arg(dir.path().join("cache")).arg(url(&door, ".tgz"));
+    if !installed("npm", &["--version"]) || !is_well(npm.current_dir(dir.path())) {
+        return;
+    }
+    let script = "const flux = await import('flux'); if (typeof flux.Flux !== 'function') throw new Error(Object.keys(flux))";
+    assert!(is_well(Command::new("node").args(["--input-type=module", "-e", script]).current_dir(dir.path())));
+    assert!(dir.path().join("node_modules/flux/src/flux.d.ts").exists());
+}
+
+#[test]
+fn pip_installs_the_python_package() {
+    let (door, dir) = (Door::open(&[]), TempDir::new().unwrap());
+    let python = std::env::var("FLUX_PYTHON").unwrap_or_else(|_| "python3".into());
+    if !installed(&python, &["-m", "pip", "--version"]) {
+        return;
+    }
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--no-deps", "--no-index", "--disable-pip-version-check", "--target"]);
+    assert!(is_well(pip.arg(dir.path().join("lib")).arg(url(&door, ".whl"))));
+    assert!(dir.path().join("lib/flux_peers/py.typed").exists());
+    if installed(&python, &["-c", "import redis"]) {
+        let script = "import flux_peers; flux_peers.Flux; from importlib.metadata import version; print(version('flux-peers'))";
+        let mut import = Command::new(&python);
+        assert!(is_well(import.args(["-c", script]).env("PYTHONPATH", dir.path().join("lib")).current_dir(Path::new("/"))));
+    }
+}
+
+/// Whether a tool is there; in CI it must be.
+fn installed(tool: &str, args: &[&str]) -> bool {
+    let is_there = Command::new(tool).args(args).output().is_ok_and(|out| out.status.success());
+    assert!(is_there || !is_ci(), "{tool} {args:?} must work in CI");
+    if !is_there {
+        println!("ignored: {tool} {args:?} does not work here");
+    }
+    is_there
+}
+
+fn is_well(command: &mut Command) -> bool {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{command:?}: {}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    true
+}
