@@ -511,8 +511,8 @@ impl Calls {
             Answer::Failed(message) => {
                 let id = Arc::clone(&call.job.id);
                 let retry = station.lanes.get(&call.job.capability).map_or(0, |lane| lane.retry);
-                // An old peer tries again by itself.
-                if call.job.attempt <= retry && !station.is_old {
+                // An old peer tries again by itself. A caller that has seen pieces must not get them twice.
+                if call.job.attempt <= retry && !station.is_old && call.chunks == 0 {
                     call.job.attempt += 1;
                     self.release(&id);
                     self.place(&id, &runs, &mut actions);
@@ -714,7 +714,8 @@ impl Calls {
         let ends = match (&call.to, was_running) {
             (Some(_), true) => Some(gone()),
             (Some(_), false) => Some(Failure::new("GONE", format!("peer \"{from}\" left before it took the call"))),
-            (None, true) if call.retries == 0 => Some(gone()),
+            // Another peer would begin anew, and the caller has seen pieces.
+            (None, true) if call.retries == 0 || call.chunks > 0 => Some(gone()),
             (None, _) => None,
         };
         if let Some(failure) = ends {
