@@ -60,6 +60,11 @@ pub fn string(at: usize, out: &mut Vec<u8>) {
     write_request(out, &[b"SET", &padded("key:", at), &padded("v", at).repeat(4)]);
 }
 
+/// Sets string key number `at` to 512 bytes: so much more than a key takes that nearly all of the data is values.
+pub fn large_string(at: usize, out: &mut Vec<u8>) {
+    write_request(out, &[b"SET", &padded("key:", at), &padded("v", at).repeat(32)]);
+}
+
 impl DataSet {
     /// Loads it, with this many elements.
     pub fn load(&self, server: &Server, count: usize) -> Result<()> {
