@@ -38,6 +38,11 @@ const LIMITED_BYTES_MIN: usize = 16 * 1024;
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
 
+/// How long replies to writes are held back while memory is over `memory-limit`.
+const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
+/// No more of a pipeline is run than this between two such waits: 2.5 MB a second of each client.
+const CROWDED_TURN_BYTES: usize = 256 * 1024;
+
 /// What a client is told that protected mode keeps out. Redis begins with the same words.
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
                          default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
@@ -226,6 +231,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.client.active_at.store(self.session.now(), Relaxed);
         self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
         let instance = Arc::clone(&self.session.instance);
+        let is_crowded = instance.durability().is_some_and(|durability| durability.is_crowded());
+        let turn_bytes = if is_crowded { CROWDED_TURN_BYTES } else { usize::MAX };
         let mut turn = Turn::new(&instance.engine);
         while !self.closes {
             if self.parser.look_ahead(&self.input, self.session.limits()) {
@@ -252,7 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     break;
                 }
             }
-            if self.backlog() >= SEND_BYTES {
+            let is_long = self.parser.position() >= turn_bytes && self.backlog() > 0;
+            if self.backlog() >= SEND_BYTES || is_long {
                 // Sends what there is and comes back for the rest.
                 break;
             }
@@ -279,11 +287,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// With `appendfsync always`, holds replies back until the changes they tell of are on disk.
     async fn must_be_durable(&mut self) -> Result<(), ()> {
-        match self.session.must_be_durable() {
-            // A journal that is gone ends the server; the reply must not be sent then.
-            Some(epoch) => self.gate.pass(epoch).await,
-            None => Ok(()),
+        let Some(epoch) = self.session.must_be_durable() else { return Ok(()) };
+        let crowded = self.session.instance.durability().and_then(|durability| durability.crowded());
+        if let Some(mut crowded) = crowded {
+            // After this long the reply goes out all the same: writers are slowed down, not stopped.
+            let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
+        // A journal that is gone ends the server; the reply must not be sent then.
+        self.gate.pass(epoch).await
     }
 
     /// Waits for whatever comes first.

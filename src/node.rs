@@ -269,7 +269,15 @@ impl Durability for Persistence {
 
     fn is_always(&self) -> bool {
         // A disk that is far behind slows writers down, or their effects would pile up in memory.
-        self.fsync() == Fsync::Always || self.is_behind()
+        self.fsync() == Fsync::Always || self.is_behind() || self.is_crowded()
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.is_crowded()
+    }
+
+    fn crowded(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        self.wait_for_room()
     }
 
     fn durable(&self) -> tokio::sync::watch::Receiver<u64> {

@@ -13,6 +13,12 @@ pub trait Durability: Send + Sync {
     /// Whether replies wait until their effects are on disk (`appendfsync always`).
     fn is_always(&self) -> bool;
 
+    /// Whether memory is over `memory-limit` with changes that cannot leave it yet.
+    fn is_crowded(&self) -> bool;
+
+    /// While memory is crowded: what tells when that is over. Whoever wrote should wait for it for a while. Each wait is noted.
+    fn crowded(&self) -> Option<watch::Receiver<bool>>;
+
     /// The highest epoch whose effects are on disk.
     fn durable(&self) -> watch::Receiver<u64>;
 

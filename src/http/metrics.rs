@@ -72,6 +72,9 @@ const ROWS: &[Row] = &[
     ("flux_values_dropped_total", Kind::Counter, "Values dropped from memory because of memory-limit.", |_, now| {
         persist(now).drops as f64
     }),
+    ("flux_memory_limit_delays_total", Kind::Counter, "Replies to writes held back because of memory-limit.", |_, now| {
+        persist(now).waits as f64
+    }),
     ("flux_values_read_back_total", Kind::Counter, "Values read back from disk.", |_, now| persist(now).loads as f64),
 ];
 

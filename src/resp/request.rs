@@ -207,6 +207,11 @@ impl Parser {
         if self.missing.is_some() { 0 } else { std::mem::take(&mut self.at) }
     }
 
+    /// Where in the bytes the request that is next, or has begun, begins.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
     /// Bytes the request that has begun will have at least, counted from where it starts; to make room at once.
     pub fn wanted_bytes(&self) -> usize {
         self.at

@@ -15,6 +15,7 @@ use flux::engine::{Engine, SHARDS};
 use flux::storage::{Files, Tables};
 use flux::store::Store;
 
+use crate::process::{Connection, Process, Reply};
 use crate::workload::{self, Seeded, ask, difference, dump};
 
 /// The first byte of the rows of a stream's consumers.
@@ -258,4 +259,41 @@ fn values_dropped_from_memory_are_read_back_as_they_were() {
         same(0, "opened", &expected, &dump(store, now));
         assert!(persistence.stats().loads > 0);
     });
+}
+
+#[test]
+fn a_writer_above_the_memory_limit_is_held_up_and_loses_nothing() {
+    // An empty server takes more, so that it is above the limit at any time.
+    let server = Process::flux(&["--memory-limit", "1mb"]);
+    let mut client = server.connect();
+    let key = |number: usize| format!("key:{number}");
+    let value = |number: usize| format!("{number:016}").repeat(1024);
+    let start = Instant::now();
+    let mut count = 0;
+    while memory_limit_info(&mut client, "delayed_replies") == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no reply of {count} was held back");
+        for number in count..count + 32 {
+            client.send(&["SET", &key(number), &value(number)]).unwrap();
+        }
+        for _ in 0..32 {
+            assert_eq!(client.read().unwrap(), Reply::Line("+OK".into()));
+        }
+        count += 32;
+    }
+    for number in 0..count {
+        assert_eq!(client.call(&["GET", &key(number)]).unwrap(), Reply::Bulk('$', value(number).into_bytes()), "key {number}");
+    }
+    // What is written can be dropped; then nobody has to wait any more.
+    while memory_limit_info(&mut client, "slows_writes") != 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "writers are held up for ever");
+    }
+}
+
+/// A number of INFO about the memory limit.
+fn memory_limit_info(client: &mut Connection, name: &str) -> u64 {
+    let Reply::Bulk(_, text) = client.call(&["INFO", "persistence"]).unwrap() else { panic!("INFO is no text") };
+    let text = String::from_utf8(text).unwrap();
+    let field = format!("memory_limit_{name}:");
+    let line = text.lines().find_map(|line| line.strip_prefix(&field)).expect("the field is there");
+    line.parse().unwrap()
 }

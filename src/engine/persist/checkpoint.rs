@@ -17,6 +17,8 @@ use crate::storage::Tables;
 
 /// Changes kept in memory before they are written: large enough that keys which change often are written once.
 const FOLD_BYTES_MAX: usize = 64 << 20;
+/// However little memory there is, changes gathered before they are written.
+const FOLD_BYTES_MIN: usize = 4 << 20;
 /// Journal read in one go. Its old pages cannot be used again meanwhile.
 const READ_BYTES: usize = 16 << 20;
 /// How often it looks whether a checkpoint is due.
@@ -33,6 +35,8 @@ pub struct Checkpoints {
     requests: Mutex<Vec<Waiting>>,
     changed: Condvar,
     is_stopping: AtomicBool,
+    /// Too little of what is in memory may be dropped.
+    wants_clean: AtomicBool,
     /// Whether the tables' file may lack what it shows, after an error.
     is_doubtful: AtomicBool,
     pub(super) is_running: AtomicBool,
@@ -52,6 +56,13 @@ impl Checkpoints {
         }
         self.changed.notify_one();
         receiver
+    }
+
+    /// Asks for a checkpoint that lets values be dropped from memory, unless one is being made.
+    pub(super) fn want_clean(&self) {
+        if !self.is_running.load(SeqCst) && !self.wants_clean.swap(true, Relaxed) {
+            self.changed.notify_one();
+        }
     }
 
     pub(super) fn stop(&self) {
@@ -97,7 +108,7 @@ pub fn run(inner: &Inner) {
 fn is_due(inner: &Inner, last: Instant) -> bool {
     let bytes = inner.journal_bytes.load(Relaxed);
     let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
-    bytes >= inner.checkpoint_bytes.load(Relaxed) || is_old || inner.wants_clean.swap(false, Relaxed)
+    bytes >= inner.checkpoint_bytes.load(Relaxed) || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
 }
 
 fn checkpoint(inner: &Inner) -> Result<(), Error> {
@@ -135,7 +146,7 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
         is_end = {
             let journal = inner.journal.read();
             let journal = journal.as_ref().ok_or_else(|| Error::Write(inner.error_text()))?;
-            journal.read_after(seq, last, READ_BYTES, |number, bytes| {
+            journal.read_after(seq, last, READ_BYTES.min(fold_bytes_max(inner)), |number, bytes| {
                 seq = number;
                 folded += bytes.len() as u64;
                 batches.push(bytes.to_vec());
@@ -151,13 +162,21 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
         if is_end {
             seq = last;
         }
-        if is_end || fold.bytes > FOLD_BYTES_MAX {
+        if is_end || fold.bytes > fold_bytes_max(inner) {
             write(inner, &fold, seq)?;
             inner.journal_bytes.fetch_sub(folded.min(inner.journal_bytes.load(Relaxed)), Relaxed);
             (fold, folded) = (Fold::default(), 0);
         }
     }
     Ok(())
+}
+
+/// Smaller folds under a memory limit: they are within it.
+fn fold_bytes_max(inner: &Inner) -> usize {
+    match inner.memory_limit.load(Relaxed) as usize {
+        0 => FOLD_BYTES_MAX,
+        limit => (limit / 16).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX),
+    }
 }
 
 /// Writes a fold into the tables; then the journal up to there is needed no more.

@@ -19,7 +19,7 @@ pub use check::check;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -152,6 +152,10 @@ pub struct Stats {
     pub drops: u64,
     /// Values read back from disk.
     pub loads: u64,
+    /// Whether writers are slowed down now because memory is over its limit.
+    pub is_crowded: bool,
+    /// How often replies to writes were held back for that.
+    pub waits: u64,
 }
 
 /// What the room's threads share.
@@ -173,8 +177,6 @@ pub struct Inner {
     fsync: AtomicU8,
     checkpoint_bytes: AtomicU64,
     memory_limit: AtomicU64,
-    /// Set by the sweep when too little is clean: a checkpoint is wanted.
-    wants_clean: AtomicBool,
     /// Bytes in the journal that the tables do not cover.
     journal_bytes: AtomicU64,
     /// The batch up to which the tables hold everything.
@@ -300,7 +302,6 @@ impl Persistence {
                 fsync: AtomicU8::new(options.fsync as u8),
                 checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
                 memory_limit: AtomicU64::new(options.memory_limit),
-                wants_clean: AtomicBool::new(false),
                 journal_bytes: AtomicU64::new(0),
                 covered: AtomicU64::new(meta.covered),
                 trim_to: AtomicU64::new(meta.covered),
@@ -370,6 +371,17 @@ impl Persistence {
         self.0.commits.is_behind.load(Relaxed)
     }
 
+    /// Whether memory is over its limit with changes that no checkpoint holds yet.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.0.spill.is_crowded()
+    }
+
+    /// For a writer: while memory is crowded, what tells when that is over. Counts the wait.
+    pub fn wait_for_room(&self) -> Option<watch::Receiver<bool>> {
+        self.0.spill.wait()
+    }
+
     /// Why the last commit failed.
     pub fn last_error(&self) -> Option<String> {
         self.0.commits.error.lock().clone()
@@ -419,6 +431,8 @@ impl Persistence {
             last_checkpoint_ok: !inner.checkpoints.has_failed.load(Relaxed),
             drops: inner.spill.drops.load(Relaxed),
             loads: inner.spill.loads.load(Relaxed),
+            is_crowded: self.is_crowded(),
+            waits: inner.spill.waits.load(Relaxed),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
 
 use crate::engine::error::{self, Error};
 use crate::engine::persist::load;
@@ -14,7 +15,8 @@ use crate::engine::persist::{self, Inner};
 use crate::engine::shard::{DATABASES, Database, Entry, Shard};
 use crate::engine::value::{BadRow, Kind, Value};
 use crate::engine::{Backing, Engine, SHARDS};
-use crate::{id, memory};
+use crate::id;
+use crate::memory::{self, Aside};
 
 /// How often memory is looked at under a limit.
 const LOOK: Duration = Duration::from_millis(20);
@@ -24,8 +26,11 @@ const LOOK_UNLIMITED: Duration = Duration::from_secs(1);
 const DROPS_MAX: usize = 32;
 /// Entries looked at for each one that is dropped; the least recently used goes, as with `maxmemory-samples`.
 const SAMPLES: usize = 6;
-/// Rounds over all shards without finding anything clean, after which a checkpoint is asked for.
+/// Rounds over all shards without finding anything clean, after which it is given up for now.
 const DRY_ROUNDS_MAX: usize = 2;
+
+/// This part of the limit may be changes that no checkpoint holds, before one is made early.
+const DIRTY_SHARE: u64 = 8;
 
 /// What the sweep has come to.
 #[derive(Default)]
@@ -33,6 +38,10 @@ pub struct Spill {
     is_stopping: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
+    /// Whether memory is over the limit and what is in it must be written by a checkpoint first.
+    crowded: watch::Sender<bool>,
+    is_crowded: AtomicBool,
+    pub(super) waits: AtomicU64,
     pub(super) drops: AtomicU64,
     pub(super) loads: AtomicU64,
 }
@@ -41,6 +50,25 @@ impl Spill {
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, SeqCst);
         self.wake();
+    }
+
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_crowded.load(Relaxed)
+    }
+
+    pub(super) fn wait(&self) -> Option<watch::Receiver<bool>> {
+        if !self.is_crowded() {
+            return None;
+        }
+        self.waits.fetch_add(1, Relaxed);
+        Some(self.crowded.subscribe())
+    }
+
+    fn set_crowded(&self, is_crowded: bool) {
+        if self.is_crowded.swap(is_crowded, Relaxed) != is_crowded {
+            self.crowded.send_replace(is_crowded);
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -55,14 +83,29 @@ pub fn run(inner: &Inner) {
         if limit != 0 && memory::used_bytes() > limit {
             sweep(inner, limit);
         }
+        look_ahead(inner, limit);
         let mut lock = inner.spill.lock.lock();
         inner.spill.changed.wait_for(&mut lock, if limit == 0 { LOOK_UNLIMITED } else { LOOK });
     }
 }
 
+/// Starts a checkpoint before the limit is reached, and slows writers down beyond it, while there is enough that only a
+/// checkpoint can make droppable. Less than that is no burden: keys, which stay in memory, may be over the limit by themselves.
+fn look_ahead(inner: &Inner, limit: u64) {
+    let used = memory::used_bytes();
+    let dirty = inner.journal_bytes.load(Relaxed) + memory::aside_bytes_of(Aside::Journal);
+    let is_much = limit != 0 && dirty > limit / DIRTY_SHARE;
+    if is_much && used > limit / 4 * 3 {
+        inner.checkpoints.want_clean();
+    }
+    inner.spill.set_crowded(is_much && used > limit);
+}
+
 fn sweep(inner: &Inner, limit: u64) {
     let mut dry = 0;
     while memory::used_bytes() > limit && !inner.spill.is_stopping.load(SeqCst) {
+        // It may go on for long where writers are fast.
+        look_ahead(inner, limit);
         let mut dropped = 0;
         for number in 0..SHARDS {
             dropped += drop_some(inner, &mut inner.engine.shards[number].0.lock());
@@ -71,7 +114,6 @@ fn sweep(inner: &Inner, limit: u64) {
         dry = if dropped == 0 { dry + 1 } else { 0 };
         if dry == DRY_ROUNDS_MAX {
             // What is left is in use, or not in the tables yet.
-            inner.wants_clean.store(inner.journal_bytes.load(Relaxed) > 0, Relaxed);
             return;
         }
     }
