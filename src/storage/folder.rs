@@ -30,7 +30,10 @@ impl Folder {
 
     /// Lets go of it: another process may take it. Its files must be closed.
     pub fn let_go(&self) {
-        *self.lock.lock() = None;
+        if let Some(lock) = self.lock.lock().take() {
+            // Not only closed: a process that is just being started holds a copy of the file for a moment, and the lock with it.
+            let _ = lock.unlock();
+        }
     }
 
     /// Where it is.
@@ -41,6 +44,12 @@ impl Folder {
     /// Where its tables are.
     pub fn tables(&self) -> PathBuf {
         self.path.join(TABLES)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 
