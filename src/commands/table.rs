@@ -159,7 +159,7 @@ pub mod flag {
     /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
     pub const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
-    pub const PATTERNS: u32 = 1 << 16;
+    pub const PATTERNS: u32 = 1 << 19;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
     pub const READ_ONLY: u32 = 1 << 17;
     /// A session command that changes keys: refused and held back when writes are. Not shown to clients.
