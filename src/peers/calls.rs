@@ -1151,4 +1151,20 @@ mod tests {
             prop_assert!(calls.stations.values().all(|station| station.lanes.values().all(|lane| lane.running == 0)));
         }
     }
+
+    #[test]
+    fn a_call_of_which_a_piece_was_seen_is_not_begun_anew() {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 1);
+        let ids = [(); 2].map(|()| hall.make(order(), Caller::Peer("c".into(), Secret::of(b"s"))).unwrap());
+        hall.take("a", 2);
+        for id in &ids {
+            hall.answer("a", id, Answer::Chunk(b"1"[..].into())).unwrap();
+        }
+        hall.answer("a", &ids[0], Answer::Failed("broke".into())).unwrap();
+        assert_eq!(hall.outcome(&ids[0]).as_ref().unwrap_err().to_string(), "FAILED broke");
+        hall.arrive("b", 0, 1);
+        hall.die("a");
+        assert_eq!(hall.code(&ids[1]), "GONE");
+    }
 }
