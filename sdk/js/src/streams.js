@@ -158,12 +158,18 @@ export class Streams {
   }
 
   async #look(reader) {
+    const left = reader.looks - 1;
+    // An event that comes while this reads asks for one more look.
+    reader.looks = 0;
     const hadSome = await this.#readOn(reader);
     for (const seq of reader.live.keys()) if (seq < reader.next) reader.live.delete(seq);
-    if (hadSome) return void (reader.looks = Math.max(reader.looks, 1));
+    if (hadSome) return void (reader.looks = Math.max(reader.looks, left, 1));
     // What is missing before the next live chunk is nowhere any more.
     if (reader.live.size > 0) this.#skip(reader, Math.min(...reader.live.keys()));
-    else if (--reader.looks > 0) await new Promise((resolve) => setTimeout(resolve, LOOK_MS * 2 ** (LOOKS_MAX - reader.looks)));
+    else if (reader.looks === 0 && left > 0 && !reader.isEnded) {
+      reader.looks = left;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS * 2 ** (LOOKS_MAX - left)));
+    }
   }
 
   /** Reads and hands over one batch; gives whether there was one. */
@@ -191,10 +197,7 @@ export class Streams {
       if (follower.isOver) return false;
     }
     if (fresh.length === 0 && first > reader.next) this.#skip(reader, first);
-    if (ended && reader.next > last) {
-      reader.looks = 0;
-      if (!reader.isEnded) this.#end(reader);
-    }
+    if (ended && reader.next > last && !reader.isEnded) this.#end(reader);
     return fresh.length > 0 && !reader.isEnded;
   }
 
