@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod context;
 mod describe;
+mod interop;
 mod old;
 mod page;
 mod presence;
