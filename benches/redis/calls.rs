@@ -3,8 +3,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,11 +14,12 @@ use crate::server::{Kind, Server};
 
 /// What is sent and comes back.
 const PAYLOAD: &str = r#"{"text":"hello, peers"}"#;
+/// The same for the last call, after which the peer that answers ends.
+const LAST: &str = r#"{"text":"good bye"}"#;
 
 /// Calls `echo` from so many callers at once for a while, answered by one peer, and takes the time of each call.
 pub fn timed(server: &Server, callers: usize, seconds: f64) -> Result<Times> {
-    let ends = Arc::new(AtomicBool::new(false));
-    let worker = answer(server, &ends)?;
+    let worker = answer(server)?;
     let start = Instant::now();
     let threads: Vec<_> = (0..callers)
         .map(|number| {
@@ -29,7 +28,7 @@ pub fn timed(server: &Server, callers: usize, seconds: f64) -> Result<Times> {
                 let mut nanos = Vec::new();
                 while start.elapsed().as_secs_f64() < seconds {
                     let sent_at = Instant::now();
-                    caller.call()?;
+                    caller.call(PAYLOAD)?;
                     nanos.push(sent_at.elapsed().as_nanos() as u32);
                 }
                 Ok(nanos)
@@ -41,9 +40,7 @@ pub fn timed(server: &Server, callers: usize, seconds: f64) -> Result<Times> {
         nanos.extend(thread.join().expect("callers do not panic")?);
     }
     let elapsed = start.elapsed();
-    ends.store(true, Relaxed);
-    // One more call wakes the peer, so that it sees that it must end.
-    Caller::connect(server, callers)?.call()?;
+    Caller::connect(server, callers)?.call(LAST)?;
     worker.join().expect("the peer does not panic")?;
     Ok(Times::new(nanos, elapsed))
 }
@@ -72,22 +69,22 @@ impl Caller {
         })
     }
 
-    fn call(&mut self) -> Result<()> {
+    fn call(&mut self, payload: &str) -> Result<()> {
         match self {
             Caller::Flux(connection) => {
-                let result: String = cmd("FLUX.CALL").arg("echo").arg(PAYLOAD).query(connection)?;
-                ensure!(result == PAYLOAD, "the answer is {result}");
+                let result: String = cmd("FLUX.CALL").arg("echo").arg(payload).query(connection)?;
+                ensure!(result == payload, "the answer is {result}");
             }
             Caller::Nats { nats, inbox } => {
-                nats.publish("echo", Some(inbox), PAYLOAD.as_bytes())?;
-                ensure!(nats.message()?.1 == PAYLOAD.as_bytes(), "the answer is another");
+                nats.publish("echo", Some(inbox), payload.as_bytes())?;
+                ensure!(nats.message()?.1 == payload.as_bytes(), "the answer is another");
             }
             Caller::Old { commands, results, id } => {
                 let peers: Vec<String> = cmd("SMEMBERS").arg("flux:fn:echo").query(commands)?;
                 let peer = peers.first().context("nobody has the capability")?;
                 let lives: bool = cmd("EXISTS").arg(format!("flux:peer:{peer}")).query(commands)?;
                 ensure!(lives, "the peer is gone");
-                let job = format!(r#"{{"id":"1","fn":"echo","payload":{PAYLOAD},"sourceHost":"{id}"}}"#);
+                let job = format!(r#"{{"id":"1","fn":"echo","payload":{payload},"sourceHost":"{id}"}}"#);
                 let mut send = redis::pipe();
                 send.cmd("LPUSH")
                     .arg(format!("flux:q:{peer}"))
@@ -103,9 +100,8 @@ impl Caller {
     }
 }
 
-/// Starts the peer that answers until it is told to end.
-fn answer(server: &Server, ends: &Arc<AtomicBool>) -> Result<thread::JoinHandle<Result<()>>> {
-    let ends = Arc::clone(ends);
+/// Starts the peer that answers, up to the last call.
+fn answer(server: &Server) -> Result<thread::JoinHandle<Result<()>>> {
     let mut commands = if server.kind() == Kind::Nats { None } else { Some(server.connect()?) };
     let mut nats = if server.kind() == Kind::Nats { Some(Nats::connect(server)?) } else { None };
     let mut notes = None;
@@ -122,52 +118,56 @@ fn answer(server: &Server, ends: &Arc<AtomicBool>) -> Result<thread::JoinHandle<
         _ => unreachable!("each kind has its connection"),
     }
     Ok(thread::spawn(move || match (commands, nats, notes) {
-        (Some(commands), _, Some(notes)) => answer_old(commands, notes, &ends),
-        (Some(commands), ..) => answer_flux(commands, &ends),
-        (_, Some(nats), _) => answer_nats(nats, &ends),
+        (Some(commands), _, Some(notes)) => answer_old(commands, notes),
+        (Some(commands), ..) => answer_flux(commands),
+        (_, Some(nats), _) => answer_nats(nats),
         _ => unreachable!("each kind has its connection"),
     }))
 }
 
+/// A call as FLUX.NEXT hands it over: id, capability, payload, caller, milliseconds left, attempt.
+type Job = (String, String, String, Value, u64, u32);
+
 /// Takes whatever waits, and answers it together with asking for more: one round trip.
-fn answer_flux(mut commands: Connection, ends: &AtomicBool) -> Result<()> {
-    let mut replies: Vec<String> = Vec::new();
+fn answer_flux(mut commands: Connection) -> Result<()> {
+    let mut jobs: Vec<Job> = Vec::new();
     loop {
         let mut round = redis::pipe();
-        for id in &replies {
-            round.cmd("FLUX.REPLY").arg(id).arg("OK").arg(PAYLOAD).ignore();
+        for (id, _, payload, ..) in &jobs {
+            round.cmd("FLUX.REPLY").arg(id).arg("OK").arg(payload).ignore();
         }
-        if ends.load(Relaxed) {
+        if jobs.iter().any(|(_, _, payload, ..)| payload == LAST) {
             return Ok(round.exec(&mut commands)?);
         }
         round.cmd("FLUX.NEXT").arg("COUNT").arg(64);
-        let (jobs,): (Vec<Vec<Value>>,) = round.query(&mut commands)?;
-        replies.clear();
-        for job in jobs {
-            replies.push(redis::from_redis_value(job.into_iter().next().context("a job has an id")?)?);
+        (jobs,) = round.query(&mut commands)?;
+    }
+}
+
+fn answer_nats(mut nats: Nats) -> Result<()> {
+    loop {
+        let (inbox, payload) = nats.message()?;
+        nats.publish(&inbox, None, &payload)?;
+        if payload == LAST.as_bytes() {
+            return Ok(());
         }
     }
 }
 
-fn answer_nats(mut nats: Nats, ends: &AtomicBool) -> Result<()> {
-    while !ends.load(Relaxed) {
-        let (inbox, payload) = nats.message()?;
-        nats.publish(&inbox, None, &payload)?;
-    }
-    Ok(())
-}
-
-fn answer_old(mut commands: Connection, mut notes: BufReader<TcpStream>, ends: &AtomicBool) -> Result<()> {
-    while !ends.load(Relaxed) {
+fn answer_old(mut commands: Connection, mut notes: BufReader<TcpStream>) -> Result<()> {
+    loop {
         message(&mut notes)?;
         while let Some(job) = cmd("RPOP").arg("flux:q:callee").query::<Option<String>>(&mut commands)? {
             let job: serde_json::Value = serde_json::from_str(&job)?;
             let source = job["sourceHost"].as_str().context("a job says where it comes from")?;
-            let result = format!(r#"{{"jobId":"1","ok":true,"data":{}}}"#, job["payload"]);
+            let payload = job["payload"].to_string();
+            let result = format!(r#"{{"jobId":"1","ok":true,"data":{payload}}}"#);
             cmd("PUBLISH").arg(format!("flux:res:{source}")).arg(result).exec(&mut commands)?;
+            if payload == LAST {
+                return Ok(());
+            }
         }
     }
-    Ok(())
 }
 
 /// A connection that listens to a channel in RESP2.
