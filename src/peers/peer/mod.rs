@@ -181,7 +181,7 @@ impl Shared {
 /// A peer that is there. Dropping it leaves at once; [`Peer::stop`] finishes what it runs first.
 ///
 /// ```
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use flux::peers::{Capability, Job};
 ///
 /// let flux = flux::Flux::in_memory();
