@@ -52,7 +52,7 @@ class OldTest(unittest.IsolatedAsyncioTestCase):
         return peer
 
     async def new(self, name, handler=None, join=True):
-        peer = Flux(self.server.url, name, job_timeout=10, stop_timeout=0.2)
+        peer = Flux(self.server.url, name, job_timeout=30, stop_timeout=0.2)
         if handler:
             peer.expose(self.fn, handler)
         await peer.start()
