@@ -3,15 +3,17 @@
 //   sent --reply--> known --result--> ended
 //     connection back: FLUX.RESULT tells the result, that it still runs, or that the server has never heard of it
 //
-// Whatever happens, a call ends once, by its deadline.
+// Whatever happens, a call ends once, by its deadline; a gathering a moment later.
 
 import { FluxError } from "./error.js";
 import { randomId } from "./id.js";
 
 /** Chunks that wait for a slow reader of `chunks`; past it the call is given up. */
 const CHUNKS_MAX = 10_000;
-/** Peers come back to a restarted server one by one: for so long a call waits for one that can take it. */
-const GATHERING_MS = 3_000;
+/** Peers come back to a restarted server one by one, each after a pause of its link and its dialling: for so long a call waits for one. */
+const GATHERING_MS = 10_000;
+/** At its deadline the server answers a gathering with what there is: for so long that answer may be under way. */
+const GATHER_SLACK_MS = 1_000;
 const AGAIN_MS = 100;
 
 export class Calls {
@@ -31,7 +33,7 @@ export class Calls {
     return new Promise((resolve, reject) => {
       const call = { id: randomId(), words: words(fn, payload, options), timeout, retries, onChunk, seq: 0, isKnown: false, resolve, reject };
       call.deadline = Date.now() + timeout;
-      call.timer = setTimeout(() => this.#fail(call, late(call)), timeout);
+      call.timer = setTimeout(() => this.#fail(call, late(call)), options.gather ? timeout + GATHER_SLACK_MS : timeout);
       call.cancel = () => {
         this.#fail(call, new FluxError("CANCELLED", "the caller cancelled the call", { cause: signal.reason }));
         this.#link.call(["FLUX.CANCEL", call.id], { now: true }).catch(() => {});

@@ -179,6 +179,8 @@ export class Streams {
     const from = reader.isBack && reader.told === reader.next - 1 ? Math.max(1, reader.told) : reader.next;
     const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, from, READ_MAX);
     reader.isBack = false;
+    // It was ended while we asked.
+    if (follower.isOver) return false;
     const again = chunks.find(([seq]) => seq === reader.next - 1);
     if (again && again[1] !== reader.recent[again[0] % RECENT_MAX]) return this.#restart(reader), true;
     if (last < reader.next - 1) {

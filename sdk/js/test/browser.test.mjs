@@ -46,7 +46,7 @@ async function browse(t, html, query = "") {
 
 test("a page is a peer like any other, and gone when it is closed", needsChromium, async (t) => {
   const server = await serve(t);
-  const agent = await peer(t, server, "agent", { exposed: { half: (n) => n / 2 }, workspaces: ["w"] });
+  const agent = await peer(server, "agent", { exposed: { half: (n) => n / 2 }, workspaces: ["w"] });
   const joined = next(agent, "peer:joined");
   const page = await browse(t, `<script type="module">
     import { Flux } from "./node_modules/flux/src/flux.js";
@@ -70,7 +70,7 @@ test("a page is a peer like any other, and gone when it is closed", needsChromiu
 
 test("the example page shows a workspace live", needsChromium, async (t) => {
   const server = await serve(t);
-  const writer = await peer(t, server, "<b>writer</b>", { workspaces: ["essay"] });
+  const writer = await peer(server, "<b>writer</b>", { workspaces: ["essay"] });
   await writer.ctx.set("essay", "before", { text: "was here" });
   const joined = next(writer, "peer:joined");
   // The page tells what it shows, when it is asked.

@@ -21,7 +21,7 @@ async function processPeer(t, server, name) {
 
 test("a peer that is killed is gone for the others within 100 ms", async (t) => {
   const server = await serve(t);
-  const ada = await peer(t, server, "ada", { workspaces: ["w"] });
+  const ada = await peer(server, "ada", { workspaces: ["w"] });
   const { child, id } = await processPeer(t, server, "victim");
   const left = next(ada, "peer:left");
   const started = performance.now();
@@ -35,14 +35,14 @@ test("a peer that is killed is gone for the others within 100 ms", async (t) => 
 
 test("the calls of a peer that dies go to another, or fail with GONE", async (t) => {
   const server = await serve(t);
-  const caller = await peer(t, server, "caller");
+  const caller = await peer(server, "caller");
   // A peer whose connections are cut, as a crash cuts them.
   const begun = promised();
-  const victim = await peer(t, server, "victim", { exposed: { work: () => (begun.resolve(), new Promise(() => {})) }, stopTimeout: 0 });
+  const victim = await peer(server, "victim", { exposed: { work: () => (begun.resolve(), new Promise(() => {})) }, stopTimeout: 0 });
   const call = caller.send("work", 1);
   const lonely = assert.rejects(caller.send("work", 2, { retries: 0 }), { code: "GONE" });
   await begun.promise;
-  await peer(t, server, "other", { exposed: { work: (n) => `other did ${n}` } });
+  await peer(server, "other", { exposed: { work: (n) => `other did ${n}` } });
   await until(async () => (await caller.describe("work")).peers.find(({ id }) => id === victim.id).running === 2);
   await victim.stop();
   assert.equal(await call, "other did 1");
@@ -53,8 +53,8 @@ test("everyone comes back to a server that was killed, and open calls end well",
   const server = await serve(t);
   let runs = 0;
   const gate = promised();
-  const worker = await peer(t, server, "worker", { exposed: { slow: async (n) => (++runs <= 2 && await gate.promise, n * 2) }, workspaces: ["w"] });
-  const caller = await peer(t, server, "caller", { workspaces: ["w"] });
+  const worker = await peer(server, "worker", { exposed: { slow: async (n) => (++runs <= 2 && await gate.promise, n * 2) }, workspaces: ["w"] });
+  const caller = await peer(server, "caller", { workspaces: ["w"] });
   await caller.ctx.set("w", "kept", "yes");
   const [patient, once] = [caller.send("slow", 21), caller.send("slow", 1, { retries: 0 })];
   const outcome = assert.rejects(once, { code: "GONE" });
@@ -78,7 +78,7 @@ test("everyone comes back to a server that was killed, and open calls end well",
 
 test("a stream goes on after the server was killed", async (t) => {
   const server = await serve(t, ["--appendfsync", "always"]);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   const chunks = [], notes = [];
   const end = promised();
   reader.onStream(writer.id, "s", (chunk, about) => (chunks.push(chunk), notes.push(about)), { onEnd: end.resolve });
@@ -100,7 +100,7 @@ test("a stream goes on after the server was killed", async (t) => {
 test("start waits for a server that comes later", async (t) => {
   const server = await serve(t);
   await kill(server);
-  const early = peer(t, server, "early", { workspaces: ["w"] });
+  const early = peer(server, "early", { workspaces: ["w"] });
   await launch(server);
   assert.deepEqual((await (await early).peers("w")).map(({ name }) => name), ["early"]);
 });

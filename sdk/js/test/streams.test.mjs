@@ -17,8 +17,8 @@ const numbered = (count) => Array.from({ length: count }, (_, n) => `chunk ${n +
 
 test("a stream reaches everyone in the workspace, in order, as it is written", async (t) => {
   const server = await serve(t);
-  const writer = await peer(t, server, "writer", { workspaces: ["w"] });
-  const readers = await Promise.all(["r1", "r2"].map((name) => peer(t, server, name, { workspaces: ["w"] })));
+  const writer = await peer(server, "writer", { workspaces: ["w"] });
+  const readers = await Promise.all(["r1", "r2"].map((name) => peer(server, name, { workspaces: ["w"] })));
   const reads = readers.map((reader) => read(reader, writer.id, "thoughts"));
   const [data, end] = [next(readers[0], "stream:data"), next(readers[0], "stream:end")];
   const gate = promised();
@@ -43,7 +43,7 @@ test("a stream reaches everyone in the workspace, in order, as it is written", a
 
 test("a fast stream arrives whole, once, in order", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   const { chunks, end } = read(reader, writer.id, "s");
   assert.equal(await writer.stream("w", "s", numbered(5_000)), 5_000);
   await end;
@@ -52,8 +52,8 @@ test("a fast stream arrives whole, once, in order", async (t) => {
 
 test("who comes late gets the beginning as well, without a seam", async (t) => {
   const server = await serve(t);
-  const writer = await peer(t, server, "writer", { workspaces: ["w"] });
-  const early = await peer(t, server, "early", { workspaces: ["w"] });
+  const writer = await peer(server, "writer", { workspaces: ["w"] });
+  const early = await peer(server, "early", { workspaces: ["w"] });
   const first = read(early, writer.id, "s");
   const streaming = writer.stream("w", "s", (async function* () {
     for (const chunk of numbered(300)) {
@@ -62,14 +62,14 @@ test("who comes late gets the beginning as well, without a seam", async (t) => {
     }
   })());
   await until(() => first.chunks.length > 50);
-  const late = await peer(t, server, "late");
+  const late = await peer(server, "late");
   const second = read(late, writer.id, "s");
   await late.join("w");
   await streaming;
   await Promise.all([first.end, second.end]);
   assert.deepEqual(first.chunks, numbered(300));
   assert.deepEqual(second.chunks, numbered(300));
-  const after = await peer(t, server, "after", { workspaces: ["w"] });
+  const after = await peer(server, "after", { workspaces: ["w"] });
   const third = read(after, writer.id, "s");
   await third.end;
   assert.deepEqual(third.chunks, numbered(300));
@@ -77,7 +77,7 @@ test("who comes late gets the beginning as well, without a seam", async (t) => {
 
 test("who comes too late is told how much is missing", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   await writer.stream("w", "s", numbered(3_000));
   const { chunks, notes, end } = read(reader, writer.id, "s");
   await end;
@@ -89,7 +89,7 @@ test("who comes too late is told how much is missing", async (t) => {
 
 test("a slow reader is waited for, and told what it missed", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   let busy = 0;
   const gate = promised();
   const { chunks, notes, end } = read(reader, writer.id, "s", async () => {
@@ -109,7 +109,7 @@ test("a slow reader is waited for, and told what it missed", async (t) => {
 
 test("a stream under a name that was used before is another one", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   let ends = 0;
   const chunks = [];
   reader.onStream(writer.id, "s", (chunk) => chunks.push(chunk), { onEnd: () => ends++ });
@@ -122,7 +122,7 @@ test("a stream under a name that was used before is another one", async (t) => {
 
 test("what a source throws ends the stream and reaches the writer", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   const { chunks, end } = read(reader, writer.id, "s");
   await assert.rejects(writer.stream("w", "s", (async function* () { yield "a"; throw new Error("the model broke"); })()), { message: "the model broke" });
   await end;
@@ -131,7 +131,7 @@ test("what a source throws ends the stream and reaches the writer", async (t) =>
 
 test("a reader that was ended hears nothing more", async (t) => {
   const server = await serve(t);
-  const [writer, reader] = [await peer(t, server, "writer", { workspaces: ["w"] }), await peer(t, server, "reader", { workspaces: ["w"] })];
+  const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   const gate = promised();
   const { chunks, off } = read(reader, writer.id, "s");
   const streaming = writer.stream("w", "s", (async function* () { yield "a"; await gate.promise; yield "b"; })());
@@ -146,7 +146,7 @@ test("a reader that was ended hears nothing more", async (t) => {
 
 test("the stream of an old peer, whose chunks have no numbers, is read like any other", async (t) => {
   const server = await serve(t);
-  const reader = await peer(t, server, "reader", { workspaces: ["w"] });
+  const reader = await peer(server, "reader", { workspaces: ["w"] });
   const { call } = await bare(t, server);
   const old = { id: "0b8e2f6e-0000-4000-8000-000000000001", name: "old", capabilities: [], workspaces: ["w"], startedAt: Date.now() };
   const publish = (event) => call("PUBLISH", "flux:ws:w:events", JSON.stringify({ workspace: "w", peerId: old.id, peerName: old.name, ...event }));

@@ -41,6 +41,6 @@ test("a peer trusts the server whose certificate it was told to trust, and no ot
     const flux = new Flux({ url, tls: { ca: CERTIFICATE } });
     await flux.start();
     await flux.stop();
-    await assert.rejects(new Flux({ url, connectTimeout: 300 }).start(), { code: "TIMEOUT", message: /certificate/ });
+    await assert.rejects(new Flux({ url, connectTimeout: 2_000 }).start(), { code: "TIMEOUT", message: /certificate/ });
   }
 });

@@ -10,8 +10,8 @@ const needsWebSocket = { skip: globalThis.WebSocket ? false : "this Node has no 
 
 test("peers by WebSocket and by TCP are the same to each other", needsWebSocket, async (t) => {
   const server = await serve(t);
-  const page = await peer(t, { url: server.wsUrl }, "page", { exposed: { twice: (n) => 2 * n, async *count(n) { for (let i = 1; i <= n; i++) yield i; } }, workspaces: ["w"] });
-  const agent = await peer(t, server, "agent", { exposed: { half: (n) => n / 2 }, workspaces: ["w"] });
+  const page = await peer({ ...server, url: server.wsUrl }, "page", { exposed: { twice: (n) => 2 * n, async *count(n) { for (let i = 1; i <= n; i++) yield i; } }, workspaces: ["w"] });
+  const agent = await peer(server, "agent", { exposed: { half: (n) => n / 2 }, workspaces: ["w"] });
   assert.equal(await agent.send("twice", 4), 8);
   assert.equal(await page.send("half", 4), 2);
   assert.deepEqual(await page.send("half", 4, { gather: true }).then(([{ data }]) => data), 2);

@@ -25,11 +25,11 @@ from .wire import Argument
 
 CHUNKS_MAX = 10_000
 """Chunks of a call that wait for a slow caller; past it the call is given up."""
-GATHERING = 3.0
+GATHERING = 10.0
 """Peers come back to a restarted server one by one: for so many seconds a call waits for one that can take it."""
 AGAIN = 0.1
 """How often it looks for one meanwhile, in seconds."""
-GATHER_SLACK = 0.25
+GATHER_SLACK = 1.0
 """The answers of a gathered call come at its deadline, and a moment later for us, in seconds."""
 
 

@@ -24,7 +24,7 @@ class ServerTest(unittest.IsolatedAsyncioTestCase):
 
     async def peer(self, name="peer", url=None, start=True, join=None, expose=None, **options):
         """A peer, started unless told otherwise; `expose` is a handler for this test's capability."""
-        peer = Flux(url or self.server.url, name, **{"job_timeout": 10, "stop_timeout": 0.2, **options})
+        peer = Flux(url or self.server.url, name, **{"job_timeout": 60, "stop_timeout": 0.2, **options})
         if expose is not None:
             peer.expose(self.fn, expose)
         if start:

@@ -128,7 +128,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-async def until(claim, timeout=10):
+async def until(claim, timeout=30):
     """Waits until a claim (a function, also a coroutine) holds; gives what it gave."""
     deadline = time.monotonic() + timeout
     while True:

@@ -36,7 +36,7 @@ class CallTest(ServerTest):
         self.assertEqual(await peer.send(self.fn, [1, "a", None]), [1, "a", None])
 
     async def test_plain_functions_run_in_threads_beside_each_other(self):
-        both = threading.Barrier(2, timeout=5)
+        both = threading.Barrier(2, timeout=30)
 
         def wait(payload):
             both.wait()
@@ -50,9 +50,9 @@ class CallTest(ServerTest):
             return [call.fn, call.caller, call.attempt, call.deadline - time.time()]
 
         _, asker = await self.pair(tell)
-        fn, caller, attempt, left = await asker.send(self.fn, timeout=5)
+        fn, caller, attempt, left = await asker.send(self.fn, timeout=50)
         self.assertEqual((fn, caller, attempt), (self.fn, asker.id, 1))
-        self.assertTrue(3 < left <= 5.1, left)
+        self.assertTrue(20 < left <= 50.1, left)
 
     async def test_exception_reaches_the_caller_with_its_message(self):
         async def fail(payload):
@@ -94,20 +94,20 @@ class CallTest(ServerTest):
 
         _, asker = await self.pair(wait)
         began = time.monotonic()
-        await self.fails("TIMEOUT", "timeout after 200 ms", asker.send(self.fn, timeout=0.2))
-        self.assertLess(time.monotonic() - began, 1)
-        await asyncio.wait_for(ended.wait(), 1)
+        await self.fails("TIMEOUT", "timeout after 1000 ms", asker.send(self.fn, timeout=1))
+        self.assertLess(time.monotonic() - began, 10)
+        await asyncio.wait_for(ended.wait(), 30)
 
     async def test_plain_function_sees_that_its_deadline_has_come(self):
         seen = threading.Event()
 
         def wait(payload, call):
-            if call.cancelled.wait(5):
+            if call.cancelled.wait(30):
                 seen.set()
 
         _, asker = await self.pair(wait)
-        await self.fails("TIMEOUT", "timeout after 200 ms", asker.send(self.fn, timeout=0.2))
-        await until(seen.is_set, 2)
+        await self.fails("TIMEOUT", "timeout after 1000 ms", asker.send(self.fn, timeout=1))
+        await until(seen.is_set)
 
     async def test_caller_who_gives_up_cancels_the_handler(self):
         began, ended = asyncio.Event(), asyncio.Event()
@@ -121,9 +121,9 @@ class CallTest(ServerTest):
 
         _, asker = await self.pair(wait)
         task = asyncio.create_task(asker.send(self.fn))
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         task.cancel()
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), 30)
 
     async def test_generators_send_chunks(self):
         async def count(payload):
@@ -172,7 +172,7 @@ class CallTest(ServerTest):
         async for _ in chunks:
             break
         await chunks.aclose()
-        await asyncio.wait_for(ended.wait(), 1)
+        await asyncio.wait_for(ended.wait(), 30)
 
     async def test_handler_that_raises_is_tried_again(self):
         attempts = []
@@ -256,7 +256,7 @@ class CallTest(ServerTest):
         await self.peer("quick", expose=lambda payload: "here")
         await self.peer("stuck", expose=hang)
         asker = await self.peer()
-        answers = await asker.send(self.fn, timeout=0.5, gather=True)
+        answers = await asker.send(self.fn, timeout=2, gather=True)
         self.assertEqual({answer.peer_name: answer.ok for answer in answers}, {"quick": True, "stuck": False})
 
     async def test_urgent_calls_come_first(self):
@@ -310,9 +310,9 @@ class CallTest(ServerTest):
             await go.wait()
             return "first"
 
-        first, asker = await self.peer("first", expose=work, stop_timeout=5), await self.peer()
+        first, asker = await self.peer("first", expose=work, stop_timeout=30), await self.peer()
         running = asyncio.create_task(asker.send(self.fn))
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         await self.peer("second", expose=lambda payload: "second")
         stopping = asyncio.create_task(first.stop())
 
@@ -355,7 +355,7 @@ class CallTest(ServerTest):
         _, asker = await self.pair(len)
         self.assertEqual(await asker.send(self.fn, "x" * 500_000), 500_000)
         with self.assertRaisesRegex(FluxError, "limit") as failed:
-            await asker.send(self.fn, "x" * 64_000_000, timeout=9)
+            await asker.send(self.fn, "x" * 64_000_000)
         self.assertEqual(failed.exception.code, "TOOBIG")
 
 

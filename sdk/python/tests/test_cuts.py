@@ -40,7 +40,7 @@ class CutTest(ServerTest):
         await self.peer("worker", expose=work)
         asker = await self.peer("asker", url=door.url)
         call = asyncio.create_task(asker.send(self.fn))
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), 30)
         await door.shut()
         go.set()
         await (await self.peer()).peers()
@@ -66,7 +66,7 @@ class CutTest(ServerTest):
         began = time.monotonic()
         with self.assertRaisesRegex(FluxError, "timeout after 300 ms"):
             await asker.send(self.fn, timeout=0.3)
-        self.assertLess(time.monotonic() - began, 1)
+        self.assertLess(time.monotonic() - began, 10)
 
     async def test_calls_end_once_while_connections_are_cut_again_and_again(self):
         ran = []
@@ -113,7 +113,7 @@ class CutTest(ServerTest):
         await until(lambda: len(events) == 2)
         told_after = time.monotonic() - began
         self.assertEqual((events[1].type, events[1].peer_name, events[1].left), ("peer:left", "peer", "disconnected"))
-        self.assertLess(told_after, 0.5)
+        self.assertLess(told_after, 5)  # Its time to live is twice that.
         self.assertEqual(await watcher.discover(self.fn), [])
         await door.open()
         await until(lambda: len(events) == 3)
@@ -138,7 +138,7 @@ class CutTest(ServerTest):
                     door.cut()
 
         await writer.stream(self.ws, "s", numbers())
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
         self.assertEqual(got, [str(number) for number in range(200)])
 
     async def test_writer_of_a_stream_writes_on_after_a_cut(self):
@@ -155,7 +155,7 @@ class CutTest(ServerTest):
                     door.cut()
 
         await writer.stream(self.ws, "s", numbers())
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
         self.assertEqual(got, [str(number) for number in range(200)])
 
     async def test_single_connection_that_is_cut_comes_back_without_farewell(self):
@@ -180,7 +180,7 @@ class CutTest(ServerTest):
         began = time.monotonic()
         with self.assertRaisesRegex(FluxError, "timeout after 200 ms"):
             await asker.send(self.fn, timeout=0.2)
-        self.assertLess(time.monotonic() - began, 0.5)
+        self.assertLess(time.monotonic() - began, 10)
         await until(lambda: not {id(link.wire) for link in (worker._commands, worker._work_link, asker._commands)} & set(map(id, wires)))
         self.assertEqual(await asker.send(self.fn, "again"), "again")
 
@@ -228,7 +228,7 @@ class CutTest(ServerTest):
         began = time.monotonic()
         victim.send_signal(signal.SIGKILL)
         await until(lambda: left)
-        self.assertLess(time.monotonic() - began, 0.5)
+        self.assertLess(time.monotonic() - began, 5)
         self.assertEqual((left[0].peer_name, left[0].left), ("victim", "disconnected"))
         self.assertEqual(await again, "other")
         with self.assertRaises(FluxError) as failed:
@@ -300,7 +300,7 @@ class RestartTest(unittest.IsolatedAsyncioTestCase):
         starting = asyncio.create_task(flux.start())
         await asyncio.sleep(0.1)
         await asyncio.get_running_loop().run_in_executor(None, server.start)
-        await asyncio.wait_for(starting, 15)
+        await asyncio.wait_for(starting, 30)
         self.assertEqual(len(await flux.peers()), 1)
         await flux.stop()
 

@@ -156,7 +156,7 @@ class StreamTest(ServerTest):
         return (reader or self.reader).on_stream(self.writer.id, "s", self.got.append, self.ended.set)
 
     async def finish(self):
-        await asyncio.wait_for(self.ended.wait(), 5)
+        await asyncio.wait_for(self.ended.wait(), 30)
 
     async def test_follower_gets_every_chunk_in_order(self):
         self.follow()
