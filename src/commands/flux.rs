@@ -75,9 +75,9 @@ pub const COMMANDS: &[Command] = &[
     row("flux.register", hand_over!(Register))
         .args_min(1)
         .flags(CHANGES | flag::DENY_OOM)
-        .since("flux 0.1", "O(N) in the peer's capabilities and workspaces")
+        .since("flux 0.1", "O(N) in the peer's capabilities, workspaces and calls")
         .doc(
-            "peer-json [SECRET secret] [TTL milliseconds]",
+            "peer-json [SECRET secret] [TTL milliseconds] [RUNNING count [call-id ...]]",
             "Makes this connection a peer, or attaches it to the peer with this id and secret.",
         ),
     row("flux.heartbeat", hand_over!(Heartbeat))

@@ -232,8 +232,9 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
             return Err(error::SYNTAX);
         }
     }
+    let client = session.client.id;
     let mut state = room.state.lock();
-    let jobs = state.calls.take(&peer, count);
+    let jobs = state.calls.take(&peer, count, client);
     if !jobs.is_empty() {
         drop(state);
         write_jobs(&jobs, clock::now_ms(), reply);
@@ -241,7 +242,7 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     }
     let again = OwnedArgs::new([args.at(0)]);
     let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox), Vec::new()));
-    state.calls.wait(&peer, Arc::clone(&waiter), count);
+    state.calls.wait(&peer, Arc::clone(&waiter), count, client);
     drop(state);
     let until = (timeout_ms > 0).then(|| session.now().saturating_add(timeout_ms));
     session.block = Some(Block { keys: Vec::new(), until, args: None, waiter: Some(waiter) });
@@ -301,6 +302,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
         match action {
             Action::Give(waiter, jobs) => answer(&waiter, |reply| write_jobs(&jobs, clock::now_ms(), reply)),
             Action::Refuse(waiter) => answer(&waiter, |reply| reply.error(&NOT_A_PEER.0)),
+            Action::Dismiss(waiter) => answer(&waiter, Reply::null_array),
             Action::Send(peer, job) => send(room, session, &peer, &job),
             Action::Withdraw(peer, job) => {
                 let (queue, text) = (names::queue(&peer), old_job(room, &job));

@@ -3,7 +3,7 @@
 //!
 //!   Queued --taken--> Running --answered--> Ended (kept for callers that come back for it)
 //!     ^                  |
-//!     +-- its peer died, or its handler failed and may try again
+//!     +-- its peer died, lost the connection it was given over, or its handler failed and may try again
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -118,6 +118,8 @@ const BYTES_MAX: usize = 1 << 30;
 /// Results kept for callers that come back for them, in number and in bytes; the oldest go first.
 const KEPT_MAX: usize = 100_000;
 const KEPT_BYTES_MAX: usize = 256 << 20;
+/// How long a peer that has lost the connection over which it took a call may take to say that it runs it all the same.
+const LOST_MS: u64 = 1_000;
 /// Capabilities whose calls are counted.
 const TALLIES_MAX: usize = 10_000;
 
@@ -161,6 +163,8 @@ pub enum Action {
     Give(Arc<Waiter>, SmallVec<[Job; 1]>),
     /// The peer of this wait is gone; the wait has ended.
     Refuse(Arc<Waiter>),
+    /// The peer of this wait takes its work elsewhere; the wait has ended.
+    Dismiss(Arc<Waiter>),
     /// A job for an old peer's list.
     Send(Id, Job),
     /// An old peer need not run this job any more.
@@ -231,6 +235,31 @@ struct Call {
     timeout_ms: u64,
     chunks: u64,
     state: State,
+    holder: Holder,
+}
+
+/// What says that a peer has the call that it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// It was given over the connection of this client.
+    Client(u64),
+    /// That connection is lost; until this time the peer may say that it has the call.
+    Lost(u64),
+    /// It sent a piece, or is an old peer: only its end takes the call away.
+    Peer,
+}
+
+/// Why a call goes to another peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Its peer is gone.
+    Gone,
+    /// The peer is gone, and the job was still on its list.
+    Listed,
+    /// The peer never got it, or does not say that it did.
+    Lost,
+    /// The peer does not offer the capability any more.
+    Dropped,
 }
 
 enum State {
@@ -251,7 +280,14 @@ struct Station {
     lanes: Map<Id, Lane>,
     running: HashSet<Id>,
     queued: usize,
-    waiting: VecDeque<(Arc<Waiter>, usize)>,
+    waiting: VecDeque<Wait>,
+}
+
+/// Someone who waits for up to so many calls for a peer, and over which client's connection.
+struct Wait {
+    waiter: Arc<Waiter>,
+    count: usize,
+    client: u64,
 }
 
 #[derive(Default)]
@@ -268,6 +304,8 @@ pub struct Calls {
     calls: Map<Id, Call>,
     stations: Map<Id, Station>,
     deadlines: BTreeSet<(u64, Id)>,
+    /// Calls whose [`Holder`] is lost, and until when they wait for their peer.
+    lost: BTreeSet<(u64, Id)>,
     of_caller: Map<Id, HashSet<Id>>,
     kept: VecDeque<Id>,
     kept_count: usize,
@@ -280,9 +318,9 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// A peer is there, with these capabilities.
-    pub fn station(&mut self, id: &Id, peer: &Peer) {
-        let station = self.stations.entry(Arc::clone(id)).or_default();
+    /// A peer, which is in the directory, has these capabilities. Calls that wait for one it has no more go to others, or end.
+    pub fn station(&mut self, directory: &mut Directory, peer: &Peer, now: u64) -> Vec<Action> {
+        let station = self.stations.entry(Arc::clone(&peer.id)).or_default();
         station.name = Some(Arc::clone(&peer.name));
         station.is_old = peer.is_old();
         for lane in station.lanes.values_mut() {
@@ -293,7 +331,12 @@ impl Calls {
             lane.limit = capability.concurrency;
             lane.retry = capability.retry;
         }
+        let dropped = station.lanes.iter().filter(|(name, _)| peer.capability(name).is_none());
+        let mut calls: Vec<Id> = dropped.flat_map(|(_, lane)| lane.queue.values().cloned()).collect();
         station.lanes.retain(|name, lane| lane.running > 0 || !lane.queue.is_empty() || peer.capability(name).is_some());
+        let mut actions = Vec::new();
+        self.move_all(directory, &mut calls, &peer.id, |_| Cause::Dropped, now, &mut actions);
+        actions
     }
 
     /// Makes a call. Nothing is left of it where that fails.
@@ -387,6 +430,7 @@ impl Calls {
             timeout_ms: order.timeout_ms,
             chunks: 0,
             state,
+            holder: Holder::Peer,
         };
         self.calls.insert(Arc::clone(id), call);
     }
@@ -445,16 +489,16 @@ impl Calls {
             if station.next().is_none() {
                 return;
             }
-            let Some((waiter, count)) = station.waiting.pop_front() else { return };
+            let Some(Wait { waiter, count, client }) = station.waiting.pop_front() else { return };
             // A wait that is over takes nothing.
             if waiter.end() {
-                actions.push(Action::Give(waiter, self.take(peer, count)));
+                actions.push(Action::Give(waiter, self.take(peer, count, client)));
             }
         }
     }
 
-    /// Takes jobs that a peer may run now.
-    pub fn take(&mut self, peer: &Id, count: usize) -> SmallVec<[Job; 1]> {
+    /// Takes jobs that a peer may run now, to be given over this client's connection.
+    pub fn take(&mut self, peer: &Id, count: usize, client: u64) -> SmallVec<[Job; 1]> {
         let mut jobs = SmallVec::new();
         let Some(station) = self.stations.get_mut(peer) else { return jobs };
         while jobs.len() < count
@@ -466,16 +510,49 @@ impl Calls {
             station.running.insert(Arc::clone(&id));
             let call = self.calls.get_mut(&id).expect("what is queued is a call");
             call.state = State::Running(Arc::clone(peer));
+            call.holder = Holder::Client(client);
             jobs.push(call.job.clone());
         }
         jobs
     }
 
     /// Waits for up to `count` jobs for a peer. Only to be called after [`Self::take`] gave none.
-    pub fn wait(&mut self, peer: &Id, waiter: Arc<Waiter>, count: usize) {
+    pub fn wait(&mut self, peer: &Id, waiter: Arc<Waiter>, count: usize, client: u64) {
         let Some(station) = self.stations.get_mut(peer) else { return };
-        station.waiting.retain(|(waiter, _)| !waiter.is_over());
-        station.waiting.push_back((waiter, count));
+        station.waiting.retain(|wait| !wait.waiter.is_over());
+        station.waiting.push_back(Wait { waiter, count, client });
+    }
+
+    /// A connection of a peer that may go on without it is lost, and with it perhaps what was given over it.
+    pub fn lose(&mut self, peer: &Id, client: u64, now: u64) {
+        let Some(station) = self.stations.get(peer) else { return };
+        for id in &station.running {
+            let Some(call) = self.calls.get_mut(id).filter(|call| call.holder == Holder::Client(client)) else { continue };
+            call.holder = Holder::Lost(now + LOST_MS);
+            self.lost.insert((now + LOST_MS, Arc::clone(id)));
+        }
+    }
+
+    /// A peer says which calls it runs, and that it takes its work over this client's connection from now on. What it was given
+    /// over others and does not name never arrived.
+    pub fn claim(&mut self, directory: &mut Directory, peer: &Id, client: u64, named: &HashSet<String>, now: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(station) = self.stations.get_mut(peer) else { return actions };
+        let (own, others): (VecDeque<Wait>, VecDeque<Wait>) =
+            std::mem::take(&mut station.waiting).into_iter().partition(|wait| wait.client == client);
+        station.waiting = own;
+        actions.extend(others.into_iter().filter(|wait| wait.waiter.end()).map(|wait| Action::Dismiss(wait.waiter)));
+        let mut missing = Vec::new();
+        for id in &station.running {
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            if named.contains(&**id) {
+                find(&mut call.holder, &mut self.lost, id, Holder::Client(client));
+            } else if call.holder != Holder::Client(client) {
+                missing.push(Arc::clone(id));
+            }
+        }
+        self.move_all(directory, &mut missing, peer, |_| Cause::Lost, now, &mut actions);
+        actions
     }
 
     /// An answer of a peer, or of an old one, which nobody can tell from others: None.
@@ -491,6 +568,7 @@ impl Calls {
         match answer {
             Answer::Chunk(data) => {
                 call.chunks += 1;
+                find(&mut call.holder, &mut self.lost, &call.job.id, Holder::Peer);
                 match &call.caller {
                     // One place is left for the end.
                     Caller::Channel(parts) if parts.capacity() < 2 => {
@@ -526,7 +604,8 @@ impl Calls {
 
     /// Takes a call away from the peer that has it.
     fn release(&mut self, id: &Id) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
+        find(&mut call.holder, &mut self.lost, id, Holder::Peer);
         let (State::Queued(peer) | State::Running(peer)) = &call.state else { return };
         let Some(station) = self.stations.get_mut(peer) else { return };
         let was_running = station.running.remove(id);
@@ -690,12 +769,12 @@ impl Calls {
     pub fn gone(&mut self, directory: &mut Directory, peer: &Id, listed: &HashSet<String>, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(station) = self.stations.remove(peer) else { return actions };
-        actions.extend(station.waiting.into_iter().filter(|(waiter, _)| waiter.end()).map(|(waiter, _)| Action::Refuse(waiter)));
+        let waiting = station.waiting.into_iter().map(|wait| wait.waiter);
+        actions.extend(waiting.filter(|waiter| waiter.end()).map(Action::Refuse));
         let queued = station.lanes.into_values().flat_map(|lane| lane.queue.into_values());
         let mut calls: Vec<Id> = queued.chain(station.running).collect();
-        // In the order they were made, so that they are in that order at the next peer.
-        calls.sort_by_cached_key(|id| self.calls.get(id).map(|call| call.number));
-        calls.iter().for_each(|id| self.move_on(directory, id, peer, listed.contains(&**id), now, &mut actions));
+        let cause = |id: &Id| if listed.contains(&**id) { Cause::Listed } else { Cause::Gone };
+        self.move_all(directory, &mut calls, peer, cause, now, &mut actions);
         // Nobody waits for the jobs of an old caller that is gone; a new one may come back.
         let orphans: Vec<Id> = self.of_caller.get(peer).into_iter().flatten().cloned().collect();
         for id in orphans {
@@ -706,33 +785,53 @@ impl Calls {
         actions
     }
 
-    /// Finds another peer for a call whose peer is gone.
-    fn move_on(&mut self, directory: &mut Directory, id: &Id, from: &Id, is_listed: bool, now: u64, actions: &mut Vec<Action>) {
+    /// Finds other peers for calls, in the order they were made, so that they are in that order at the next peer.
+    fn move_all(
+        &mut self,
+        directory: &mut Directory,
+        calls: &mut [Id],
+        from: &Id,
+        cause: impl Fn(&Id) -> Cause,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        calls.sort_by_cached_key(|id| self.calls.get(id).map(|call| call.number));
+        calls.iter().for_each(|id| self.move_on(directory, id, from, cause(id), now, actions));
+    }
+
+    /// Finds a peer for a call that this one does not have, or not any more.
+    fn move_on(&mut self, directory: &mut Directory, id: &Id, from: &Id, cause: Cause, now: u64, actions: &mut Vec<Action>) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        let was_running = matches!(call.state, State::Running(_)) && !is_listed;
-        let gone = || Failure::new("GONE", format!("peer \"{from}\" left while it ran the call"));
+        let was_running = matches!(call.state, State::Running(_)) && cause != Cause::Listed;
+        let is_gone = matches!(cause, Cause::Gone | Cause::Listed);
+        let gone = || {
+            let how = if is_gone { "left while it ran the call" } else { "lost the connection over which it took the call" };
+            Failure::new("GONE", format!("peer \"{from}\" {how}"))
+        };
         let ends = match (&call.to, was_running) {
-            (Some(_), true) => Some(gone()),
-            (Some(_), false) => Some(Failure::new("GONE", format!("peer \"{from}\" left before it took the call"))),
-            // Another peer would begin anew, and the caller has seen pieces.
-            (None, true) if call.retries == 0 || call.chunks > 0 => Some(gone()),
-            (None, _) => None,
+            (Some(_), true) if is_gone => Some(gone()),
+            (Some(_), false) if is_gone => Some(Failure::new("GONE", format!("peer \"{from}\" left before it took the call"))),
+            // It would be begun anew, and the caller has seen pieces.
+            (_, true) if call.retries == 0 || call.chunks > 0 => Some(gone()),
+            (_, _) => None,
         };
         if let Some(failure) = ends {
             return self.end(id, Err(failure), actions);
         }
-        let (capability, route) = (Arc::clone(&call.job.capability), call.route.clone());
         if was_running {
             call.retries -= 1;
             call.job.attempt += 1;
         }
-        match self.choose(directory, &capability, None, &route, now) {
+        let (capability, to, route) = (Arc::clone(&call.job.capability), call.to.clone(), call.route.clone());
+        self.release(id);
+        match self.choose(directory, &capability, to.as_ref(), &route, now) {
             Ok(next) => {
                 self.rerouted += 1;
                 self.place(id, &next, actions);
+                self.give(from, actions);
             }
             Err(_) if was_running => self.end(id, Err(gone()), actions),
-            Err(failure) if failure.code == "NOPEER" => self.end(id, Err(nobody_alive(&capability)), actions),
+            Err(failure) if failure.code == "NOPEER" && to.is_none() => self.end(id, Err(nobody_alive(&capability)), actions),
             Err(failure) => self.end(id, Err(failure), actions),
         }
     }
@@ -742,8 +841,9 @@ impl Calls {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Ends calls whose time is over, and forgets outcomes nobody came for.
-    pub fn end_overdue(&mut self, now: u64) -> Vec<Action> {
+    /// Ends calls whose time is over, and forgets outcomes nobody came for. Gives calls again whose connection was lost and
+    /// that no peer says to have.
+    pub fn end_overdue(&mut self, directory: &mut Directory, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         while self.next_deadline().is_some_and(|deadline| deadline <= now)
             && let Some((_, id)) = self.deadlines.pop_first()
@@ -751,6 +851,13 @@ impl Calls {
             self.overdue(&id, &mut actions);
             // A call that just ended is kept no longer than its deadline.
             self.forget(&id);
+        }
+        while self.lost.first().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, id)) = self.lost.pop_first()
+        {
+            let Some(State::Running(peer)) = self.calls.get(&id).map(|call| &call.state) else { continue };
+            let peer = Arc::clone(peer);
+            self.move_on(directory, &id, &peer, Cause::Lost, now, &mut actions);
         }
         actions
     }
@@ -822,6 +929,13 @@ impl Load {
     }
 }
 
+/// It is known who has a call: what it was lost for is over.
+fn find(holder: &mut Holder, lost: &mut BTreeSet<(u64, Id)>, id: &Id, by: Holder) {
+    if let Holder::Lost(until) = std::mem::replace(holder, by) {
+        lost.remove(&(until, Arc::clone(id)));
+    }
+}
+
 /// Bytes that an outcome takes.
 fn size(outcome: &Outcome) -> usize {
     outcome.as_ref().map_or_else(|failure| failure.message.len(), |data| data.len())
@@ -873,9 +987,36 @@ mod tests {
             let json =
                 format!(r#"{{"name":"{id}","capabilities":[{{"name":"f","concurrency":{concurrency},"retry":{retry}}}]}}"#);
             let new = Kind::New { secret: Secret::of(b"s"), clients: SmallVec::new() };
-            let peer = Peer::read(id, &json, 0, if id == "old" { Kind::Old } else { new });
-            self.calls.station(&peer.id, &peer);
-            self.directory.insert(peer);
+            self.register(Peer::read(id, &json, 0, if id == "old" { Kind::Old } else { new }));
+        }
+
+        fn register(&mut self, peer: Peer) {
+            self.directory.insert(peer.clone());
+            let actions = self.calls.station(&mut self.directory, &peer, self.now);
+            self.note(actions);
+        }
+
+        /// It is there, but can do nothing any more.
+        fn retire(&mut self, id: &str) {
+            let kind = Kind::New { secret: Secret::of(b"s"), clients: SmallVec::new() };
+            self.register(Peer::read(id, r#"{"name":"x"}"#, 0, kind));
+        }
+
+        fn lose(&mut self, peer: &str, client: u64) {
+            self.calls.lose(&peer.into(), client, self.now);
+        }
+
+        fn claim(&mut self, peer: &str, client: u64, named: &[Id]) {
+            let named = named.iter().map(ToString::to_string).collect();
+            let actions = self.calls.claim(&mut self.directory, &peer.into(), client, &named, self.now);
+            self.note(actions);
+        }
+
+        fn wait(&mut self, peer: &str, client: u64) -> Arc<Waiter> {
+            let waiter = waiter();
+            self.waiters.push((Arc::clone(&waiter), peer.into()));
+            self.calls.wait(&peer.into(), Arc::clone(&waiter), 2, client);
+            waiter
         }
 
         fn die(&mut self, id: &str) {
@@ -893,7 +1034,11 @@ mod tests {
         }
 
         fn take(&mut self, peer: &str, count: usize) -> Vec<Id> {
-            let jobs = self.calls.take(&peer.into(), count);
+            self.take_over(peer, count, 1)
+        }
+
+        fn take_over(&mut self, peer: &str, count: usize, client: u64) -> Vec<Id> {
+            let jobs = self.calls.take(&peer.into(), count, client);
             self.held.extend(jobs.iter().map(|job| (peer.into(), Arc::clone(&job.id))));
             jobs.into_iter().map(|job| job.id).collect()
         }
@@ -908,7 +1053,7 @@ mod tests {
 
         fn pass(&mut self, ms: u64) {
             self.now += ms;
-            let actions = self.calls.end_overdue(self.now);
+            let actions = self.calls.end_overdue(&mut self.directory, self.now);
             self.note(actions);
         }
 
@@ -921,7 +1066,7 @@ mod tests {
                     }
                     Action::Send(peer, job) => self.held.push((peer, job.id)),
                     Action::End(_, id, outcome) => self.ends.entry(id).or_default().push(outcome),
-                    Action::Refuse(_) | Action::Withdraw(..) | Action::Cancel(..) | Action::Chunk(..) => {}
+                    Action::Refuse(_) | Action::Dismiss(_) | Action::Withdraw(..) | Action::Cancel(..) | Action::Chunk(..) => {}
                 }
             }
         }
@@ -996,6 +1141,78 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_over_a_lost_connection_is_given_again_as_often_as_it_may() {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        let id = hall.make(Order { timeout_ms: 60_000, ..order() }, Caller::Waiter(waiter())).unwrap();
+        hall.take_over("a", 1, 7);
+        hall.lose("a", 8);
+        hall.pass(LOST_MS);
+        assert!(hall.take("a", 1).is_empty(), "another connection was lost");
+        hall.lose("a", 7);
+        hall.pass(LOST_MS - 1);
+        assert!(hall.take("a", 1).is_empty(), "it may still say that it has the call");
+        hall.pass(1);
+        assert_eq!(hall.take_over("a", 1, 8), [Arc::clone(&id)]);
+        hall.lose("a", 8);
+        hall.pass(LOST_MS);
+        let text = "GONE peer \"a\" lost the connection over which it took the call";
+        assert_eq!(hall.outcome(&id).as_ref().unwrap_err().to_string(), text);
+    }
+
+    #[test]
+    fn a_peer_keeps_the_calls_it_names_and_those_of_which_it_sent_a_piece() {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        let ids = [(); 2].map(|()| hall.make(Order { timeout_ms: 60_000, ..order() }, Caller::Waiter(waiter())).unwrap());
+        hall.take_over("a", 2, 7);
+        hall.answer("a", &ids[1], Answer::Chunk(b"1"[..].into())).unwrap();
+        hall.lose("a", 7);
+        hall.claim("a", 8, &[Arc::clone(&ids[0]), Arc::clone(&ids[1])]);
+        hall.pass(LOST_MS);
+        hall.lose("a", 7);
+        hall.pass(LOST_MS);
+        hall.answer("a", &ids[0], done()).unwrap();
+        hall.answer("a", &ids[1], done()).unwrap();
+        assert_eq!((hall.code(&ids[0]), hall.code(&ids[1])), ("OK", "OK"));
+    }
+
+    #[test]
+    fn a_claim_ends_the_waits_of_dead_connections_and_gives_again_what_it_does_not_name() {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        let id = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+        hall.take_over("a", 1, 7);
+        let dead = hall.wait("a", 7);
+        hall.claim("a", 8, &[]);
+        assert!(dead.is_over());
+        assert_eq!(hall.take_over("a", 1, 8), [Arc::clone(&id)]);
+        hall.claim("a", 8, &[]);
+        assert!(hall.take("a", 1).is_empty(), "what was given over this connection is on its way");
+        hall.answer("a", &id, done()).unwrap();
+        assert_eq!(hall.code(&id), "OK");
+    }
+
+    #[test]
+    fn calls_that_wait_for_a_dropped_capability_go_to_others_or_fail() {
+        let mut hall = Hall::default();
+        hall.arrive("a", 1, 0);
+        let ids = [(); 2].map(|()| hall.make(Order { retries: 0, ..order() }, Caller::Waiter(waiter())).unwrap());
+        let named = Order { to: Some("a".into()), ..order() };
+        let named = hall.make(named, Caller::Waiter(waiter())).unwrap();
+        hall.take("a", 1);
+        hall.arrive("b", 0, 0);
+        hall.retire("a");
+        assert_eq!(hall.take("b", 9), [Arc::clone(&ids[1])]);
+        assert_eq!(hall.outcome(&named).as_ref().unwrap_err().to_string(), "NOPEER no live peer \"a\" handles \"f\"");
+        hall.answer("a", &ids[0], done()).unwrap();
+        assert_eq!(hall.code(&ids[0]), "OK", "what runs is finished");
+        let last = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+        hall.retire("b");
+        assert_eq!(hall.outcome(&last).as_ref().unwrap_err().to_string(), "NOPEER no live peer handles \"f\"");
+    }
+
+    #[test]
     fn a_failed_call_is_tried_again_as_often_as_its_capability_says() {
         let mut hall = Hall::default();
         hall.arrive("a", 0, 1);
@@ -1066,8 +1283,11 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Event {
         Make { waits: bool, retries: u32, gather: bool, to: Option<usize> },
-        Take(usize, usize),
-        Wait(usize),
+        Take(usize, usize, u64),
+        Wait(usize, u64),
+        Lose(usize, u64),
+        Claim { peer: usize, client: u64, names: bool },
+        Retire(usize),
         GiveUp(usize),
         Answer { held: usize, goes_well: bool },
         Die(usize),
@@ -1081,8 +1301,11 @@ mod tests {
         prop_oneof![
             6 => (any::<bool>(), 0..3u32, prop::bool::weighted(0.2), to)
                 .prop_map(|(waits, retries, gather, to)| Event::Make { waits, retries, gather, to }),
-            3 => (0..3usize, 1..4usize).prop_map(|(peer, count)| Event::Take(peer, count)),
-            3 => (0..3usize).prop_map(Event::Wait),
+            3 => (0..3usize, 1..4usize, 1..4u64).prop_map(|(peer, count, client)| Event::Take(peer, count, client)),
+            3 => (0..3usize, 1..4u64).prop_map(|(peer, client)| Event::Wait(peer, client)),
+            2 => (0..3usize, 1..4u64).prop_map(|(peer, client)| Event::Lose(peer, client)),
+            1 => (0..3usize, 1..4u64, any::<bool>()).prop_map(|(peer, client, names)| Event::Claim { peer, client, names }),
+            1 => (0..3usize).prop_map(Event::Retire),
             1 => any::<usize>().prop_map(Event::GiveUp),
             5 => (any::<usize>(), prop::bool::weighted(0.7)).prop_map(|(held, goes_well)| Event::Answer { held, goes_well }),
             2 => (0..4usize).prop_map(Event::Die),
@@ -1100,12 +1323,21 @@ mod tests {
                     let to = to.filter(|_| !gather).map(|at| PEERS[at].into());
                     let _ = self.make(Order { retries, to, gather: gather.then_some(0), ..order() }, caller);
                 }
-                Event::Take(at, count) => drop(self.take(PEERS[at], count)),
-                Event::Wait(at) => {
-                    if self.take(PEERS[at], 1).is_empty() && self.directory.get(PEERS[at]).is_some() {
-                        let waiter = waiter();
-                        self.waiters.push((Arc::clone(&waiter), PEERS[at].into()));
-                        self.calls.wait(&PEERS[at].into(), waiter, 2);
+                Event::Take(at, count, client) => drop(self.take_over(PEERS[at], count, client)),
+                Event::Wait(at, client) => {
+                    if self.take_over(PEERS[at], 1, client).is_empty() && self.directory.get(PEERS[at]).is_some() {
+                        self.wait(PEERS[at], client);
+                    }
+                }
+                Event::Lose(at, client) => self.lose(PEERS[at], client),
+                Event::Claim { peer, client, names } => {
+                    let held = self.held.iter().filter(|(holder, _)| names && **holder == *PEERS[peer]);
+                    let held: Vec<Id> = held.map(|(_, id)| Arc::clone(id)).collect();
+                    self.claim(PEERS[peer], client, &held);
+                }
+                Event::Retire(at) => {
+                    if self.directory.get(PEERS[at]).is_some() {
+                        self.retire(PEERS[at]);
                     }
                 }
                 Event::GiveUp(at) => {
@@ -1145,7 +1377,7 @@ mod tests {
             }
             let calls = &hall.calls;
             prop_assert_eq!(hall.ends.len(), hall.made.len());
-            prop_assert!(calls.calls.is_empty() && calls.deadlines.is_empty() && calls.of_caller.is_empty());
+            prop_assert!(calls.calls.is_empty() && calls.deadlines.is_empty() && calls.of_caller.is_empty() && calls.lost.is_empty());
             prop_assert_eq!((calls.bytes, calls.kept_count, calls.kept_bytes), (0, 0, 0));
             prop_assert_eq!(calls.total(), Load::default());
             prop_assert!(calls.stations.values().all(|station| station.lanes.values().all(|lane| lane.running == 0)));

@@ -2,7 +2,7 @@
 //!
 //! Every change is made under the locks of all keys it concerns, and the directory changes within them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,10 +14,11 @@ use crate::commands::session::Session;
 use crate::commands::{Outcome, args as read};
 use crate::engine::error::{self, Error};
 use crate::id;
+use crate::peers::calls::Action;
 use crate::peers::directory::{Capability, Id, Kind, Peer, Secret};
 use crate::peers::room::{Room, Todo};
 use crate::peers::wire::{self, Event};
-use crate::peers::{log, names, old, streams};
+use crate::peers::{calling, log, names, old, streams};
 use crate::resp::{Args, Reply};
 
 /// How long a peer lives without a heartbeat, in milliseconds, if it does not say.
@@ -63,6 +64,8 @@ struct Registration {
     capabilities: Vec<Capability>,
     secret: Option<String>,
     ttl_ms: u64,
+    /// The calls it runs, if it says so.
+    running: Option<HashSet<String>>,
 }
 
 impl Registration {
@@ -89,7 +92,7 @@ impl Registration {
                 .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
             capabilities.push(compiled);
         }
-        let (mut secret, mut ttl_ms) = (None, TTL_MS);
+        let (mut secret, mut ttl_ms, mut running) = (None, TTL_MS, None);
         let mut at = 2;
         while at < args.len() {
             let value = args.get(at + 1).ok_or(error::SYNTAX)?;
@@ -101,12 +104,18 @@ impl Registration {
                 let ms = read::int(args, at + 1)?;
                 let ms = u64::try_from(ms).ok().filter(|ms| TTL_MS_RANGE.contains(ms));
                 ttl_ms = ms.ok_or_else(|| Error::new("ERR invalid TTL: it must be 1000 to 3600000 milliseconds"))?;
+            } else if args.is(at, "running") {
+                let count = usize::try_from(read::int(args, at + 1)?).ok().filter(|count| *count < args.len() - at - 1);
+                let count = count.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
+                let ids = (at + 2..at + 2 + count).map(|at| String::from_utf8_lossy(args.at(at)).into_owned());
+                running = Some(ids.collect());
+                at += count;
             } else {
                 return Err(error::SYNTAX);
             }
             at += 2;
         }
-        Ok(Registration { wire, capabilities, secret, ttl_ms })
+        Ok(Registration { wire, capabilities, secret, ttl_ms, running })
     }
 
     /// The peer that comes of it. What it was before keeps its workspaces and clients.
@@ -136,7 +145,7 @@ impl Registration {
     }
 }
 
-/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms]`
+/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
 pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let registration = Registration::read(args)?;
     if session.presence.peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
@@ -144,7 +153,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     }
     let given = registration.secret.clone().unwrap_or_else(id::secret);
     let secret = Secret::of(given.as_bytes());
-    let peer = loop {
+    let (peer, actions) = loop {
         let before = room.state.lock().directory.get(&registration.wire.id).cloned();
         let peer = registration.peer(before.as_ref(), &secret, session.client.id, clock::now_ms());
         if let Some(done) = try_register(room, session, &peer, before.as_ref(), &secret)? {
@@ -152,6 +161,14 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
         }
     };
     session.presence.peer = Some(Arc::clone(&peer.id));
+    calling::act(room, session, actions);
+    if let Some(running) = &registration.running {
+        let actions = {
+            let state = &mut *room.state.lock();
+            state.calls.claim(&mut state.directory, &peer.id, session.client.id, running, clock::now_ms())
+        };
+        calling::act(room, session, actions);
+    }
     room.leave(Todo::Drain(Arc::clone(&peer.id)));
     reply.map(4);
     reply.bulk(b"id");
@@ -165,14 +182,15 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     Ok(())
 }
 
-/// Registers a peer unless it was changed meanwhile by someone else, which makes None.
+/// Registers a peer unless it was changed meanwhile by someone else, which makes None. Answers also what is to be done about its
+/// calls.
 fn try_register(
     room: &Room,
     session: &mut Session,
     peer: &Peer,
     before: Option<&Peer>,
     secret: &Secret,
-) -> Result<Option<Peer>, Error> {
+) -> Result<Option<(Peer, Vec<Action>)>, Error> {
     let joined: Vec<Id> =
         peer.workspaces.iter().filter(|name| before.is_none_or(|before| !before.workspaces.contains(name))).cloned().collect();
     let mut keys = peer.keys();
@@ -204,17 +222,21 @@ fn try_register(
         }
         let peer = &peer;
         state.directory.insert(peer.clone());
-        state.calls.station(&peer.id, peer);
+        let actions = {
+            let state = &mut *state;
+            state.calls.station(&mut state.directory, peer, together.now())
+        };
         drop(state);
         let written = write(together, peer, before);
         if let Err(error) = written {
             room.state.lock().directory.remove(&peer.id);
+            room.leave(Todo::Act(actions));
             return Err(error);
         }
         for workspace in &joined {
             log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
         }
-        Ok(Some(peer.clone()))
+        Ok(Some((peer.clone(), actions)))
     })
 }
 
@@ -486,7 +508,10 @@ pub fn disconnected(room: &Room, session: &mut Session) {
         let mut state = room.state.lock();
         let Some(Kind::New { clients, .. }) = state.directory.get_mut(&id).map(|peer| &mut peer.kind) else { return };
         clients.retain(|client| *client != session.client.id);
-        clients.is_empty()
+        let is_last = clients.is_empty();
+        // Also of the last: the peer may come back before it is removed.
+        state.calls.lose(&id, session.client.id, clock::now_ms());
+        is_last
     };
     // When the server ends, its peers stay: they come back to the next one, or their time runs out.
     if is_last && !session.instance.is_ending.load(Relaxed) {
@@ -587,35 +612,32 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
     let key = names::peer(id);
     let workspaces = names::peer_workspaces(id);
     let keys = [key.as_bytes(), workspaces.as_bytes()];
-    let is_gone = session.together(&keys, |together| {
+    let (is_gone, actions) = session.together(&keys, |together| {
         let json: Option<String> = together.run(&[b"GET", keys[0]]).ok().flatten();
         let expire_at: i64 = together.run(&[b"PEXPIRETIME", keys[0]]).unwrap_or(0);
         let expire_at = u64::try_from(expire_at).unwrap_or(0);
-        let mut state = room.state.lock();
+        let now = together.now();
+        let state = &mut *room.state.lock();
         let there = state.directory.get_mut(id);
-        match (json, there) {
-            (None, there) => there.is_some(),
+        let peer = match (json, there) {
+            (None, there) => return (there.is_some(), Vec::new()),
             (Some(json), Some(peer)) => {
                 peer.key_until = expire_at;
                 if peer.is_old() {
                     peer.expire_at = expire_at;
                 }
-                if peer.is_old() && *peer.json != *json {
-                    let farewells = std::mem::take(&mut peer.farewells);
-                    let peer = Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) };
-                    state.calls.station(&peer.id, &peer);
-                    state.directory.insert(peer);
+                if !peer.is_old() || *peer.json == *json {
+                    return (false, Vec::new());
                 }
-                false
+                let farewells = std::mem::take(&mut peer.farewells);
+                Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) }
             }
-            (Some(json), None) => {
-                let peer = Peer::read(id, &json, expire_at, Kind::Old);
-                state.calls.station(&peer.id, &peer);
-                state.directory.insert(peer);
-                false
-            }
-        }
+            (Some(json), None) => Peer::read(id, &json, expire_at, Kind::Old),
+        };
+        state.directory.insert(peer.clone());
+        (false, state.calls.station(&mut state.directory, &peer, now))
     });
+    calling::act(room, session, actions);
     if is_gone {
         room.leave(Todo::Gone(id.into()));
     }
@@ -633,7 +655,9 @@ pub fn load(room: &Room, session: &mut Session) {
                 peer.kind = Kind::New { secret, clients: SmallVec::new() };
                 peer.ttl_ms = TTL_MS;
                 let peer = peer.clone();
-                state.calls.station(&peer.id, &peer);
+                let state = &mut *state;
+                // There are no calls yet.
+                state.calls.station(&mut state.directory, &peer, clock::now_ms());
             }
             (Some(_), None) => {}
             (None, _) => {

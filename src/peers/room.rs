@@ -246,7 +246,10 @@ impl Room {
     fn end_overdue(&self, session: &mut Session) {
         let now = clock::now_ms();
         let mut state = self.state.lock();
-        let actions = state.calls.end_overdue(now);
+        let actions = {
+            let state = &mut *state;
+            state.calls.end_overdue(&mut state.directory, now)
+        };
         let looks = state.looked_at + ROUND_MS <= now;
         if looks {
             state.looked_at = now;

@@ -228,11 +228,14 @@ export class Flux {
     return call(["HELLO", 3, ...(password ? ["AUTH", username || "default", password] : [])]);
   }
 
-  #register(call) {
+  /** `running` are the calls that we still have, said on a new connection for work. */
+  #register(call, running) {
     const capabilities = this.#state === "stopping" ? [] : [...this.#handlers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
     const { id, name } = this;
     const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
-    return call(["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl]).catch((error) => {
+    const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl];
+    if (running) words.push("RUNNING", running.length, ...running);
+    return call(words).catch((error) => {
       if (error.code === "ERR" && /unknown command/i.test(error.message)) throw new FluxError("INVALID", "the server is not flux: it has no FLUX.REGISTER");
       throw error;
     });
@@ -262,7 +265,7 @@ export class Flux {
       tls: this.#options.tls,
       patience: this.#options.jobTimeout,
       greet: async (call) => {
-        const [hello] = await Promise.all([this.#hello(call), this.#register(call)]);
+        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held)]);
         this.#workId = hello.id;
       },
       onUp: () => this.#work.ask(),

@@ -21,8 +21,8 @@ export class Work {
   #commands;
   #link;
   #running = new Map();
-  /** Outcomes that the server has not confirmed. */
-  #replying = 0;
+  /** Calls whose outcomes the server has not confirmed. */
+  #replying = new Set();
   #isAsking = false;
   #isStopping = false;
   #whenIdle = () => {};
@@ -37,6 +37,11 @@ export class Work {
 
   get running() {
     return this.#running.size;
+  }
+
+  /** The calls that the server need not give again, since we have them. */
+  get held() {
+    return [...new Set([...this.#running.keys(), ...this.#replying])];
   }
 
   /** Asks for work unless it is asked already, or no place is free. */
@@ -90,13 +95,15 @@ export class Work {
   }
 
   #tellIdle() {
-    if (!this.#isStopping || this.#isAsking || this.#replying > 0) return;
+    if (!this.#isStopping || this.#isAsking || this.#replying.size > 0) return;
     const isAwaited = [...this.#running.values()].some(({ signal }) => !signal.aborted);
     if (!isAwaited) this.#whenIdle();
   }
 
   async #run(id, fn, payload, from, left, attempt) {
     const aborter = new AbortController();
+    // Given once more after all: what the first try gives is not taken any more.
+    this.cancel(id);
     this.#running.set(id, aborter);
     const timer = setTimeout(() => aborter.abort(new FluxError("TIMEOUT", "the call's time is over")), left);
     aborter.signal.addEventListener("abort", () => {
@@ -122,12 +129,17 @@ export class Work {
     clearTimeout(timer);
     // While we wait for work, the server reads nothing else there. Chunks must not be overtaken by the end.
     const link = hasChunks || this.#isAsking || !this.#link.isUp ? this.#commands : this.#link;
-    this.#running.delete(id);
+    const isLatest = this.#running.get(id) === aborter;
+    if (isLatest) this.#running.delete(id);
     this.#askSoon();
-    this.#replying++;
-    await this.#reply(link, aborter, id, ...outcome);
-    this.#replying--;
+    if (isLatest) await this.#answer(link, aborter, id, outcome);
     this.#tellIdle();
+  }
+
+  async #answer(link, aborter, id, outcome) {
+    this.#replying.add(id);
+    await this.#reply(link, aborter, id, ...outcome);
+    this.#replying.delete(id);
   }
 
   /** An outcome may be told twice, a chunk must not. When nobody waits for it any more, or it was lost, the handler is told. */

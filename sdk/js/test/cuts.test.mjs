@@ -7,6 +7,7 @@ import { test } from "node:test";
 
 import { Flux, FluxError } from "../src/flux.js";
 import { bulk, fakeServer, job, message } from "./fake.mjs";
+import { promised, until } from "./server.mjs";
 
 /** A peer at a fake server; both end with the test. */
 async function peerAt(t, answer, options = {}) {
@@ -97,6 +98,29 @@ test("a handler's answer reaches the server after a cut", async (t) => {
   flux.expose("x", async (payload) => `${payload} out`);
   await flux.start();
   assert.deepEqual(await answered, ["FLUX.REPLY", "call-1", "OK", '"in out"']);
+});
+
+test("a call that still runs is named when the connection for work comes back, and is not run twice", async (t) => {
+  const [begun, gate] = [promised(), promised()];
+  let given = 0, worker;
+  const { server, flux } = await peerAt(t, (words, connection) => {
+    if (words[0] !== "FLUX.NEXT") return;
+    worker = connection;
+    return given++ === 0 ? job("call-1", "x", "1", "caller", 60_000, 1) : "";
+  });
+  let runs = 0;
+  flux.expose("x", async () => (runs++, begun.resolve(), await gate.promise, "out"));
+  await flux.start();
+  await begun.promise;
+  await until(() => given === 2);
+  server.commands.length = 0;
+  worker.cut();
+  await until(() => server.commands.some(([name]) => name === "FLUX.NEXT"));
+  const register = server.commands.find(([name]) => name === "FLUX.REGISTER");
+  assert.deepEqual(register.slice(register.indexOf("RUNNING")), ["RUNNING", "1", "call-1"]);
+  gate.resolve();
+  await until(() => server.commands.some(([name]) => name === "FLUX.REPLY"));
+  assert.equal(runs, 1);
 });
 
 test("after a cut it is the same peer, in the same workspaces, listening to the same channels", async (t) => {

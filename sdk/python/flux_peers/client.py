@@ -281,9 +281,13 @@ class Flux:
         self._is_restarted = self._run_id not in (None, run_id)
         self._run_id = run_id
 
-    async def _register(self, wire: Wire) -> list[Any]:
+    async def _register(self, wire: Wire, running: list[str] | None = None) -> list[Any]:
+        """`running` are the calls that we still have, said on a new connection for work."""
+        words = ["FLUX.REGISTER", self._told(), "SECRET", self._secret, "TTL", round(self._ttl * 1000)]
+        if running is not None:
+            words += ["RUNNING", len(running), *running]
         try:
-            reply = await wire.call("FLUX.REGISTER", self._told(), "SECRET", self._secret, "TTL", round(self._ttl * 1000))
+            reply = await wire.call(*words)
         except FluxError as error:
             if error.code == "ERR" and "unknown command" in str(error).lower():
                 raise FluxError("the server is not flux: it has no FLUX.REGISTER", "INVALID") from None
@@ -329,7 +333,7 @@ class Flux:
 
         async def greet(wire: Wire) -> None:
             work.client_id = int(await wire.call("CLIENT", "ID"))
-            await self._register(wire)
+            await self._register(wire, work.held)
 
         self._work_link = Link("work", self._options, greet, patience=self._job_timeout)
         self._links.append(self._work_link)

@@ -105,6 +105,11 @@ class Work:
     def running(self) -> int:
         return len(self._running)
 
+    @property
+    def held(self) -> list[str]:
+        """The calls that the server need not give again, since we have them."""
+        return list(self._running)
+
     def start(self, link: Link) -> None:
         self._asking = asyncio.create_task(self._ask(link))
 
@@ -176,6 +181,7 @@ class Work:
     def _start(self, id: str, fn: str, payload: str, caller: str, left_ms: Any, attempt: Any) -> None:
         left = int(left_ms) / 1000
         call = Call(id, fn, caller, int(attempt), time.time() + left, self)
+        self.cancel(id)  # Given once more after all: what the first try gives is not taken any more.
         task = asyncio.create_task(self._run(call, payload))
         self._running[id] = (task, call)
         self._is_idle.clear()

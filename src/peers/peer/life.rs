@@ -77,7 +77,7 @@ async fn stopped(stops: &mut watch::Receiver<bool>) {
 async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     let (sender, pushes) = mpsc::unbounded_channel();
     let mut commands = shared.target.connect(Some(sender)).await?;
-    register(shared, &mut commands).await?;
+    register(shared, &mut commands, None).await?;
     commands.subscribe(format!("flux:res:{}", shared.id)).await?;
     commands.subscribe(format!("flux:cancel:{}", shared.id)).await?;
     let workspaces = shared.workspaces.lock().clone();
@@ -87,7 +87,8 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     let mut work = None;
     if !shared.capabilities.is_empty() {
         let mut connection = shared.target.connect(None).await?;
-        register(shared, &mut connection).await?;
+        let running = shared.running.lock().keys().cloned().collect();
+        register(shared, &mut connection, Some(running)).await?;
         work = Some(connection);
     }
     for id in shared.sent_calls() {
@@ -101,12 +102,16 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     Ok(Links { commands, work, pushes })
 }
 
-async fn register(shared: &Shared, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+/// Registers over a connection. `running`: the calls this peer still has, said where it takes work.
+async fn register(shared: &Shared, connection: &mut MultiplexedConnection, running: Option<Vec<String>>) -> Result<(), Error> {
     let mut command = redis::cmd("FLUX.REGISTER");
     command.arg(shared.record().to_string());
     let secret = shared.secret.lock().clone();
     if let Some(secret) = secret {
         command.arg("SECRET").arg(secret);
+    }
+    if let Some(running) = running {
+        command.arg("RUNNING").arg(running.len()).arg(running);
     }
     let registered: std::collections::HashMap<String, Value> = command.query_async(connection).await?;
     if let Some(Value::BulkString(secret)) = registered.get("secret") {

@@ -6,6 +6,7 @@ mod client;
 mod context;
 mod describe;
 mod interop;
+mod lost;
 mod old;
 mod page;
 mod presence;
