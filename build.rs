@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (name, archive) = javascript(Path::new("sdk/js"))?;
     fs::write(target.join("javascript"), archive)?;
     println!("cargo:rustc-env=FLUX_SDK_JAVASCRIPT={name}");
+    fs::write(target.join("modules.rs"), modules(Path::new("sdk/js"))?)?;
     let (name, archive) = python(Path::new("sdk/python"))?;
     fs::write(target.join("python"), archive)?;
     println!("cargo:rustc-env=FLUX_SDK_PYTHON={name}");
@@ -48,6 +49,15 @@ fn javascript(folder: &Path) -> Result<(String, Vec<u8>), Box<dyn Error>> {
         archive.append_data(&mut header, path, &content[..])?;
     }
     Ok((format!("{}-{}.tgz", text("name")?, text("version")?), archive.into_inner()?.finish()?))
+}
+
+/// The package's modules as a Rust expression: names and contents, for pages that import them one by one.
+fn modules(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let mut files = Vec::new();
+    collect(&folder.join("src"), "js", &mut files)?;
+    files.sort();
+    let line = |(path, content): &File| format!("    (\"{path}\", b\"{}\"),\n", content.escape_ascii());
+    Ok(format!("&[\n{}]\n", files.iter().map(line).collect::<String>()))
 }
 
 /// The wheel that `pip wheel` would make: the package, and what pyproject.toml says of it.

@@ -1,58 +1,77 @@
-//! `/sdk/`: the client libraries that this server speaks with, as npm and pip install them. `build.rs` packs them.
+//! `/sdk/`: the client libraries that this server speaks with, as npm and pip install them, and the modules of the JavaScript one
+//! for pages that import them from here. `build.rs` packs them.
 
 use std::sync::LazyLock;
 
 use axum::extract::Path;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use sha1::{Digest, Sha1};
 
 use super::answer::Refusal;
 
-/// A package: its file's name, what kind of file it is, and its bytes.
-struct Package {
-    name: &'static str,
+/// A file: its path below `/sdk/`, what kind of file it is, and its bytes.
+struct File {
+    path: &'static str,
     kind: &'static str,
     bytes: &'static [u8],
-    tag: LazyLock<String>,
+    tag: String,
 }
 
-static PACKAGES: [Package; 2] = [
-    Package {
-        name: env!("FLUX_SDK_JAVASCRIPT"),
-        kind: "application/gzip",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/javascript")),
-        tag: LazyLock::new(|| tag(PACKAGES[0].bytes)),
-    },
-    Package {
-        name: env!("FLUX_SDK_PYTHON"),
-        kind: "application/zip",
-        bytes: include_bytes!(concat!(env!("OUT_DIR"), "/python")),
-        tag: LazyLock::new(|| tag(PACKAGES[1].bytes)),
-    },
-];
+impl File {
+    fn new(path: &'static str, kind: &'static str, bytes: &'static [u8]) -> File {
+        File { path, kind, bytes, tag: format!("\"{:x}\"", Sha1::digest(bytes)) }
+    }
 
-fn tag(bytes: &[u8]) -> String {
-    format!("\"{:x}\"", Sha1::digest(bytes))
+    fn module((path, bytes): &(&'static str, &'static [u8])) -> File {
+        let kind = if path.ends_with(".ts") { "application/typescript" } else { "text/javascript; charset=utf-8" };
+        File::new(path, kind, bytes)
+    }
 }
 
-/// Links to all of them, which `pip --find-links` reads as well.
+/// Modules: paths and contents.
+const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+
+static PACKAGES: LazyLock<[File; 2]> = LazyLock::new(|| {
+    [
+        File::new(env!("FLUX_SDK_JAVASCRIPT"), "application/gzip", include_bytes!(concat!(env!("OUT_DIR"), "/javascript"))),
+        File::new(env!("FLUX_SDK_PYTHON"), "application/zip", include_bytes!(concat!(env!("OUT_DIR"), "/python"))),
+    ]
+});
+
+static MODULE_FILES: LazyLock<Vec<File>> = LazyLock::new(|| MODULES.iter().map(File::module).collect());
+
+/// Links to the packages, which `pip --find-links` reads as well.
 pub async fn index() -> Html<String> {
-    let link = |package: &Package| format!("<p><a href=\"{0}\">{0}</a></p>\n", package.name);
+    let link = |package: &File| format!("<p><a href=\"{0}\">{0}</a></p>\n", package.path);
     Html(format!("<!doctype html>\n<title>flux sdk</title>\n{}", PACKAGES.iter().map(link).collect::<String>()))
 }
 
-pub async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let Some(package) = PACKAGES.iter().find(|package| package.name == name) else {
-        return Refusal::new("NOROUTE", format!("there is no `{name}` here; GET /sdk/ lists what there is")).into_response();
+pub async fn package(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    send(&*PACKAGES, &name, &headers)
+}
+
+pub async fn module(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    send(&MODULE_FILES, &format!("js/{name}"), &headers)
+}
+
+fn send(files: &[File], path: &str, headers: &HeaderMap) -> Response {
+    let Some(file) = files.iter().find(|file| file.path == path) else {
+        return Refusal::new("NOROUTE", format!("there is no `{path}` here; GET /sdk/ lists what there is")).into_response();
     };
-    // The name has only the version, and two builds of one version may differ.
-    let known = [(header::ETAG, package.tag.as_str()), (header::CACHE_CONTROL, "no-cache")];
+    let known: [(HeaderName, &str); 4] = [
+        (header::ETAG, &file.tag),
+        // The name has the version at most, and two builds of one version may differ.
+        (header::CACHE_CONTROL, "no-cache"),
+        // A page of any origin may import it: it is the same for all. What it may do with it, the guard says.
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
     let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim().trim_start_matches("W/") == *package.tag))
+        value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag))
     });
     if is_known {
         return (StatusCode::NOT_MODIFIED, known).into_response();
     }
-    (known, [(header::CONTENT_TYPE, package.kind)], package.bytes).into_response()
+    (known, [(header::CONTENT_TYPE, file.kind)], file.bytes).into_response()
 }

@@ -1,4 +1,4 @@
-// A peer in a page, in a real browser: the modules as they are, no build step. Needs Chromium.
+// A peer in a page, in a real browser, which imports the modules from the server: no build step. Needs Chromium.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -20,10 +20,9 @@ const EXAMPLE = new URL("../../../examples/js/workspace.html", import.meta.url);
 
 /** Opens a page, served on a port of its own, until the test ends. */
 async function browse(t, html, query = "") {
-  const site = createServer(({ url }, response) => {
-    const module = /^\/node_modules\/flux\/src\/(\w+\.js)$/.exec(url)?.[1];
-    response.writeHead(200, { "content-type": module ? "text/javascript" : "text/html" });
-    response.end(module ? readFileSync(new URL(`../src/${module}`, import.meta.url)) : html);
+  const site = createServer((_, response) => {
+    response.writeHead(200, { "content-type": "text/html" });
+    response.end(html);
   }).listen(0, "127.0.0.1");
   await once(site, "listening");
   const profile = mkdtempSync(join(tmpdir(), "flux-page-"));
@@ -49,7 +48,7 @@ test("a page is a peer like any other, and gone when it is closed", needsChromiu
   const agent = await peer(server, "agent", { exposed: { half: (n) => n / 2 }, workspaces: ["w"] });
   const joined = next(agent, "peer:joined");
   const page = await browse(t, `<script type="module">
-    import { Flux } from "./node_modules/flux/src/flux.js";
+    import { Flux } from "http://127.0.0.1:${server.httpPort}/sdk/js/flux.js";
     const flux = new Flux({ url: "ws://127.0.0.1:${server.httpPort}", name: "page" });
     flux.expose("page.quarter", async (n) => (await flux.send("half", n)) / 2);
     flux.expose("page.count", async function* (n) { for (let i = 1; i <= n; i++) yield i; });

@@ -48,6 +48,44 @@ fn what_a_client_has_is_not_sent_again() {
 }
 
 #[test]
+fn pages_of_any_origin_import_the_modules_and_nothing_else() {
+    let door = Door::open(&[("requirepass", "secret")]);
+    let mut open = vec!["flux.js".to_owned()];
+    let mut seen = Vec::new();
+    while let Some(name) = open.pop() {
+        let answer = door.ask("GET", &format!("/sdk/js/{name}"), &[("Origin", "https://app.example.com")], "");
+        assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, Some("*")), "{name}");
+        assert_eq!(answer.header("Content-Type"), Some("text/javascript; charset=utf-8"));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/js/src").join(&name);
+        assert_eq!(answer.body, std::fs::read_to_string(file).unwrap());
+        let tag = answer.header("ETag").unwrap().to_owned();
+        let known = door.ask("GET", &format!("/sdk/js/{name}"), &[("If-None-Match", &tag)], "");
+        assert_eq!((known.status, known.header("Access-Control-Allow-Origin")), (304, Some("*")));
+        seen.push(name);
+        let imports =
+            answer.body.lines().filter_map(|line| line.strip_prefix("import ")?.split("\"./").nth(1)?.split('"').next());
+        let imports: Vec<String> =
+            imports.map(str::to_owned).filter(|name| !seen.contains(name) && !open.contains(name)).collect();
+        open.extend(imports);
+    }
+    assert!(seen.len() > 5, "{seen:?}");
+    assert_eq!(door.get("/sdk/js/flux.d.ts").0, 200);
+    for name in [
+        "",
+        "package.json",
+        "../package.json",
+        "..%2fpackage.json",
+        "%2e%2e/flux-0.1.0.tgz",
+        "js/flux.js",
+        "flux.js/",
+        "flux.js%00",
+    ] {
+        // What is no route asks for the password first.
+        assert!(matches!(door.get(&format!("/sdk/js/{name}")).0, 401 | 404), "{name}");
+    }
+}
+
+#[test]
 fn npm_installs_the_javascript_package() {
     let (door, dir) = (Door::open(&[]), TempDir::new().unwrap());
     let mut npm = Command::new("npm");
