@@ -637,6 +637,7 @@ impl<'a> Write<'a> {
 
     /// Removes every key of the database in use. All shards must be held.
     pub fn flush(&mut self) {
+        self.0.engine.notifications().tell_flushing(&mut self.0);
         let db = self.0.stored_db;
         let mut flushed = Vec::with_capacity(SHARDS);
         for number in 0..SHARDS {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::engine::blob::Blob;
+use crate::engine::keys::Read;
 
 /// A class of events, by the letter Redis gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +54,16 @@ pub struct Event {
 pub const OBSERVED: &[u8] = b"flux:";
 
 /// Who is told, within the process, what happens to keys and channels that begin with [`OBSERVED`], whatever
-/// `notify-keyspace-events` says. Both are called on the thread of whoever did it, so they must be short.
+/// `notify-keyspace-events` says. All are called on the thread of whoever did it, so they must be short.
 pub trait Observer: Send + Sync {
     /// A key changed, and the locks of the command that did it are released.
     fn changed(&self, event: &Event);
 
     /// A client published a message; locks of shards may be held.
     fn published(&self, channel: &[u8], message: &[u8]);
+
+    /// All keys of the view's database are about to go; all shards are locked.
+    fn flushing(&self, keys: &mut Read<'_>);
 }
 
 /// `K`: events are published on the key's channel.
@@ -104,6 +108,13 @@ impl Notifications {
             && let Some(observer) = self.observer.get()
         {
             observer.published(channel, message);
+        }
+    }
+
+    /// Tells the observer of keys that are all about to go.
+    pub fn tell_flushing(&self, keys: &mut Read<'_>) {
+        if let Some(observer) = self.observer.get() {
+            observer.flushing(keys);
         }
     }
 

@@ -10,9 +10,14 @@ use crate::commands::Outcome;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
+use crate::engine::keys::Read;
+use crate::engine::types::hash::Hash;
+use crate::engine::types::packed::Item;
+use crate::engine::types::set::Set;
+use crate::engine::value::Type;
 use crate::peers::directory::Id;
 use crate::peers::kept::{self, Bound};
-use crate::peers::room::Room;
+use crate::peers::room::{Room, Todo};
 use crate::peers::wire::{self, Event};
 use crate::peers::{log, names, presence};
 use crate::resp::{Args, Reply};
@@ -21,6 +26,8 @@ use crate::resp::{Args, Reply};
 const VERSIONS: usize = 100;
 /// Hexadecimal digits of a value's digest in the index: 128 bits, so that nobody finds two values with the same.
 const DIGEST_DIGITS: usize = 32;
+/// Values that are told to be gone at once, when all keys were removed: deadlines of calls wait so long.
+const FLUSHED_AT_ONCE: usize = 1000;
 /// Keys whose values are looked for at once when keys are listed.
 const KEYS_PER_LOCK: usize = 256;
 
@@ -322,6 +329,39 @@ pub fn changed(room: &Room, session: &mut Session, workspace: &str, key: &str) {
         Ok(_) => {}
         Err(error) if error == error::WRONG_TYPE => {}
         Err(error) => tracing::warn!("peers: a change of {} goes unnoticed: {error}", place.value),
+    }
+}
+
+/// A value's workspace and key.
+pub type Name = (Id, String);
+
+/// The names of all values, out of the indexes.
+pub fn names(keys: &mut Read<'_>) -> Vec<Name> {
+    let text = |item: Item<'_>| String::from_utf8(item.to_vec()).ok();
+    let workspaces = keys.inspect(names::CONTEXTS.as_bytes()).ok().flatten().and_then(Set::of);
+    let workspaces: Vec<Id> = workspaces.into_iter().flat_map(Set::iter).filter_map(|name| Some(text(name)?.into())).collect();
+    let now = keys.now();
+    let mut names = Vec::new();
+    for workspace in workspaces {
+        let index = keys.inspect(names::context_index(&workspace).as_bytes()).ok().flatten().and_then(Hash::of);
+        let found = index.into_iter().flat_map(|index| index.iter(now)).filter_map(|(key, _)| text(key));
+        names.extend(found.map(|key| (Id::clone(&workspace), key)));
+    }
+    names
+}
+
+/// Tells that these values are gone, since all keys were removed, but for those that were set again meanwhile. On the room's thread.
+pub fn flushed(room: &Room, session: &mut Session, mut names: Vec<Name>) {
+    for (workspace, key) in names.split_off(names.len().saturating_sub(FLUSHED_AT_ONCE)) {
+        let place = Place::new(&workspace, &key);
+        place.together(session, |together| {
+            if !together.run::<bool>(&[b"EXISTS", place.value.as_bytes()]).unwrap_or(false) {
+                place.tell_deleted(room, together, &Author::default());
+            }
+        });
+    }
+    if !names.is_empty() {
+        room.leave(Todo::Flushed(names));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::commands::flux::{Peers, Verb};
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
+use crate::engine::keys::Read;
 use crate::engine::notify::{Event, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
@@ -61,14 +62,16 @@ pub enum Todo {
     Event(Id, Vec<u8>),
     /// What calls led to where no session was at hand.
     Act(Vec<Action>),
+    /// These values of contexts were removed by a command that removes all keys.
+    Flushed(Vec<context::Name>),
 }
 
 impl Todo {
     fn bytes(&self) -> usize {
         match self {
             Todo::Result(_, bytes) | Todo::Event(_, bytes) => bytes.len() + 64,
-            // As many as there are peers and calls, which have bounds of their own.
-            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) => 0,
+            // As many as there are, or were, peers, calls and keys, which have bounds of their own.
+            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) | Todo::Flushed(_) => 0,
         }
     }
 }
@@ -239,6 +242,7 @@ impl Room {
                 }
             }
             Todo::Act(actions) => calling::act(self, session, actions),
+            Todo::Flushed(names) => context::flushed(self, session, names),
         }
     }
 
@@ -325,6 +329,13 @@ impl Observer for Room {
             }
             Place::Events(workspace) => self.leave(Todo::Event(workspace.into(), message.to_vec())),
             _ => {}
+        }
+    }
+
+    fn flushing(&self, keys: &mut Read<'_>) {
+        let names = if keys.db() == 0 { context::names(keys) } else { Vec::new() };
+        if !names.is_empty() {
+            self.leave(Todo::Flushed(names));
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The shared context of workspaces: versions, compare-and-set, history, time to live, and plain commands on the same keys.
 
+use std::collections::HashMap;
 use std::thread;
 
 use flux::Flux;
 use flux::store::Store;
 use redis::Cmd;
+use serde_json::Value;
 
-use crate::peers::client::until;
+use crate::peers::client::{Client, until};
+use crate::process::Process;
 use crate::script::{check, show};
 
 #[test]
@@ -336,4 +339,64 @@ fn a_value_whose_time_is_over_while_the_server_is_down_is_forgotten() {
     let mut store = flux.store();
     until("the history is gone", || show(&store.call(&[b"EXISTS", b"flux:ws:w:history:short"])) == "0");
     until("the index is right", || show(&store.call(&[b"HKEYS", b"flux:ws:w:ctx"])) == "[\"long\"]");
+}
+
+#[test]
+fn values_that_go_with_all_keys_are_told_to_be_gone() {
+    let server = Process::flux(&[]);
+    let (mut client, mut ear) = (Client::new(&server), Client::new(&server));
+    ear.listen(&["flux:ws:one:events", "flux:ws:two:events"]);
+    let mut heard = |count: usize| {
+        let mut told: Vec<String> = (0..count)
+            .map(|_| ear.heard())
+            .map(|event| format!("{} {} {} {}", event["type"], event["workspace"], event["key"], event["deleted"]))
+            .map(|line| line.replace('"', ""))
+            .collect();
+        told.sort();
+        told
+    };
+    let deleted = ["ctx:updated one 12 true", "ctx:updated one plain true", "ctx:updated two b true"];
+    for flush in [&[&["FLUSHALL"][..]][..], &[&["FLUSHDB"]], &[&["MULTI"], &["FLUSHALL", "ASYNC"], &["EXEC"]]] {
+        client.ok(&["FLUX.CTX.SET", "one", "12", "1"]);
+        client.ok(&["SET", "flux:ws:one:ctx:plain", "old"]);
+        client.ok(&["FLUX.CTX.SET", "two", "b", "2"]);
+        heard(2);
+        client.ok(&["SELECT", "1"]);
+        client.ok(&["FLUSHDB"]);
+        client.ok(&["SELECT", "0"]);
+        flush.iter().for_each(|command| drop(client.ok(command)));
+        assert_eq!(heard(3), deleted, "{flush:?}");
+    }
+}
+
+#[test]
+fn a_value_set_after_all_keys_went_is_not_told_to_be_gone_after_that() {
+    let server = Process::flux(&[]);
+    let (mut client, mut ear) = (Client::new(&server), Client::new(&server));
+    for number in 0..3000 {
+        client.ok(&["FLUX.CTX.SET", "w", &number.to_string(), "before"]);
+    }
+    ear.listen(&["flux:ws:w:events"]);
+    client.ok(&["FLUSHALL"]);
+    for number in (0..3000).step_by(100) {
+        client.ok(&["FLUX.CTX.SET", "w", &number.to_string(), "after"]);
+    }
+    client.ok(&["FLUX.CTX.SET", "w", "last", "after"]);
+    let mut mirror: HashMap<String, Value> = (0..3000).map(|number| (number.to_string(), Value::from("before"))).collect();
+    // What a client that mirrors the context does.
+    while mirror.len() > 31 || !mirror.contains_key("last") {
+        let event = ear.heard();
+        let key = event["key"].as_str().unwrap().to_owned();
+        if event["deleted"] == true {
+            mirror.remove(&key)
+        } else {
+            mirror.insert(key, event["data"].clone())
+        };
+    }
+    let mut keys: Vec<String> = crate::peers::client::texts(&client.ok(&["FLUX.CTX.KEYS", "w"]));
+    let mut mirrored: Vec<String> = mirror.keys().cloned().collect();
+    keys.sort();
+    mirrored.sort();
+    assert_eq!(mirrored, keys);
+    assert!(mirror.values().all(|value| value == "after"), "{mirror:?}");
 }
