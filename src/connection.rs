@@ -380,6 +380,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return false;
         }
         self.closes |= mail.close == Some(true);
+        // Messages first: the pieces of a call's result come before its end.
+        self.reply.raw(&mail.bytes);
         if let Some((bytes, epoch)) = mail.served {
             self.reply.raw(&bytes);
             self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
@@ -388,7 +390,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.session.waited();
         }
-        self.reply.raw(&mail.bytes);
         if let Some(with_error) = mail.unblock
             && let Some(Waiting::Keys { waiter, .. }) = &self.waiting
         {

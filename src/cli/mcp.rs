@@ -6,17 +6,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use rmcp::ServiceExt;
 
-use crate::http::mcp::{Open, Refusal, Server};
+use crate::http::mcp::{Open, Refusal, Server, config};
 
 /// Serves the host on standard input and output until it ends. What is logged goes to standard error.
 pub fn serve(url: &str) -> anyhow::Result<ExitCode> {
-    let client = super::client(url)?;
-    let open: Open = Arc::new(move || {
+    let server = super::client(url)?.get_connection_info().clone();
+    // In which messages come between replies.
+    let settings = server.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+    let client = redis::Client::open(server.set_redis_settings(settings)).context("failed to read the server's address")?;
+    let open: Open = Arc::new(move |hear| {
         let client = client.clone();
         Box::pin(async move {
-            // Calls take as long as they take; whoever waits for them cancels them.
-            let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-            let opened = client.get_multiplexed_async_connection_with_config(&config).await;
+            let opened = client.get_multiplexed_async_connection_with_config(&config(hear)).await;
             opened.map_err(|error| Refusal::new("UNREACHABLE", format!("the flux server cannot be reached: {error}")))
         })
     });

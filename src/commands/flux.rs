@@ -106,7 +106,7 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(1), O(N) in the peers with the capability for GATHER and STICKY")
         .doc(
             "capability payload-json [TO peer-id] [TIMEOUT milliseconds] [RETRIES count] [PRIORITY priority] \
-             [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ASYNC]",
+             [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ASYNC] [CHUNKS]",
             "Calls a capability of some peer and waits for the result.",
         ),
     row("flux.result", hand_over!(Result))

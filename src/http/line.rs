@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInfo};
 
 use super::answer::Refusal;
 use super::{Busy, Caller, Door};
@@ -13,8 +13,16 @@ use crate::connection::{self, Origin};
 /// Bytes that may be on their way in either direction.
 const PIPE_BYTES: usize = 64 * 1024;
 
+/// Hears the messages of a session's channels, and its end. It must be short.
+pub type Hear = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
 /// Opens a session for a caller whom the guard let in.
 pub async fn open(door: &Arc<Door>, caller: Caller) -> Result<MultiplexedConnection, Refusal> {
+    open_for(door, caller, None).await
+}
+
+/// The same, for someone who may hear what is published meanwhile.
+pub async fn open_for(door: &Arc<Door>, caller: Caller, hear: Option<Hear>) -> Result<MultiplexedConnection, Refusal> {
     let mut session = connection::admit(&door.instance, Arc::clone(&door.stats), origin(caller)).map_err(refused)?;
     session.is_authenticated = true;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
@@ -23,11 +31,25 @@ pub async fn open(door: &Arc<Door>, caller: Caller) -> Result<MultiplexedConnect
         connection::run(far, session, gate).await;
         drop(busy);
     });
-    let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let (line, driver) = MultiplexedConnection::new_with_config(&info, near, config).await?;
+    let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if hear.is_some() {
+        info = info.set_protocol(ProtocolVersion::RESP3);
+    }
+    let (line, driver) = MultiplexedConnection::new_with_config(&info, near, config(hear)).await?;
     tokio::spawn(driver);
     Ok(line)
+}
+
+/// How a connection of ours is: calls take as long as they take, whoever waits for them cancels them.
+pub fn config(hear: Option<Hear>) -> AsyncConnectionConfig {
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    match hear {
+        None => config,
+        Some(hear) => config.set_push_sender(move |push| {
+            hear(push);
+            Ok::<_, std::convert::Infallible>(())
+        }),
+    }
 }
 
 /// As `CLIENT LIST` and protected mode see a caller.

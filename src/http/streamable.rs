@@ -42,12 +42,12 @@ impl Hosts {
 
 /// Sessions within this process.
 fn open(door: Weak<Door>) -> Open {
-    Arc::new(move || {
+    Arc::new(move |hear| {
         let door = door.upgrade();
         Box::pin(async move {
             let door = door.ok_or_else(Refusal::ending)?;
             let here = ([127, 0, 0, 1], 0).into();
-            line::open(&door, Caller { address: here, local_address: here }).await
+            line::open_for(&door, Caller { address: here, local_address: here }, hear).await
         })
     })
 }

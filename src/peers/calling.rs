@@ -63,8 +63,9 @@ fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
     let mut is_async = false;
     let mut at = 3;
     while at < args.len() {
-        if args.is(at, "async") {
-            is_async = true;
+        if args.is(at, "async") || args.is(at, "chunks") {
+            is_async |= args.is(at, "async");
+            order.has_audience |= args.is(at, "chunks");
             at += 1;
             continue;
         }
@@ -310,8 +311,8 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
             }
             Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
             Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
-            Action::Chunk(caller, id, data, seq) => {
-                room.publish(&names::results(&caller), wire::chunk(&id, &data, seq).as_bytes());
+            Action::Chunk(to, id, data, seq) => {
+                room.publish(&names::results(&to), wire::chunk(&id, &data, seq).as_bytes());
             }
         }
     }

@@ -42,6 +42,8 @@ pub struct Order {
     pub from: Option<Id>,
     /// Which try it is, from 1 on.
     pub attempt: u32,
+    /// Whether the pieces for a caller that waits are published under the call's id.
+    pub has_audience: bool,
 }
 
 impl Order {
@@ -59,6 +61,7 @@ impl Order {
             id: None,
             from: None,
             attempt: 1,
+            has_audience: false,
         }
     }
 }
@@ -173,7 +176,7 @@ pub enum Action {
     Cancel(Id, Id),
     /// A call's end.
     End(Caller, Id, Outcome),
-    /// A piece of a result for a peer: its id, the call, JSON, number.
+    /// A piece of a result: the id of the peer it is for, or the call's own; the call, JSON, number.
     Chunk(Id, Id, Arc<[u8]>, u64),
 }
 
@@ -233,6 +236,7 @@ struct Call {
     to: Option<Id>,
     route: Route,
     timeout_ms: u64,
+    has_audience: bool,
     chunks: u64,
     state: State,
     holder: Holder,
@@ -428,6 +432,7 @@ impl Calls {
             to: order.to.clone(),
             route: order.route.clone(),
             timeout_ms: order.timeout_ms,
+            has_audience: order.has_audience,
             chunks: 0,
             state,
             holder: Holder::Peer,
@@ -578,6 +583,10 @@ impl Calls {
                     Caller::Channel(parts) => drop(parts.try_send(Part::Chunk(data, call.chunks))),
                     Caller::Peer(caller, _) => {
                         actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(&call.job.id), data, call.chunks));
+                    }
+                    Caller::Waiter(_) if call.has_audience => {
+                        let id = &call.job.id;
+                        actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, call.chunks));
                     }
                     Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
                 }

@@ -11,6 +11,8 @@ const KEY_BYTES_MAX: usize = 256;
 
 /// The set of all peers' ids.
 pub const PEERS: &str = "flux:peers";
+/// The channel that tells that what peers can be called for has changed; the message is the id of the peer.
+pub const CAPABILITIES: &str = "flux:capabilities";
 /// The set of the workspaces that have a context.
 pub const CONTEXTS: &str = "flux:contexts";
 /// What keys of capabilities begin with.

@@ -233,11 +233,20 @@ fn try_register(
             room.leave(Todo::Act(actions));
             return Err(error);
         }
+        tell_capabilities(room, &peer.id, before, Some(peer));
         for workspace in &joined {
             log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
         }
         Ok(Some((peer.clone(), actions)))
     })
+}
+
+/// Tells that what peers can be called for has changed, if it has with this one.
+fn tell_capabilities(room: &Room, id: &str, before: Option<&Peer>, after: Option<&Peer>) {
+    let told = |peer: Option<&Peer>| peer.map(|peer| peer.wire().capabilities).unwrap_or_default();
+    if told(before) != told(after) {
+        room.publish(names::CAPABILITIES, id.as_bytes());
+    }
 }
 
 /// Writes all keys of a peer.
@@ -558,6 +567,7 @@ fn depart(room: &Room, session: &mut Session, id: &Id, left: Left, due: impl Fn(
                 }
                 state.directory.remove(id);
             }
+            tell_capabilities(room, id, Some(&peer), None);
             Some(Some(erase(room, together, &peer, left)))
         });
         match jobs {
@@ -612,35 +622,47 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
     let key = names::peer(id);
     let workspaces = names::peer_workspaces(id);
     let keys = [key.as_bytes(), workspaces.as_bytes()];
-    let (is_gone, actions) = session.together(&keys, |together| {
+    let changed = session.together(&keys, |together| {
         let json: Option<String> = together.run(&[b"GET", keys[0]]).ok().flatten();
         let expire_at: i64 = together.run(&[b"PEXPIRETIME", keys[0]]).unwrap_or(0);
         let expire_at = u64::try_from(expire_at).unwrap_or(0);
         let now = together.now();
         let state = &mut *room.state.lock();
         let there = state.directory.get_mut(id);
-        let peer = match (json, there) {
-            (None, there) => return (there.is_some(), Vec::new()),
+        let (before, peer) = match (json, there) {
+            (None, there) => return Change { is_gone: there.is_some(), ..Change::default() },
             (Some(json), Some(peer)) => {
                 peer.key_until = expire_at;
                 if peer.is_old() {
                     peer.expire_at = expire_at;
                 }
                 if !peer.is_old() || *peer.json == *json {
-                    return (false, Vec::new());
+                    return Change::default();
                 }
                 let farewells = std::mem::take(&mut peer.farewells);
-                Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) }
+                (Some(peer.clone()), Peer { farewells, ..Peer::read(id, &json, expire_at, Kind::Old) })
             }
-            (Some(json), None) => Peer::read(id, &json, expire_at, Kind::Old),
+            (Some(json), None) => (None, Peer::read(id, &json, expire_at, Kind::Old)),
         };
         state.directory.insert(peer.clone());
-        (false, state.calls.station(&mut state.directory, &peer, now))
+        let actions = state.calls.station(&mut state.directory, &peer, now);
+        Change { is_gone: false, before, after: Some(peer), actions }
     });
-    calling::act(room, session, actions);
-    if is_gone {
+    tell_capabilities(room, id, changed.before.as_ref(), changed.after.as_ref());
+    calling::act(room, session, changed.actions);
+    if changed.is_gone {
         room.leave(Todo::Gone(id.into()));
     }
+}
+
+/// What became of a peer whose key was looked at.
+#[derive(Default)]
+struct Change {
+    is_gone: bool,
+    /// Both None where nothing changed.
+    before: Option<Peer>,
+    after: Option<Peer>,
+    actions: Vec<Action>,
 }
 
 /// Finds out who is there when the room opens, and cleans up after those who are not any more.

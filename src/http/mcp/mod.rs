@@ -1,40 +1,51 @@
 //! MCP: capabilities of peers as tools of any host that speaks the Model Context Protocol, at `/mcp` (streamable HTTP) and
 //! through `flux mcp` (standard input and output). Both ask the keyspace with `FLUX.*` commands: here a session in this
-//! process, there a connection to a server.
+//! process, there a connection to a server. Hosts are told of changes of the tools, and of the pieces of a result.
 
 mod tools;
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::cmd;
+use redis::{PushInfo, Value as RedisValue, cmd};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
-    PaginatedRequestParams, ServerCapabilities, ServerConfig, SubscriptionFilter,
+    PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ServerCapabilities, ServerConfig, SubscriptionFilter,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
 
+use crate::id;
+use crate::peers::{names, wire};
 use crate::version::VERSION;
 use tools::Entry;
 
 pub use super::answer::Refusal;
+pub use super::line::{Hear, config};
 
 /// How long a call may take. Hosts have limits of their own, and cancel.
 const CALL_TIMEOUT_MS: u64 = 600_000;
-/// How often the tools are looked at, to tell hosts of changes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Changes of the tools are heard of at once. This is how often they are looked at all the same, and whether the host is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long a change waits for others: peers often come and go together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How long until a server that is away is looked for again.
+const AWAY: Duration = Duration::from_millis(500);
+/// Pieces of a result that may wait for their host; what comes beyond is not told of, since the next piece says as much.
+const PIECES_MAX: usize = 256;
 
 const INSTRUCTIONS: &str = "Each tool is a capability of some process or agent that is connected to flux now. Tools come and go with \
                             them; the list is told anew when it changes.";
 
-/// Opens a connection for commands.
-pub type Open = Arc<dyn Fn() -> Opening + Send + Sync>;
+/// Opens a connection for commands, and for messages where someone hears them.
+pub type Open = Arc<dyn Fn(Option<Hear>) -> Opening + Send + Sync>;
 /// A connection on its way, or why there is none.
 pub type Opening = Pin<Box<dyn Future<Output = Result<MultiplexedConnection, Refusal>> + Send>>;
 
@@ -51,7 +62,7 @@ impl Server {
     }
 
     async fn capabilities(&self) -> Result<Vec<String>, Refusal> {
-        let mut line = (self.open)().await?;
+        let mut line = (self.open)(None).await?;
         Ok(cmd("FLUX.CAPABILITIES").query_async(&mut line).await?)
     }
 
@@ -60,12 +71,28 @@ impl Server {
         Ok(tools::tools(&capabilities.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?))
     }
 
-    async fn call(&self, capability: &str, payload: &Value) -> Result<String, Refusal> {
-        // A connection of its own: dropping it cancels the call.
-        let mut line = (self.open)().await?;
+    /// Calls a capability, and tells the pieces of its result to a host that wants them. Dropping this cancels the call, since it has
+    /// a connection of its own.
+    async fn call(&self, capability: &str, payload: &Value, host: Option<Audience<'_>>) -> Result<String, Refusal> {
         let mut call = cmd("FLUX.CALL");
         call.arg(capability).arg(payload.to_string()).arg("TIMEOUT").arg(CALL_TIMEOUT_MS);
-        Ok(call.query_async(&mut line).await?)
+        let Some(host) = host else {
+            let mut line = (self.open)(None).await?;
+            return Ok(call.query_async(&mut line).await?);
+        };
+        let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
+        let mut line = (self.open)(Some(Arc::new(move |push| drop(sender.try_send(push))))).await?;
+        let id = id::call();
+        line.subscribe(names::results(&id)).await?;
+        call.arg("ID").arg(&id).arg("CHUNKS");
+        let mut outcome = pin!(call.query_async(&mut line));
+        loop {
+            tokio::select! {
+                biased;
+                Some(piece) = pieces.recv() => host.tell(&piece).await,
+                outcome = &mut outcome => return Ok(outcome?),
+            }
+        }
     }
 
     /// Tells a host of changes until it is gone.
@@ -82,23 +109,48 @@ impl Server {
     }
 }
 
-/// A look at the tools, now and then.
+/// A host that wants to be told how a call goes on.
+struct Audience<'a> {
+    host: &'a Peer<RoleServer>,
+    token: ProgressToken,
+}
+
+impl Audience<'_> {
+    /// Tells a piece of a result: its number is how far it has come, its text the message.
+    async fn tell(&self, push: &PushInfo) {
+        let [_, RedisValue::BulkString(message)] = &push.data[..] else { return };
+        let Ok(wire::Result { chunk: Some(chunk), seq: Some(seq), .. }) = serde_json::from_slice(message) else { return };
+        let text = serde_json::from_str::<String>(chunk.get()).unwrap_or_else(|_| chunk.get().to_owned());
+        let progress = ProgressNotificationParam::new(self.token.clone(), seq as f64).with_message(text);
+        // A host that is gone has ended the call as well.
+        let _ = self.host.notify_progress(progress).await;
+    }
+}
+
+/// A look at the tools, whenever they may have changed.
 struct Look {
     server: Server,
     line: Option<MultiplexedConnection>,
+    /// Rung when peers' capabilities change, and when the connection ends.
+    news: Arc<Notify>,
     known: Vec<String>,
 }
 
 impl Look {
     async fn at(server: Server) -> Look {
-        let mut look = Look { server, line: None, known: Vec::new() };
+        let mut look = Look { server, line: None, news: Arc::default(), known: Vec::new() };
         look.known = look.tools().await.unwrap_or_default();
         look
     }
 
-    /// Whether the tools are others than before, after a while.
+    /// Whether the tools are others than before, once there is news, or after a while.
     async fn again(&mut self) -> bool {
-        tokio::time::sleep(LOOK_EVERY).await;
+        if self.line.is_some() {
+            let _ = timeout(LOOK_EVERY, self.news.notified()).await;
+            sleep(TOGETHER).await;
+        } else {
+            sleep(AWAY).await;
+        }
         match self.tools().await {
             Ok(found) => {
                 let has_changed = found != self.known;
@@ -116,7 +168,12 @@ impl Look {
     async fn tools(&mut self) -> Result<Vec<String>, Refusal> {
         let line = match &mut self.line {
             Some(line) => line,
-            none => none.insert((self.server.open)().await?),
+            none => {
+                let news = Arc::clone(&self.news);
+                let mut line = (self.server.open)(Some(Arc::new(move |_| news.notify_one()))).await?;
+                line.subscribe(names::CAPABILITIES).await?;
+                none.insert(line)
+            }
         };
         let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
         Ok(tools::tools(&capabilities).iter().map(|entry| serde_json::to_string(&entry.tool).unwrap_or_default()).collect())
@@ -149,8 +206,10 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(text, None));
         };
         let payload = entry.payload(request.arguments.unwrap_or_default());
+        let token = context.meta.get_progress_token();
+        let audience = token.map(|token| Audience { host: &context.peer, token });
         let outcome = tokio::select! {
-            outcome = self.call(&entry.capability, &payload) => outcome,
+            outcome = self.call(&entry.capability, &payload, audience) => outcome,
             () = context.ct.cancelled() => Err(Refusal::new("CANCELLED", "the call was cancelled")),
         };
         Ok(outcome.map_or_else(|refusal| CallToolResult::error(vec![ContentBlock::text(refusal.error)]), result).into())

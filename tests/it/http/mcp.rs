@@ -1,10 +1,10 @@
 //! Capabilities as MCP tools, seen by real clients: that of the Rust SDK over HTTP and over standard input and output, and
 //! that of the Python SDK (in `clients.rs`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rmcp::model::{CallToolRequestParams, CallToolResult};
+use rmcp::model::{CallToolRequestParams, CallToolResult, ProgressNotificationParam};
 use rmcp::service::NotificationContext;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
@@ -16,13 +16,27 @@ use tokio::time::timeout;
 use super::{Door, Worker};
 use crate::process::Process;
 
-/// A host that notes when it is told that the tools changed.
+/// A host that notes when it is told that the tools changed, and how calls go on.
 #[derive(Clone, Default)]
-struct Host(Arc<Notify>);
+struct Host {
+    tools: Arc<Notify>,
+    progress: Arc<Mutex<Vec<(f64, Option<String>)>>>,
+}
+
+impl Host {
+    /// Waits until it is told of a change: at once, not when it is looked for.
+    async fn told(&self) {
+        timeout(Duration::from_secs(5), self.tools.notified()).await.expect("changes are told at once");
+    }
+}
 
 impl ClientHandler for Host {
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.0.notify_one();
+        self.tools.notify_one();
+    }
+
+    async fn on_progress(&self, told: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        self.progress.lock().unwrap().push((told.progress, told.message));
     }
 }
 
@@ -95,13 +109,38 @@ fn hosts_are_told_when_tools_come_and_go() {
         let client = host.clone().serve(transport(&door, None)).await.unwrap();
         assert!(client.list_all_tools().await.unwrap().is_empty());
         // Once at the beginning, for what may have changed meanwhile.
-        host.0.notified().await;
+        host.told().await;
         let worker = Worker::start(&door, "maths", MATHS, maths);
-        host.0.notified().await;
+        host.told().await;
         assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
         tokio::task::spawn_blocking(|| drop(worker)).await.unwrap();
-        host.0.notified().await;
+        host.told().await;
         assert!(client.list_all_tools().await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn pieces_of_a_result_are_told_as_progress() {
+    let door = Door::open(&[]);
+    let steps = |_: &str| {
+        let pieces = [json!("one"), json!({ "n": 2 }), json!("three")];
+        let chunks = pieces.map(|piece| ["CHUNK".to_owned(), piece.to_string()]);
+        chunks.into_iter().chain([["OK".to_owned(), "\"done\"".to_owned()]]).collect()
+    };
+    let _worker = Worker::start(&door, "steps", r#"[{"name":"steps","schema":{"type":"object"}}]"#, steps);
+    run(async {
+        let host = Host::default();
+        let client = host.clone().serve(transport(&door, None)).await.unwrap();
+        for _ in 0..5 {
+            let result = client.call_tool(ask("steps", json!({}))).await.unwrap();
+            assert_eq!(text(&result), "done");
+            let told = || host.progress.lock().unwrap().len();
+            while told() < 3 {
+                tokio::task::yield_now().await;
+            }
+            let expected = [(1.0, "one"), (2.0, r#"{"n":2}"#), (3.0, "three")].map(|(seq, text)| (seq, Some(text.to_owned())));
+            assert_eq!(std::mem::take(&mut *host.progress.lock().unwrap()), expected);
+        }
     });
 }
 
@@ -164,14 +203,14 @@ fn the_same_over_standard_input_and_output() {
         let host = Host::default();
         let client = host.clone().serve(TokioChildProcess::new(command).unwrap()).await.unwrap();
         assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
-        host.0.notified().await;
+        host.told().await;
         let result = client.call_tool(ask("math_add", json!({ "a": 1 }))).await.unwrap();
         assert_eq!(result.structured_content, Some(json!({ "sum": 2 })));
         let result = client.call_tool(ask("shout", json!({ "payload": "x" }))).await.unwrap();
         assert_eq!(text(&result), "X");
         // The peer is gone with its connection.
         tokio::task::spawn_blocking(|| worker.join().unwrap()).await.unwrap();
-        host.0.notified().await;
+        host.told().await;
         assert!(client.list_all_tools().await.unwrap().is_empty());
         client.cancel().await.unwrap();
     });

@@ -202,3 +202,23 @@ fn a_wait_for_work_ends_with_its_time() {
     let id = client.text(&["FLUX.CALL", "echo", "1", "ASYNC"]);
     assert_eq!(worker.next(&["TIMEOUT", "5000"])[0][0], id);
 }
+
+#[test]
+fn a_caller_that_waits_may_hear_the_pieces_on_a_channel_of_the_call() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), Client::new(&server));
+    client.ok(&["HELLO", "3"]);
+    client.ok(&["SUBSCRIBE", "flux:res:my-call"]);
+    // Often, so that pieces and the result also come at the same moment.
+    for _ in 0..300 {
+        client.send(&["FLUX.CALL", "echo", "1", "ID", "my-call", "CHUNKS"]);
+        worker.next(&[]);
+        for words in [["CHUNK", "\"a\""], ["CHUNK", "\"b\""], ["OK", "2"]] {
+            worker.send(&["FLUX.REPLY", "my-call", words[0], words[1]]);
+        }
+        assert_eq!(client.heard(), json!({ "jobId": "my-call", "chunk": "a", "seq": 1 }));
+        assert_eq!(client.heard(), json!({ "jobId": "my-call", "chunk": "b", "seq": 2 }));
+        assert_eq!(text(&client.read()), "2");
+        (0..3).for_each(|_| assert_eq!(worker.read(), Reply::Line("+OK".into())));
+    }
+}

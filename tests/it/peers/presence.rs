@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, many, text, texts, until};
+use crate::peers::client::{Client, Old, many, text, texts, until};
 use crate::process::{Process, Reply};
 
 fn registered(reply: &Reply) -> Vec<String> {
@@ -187,4 +187,29 @@ fn nothing_without_an_expiry_is_left_when_all_have_gone() {
 fn lasting(client: &mut Client) -> Vec<String> {
     let keys = texts(&client.ok(&["KEYS", "flux:*"]));
     keys.into_iter().filter(|key| client.text(&["PTTL", key]) == "-1").collect()
+}
+
+#[test]
+fn a_change_of_what_peers_can_do_is_told() {
+    let server = Process::flux(&[]);
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:capabilities"]);
+    let mut ada = Client::peer(&server, "ada", json!([{ "name": "f" }]), &[]);
+    assert_eq!(ear.heard(), "ada");
+    let register = |client: &mut Client, capability: Value| {
+        let peer = json!({ "id": "ada", "name": "ada", "capabilities": [capability] }).to_string();
+        client.ok(&["FLUX.REGISTER", &peer, "SECRET", "ada"]);
+    };
+    register(&mut ada, json!({ "name": "f" }));
+    let nobody = Client::peer(&server, "nobody", json!([]), &["lab"]);
+    drop(nobody);
+    register(&mut ada, json!({ "name": "f", "description": "It says what it does." }));
+    assert_eq!(ear.heard(), "ada", "what did not change is not told");
+    let mut old = Old::start(&server, "old", &["g"]);
+    assert_eq!(ear.heard(), "old");
+    old.register(60);
+    drop(ada);
+    assert_eq!(ear.heard(), "ada");
+    old.commands.ok(&["DEL", "flux:peer:old"]);
+    assert_eq!(ear.heard(), "old");
 }
