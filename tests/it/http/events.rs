@@ -127,3 +127,70 @@ fn bad_ids_and_names_are_refused() {
     socket.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 403");
 }
+
+/// A peer in the workspace, and a command of its own.
+fn peer(door: &Door, name: &str) -> Store {
+    let mut store = door.store();
+    let json = format!(r#"{{"id":"{name}","name":"{name}","workspaces":["alpha"]}}"#);
+    assert!(!store.call(&[b"FLUX.REGISTER", json.as_bytes()]).starts_with(b"-"));
+    store
+}
+
+/// What an event is about, in a word.
+fn about(event: &Event) -> String {
+    let json: serde_json::Value = serde_json::from_str(&event.text).unwrap();
+    let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+    [text("type"), text("peerName"), text("key"), text("data")]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn what_peers_do_is_told_and_a_reader_that_comes_back_misses_nothing_and_gets_nothing_twice() {
+    let door = Door::open(&[]);
+    let mut events = Events::ask(&door, "GET", PATH, &[], "").connected();
+    let mut ada = peer(&door, "ada");
+    let writer = std::thread::spawn(move || {
+        for number in 0..100 {
+            let number = number.to_string();
+            ada.call(&[b"FLUX.CTX.SET", b"alpha", b"n", number.as_bytes()]);
+            ada.call(&[b"FLUX.STREAM.PUSH", b"alpha", b"s", number.as_bytes()]);
+            // Peers of the old protocol publish by themselves.
+            let event = format!(
+                r#"{{"type":"stream:data","workspace":"alpha","peerId":"old","peerName":"old","key":"o","data":"{number}"}}"#
+            );
+            ada.call(&[b"PUBLISH", b"flux:ws:alpha:events", event.as_bytes()]);
+        }
+        ada.call(&[b"FLUX.STREAM.END", b"alpha", b"s"]);
+        ada.call(&[b"FLUX.CTX.DEL", b"alpha", b"n"]);
+        ada.call(&[b"FLUX.LEAVE"]);
+    });
+    let mut seen: Vec<Event> = Vec::new();
+    let mut is_over = false;
+    while !is_over || seen.iter().filter(|event| event.text.contains("\"old\"")).count() < 100 {
+        let event = events.next().unwrap();
+        is_over |= about(&event) == "peer:left ada";
+        seen.push(event);
+        // Cut off after every few events, sometimes in the middle of what it was sent.
+        if seen.len() % 7 == 0 {
+            let last = seen.last().unwrap().id.clone();
+            events = Events::ask(&door, "GET", PATH, &[("Last-Event-ID", &last)], "");
+        }
+    }
+    writer.join().unwrap();
+    let of = |part: &str| seen.iter().map(about).filter(|about| about.contains(part)).collect::<Vec<_>>();
+    let numbered = |prefix: &str| (0..100).map(|number| format!("{prefix} {number}")).collect::<Vec<_>>();
+    assert_eq!(of("stream:data ada s"), numbered("stream:data ada s"));
+    assert_eq!(of("stream:data old o"), numbered("stream:data old o"));
+    assert_eq!(of("ctx:updated").len(), 101);
+    assert_eq!(of("peer:"), ["peer:joined ada", "peer:left ada"]);
+    assert_eq!(of("stream:end"), ["stream:end ada s"]);
+    assert!(seen.iter().all(|event| event.name.is_empty()), "there is no gap");
+    let mut store = door.store();
+    let kept = store.call(&[b"XRANGE", b"flux:ws:alpha:log", b"-", b"+"]);
+    let kept: redis::streams::StreamRangeReply = redis::from_redis_value(redis::parse_redis_value(&kept).unwrap()).unwrap();
+    let ids: Vec<&str> = kept.ids.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(seen.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ids, "all that was kept, once, in order");
+}

@@ -164,7 +164,7 @@ fn nothing_without_an_expiry_is_left_when_all_have_gone() {
             )
         })
         .collect();
-    let mut old = crate::peers::client::Old::start(&server, "old", &["f"]);
+    let mut old = Old::start(&server, "old", &["f"]);
     old.join("lab");
     let mut caller = Client::peer(&server, "caller", json!([]), &["lab"]);
     for number in 0..20 {
