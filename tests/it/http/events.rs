@@ -174,7 +174,7 @@ fn what_peers_do_is_told_and_a_reader_that_comes_back_misses_nothing_and_gets_no
         is_over |= about(&event) == "peer:left ada";
         seen.push(event);
         // Cut off after every few events, sometimes in the middle of what it was sent.
-        if seen.len() % 7 == 0 {
+        if seen.len().is_multiple_of(7) {
             let last = seen.last().unwrap().id.clone();
             events = Events::ask(&door, "GET", PATH, &[("Last-Event-ID", &last)], "");
         }
