@@ -1,8 +1,7 @@
 //! Lists: both ends, the middle, moves between lists, and waiting for elements.
 
-use std::time::{Duration, Instant};
-
-use crate::process::{Connection, Process, Reply};
+use crate::commands::waiting::{Waiting, bulk};
+use crate::process::{Connection, Reply};
 use crate::script::check;
 
 #[test]
@@ -196,55 +195,6 @@ fn nothing_waits_in_a_transaction() {
         EXEC => [(nil), (nil), (nil)]
     ",
     );
-}
-
-/// A server and a connection to it that knows how many clients wait.
-struct Waiting {
-    server: Process,
-    client: Connection,
-    waiting: usize,
-}
-
-impl Waiting {
-    fn new() -> Waiting {
-        let server = Process::flux(&[]);
-        let client = server.connect();
-        Waiting { server, client, waiting: 0 }
-    }
-
-    fn call(&mut self, command: &str) -> Reply {
-        self.client.call(&words(command)).unwrap()
-    }
-
-    /// A new client that has begun to wait.
-    fn wait(&mut self, command: &str) -> Connection {
-        let mut connection = self.server.connect();
-        connection.send(&words(command)).unwrap();
-        self.waiting += 1;
-        let wanted = format!("blocked_clients:{}\r", self.waiting);
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let Reply::Bulk(_, info) = self.call("INFO clients") else { panic!("INFO answers with text") };
-            if String::from_utf8_lossy(&info).contains(&wanted) {
-                return connection;
-            }
-            assert!(Instant::now() < deadline, "{command} does not wait");
-            std::thread::yield_now();
-        }
-    }
-
-    fn answer(&mut self, mut connection: Connection) -> Reply {
-        self.waiting -= 1;
-        connection.read().unwrap()
-    }
-}
-
-fn words(command: &str) -> Vec<&str> {
-    command.split_whitespace().collect()
-}
-
-fn bulk(text: &str) -> Reply {
-    Reply::Bulk('$', text.into())
 }
 
 fn pair(key: &str, element: &str) -> Reply {

@@ -12,4 +12,5 @@ mod stream;
 mod string;
 mod table;
 mod transactions;
+mod waiting;
 mod zset;

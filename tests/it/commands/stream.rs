@@ -1,5 +1,7 @@
 //! What the commands of the `stream` group answer.
 
+use crate::commands::waiting::{Waiting, bulk};
+use crate::process::Reply;
 use crate::script::check;
 
 #[test]
@@ -125,6 +127,43 @@ fn nothing_waits_in_a_transaction() {
         EXEC => [(nil), (nil)]
     ",
     );
+}
+
+#[test]
+fn whoever_waits_as_a_group_is_told_when_the_stream_or_the_group_is_gone() {
+    let gone = "-UNBLOCKED the stream key no longer exists";
+    let ends = [
+        (&["SET s x"][..], gone),
+        (&["DEL s"], gone),
+        (&["UNLINK s"], gone),
+        (&["RENAME s t"], gone),
+        (&["FLUSHALL"], gone),
+        (&["MULTI", "DEL s", "SADD s member", "EXEC"], gone),
+        (&["XGROUP DESTROY s g"], "-NOGROUP the consumer group this client was blocked on no longer exists"),
+    ];
+    let mut test = Waiting::new();
+    for (commands, told) in ends {
+        test.call("DEL s t");
+        test.call("XGROUP CREATE s g $ MKSTREAM");
+        let waiter = test.wait("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+        for command in commands {
+            test.call(command);
+        }
+        assert_eq!(test.answer(waiter), Reply::Line(told.into()), "{commands:?}");
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_stream_goes_on_waiting_when_another_takes_its_place() {
+    let mut test = Waiting::new();
+    test.call("XADD s 5-0 a 1");
+    let waiter = test.wait("XREAD BLOCK 0 STREAMS s $");
+    for command in ["SET s x", "DEL s", "XADD s 4-0 a 1", "XADD s 6-0 a 2"] {
+        test.call(command);
+    }
+    let entry = Reply::Many('*', vec![bulk("6-0"), Reply::Many('*', vec![bulk("a"), bulk("2")])]);
+    let stream = Reply::Many('*', vec![bulk("s"), Reply::Many('*', vec![entry])]);
+    assert_eq!(test.answer(waiter), Reply::Many('*', vec![stream]));
 }
 
 #[test]
