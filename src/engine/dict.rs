@@ -194,6 +194,12 @@ impl<E: Entry> Dict<E> {
         self.find(hash(key) as u32, key).map(|at| self.at_mut(at))
     }
 
+    /// Makes room in a table without entries, so that it takes so many without growing.
+    pub fn reserve(&mut self, entries: usize) {
+        debug_assert!(self.is_empty());
+        self.buckets = vec![NONE; entries.saturating_mul(2).max(BUCKETS_MIN as usize)];
+    }
+
     /// Adds an entry whose key is not in the table yet, and tells its position.
     pub fn insert_new(&mut self, hash: u32, mut entry: E) -> u32 {
         debug_assert!(self.find(hash, entry.key()).is_none());
@@ -394,6 +400,20 @@ mod tests {
         }
         (0..5000u32).for_each(|n| drop(dict.remove_key(&n.to_le_bytes())));
         assert!(dict.is_empty());
+    }
+
+    #[test]
+    fn a_table_with_room_finds_its_entries_within_it_and_beyond() {
+        for room in [0, 1, 100, 5000] {
+            let mut dict = Dict::default();
+            dict.reserve(room);
+            let bytes = dict.buckets.capacity();
+            (0..5000).for_each(|n| insert(&mut dict, n));
+            assert!((0..5000u32).all(|n| dict.get(&n.to_le_bytes()).is_some()), "{room}");
+            assert_eq!(dict.buckets.capacity() == bytes, room == 5000, "{room}");
+            (0..5000u32).for_each(|n| drop(dict.remove_key(&n.to_le_bytes())));
+            assert!(dict.is_empty());
+        }
     }
 
     #[test]

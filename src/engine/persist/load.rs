@@ -73,6 +73,9 @@ impl Scan<'_> {
     fn database(&mut self, db: u8, stored: &Stored) -> Result<(), Error> {
         let mut batches: Vec<Vec<(u32, Entry)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
         let access = evict::fresh(self.engine, self.now);
+        // Keys spread evenly over the shards, by their hashes.
+        let share = stored.len()? as usize / SHARDS;
+        self.engine.shards.iter().for_each(|shard| shard.0.lock().databases[usize::from(db)].keys.reserve(share));
         stored.each_key(|key, record| {
             let record = Record::read(record).map_err(|_| bad_key(db, key))?;
             let value = self.value(stored, &record).map_err(|error| place(error, db, key))?;
