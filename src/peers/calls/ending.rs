@@ -1,0 +1,268 @@
+//! How calls end: answered, cancelled, or when their time is over; and their outcomes, which are kept for callers that come back.
+
+use std::sync::Arc;
+
+use crate::peers::calls::hall::{Calls, Holder, State, find};
+use crate::peers::calls::moving::Cause;
+use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Part, Refused};
+use crate::peers::directory::{Directory, Id};
+use crate::peers::wire;
+
+/// Results kept for callers that come back for them, in number and in bytes; the oldest go first.
+const KEPT_MAX: usize = 100_000;
+const KEPT_BYTES_MAX: usize = 256 << 20;
+
+impl Calls {
+    /// An answer of a peer, or of an old one, which nobody can tell from others: None.
+    pub fn answer(&mut self, peer: Option<&Id>, id: &str, answer: Answer) -> Result<Vec<Action>, Refused> {
+        let call = self.calls.get_mut(id).ok_or(Refused::NoCall)?;
+        let State::Running(runs) = &call.state else { return Err(Refused::NoCall) };
+        let runs = Arc::clone(runs);
+        let station = self.stations.get(&runs).ok_or(Refused::NoCall)?;
+        if peer.map_or(!station.is_old, |peer| *peer != runs) {
+            return Err(Refused::NoCall);
+        }
+        let mut actions = Vec::new();
+        match answer {
+            Answer::Chunk(data) => {
+                call.chunks += 1;
+                find(&mut call.holder, &mut self.lost, &call.job.id, Holder::Peer);
+                match &call.caller {
+                    // One place is left for the end.
+                    Caller::Channel(parts) if parts.capacity() < 2 => {
+                        call.chunks -= 1;
+                        return Err(Refused::Busy);
+                    }
+                    Caller::Channel(parts) => drop(parts.try_send(Part::Chunk(data, call.chunks))),
+                    Caller::Peer(caller, _) => {
+                        actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(&call.job.id), data, call.chunks));
+                    }
+                    Caller::Waiter(_) if call.has_audience => {
+                        let id = &call.job.id;
+                        actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, call.chunks));
+                    }
+                    Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
+                }
+            }
+            Answer::Done(data) => {
+                let id = Arc::clone(&call.job.id);
+                self.end(&id, Ok(data), &mut actions);
+            }
+            Answer::Failed(message) => {
+                let id = Arc::clone(&call.job.id);
+                let retry = station.lanes.get(&call.job.capability).map_or(0, |lane| lane.retry);
+                // An old peer tries again by itself. A caller that has seen pieces must not get them twice.
+                if call.job.attempt <= retry && !station.is_old && call.chunks == 0 {
+                    call.job.attempt += 1;
+                    self.release(&id);
+                    self.place(&id, &runs, &mut actions);
+                } else {
+                    self.end(&id, Err(Failure::new("FAILED", message)), &mut actions);
+                }
+            }
+        }
+        Ok(actions)
+    }
+
+    /// Ends a call, which must be there. The one place where calls end, so each ends once.
+    pub(super) fn end(&mut self, id: &Id, outcome: Outcome, actions: &mut Vec<Action>) {
+        self.release(id);
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let freed = match std::mem::replace(&mut call.state, State::Ended(outcome.clone())) {
+            State::Ended(before) => {
+                call.state = State::Ended(before);
+                return;
+            }
+            State::Running(peer) => Some(peer),
+            State::Queued(_) => None,
+            State::Gathering { parts, .. } => {
+                let parts: Vec<Id> = parts.into_iter().collect();
+                parts.iter().for_each(|part| self.drop_part(part, actions));
+                None
+            }
+        };
+        if outcome.is_err()
+            && let Some(tally) = self.calls.get(id).and_then(|call| self.tallies.get_mut(&call.job.capability))
+        {
+            tally.failed += 1;
+        }
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let caller = call.caller.clone();
+        match &caller {
+            Caller::Peer(..) => {
+                self.bytes -= call.job.payload.len();
+                call.job.payload = Arc::default();
+                self.keep(id, &outcome);
+                actions.push(Action::End(caller, Arc::clone(id), outcome));
+            }
+            Caller::Gather(gathering) => {
+                let gathering = Arc::clone(gathering);
+                let peer = call.to.clone();
+                self.forget(id);
+                self.gathered(&gathering, id, peer, &outcome, actions);
+            }
+            Caller::Waiter(_) | Caller::Channel(_) | Caller::Old(..) => {
+                self.forget(id);
+                actions.push(Action::End(caller, Arc::clone(id), outcome));
+            }
+        }
+        if let Some(peer) = freed {
+            self.give(&peer, actions);
+        }
+    }
+
+    /// Ends a part of a gathering whose answer nobody needs any more.
+    pub(super) fn drop_part(&mut self, part: &Id, actions: &mut Vec<Action>) {
+        self.tell_callee(part, actions);
+        self.release(part);
+        let freed = match self.calls.get(part).map(|call| &call.state) {
+            Some(State::Running(peer)) => Some(Arc::clone(peer)),
+            _ => None,
+        };
+        self.forget(part);
+        if let Some(peer) = freed {
+            self.give(&peer, actions);
+        }
+    }
+
+    /// One peer of a gathering answered.
+    pub(super) fn gathered(&mut self, id: &Id, part: &Id, peer: Option<Id>, outcome: &Outcome, actions: &mut Vec<Action>) {
+        let peer = peer.unwrap_or_else(|| "".into());
+        let name = self.stations.get(&peer).and_then(|station| station.name.clone());
+        let Some(State::Gathering { parts, wanted, answers }) = self.calls.get_mut(id).map(|call| &mut call.state) else {
+            return;
+        };
+        parts.remove(part);
+        answers.push(wire::answer(&peer, name.as_deref().unwrap_or_default(), outcome));
+        if answers.len() >= *wanted || parts.is_empty() {
+            let array = format!("[{}]", answers.join(","));
+            self.end(id, Ok(array.into_bytes().into()), actions);
+        }
+    }
+
+    /// Keeps the outcome of a call for its caller.
+    pub(super) fn keep(&mut self, id: &Id, outcome: &Outcome) {
+        self.kept.push_back(Arc::clone(id));
+        self.kept_count += 1;
+        self.kept_bytes += size(outcome);
+        while (self.kept_count > KEPT_MAX || self.kept_bytes > KEPT_BYTES_MAX)
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.forget(&oldest);
+        }
+        if self.kept.len() > 2 * self.kept_count + 1000 {
+            let calls = &self.calls;
+            self.kept.retain(|id| calls.contains_key(id));
+        }
+    }
+
+    /// Forgets a call that has ended.
+    pub(super) fn forget(&mut self, id: &Id) {
+        let Some(call) = self.calls.remove(id) else { return };
+        self.bytes -= call.job.payload.len();
+        if let (Caller::Peer(..), State::Ended(outcome)) = (&call.caller, &call.state) {
+            self.kept_count -= 1;
+            self.kept_bytes -= size(outcome);
+        }
+        self.deadlines.remove(&(call.job.deadline, Arc::clone(id)));
+        if let Caller::Peer(peer, _) | Caller::Old(peer, _) = &call.caller
+            && let Some(calls) = self.of_caller.get_mut(peer)
+        {
+            calls.remove(id);
+            if calls.is_empty() {
+                self.of_caller.remove(peer);
+            }
+        }
+    }
+
+    /// Tells the peer that has a call that it need not answer.
+    pub(super) fn tell_callee(&self, id: &Id, actions: &mut Vec<Action>) {
+        let Some(call) = self.calls.get(id) else { return };
+        let State::Running(peer) = &call.state else { return };
+        if self.stations.get(peer).is_some_and(|station| station.is_old) {
+            actions.push(Action::Withdraw(Arc::clone(peer), call.job.clone()));
+        } else {
+            actions.push(Action::Cancel(Arc::clone(peer), Arc::clone(id)));
+        }
+    }
+
+    /// Ends a call because its caller says so; None if there is none, or it is not the caller's.
+    pub fn cancel(&mut self, id: &str, by: Option<&str>) -> Option<Vec<Action>> {
+        let call = self.calls.get(id)?;
+        let is_own = by.is_none_or(|by| call.job.from.as_deref() == Some(by));
+        if !is_own || matches!(call.state, State::Ended(_)) || matches!(call.caller, Caller::Gather(_)) {
+            return None;
+        }
+        let id = Arc::clone(&call.job.id);
+        let mut actions = Vec::new();
+        self.tell_callee(&id, &mut actions);
+        self.end(&id, Err(Failure::new("CANCELLED", format!("call \"{id}\" was cancelled"))), &mut actions);
+        Some(actions)
+    }
+
+    /// What became of a call that a peer made without waiting. An outcome is told once.
+    pub fn fetch(&mut self, id: &str, by: &str) -> Fetched {
+        let Some(call) = self.calls.get(id) else { return Fetched::NoCall };
+        if !matches!(&call.caller, Caller::Peer(peer, _) if **peer == *by) {
+            return Fetched::NoCall;
+        }
+        let State::Ended(outcome) = &call.state else { return Fetched::Running };
+        let (outcome, id) = (outcome.clone(), Arc::clone(&call.job.id));
+        self.forget(&id);
+        Fetched::Ended(outcome)
+    }
+
+    /// When the next call must end, in milliseconds since the epoch.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends calls whose time is over, and forgets outcomes nobody came for. Gives calls again whose connection was lost and
+    /// that no peer says to have.
+    pub fn end_overdue(&mut self, directory: &mut Directory, now: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while self.next_deadline().is_some_and(|deadline| deadline <= now)
+            && let Some((_, id)) = self.deadlines.pop_first()
+        {
+            self.overdue(&id, &mut actions);
+            // A call that just ended is kept no longer than its deadline.
+            self.forget(&id);
+        }
+        while self.lost.first().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, id)) = self.lost.pop_first()
+        {
+            let Some(State::Running(peer)) = self.calls.get(&id).map(|call| &call.state) else { continue };
+            let peer = Arc::clone(peer);
+            self.move_on(directory, &id, &peer, Cause::Lost, now, &mut actions);
+        }
+        actions
+    }
+
+    pub(super) fn overdue(&mut self, id: &Id, actions: &mut Vec<Action>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let timeout = Failure::new("TIMEOUT", format!("timeout after {} ms", call.timeout_ms));
+        match &mut call.state {
+            State::Ended(_) => {}
+            State::Queued(_) | State::Running(_) => {
+                self.tell_callee(id, actions);
+                self.end(id, Err(timeout), actions);
+            }
+            State::Gathering { parts, answers, .. } => {
+                let mut answers = std::mem::take(answers);
+                let late: Vec<Id> = parts.iter().cloned().collect();
+                for part in late {
+                    let peer = self.calls.get(&part).and_then(|call| call.to.clone()).unwrap_or_else(|| "".into());
+                    let name = self.stations.get(&peer).and_then(|station| station.name.clone());
+                    answers.push(wire::answer(&peer, name.as_deref().unwrap_or_default(), &Err(timeout.clone())));
+                }
+                let array = format!("[{}]", answers.join(","));
+                self.end(id, Ok(array.into_bytes().into()), actions);
+            }
+        }
+    }
+}
+
+/// Bytes that an outcome takes.
+fn size(outcome: &Outcome) -> usize {
+    outcome.as_ref().map_or_else(|failure| failure.message.len(), |data| data.len())
+}

@@ -1,0 +1,137 @@
+//! Where calls are kept: each with its state, and each peer with its queues and those who wait for work for it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::engine::block::Waiter;
+use crate::peers::calls::terms::{Caller, Job, Load, Outcome, Route, Tally};
+use crate::peers::directory::{Id, Secret};
+
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All calls under way.
+#[derive(Default)]
+pub struct Calls {
+    pub(super) calls: Map<Id, Call>,
+    pub(super) stations: Map<Id, Station>,
+    pub(super) deadlines: BTreeSet<(u64, Id)>,
+    /// Calls whose [`Holder`] is lost, and until when they wait for their peer.
+    pub(super) lost: BTreeSet<(u64, Id)>,
+    pub(super) of_caller: Map<Id, HashSet<Id>>,
+    pub(super) kept: VecDeque<Id>,
+    pub(super) kept_count: usize,
+    pub(super) kept_bytes: usize,
+    pub(super) bytes: usize,
+    pub(super) number: u64,
+    pub(super) tallies: Map<Id, Tally>,
+    /// Times a call was given to another peer because the one that had it was gone.
+    pub rerouted: u64,
+}
+
+pub(super) struct Call {
+    pub(super) job: Job,
+    pub(super) caller: Caller,
+    pub(super) priority: i8,
+    pub(super) number: u64,
+    pub(super) retries: u32,
+    pub(super) to: Option<Id>,
+    pub(super) route: Route,
+    pub(super) timeout_ms: u64,
+    pub(super) has_audience: bool,
+    pub(super) chunks: u64,
+    pub(super) state: State,
+    pub(super) holder: Holder,
+}
+
+pub(super) enum State {
+    Queued(Id),
+    Running(Id),
+    Gathering { parts: HashSet<Id>, wanted: usize, answers: Vec<String> },
+    Ended(Outcome),
+}
+
+/// What says that a peer has the call that it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// It was given over the connection of this client.
+    Client(u64),
+    /// That connection is lost; until this time the peer may say that it has the call.
+    Lost(u64),
+    /// It sent a piece, or is an old peer: only its end takes the call away.
+    Peer,
+}
+
+/// Higher priority first, then the order the calls were made in.
+pub(super) type Rank = (Reverse<i8>, u64);
+
+/// A peer's place in the hall: its queues, one for each capability, and those who wait for work for it.
+#[derive(Default)]
+pub(super) struct Station {
+    pub(super) name: Option<Id>,
+    pub(super) is_old: bool,
+    pub(super) lanes: Map<Id, Lane>,
+    pub(super) running: HashSet<Id>,
+    pub(super) queued: usize,
+    pub(super) waiting: VecDeque<Wait>,
+}
+
+/// Someone who waits for up to so many calls for a peer, and over which client's connection.
+pub(super) struct Wait {
+    pub(super) waiter: Arc<Waiter>,
+    pub(super) count: usize,
+    pub(super) client: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) queue: BTreeMap<Rank, Id>,
+    pub(super) running: u32,
+    pub(super) limit: u32,
+    pub(super) retry: u32,
+}
+
+impl Calls {
+    /// The hash of the secret of a peer that calls are kept for, also while it is gone.
+    pub fn secret_of(&self, peer: &str) -> Option<Secret> {
+        let calls = self.of_caller.get(peer)?;
+        calls.iter().find_map(|id| match &self.calls.get(id)?.caller {
+            Caller::Peer(_, secret) => Some(secret.clone()),
+            Caller::Waiter(_) | Caller::Channel(_) | Caller::Old(..) | Caller::Gather(_) => None,
+        })
+    }
+
+    /// How many calls a peer has.
+    pub fn load(&self, peer: &str) -> Load {
+        let load = |station: &Station| Load { queued: station.queued, running: station.running.len() };
+        self.stations.get(peer).map(load).unwrap_or_default()
+    }
+
+    /// How many calls there are at all peers.
+    pub fn total(&self) -> Load {
+        self.stations.values().fold(Load::default(), |sum, station| Load {
+            queued: sum.queued + station.queued,
+            running: sum.running + station.running.len(),
+        })
+    }
+
+    /// What became of the calls of a capability.
+    pub fn tally(&self, capability: &str) -> Tally {
+        self.tallies.get(capability).copied().unwrap_or_default()
+    }
+}
+
+impl Station {
+    /// The queue whose first call is to be taken next.
+    pub(super) fn next(&mut self) -> Option<&mut Lane> {
+        let may_run = |lane: &&mut Lane| lane.running < lane.limit && !lane.queue.is_empty();
+        self.lanes.values_mut().filter(may_run).min_by_key(|lane| lane.queue.first_key_value().map(|(rank, _)| *rank))
+    }
+}
+
+/// It is known who has a call: what it was lost for is over.
+pub(super) fn find(holder: &mut Holder, lost: &mut BTreeSet<(u64, Id)>, id: &Id, by: Holder) {
+    if let Holder::Lost(until) = std::mem::replace(holder, by) {
+        lost.remove(&(until, Arc::clone(id)));
+    }
+}

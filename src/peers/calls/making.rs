@@ -1,0 +1,159 @@
+//! How calls begin: a peer is chosen, or all are asked.
+
+use std::sync::Arc;
+
+use crate::id;
+use crate::peers::calls::hall::{Call, Calls, Holder, State};
+use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
+use crate::peers::directory::{Directory, Id};
+use crate::peers::route;
+
+/// Calls that wait for one peer or are run by it.
+pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
+
+/// Bytes of payloads and kept results in all: a flood of calls ends in BUSY, not in the end of the memory.
+pub(super) const BYTES_MAX: usize = 1 << 30;
+
+/// Capabilities whose calls are counted.
+pub(super) const TALLIES_MAX: usize = 10_000;
+
+impl Calls {
+    /// Makes a call. Nothing is left of it where that fails.
+    pub fn make(
+        &mut self,
+        directory: &mut Directory,
+        order: Order,
+        caller: Caller,
+        now: u64,
+    ) -> Result<(Id, Vec<Action>), Failure> {
+        let id = match &order.id {
+            Some(id) if self.calls.contains_key(id) => {
+                return Err(Failure::new("INVALID", format!("call id \"{id}\" is in use: choose another")));
+            }
+            Some(id) => Arc::clone(id),
+            None => id::call().into(),
+        };
+        if self.bytes + order.payload.len() > BYTES_MAX {
+            return Err(Failure::new("BUSY", "too many calls are under way: try again later"));
+        }
+        let mut actions = Vec::new();
+        match order.gather {
+            None => {
+                let peer = self.choose(directory, &order.capability, order.to.as_ref(), &order.route, now)?;
+                self.add(&id, &order, caller, State::Queued(Arc::clone(&peer)), now);
+                self.place(&id, &peer, &mut actions);
+            }
+            Some(wanted) => self.gather(directory, &id, &order, caller, wanted, now, &mut actions)?,
+        }
+        let deadline = now.saturating_add(order.timeout_ms);
+        self.deadlines.insert((deadline, Arc::clone(&id)));
+        if self.tallies.len() < TALLIES_MAX || self.tallies.contains_key(&order.capability) {
+            self.tallies.entry(order.capability).or_default().calls += 1;
+        }
+        Ok((id, actions))
+    }
+
+    pub(super) fn gather(
+        &mut self,
+        directory: &mut Directory,
+        id: &Id,
+        order: &Order,
+        caller: Caller,
+        wanted: usize,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        let is_live = |peer: &&Id| directory.get(peer).is_some_and(|peer| peer.is_live(now));
+        let peers: Vec<Id> = directory.with_capability(&order.capability).iter().filter(is_live).cloned().collect();
+        if peers.is_empty() {
+            return Err(nobody(&order.capability));
+        }
+        let parts: Vec<Id> = peers.iter().map(|_| Id::from(id::call())).collect();
+        let wanted = if wanted == 0 { peers.len() } else { wanted.min(peers.len()) };
+        let state = State::Gathering { parts: parts.iter().cloned().collect(), wanted, answers: Vec::new() };
+        self.add(id, order, caller, state, now);
+        for (part, peer) in parts.iter().zip(&peers) {
+            let order = Order { to: Some(Arc::clone(peer)), gather: None, ..order.clone() };
+            self.add(part, &order, Caller::Gather(Arc::clone(id)), State::Queued(Arc::clone(peer)), now);
+            if self.load(peer).total() >= CALLS_OF_A_PEER_MAX {
+                self.end(part, Err(busy(peer)), actions);
+            } else {
+                self.place(part, peer, actions);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, id: &Id, order: &Order, caller: Caller, state: State, now: u64) {
+        self.number += 1;
+        self.bytes += order.payload.len();
+        if let Caller::Peer(peer, _) | Caller::Old(peer, _) = &caller {
+            self.of_caller.entry(Arc::clone(peer)).or_default().insert(Arc::clone(id));
+        }
+        let job = Job {
+            id: Arc::clone(id),
+            capability: Arc::clone(&order.capability),
+            payload: Arc::clone(&order.payload),
+            from: order.from.clone(),
+            deadline: now.saturating_add(order.timeout_ms),
+            attempt: order.attempt,
+        };
+        let call = Call {
+            job,
+            caller,
+            priority: order.priority,
+            number: self.number,
+            retries: order.retries,
+            to: order.to.clone(),
+            route: order.route.clone(),
+            timeout_ms: order.timeout_ms,
+            has_audience: order.has_audience,
+            chunks: 0,
+            state,
+            holder: Holder::Peer,
+        };
+        self.calls.insert(Arc::clone(id), call);
+    }
+
+    pub(super) fn choose(
+        &self,
+        directory: &mut Directory,
+        capability: &Id,
+        to: Option<&Id>,
+        route: &Route,
+        now: u64,
+    ) -> Result<Id, Failure> {
+        if let Some(to) = to {
+            let peer = directory.get(to).filter(|peer| peer.is_live(now) && peer.capability(capability).is_some());
+            let peer = peer.ok_or_else(|| Failure::new("NOPEER", format!("no live peer \"{to}\" handles \"{capability}\"")))?;
+            return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(busy(to)) };
+        }
+        let (_, turn) = directory.turn(capability);
+        let peers = directory.with_capability(capability);
+        let load = |peer: &Id| {
+            let load = self.load(peer).total();
+            (load < CALLS_OF_A_PEER_MAX && directory.get(peer).is_some_and(|peer| peer.is_live(now))).then_some(load)
+        };
+        if let Some(peer) = route::pick(peers, turn, route, load) {
+            return Ok(Arc::clone(peer));
+        }
+        match peers.iter().find(|peer| directory.get(peer).is_some_and(|peer| peer.is_live(now))) {
+            Some(peer) => Err(busy(peer)),
+            None if peers.is_empty() => Err(nobody(capability)),
+            None => Err(nobody_alive(capability)),
+        }
+    }
+}
+
+pub(super) fn nobody(capability: &str) -> Failure {
+    Failure::new("NOPEER", format!("no peer handles \"{capability}\""))
+}
+
+/// Peers with the capability are known, but none lives.
+pub fn nobody_alive(capability: &str) -> Failure {
+    Failure::new("NOPEER", format!("no live peer handles \"{capability}\""))
+}
+
+pub(super) fn busy(peer: &str) -> Failure {
+    Failure::new("BUSY", format!("peer \"{peer}\" has {CALLS_OF_A_PEER_MAX} calls to answer already: try again later"))
+}

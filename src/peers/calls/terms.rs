@@ -1,0 +1,213 @@
+//! The words that callers, peers and the room use about calls: what is asked, answered, and to be done.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+
+use crate::engine::block::Waiter;
+use crate::peers::directory::{Id, Secret};
+
+/// What a caller asks for.
+#[derive(Clone)]
+pub struct Order {
+    /// The capability.
+    pub capability: Id,
+    /// JSON.
+    pub payload: Arc<[u8]>,
+    /// The one peer that may answer; None for any with the capability.
+    pub to: Option<Id>,
+    /// How long the caller waits, in milliseconds.
+    pub timeout_ms: u64,
+    /// How often it is given to another peer when the one that runs it dies.
+    pub retries: u32,
+    /// Higher ones are taken first.
+    pub priority: i8,
+    /// How a peer is chosen.
+    pub route: Route,
+    /// All peers with the capability answer; done after so many answers, 0 for all of them. None for a usual call.
+    pub gather: Option<usize>,
+    /// The call's id; None to make one.
+    pub id: Option<Id>,
+    /// The peer that calls, if one does.
+    pub from: Option<Id>,
+    /// Which try it is, from 1 on.
+    pub attempt: u32,
+    /// Whether the pieces for a caller that waits are published under the call's id.
+    pub has_audience: bool,
+}
+
+impl Order {
+    /// With everything else as callers usually want it.
+    pub fn new(capability: &str, payload: &[u8]) -> Order {
+        Order {
+            capability: capability.into(),
+            payload: payload.into(),
+            to: None,
+            timeout_ms: TIMEOUT_MS,
+            retries: 1,
+            priority: 0,
+            route: Route::LeastLoaded,
+            gather: None,
+            id: None,
+            from: None,
+            attempt: 1,
+            has_audience: false,
+        }
+    }
+}
+
+/// How long a caller waits if it does not say.
+pub const TIMEOUT_MS: u64 = 30_000;
+
+/// How long a caller may wait.
+pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
+
+/// How a peer is chosen among those with the capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The one with the fewest calls; in turn among equals.
+    LeastLoaded,
+    /// In turn.
+    RoundRobin,
+    /// The same one for the same key, as long as it lives.
+    Sticky(Vec<u8>),
+}
+
+/// Why a call has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code} {message}")]
+pub struct Failure {
+    /// `NOPEER`, `TIMEOUT`, `FAILED`, `INVALID`, `TOOBIG`, `BUSY`, `GONE` or `CANCELLED`.
+    pub code: &'static str,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this code.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
+    }
+}
+
+/// How a call ends: JSON, or a failure.
+pub type Outcome = Result<Arc<[u8]>, Failure>;
+
+/// What a caller within the process gets, pieces first and one end.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// A piece: JSON and its number, from 1 on.
+    Chunk(Arc<[u8]>, u64),
+    /// The end.
+    End(Outcome),
+}
+
+/// Where parts go to a caller within the process.
+pub type Parts = mpsc::Sender<Part>;
+
+/// A call as the peer that runs it sees it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Names it in the answer.
+    pub id: Id,
+    /// The capability.
+    pub capability: Id,
+    /// JSON.
+    pub payload: Arc<[u8]>,
+    /// The peer that calls, if one does.
+    pub from: Option<Id>,
+    /// When the caller stops waiting, in milliseconds since the epoch.
+    pub deadline: u64,
+    /// Which try it is, from 1 on.
+    pub attempt: u32,
+}
+
+/// Who gets a call's outcome.
+#[derive(Clone)]
+pub enum Caller {
+    /// A session that waits.
+    Waiter(Arc<Waiter>),
+    /// Someone within the process.
+    Channel(Parts),
+    /// A peer, on its channel; kept for it until the deadline.
+    Peer(Id, Secret),
+    /// A peer of the old protocol, on its channel, under the id it gave the job.
+    Old(Id, Id),
+    /// The call that gathers answers of all peers.
+    Gather(Id),
+}
+
+/// What is to be done about an event.
+pub enum Action {
+    /// Jobs for a peer that waits for them; the wait has ended.
+    Give(Arc<Waiter>, SmallVec<[Job; 1]>),
+    /// The peer of this wait is gone; the wait has ended.
+    Refuse(Arc<Waiter>),
+    /// The peer of this wait takes its work elsewhere; the wait has ended.
+    Dismiss(Arc<Waiter>),
+    /// A job for an old peer's list.
+    Send(Id, Job),
+    /// An old peer need not run this job any more.
+    Withdraw(Id, Job),
+    /// A peer need not answer this call any more.
+    Cancel(Id, Id),
+    /// A call's end.
+    End(Caller, Id, Outcome),
+    /// A piece of a result: the id of the peer it is for, or the call's own; the call, JSON, number.
+    Chunk(Id, Id, Arc<[u8]>, u64),
+}
+
+/// What a peer answers.
+pub enum Answer {
+    /// A result.
+    Done(Arc<[u8]>),
+    /// Its handler failed.
+    Failed(String),
+    /// A piece of the result.
+    Chunk(Arc<[u8]>),
+}
+
+/// Why an answer is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such call, or it was not given to this peer.
+    NoCall,
+    /// The caller reads too slowly.
+    Busy,
+}
+
+/// What is known of a call that was made without waiting.
+pub enum Fetched {
+    /// There is none of this caller.
+    NoCall,
+    /// It has not ended.
+    Running,
+    /// It ended, and is forgotten.
+    Ended(Outcome),
+}
+
+/// How many calls there are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Not taken yet.
+    pub queued: usize,
+    /// Taken. All of an old peer's count as such.
+    pub running: usize,
+}
+
+impl Load {
+    /// All of them.
+    pub fn total(self) -> usize {
+        self.queued + self.running
+    }
+}
+
+/// What became of the calls of a capability.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Made.
+    pub calls: u64,
+    /// Ended in a failure.
+    pub failed: u64,
+}

@@ -1,0 +1,139 @@
+//! The life of a call, one step after the other.
+
+use std::sync::Arc;
+
+use super::{Hall, PEERS, done, order, waiter};
+use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
+use crate::peers::calls::{Answer, Caller, Fetched, Order, Refused};
+use crate::peers::directory::Secret;
+
+#[test]
+fn a_call_is_taken_answered_and_forgotten() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    let id = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+    assert_eq!(hall.take("a", 9), [Arc::clone(&id)]);
+    assert_eq!(hall.answer("b", &id, done()), Err(Refused::NoCall));
+    hall.answer("a", &id, done()).unwrap();
+    assert_eq!(hall.answer("a", &id, done()), Err(Refused::NoCall));
+    assert_eq!(hall.code(&id), "OK");
+    assert!(hall.calls.calls.is_empty() && hall.calls.deadlines.is_empty());
+}
+
+#[test]
+fn higher_priorities_go_first_and_concurrency_holds_the_rest_back() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 2, 0);
+    let low = hall.make(Order { priority: -5, ..order() }, Caller::Waiter(waiter())).unwrap();
+    let one = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+    let high = hall.make(Order { priority: 7, ..order() }, Caller::Waiter(waiter())).unwrap();
+    assert_eq!(hall.take("a", 9), [Arc::clone(&high), one]);
+    assert!(hall.take("a", 9).is_empty());
+    hall.answer("a", &high, done()).unwrap();
+    assert_eq!(hall.take("a", 9), [low]);
+}
+
+#[test]
+fn a_running_call_moves_as_often_as_it_may_and_then_says_who_left() {
+    let mut hall = Hall::default();
+    ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
+    let id = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+    for expected in [None, Some("GONE")] {
+        let holder = PEERS.iter().copied().find(|peer| hall.take(peer, 1) == [Arc::clone(&id)]).unwrap();
+        hall.die(holder);
+        assert_eq!(hall.ends.get(&id).map(|_| hall.code(&id)), expected);
+    }
+}
+
+#[test]
+fn a_queued_call_moves_without_end_and_fails_when_nobody_is_left() {
+    let mut hall = Hall::default();
+    ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
+    let id = hall.make(Order { retries: 0, ..order() }, Caller::Waiter(waiter())).unwrap();
+    hall.die("a");
+    hall.die("b");
+    assert!(hall.ends.is_empty());
+    hall.die("c");
+    assert_eq!(hall.outcome(&id).as_ref().unwrap_err().to_string(), "NOPEER no live peer handles \"f\"");
+}
+
+#[test]
+fn a_failed_call_is_tried_again_as_often_as_its_capability_says() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 1);
+    let id = hall.make(order(), Caller::Waiter(waiter())).unwrap();
+    hall.take("a", 1);
+    hall.answer("a", &id, Answer::Failed("first".into())).unwrap();
+    assert!(hall.ends.is_empty());
+    hall.take("a", 1);
+    hall.answer("a", &id, Answer::Failed("second".into())).unwrap();
+    assert_eq!(hall.outcome(&id).as_ref().unwrap_err().to_string(), "FAILED second");
+}
+
+#[test]
+fn outcomes_are_kept_for_their_caller_until_the_deadline() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    let caller = || Caller::Peer("me".into(), Secret::of(b"mine"));
+    let fetched = hall.make(order(), caller()).unwrap();
+    let missed = hall.make(order(), caller()).unwrap();
+    hall.take("a", 2);
+    hall.answer("a", &fetched, done()).unwrap();
+    hall.answer("a", &missed, done()).unwrap();
+    assert!(hall.calls.secret_of("me") == Some(Secret::of(b"mine")));
+    assert!(matches!(hall.calls.fetch(&fetched, "other"), Fetched::NoCall));
+    assert!(matches!(hall.calls.fetch(&fetched, "me"), Fetched::Ended(Ok(_))));
+    assert!(matches!(hall.calls.fetch(&fetched, "me"), Fetched::NoCall));
+    hall.pass(1000);
+    assert!(matches!(hall.calls.fetch(&missed, "me"), Fetched::NoCall));
+    assert!(hall.calls.secret_of("me").is_none() && hall.calls.kept_bytes == 0 && hall.calls.kept_count == 0);
+}
+
+#[test]
+fn answers_are_gathered_until_there_are_enough_or_the_time_is_over() {
+    let mut hall = Hall::default();
+    ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
+    let gathering = |count| Order { gather: Some(count), ..order() };
+    let two = hall.make(gathering(2), Caller::Waiter(waiter())).unwrap();
+    for peer in ["a", "b"] {
+        let part = hall.take(peer, 1).pop().unwrap();
+        hall.answer(peer, &part, done()).unwrap();
+    }
+    let text = String::from_utf8(hall.outcome(&two).as_ref().unwrap().to_vec()).unwrap();
+    assert_eq!(text.matches(r#""ok":true"#).count(), 2);
+    assert!(hall.take("c", 1).is_empty(), "the third is not asked any more");
+    let all = hall.make(gathering(0), Caller::Waiter(waiter())).unwrap();
+    let part = hall.take("a", 1).pop().unwrap();
+    hall.answer("a", &part, done()).unwrap();
+    hall.die("b");
+    hall.pass(1000);
+    let text = String::from_utf8(hall.outcome(&all).as_ref().unwrap().to_vec()).unwrap();
+    assert_eq!((text.matches(r#""ok":true"#).count(), text.matches("GONE").count(), text.matches("TIMEOUT").count()), (1, 1, 1));
+    assert!(hall.calls.calls.is_empty());
+}
+
+#[test]
+fn a_peer_takes_only_so_many_calls() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    for _ in 0..CALLS_OF_A_PEER_MAX {
+        hall.make(order(), Caller::Waiter(waiter())).unwrap();
+    }
+    assert_eq!(hall.make(order(), Caller::Waiter(waiter())).unwrap_err().code, "BUSY");
+}
+
+#[test]
+fn a_call_of_which_a_piece_was_seen_is_not_begun_anew() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 1);
+    let ids = [(); 2].map(|()| hall.make(order(), Caller::Peer("c".into(), Secret::of(b"s"))).unwrap());
+    hall.take("a", 2);
+    for id in &ids {
+        hall.answer("a", id, Answer::Chunk(b"1"[..].into())).unwrap();
+    }
+    hall.answer("a", &ids[0], Answer::Failed("broke".into())).unwrap();
+    assert_eq!(hall.outcome(&ids[0]).as_ref().unwrap_err().to_string(), "FAILED broke");
+    hall.arrive("b", 0, 1);
+    hall.die("a");
+    assert_eq!(hall.code(&ids[1]), "GONE");
+}
