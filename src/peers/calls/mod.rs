@@ -5,8 +5,8 @@
 //!     ^                  |
 //!     +-- its peer died, lost the connection it was given over, or its handler failed and may try again
 //!
-//! - [`terms`]: what is asked, answered, and to be done. [`hall`]: where calls are kept.
-//! - [`making`], [`giving`], [`moving`], [`ending`]: what the names say. Each is a part of what [`Calls`] can do.
+//! - `terms`: what is asked, answered, and to be done. `hall`: where calls are kept.
+//! - `making`, `giving`, `moving`, `ending`: what the names say. Each is a part of what [`Calls`] can do.
 
 mod ending;
 mod giving;

@@ -48,6 +48,7 @@ fn a_peer_that_comes_back_over_another_connection_keeps_the_calls_it_names_and_i
     }
     // Nobody knows yet that this connection is dead.
     dead.send(&["FLUX.NEXT"]);
+    until("it waits", || back.text(&["INFO", "clients"]).contains("blocked_clients:1"));
     attach(&mut back, &["RUNNING", "1", "held"]);
     let again = back.next(&["COUNT", "9"]);
     assert_eq!(again.len(), 1);
@@ -64,6 +65,7 @@ fn work_goes_to_the_connection_a_peer_came_back_over_and_not_to_the_one_that_wai
     let server = Process::flux(&[]);
     let (mut dead, mut back) = (Client::peer(&server, "worker", work(), &[]), Client::new(&server));
     dead.send(&["FLUX.NEXT"]);
+    until("it waits", || back.text(&["INFO", "clients"]).contains("blocked_clients:1"));
     attach(&mut back, &["RUNNING", "0"]);
     assert_eq!(dead.read(), Reply::Line("*-1".into()), "its wait ends as if its time were over");
     let mut client = Client::new(&server);

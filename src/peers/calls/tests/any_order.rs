@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Hall, PEERS, done, order, waiter};
 use crate::peers::calls::{Answer, Caller, Load, Order};
