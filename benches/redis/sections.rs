@@ -387,6 +387,10 @@ fn checkpoint(options: &Options, report: &mut Report) -> Result<()> {
 
 /// Starts a background save and waits for its end.
 fn save_in_background(server: &Server) -> Result<Duration> {
+    // Redis does one such work at a time.
+    while server.info("aof_rewrite_in_progress")? != 0 {
+        thread::sleep(Duration::from_millis(20));
+    }
     let start = Instant::now();
     server.ask::<redis::Value>("BGSAVE")?;
     while server.info("rdb_bgsave_in_progress")? != 0 {

@@ -135,16 +135,14 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// Waits until background work is done: no CPU time used for a second.
+    /// Waits until background work is done: no CPU time used for a while.
     pub fn settle(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let mut before = self.cpu()?;
-        while Instant::now() < deadline {
+        let (mut before, mut quiet) = (self.cpu()?, 0);
+        while Instant::now() < deadline && quiet < QUIET_SECONDS {
             sleep(Duration::from_secs(1));
             let now = self.cpu()?;
-            if now - before < Duration::from_millis(30) {
-                return Ok(());
-            }
+            quiet = if now - before < Duration::from_millis(30) { quiet + 1 } else { 0 };
             before = now;
         }
         Ok(())
@@ -221,6 +219,8 @@ fn spawn(kind: Kind, options: &Options, dir: &Path, port: u16, extra: &str) -> R
 
 /// What /proc counts CPU time in; the same on all Linux machines.
 const TICKS_PER_SECOND: u64 = 100;
+/// Without work for so long a server has come to rest, and has given back what it does not need.
+const QUIET_SECONDS: u32 = 3;
 
 fn cpu_ticks(pid: &str) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
