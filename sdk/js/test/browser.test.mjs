@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,18 +28,20 @@ async function browse(t, html, query = "") {
   await once(site, "listening");
   const profile = mkdtempSync(join(tmpdir(), "flux-page-"));
   const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", `--user-data-dir=${profile}`];
-  const browser = spawn(CHROMIUM, [...flags, "--enable-logging=stderr", `http://127.0.0.1:${site.address().port}/${query}`], { stdio: ["ignore", "ignore", "pipe"] });
+  const browser = spawn(CHROMIUM, [...flags, "--enable-logging=stderr", `http://127.0.0.1:${site.address().port}/${query}`], { stdio: ["ignore", "ignore", "pipe"], detached: true });
   let log = "";
   browser.stderr.on("data", (text) => (log += text));
   const close = async () => {
     if (browser.exitCode !== null || browser.signalCode !== null) return;
-    browser.kill("SIGKILL");
-    await once(browser, "exit");
+    const gone = once(browser, "exit");
+    // With all its processes, which would go on writing to its profile.
+    process.kill(-browser.pid, "SIGKILL");
+    await gone;
   };
   t.after(async () => {
     site.close();
     await close();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    await rm(profile, { recursive: true, force: true, maxRetries: 20 });
   });
   return { close, log: () => log.split("\n").filter((line) => line.includes("CONSOLE")).join("\n") };
 }

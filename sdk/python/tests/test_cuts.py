@@ -171,6 +171,26 @@ class CutTest(ServerTest):
             self.assertEqual(await watcher.send(self.fn, link.name), link.name)
         self.assertEqual(left, [])
 
+    async def test_call_that_runs_while_its_connection_is_cut_is_not_run_twice(self):
+        client, ran, go = await self.redis(), [], asyncio.Event()
+
+        async def work(payload, call):
+            ran.append(call.attempt)
+            await go.wait()
+            return "once"
+
+        worker, asker = await self.peer("worker", expose=work), await self.peer("asker")
+        call = asyncio.create_task(asker.send(self.fn))
+        await until(lambda: ran)
+        link = worker._work_link
+        wire, (host, port) = link.wire, link.wire._connection._writer.get_extra_info("sockname")
+        await client.client_kill(f"{host}:{port}")
+        await until(lambda: link.wire and link.wire is not wire)
+        # Longer than the server waits for a word about it.
+        await asyncio.sleep(2)
+        go.set()
+        self.assertEqual((await call, ran), ("once", [1]))
+
     async def test_connections_that_are_dead_without_an_end_are_made_anew(self):
         door = await self.door()
         worker = await self.peer("worker", url=door.url, join=self.ws, expose=lambda payload: payload, ttl=1.0)
