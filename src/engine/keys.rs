@@ -678,6 +678,7 @@ impl<'a> Write<'a> {
         }
         let db = self.0.db;
         self.select(db);
+        self.0.engine.notifications().tell_swapped();
     }
 
     /// Adds a key that is not there.

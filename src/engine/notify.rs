@@ -64,6 +64,9 @@ pub trait Observer: Send + Sync {
 
     /// All keys of the view's database are about to go; all shards are locked.
     fn flushing(&self, keys: &mut Read<'_>);
+
+    /// Two databases trade places, so other keys stand under the same names; all shards are locked.
+    fn swapped(&self);
 }
 
 /// `K`: events are published on the key's channel.
@@ -115,6 +118,13 @@ impl Notifications {
     pub fn tell_flushing(&self, keys: &mut Read<'_>) {
         if let Some(observer) = self.observer.get() {
             observer.flushing(keys);
+        }
+    }
+
+    /// Tells the observer that databases trade places.
+    pub(crate) fn tell_swapped(&self) {
+        if let Some(observer) = self.observer.get() {
+            observer.swapped();
         }
     }
 

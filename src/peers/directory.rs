@@ -35,7 +35,8 @@ pub struct Peer {
     pub ttl_ms: u64,
     /// When its time is over without another heartbeat, in milliseconds since the epoch.
     pub expire_at: u64,
-    /// When its key expires. A new peer's lasts longer than its time, so that a heartbeat need not write.
+    /// When its key expires; 0 where the key has to be looked for. A new peer's lasts longer than its time, so that a heartbeat need
+    /// not write.
     pub key_until: u64,
     /// How it speaks.
     pub kind: Kind,
@@ -204,6 +205,11 @@ impl Directory {
     /// A peer, to change what is not found by: its times and its clients.
     pub fn get_mut(&mut self, id: &str) -> Option<&mut Peer> {
         self.peers.get_mut(id)
+    }
+
+    /// Any of their keys may be gone.
+    pub fn doubt(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.key_until = 0);
     }
 
     /// All of them, in no order.

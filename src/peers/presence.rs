@@ -304,20 +304,25 @@ fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
 
 /// `FLUX.HEARTBEAT`: it only notes the time; the room's thread makes the keys last, for many peers at once.
 pub fn heartbeat(room: &Room, session: &mut Session, reply: &mut Reply) -> Outcome {
-    let id = attached(room, session)?;
-    let is_there: bool = session.run_in_zero(&[b"EXISTS", names::peer(&id).as_bytes()])?;
-    let now = session.now();
-    let mut state = room.state.lock();
-    let Some(peer) = state.directory.get_mut(&id).filter(|_| is_there) else {
-        drop(state);
-        room.leave(Todo::Gone(id));
-        session.presence.peer = None;
-        return Err(NOT_A_PEER);
-    };
-    peer.expire_at = now + peer.ttl_ms;
-    drop(state);
+    if !beat(room, session, |peer, now| peer.key_until > now) {
+        let id = attached(room, session)?;
+        let is_there: bool = session.run_in_zero(&[b"EXISTS", names::peer(&id).as_bytes()])?;
+        if !is_there || !beat(room, session, |_, _| true) {
+            room.leave(Todo::Gone(id));
+            session.presence.peer = None;
+            return Err(NOT_A_PEER);
+        }
+    }
     reply.ok();
     Ok(())
+}
+
+/// Gives the peer of this session another TTL, if it is known to be there.
+fn beat(room: &Room, session: &Session, is_there: impl Fn(&Peer, u64) -> bool) -> bool {
+    let (Some(id), now) = (&session.presence.peer, session.now()) else { return false };
+    let mut state = room.state.lock();
+    let peer = state.directory.get_mut(id).filter(|peer| peer.has_client(session.client.id) && is_there(peer, now));
+    peer.map(|peer| peer.expire_at = now + peer.ttl_ms).is_some()
 }
 
 /// Looks for peers whose time is over, and makes the keys of others last.
@@ -630,7 +635,11 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
         let state = &mut *room.state.lock();
         let there = state.directory.get_mut(id);
         let (before, peer) = match (json, there) {
-            (None, there) => return Change { is_gone: there.is_some(), ..Change::default() },
+            (None, Some(peer)) => {
+                peer.key_until = 0;
+                return Change { is_gone: true, ..Change::default() };
+            }
+            (None, None) => return Change::default(),
             (Some(json), Some(peer)) => {
                 peer.key_until = expire_at;
                 if peer.is_old() {

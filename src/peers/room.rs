@@ -337,5 +337,10 @@ impl Observer for Room {
         if !names.is_empty() {
             self.leave(Todo::Flushed(names));
         }
+        self.state.lock().directory.doubt();
+    }
+
+    fn swapped(&self) {
+        self.state.lock().directory.doubt();
     }
 }

@@ -80,6 +80,36 @@ fn bad_peers_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_heartbeat_is_refused_at_once_however_the_key_went() {
+    let server = Process::flux(&[]);
+    let mut other = Client::new(&server);
+    let key = "flux:peer:ada";
+    for way in [
+        &["DEL", key][..],
+        &["RENAME", key, "elsewhere"],
+        &["MOVE", key, "1"],
+        &["PEXPIRE", key, "0"],
+        &["FLUSHDB"],
+        &["FLUSHALL"],
+        &["SWAPDB", "0", "2"],
+    ] {
+        let mut ada = Client::peer(&server, "ada", json!([]), &[]);
+        ada.ok(&["FLUX.HEARTBEAT"]);
+        other.ok(way);
+        assert!(ada.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "), "{way:?}");
+        until("the peer is told as gone", || many(&other.ok(&["FLUX.PEERS"])).is_empty());
+    }
+}
+
+#[test]
+fn a_heartbeat_is_taken_where_the_key_never_expires() {
+    let server = Process::flux(&[]);
+    let mut ada = Client::peer(&server, "ada", json!([]), &[]);
+    Client::new(&server).ok(&["PERSIST", "flux:peer:ada"]);
+    ada.ok(&["FLUX.HEARTBEAT"]);
+}
+
+#[test]
 fn joining_and_leaving_are_told_once_each() {
     let server = Process::flux(&[]);
     let mut ear = Client::new(&server);
