@@ -4,6 +4,7 @@
 //! The loop never waits for one direction only: while replies wait to be taken, requests are still read, since clients
 //! may send a long pipeline before they read the first reply.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,6 +38,12 @@ const KEEP_BYTES: usize = 256 * 1024;
 const LIMITED_BYTES_MIN: usize = 16 * 1024;
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
+
+thread_local! {
+    /// The buffer the connections of a thread read into. One has it from the moment bytes come until they are run; of ten thousand
+    /// that are quiet, none has a buffer of its own.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// How long replies to writes are held back while memory is over `memory-limit`.
 const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
@@ -109,7 +116,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session,
         gate,
         reply,
         parser: Parser::default(),
-        input: Vec::with_capacity(READ_BYTES),
+        input: Vec::new(),
         sent: 0,
         waiting: None,
         is_ended: false,
@@ -270,13 +277,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let consumed = self.parser.consumed();
         if consumed == self.input.len() {
             self.input.clear();
-            if self.input.capacity() > KEEP_BYTES {
-                self.input = Vec::with_capacity(READ_BYTES);
-            }
+            self.hand_input_back();
         } else if consumed > 0 {
             self.input.drain(..consumed);
         }
         self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
+    }
+
+    /// Leaves the empty input buffer to other connections.
+    fn hand_input_back(&mut self) {
+        let input = std::mem::take(&mut self.input);
+        if input.capacity() <= KEEP_BYTES {
+            SPARE.set(input);
+        }
     }
 
     fn paused(&mut self, args: OwnedArgs, until: u64) {
@@ -343,13 +356,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.is_ended || self.closes || self.backlog() >= BACKLOG_BYTES {
             return Poll::Pending;
         }
+        if self.input.capacity() == 0 {
+            self.input = SPARE.take();
+        }
         if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
             self.input.reserve(READ_BYTES.max(self.input.len().min(64 << 20)));
         }
         match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
             Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
             Poll::Ready(Err(_)) => Poll::Ready(Event::Broken),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if self.input.is_empty() {
+                    self.hand_input_back();
+                }
+                Poll::Pending
+            }
         }
     }
 
