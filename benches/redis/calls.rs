@@ -45,6 +45,18 @@ pub fn timed(server: &Server, callers: usize, seconds: f64) -> Result<Times> {
     Ok(Times::new(nanos, elapsed))
 }
 
+/// Sends PING for a while and takes the time of each answer.
+pub fn pings(server: &Server, seconds: f64) -> Result<Times> {
+    let (mut connection, mut nanos) = (server.connect()?, Vec::new());
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < seconds {
+        let sent_at = Instant::now();
+        cmd("PING").exec(&mut connection)?;
+        nanos.push(sent_at.elapsed().as_nanos() as u32);
+    }
+    Ok(Times::new(nanos, start.elapsed()))
+}
+
 /// One who calls.
 enum Caller {
     Flux(Connection),
