@@ -163,8 +163,10 @@ class CutTest(ServerTest):
         watcher = await self.peer("watcher", join=self.ws)
         left = self.heard(watcher, "peer:left")
         peer = await self.peer("peer", join=self.ws, expose=lambda payload: payload)
-        for link in (peer._commands, peer._events, peer._work_link):
-            await until(lambda: link.wire)
+        links = (peer._commands, peer._events, peer._work_link)
+        for link in links:
+            # While one is cut the others must be there, or nobody would be.
+            await until(lambda: all(link.wire for link in links))
             wire, (host, port) = link.wire, link.wire._connection._writer.get_extra_info("sockname")
             await client.client_kill(f"{host}:{port}")
             await until(lambda: link.wire and link.wire is not wire)
