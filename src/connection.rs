@@ -24,7 +24,7 @@ use crate::config::{self, Name};
 use crate::engine::block::Waiter;
 use crate::engine::error::Error;
 use crate::engine::gate::Gate;
-use crate::engine::mailbox::Mail;
+use crate::engine::mailbox::{Mail, Outlet};
 use crate::engine::turn::Turn;
 use crate::resp::{OwnedArgs, Parser, Protocol, Reply};
 
@@ -101,19 +101,27 @@ pub fn keep(gate: &Arc<Gate>, instance: &Instance) -> Option<JoinHandle<()>> {
 pub async fn run_alone<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {
     let gate = Arc::default();
     let keeper = keep(&gate, &session.instance);
-    run(stream, session, gate).await;
+    run(stream, session, gate, None).await;
     if let Some(keeper) = keeper {
         keeper.abort();
     }
 }
 
-/// Carries a connection until it is closed. Its replies wait at the gate of its runtime.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session, gate: Arc<Gate>) {
+/// Carries a connection until it is closed. Its replies wait at the gate of its runtime. Others may answer it through the outlet while
+/// it waits.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    session: Session,
+    gate: Arc<Gate>,
+    outlet: Option<Arc<dyn Outlet>>,
+) {
     let reply = Reply::new(Protocol::Resp2);
     let mut connection = Connection {
         stream,
         session,
         gate,
+        outlet,
+        has_lent: false,
         reply,
         parser: Parser::default(),
         input: Vec::new(),
@@ -133,6 +141,9 @@ struct Connection<S> {
     stream: S,
     session: Session,
     gate: Arc<Gate>,
+    outlet: Option<Arc<dyn Outlet>>,
+    /// Whether the mailbox has the outlet.
+    has_lent: bool,
     reply: Reply,
     parser: Parser,
     input: Vec<u8>,
@@ -331,14 +342,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let mailbox = &self.session.client.mailbox;
-        if let Some(mail) = mailbox.take() {
-            return Poll::Ready(Event::Mail(mail));
-        }
         mailbox.register(cx.waker());
+        let may_send = self.reply.bytes().len() == self.sent || mailbox.is_free();
         if let Some(mail) = mailbox.take() {
             return Poll::Ready(Event::Mail(mail));
         }
-        if self.sent < self.reply.bytes().len() {
+        if may_send && self.sent < self.reply.bytes().len() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.reply.bytes()[self.sent..]) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Event::Broken),
                 Poll::Ready(Ok(count)) => {
@@ -353,6 +362,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => {}
             }
         }
+        if self.backlog() == 0 && self.input.is_empty() && matches!(self.waiting, Some(Waiting::Keys { .. })) {
+            self.lend();
+        }
         if self.is_ended || self.closes || self.backlog() >= BACKLOG_BYTES {
             return Poll::Pending;
         }
@@ -363,7 +375,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.input.reserve(READ_BYTES.max(self.input.len().min(64 << 20)));
         }
         match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
-            Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
+            Poll::Ready(Ok(count)) => {
+                // What came has to be run after the answer, so that must wake this task.
+                self.take_back();
+                Poll::Ready(Event::Read(count))
+            }
             Poll::Ready(Err(_)) => Poll::Ready(Event::Broken),
             Poll::Pending => {
                 if self.input.is_empty() {
@@ -371,6 +387,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Lets others answer while this client waits.
+    fn lend(&mut self) {
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| !self.has_lent && !self.is_ended && !self.closes) {
+            self.session.client.mailbox.lend(Arc::clone(outlet));
+            self.has_lent = true;
+        }
+    }
+
+    fn take_back(&mut self) {
+        if std::mem::take(&mut self.has_lent) {
+            self.session.client.mailbox.take_back();
         }
     }
 
@@ -397,20 +427,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes what others left; false if the connection must be cut.
     fn mail(&mut self, mail: Mail) -> bool {
+        self.has_lent = false;
+        if !mail.rest.is_empty() {
+            self.reply.bytes_mut().splice(self.sent..self.sent, mail.rest);
+        }
+        // Messages first: the pieces of a call's result come before its end.
+        self.reply.raw(&mail.bytes);
+        if let Some(served) = mail.served {
+            self.reply.raw(&served.bytes);
+            self.session.wrote_epoch = self.session.wrote_epoch.max(served.epoch);
+            if let Some(Waiting::Keys { waiter, .. }) = self.waiting.take() {
+                self.session.answered(&waiter, &served.bytes);
+            }
+            match served.sent {
+                Some(count) => self.session.moved(0, count),
+                None => self.session.waited(),
+            }
+        }
         if mail.close == Some(false) {
             return false;
         }
         self.closes |= mail.close == Some(true);
-        // Messages first: the pieces of a call's result come before its end.
-        self.reply.raw(&mail.bytes);
-        if let Some((bytes, epoch)) = mail.served {
-            self.reply.raw(&bytes);
-            self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
-            if let Some(Waiting::Keys { waiter, .. }) = self.waiting.take() {
-                self.session.answered(&waiter, &bytes);
-            }
-            self.session.waited();
-        }
         if let Some(with_error) = mail.unblock
             && let Some(Waiting::Keys { waiter, .. }) = &self.waiting
         {
@@ -423,6 +460,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>) {
         if self.session.give_up(waiter, with, false, &mut self.reply) {
+            self.take_back();
             self.waiting = None;
             self.session.waited();
         }
@@ -461,6 +499,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Undoes what others could still see of this client.
     fn end(&mut self) {
+        self.take_back();
+        if let Some(mail) = self.session.client.mailbox.take() {
+            // It was answered at the last moment, which must be noted once.
+            self.mail(mail);
+        }
         match self.waiting.take() {
             Some(Waiting::Keys { waiter, .. }) => {
                 self.session.give_up(&waiter, None, true, &mut self.reply);

@@ -100,10 +100,10 @@ impl Store {
 
     fn take_mail(&mut self, mail: Mail, waiter: &Arc<Waiter>) -> bool {
         self.reply.raw(&mail.bytes);
-        if let Some((bytes, epoch)) = mail.served {
-            self.reply.raw(&bytes);
-            self.session.answered(waiter, &bytes);
-            self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
+        if let Some(served) = mail.served {
+            self.reply.raw(&served.bytes);
+            self.session.answered(waiter, &served.bytes);
+            self.session.wrote_epoch = self.session.wrote_epoch.max(served.epoch);
             return true;
         }
         let Some(with_error) = mail.unblock else { return false };

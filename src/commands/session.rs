@@ -457,8 +457,7 @@ impl Session {
 
     /// The wait is over, one way or another.
     pub fn waited(&mut self) {
-        self.instance.engine.waiting().fetch_sub(1, Relaxed);
-        self.client.set_state(state::BLOCKED, false);
+        wait_is_over(&self.instance, &self.client);
         self.tick();
     }
 
@@ -547,6 +546,12 @@ impl Session {
             is_authenticated: self.is_authenticated,
         }
     }
+}
+
+/// Notes that a client waits no more.
+pub fn wait_is_over(instance: &Instance, client: &Client) {
+    instance.engine.waiting().fetch_sub(1, Relaxed);
+    client.set_state(state::BLOCKED, false);
 }
 
 /// Why a command does not run now.
@@ -724,6 +729,6 @@ fn serve_one(engine: &Engine, waiter: &Arc<Waiter>) -> Option<Vec<Place>> {
     })?;
     publish_events(engine, &events);
     let bytes = std::mem::take(reply.bytes_mut());
-    waiter.mailbox.leave(|mail| mail.served = Some((bytes, epoch)));
+    waiter.mailbox.serve(bytes, epoch);
     Some(touched)
 }

@@ -1,6 +1,7 @@
 //! Where other threads leave bytes and signals for a client, whose own task picks them up: messages of channels, the
 //! answer to a command that waited, an order to close.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -19,7 +20,35 @@ pub struct Mailbox {
     has_mail: AtomicBool,
     is_resp3: AtomicU8,
     bytes_max: AtomicUsize,
+    flight: AtomicU8,
     waker: AtomicWaker,
+}
+
+/// What [`Mailbox::serve`] does through an outlet: nothing; it sends; it sends, and the client's task waits for the end of it.
+mod flight {
+    pub const NONE: u8 = 0;
+    pub const SENDS: u8 = 1;
+    pub const AWAITED: u8 = 2;
+}
+
+/// A way to a waiting client that another thread can take, so that an answer need not wait until the client's own thread wakes.
+pub trait Outlet: Send + Sync {
+    /// Whether this thread should take it: one that has more to do answers more clients in less time by leaving mail. If so, notes that
+    /// the client waits no more.
+    fn begin(&self) -> bool;
+
+    /// Sends what can be sent at once, and tells how many bytes that was.
+    fn send(&self, bytes: &[u8]) -> usize;
+}
+
+/// The answer to the command a client waits with.
+pub struct Served {
+    /// What is still to be sent of it.
+    pub bytes: Vec<u8>,
+    /// The epoch of its last change.
+    pub epoch: u64,
+    /// How much went out by the client's outlet, which also noted that the wait is over.
+    pub sent: Option<usize>,
 }
 
 /// What was left in a mailbox.
@@ -27,12 +56,16 @@ pub struct Mailbox {
 pub struct Mail {
     /// Replies and pushes, ready to be sent.
     pub bytes: Vec<u8>,
-    /// The answer to the command this client waits with, and the epoch of its last change.
-    pub served: Option<(Vec<u8>, u64)>,
+    /// The answer to the command this client waits with.
+    pub served: Option<Served>,
+    /// The rest of an answer of which the outlet could send only a part; it goes before all else.
+    pub rest: Vec<u8>,
     /// `CLIENT UNBLOCK`: true to answer with an error, false as if the time was over.
     pub unblock: Option<bool>,
     /// The connection must be closed, after what was written is sent (true) or at once.
     pub close: Option<bool>,
+    /// See [`Mailbox::lend`].
+    outlet: Option<Arc<dyn Outlet>>,
 }
 
 impl Mailbox {
@@ -69,6 +102,56 @@ impl Mailbox {
         change(&mut self.mail.lock());
         self.has_mail.store(true, Release);
         self.waker.wake();
+    }
+
+    /// Lends the client's outlet for one answer. Invariant: it is here only while the client waits, all that was written for it before
+    /// has been sent, and it has sent nothing that waits to be run.
+    pub fn lend(&self, outlet: Arc<dyn Outlet>) {
+        self.mail.lock().outlet = Some(outlet);
+    }
+
+    /// Takes the outlet back, if nobody answered.
+    pub fn take_back(&self) {
+        self.mail.lock().outlet = None;
+    }
+
+    /// Leaves the answer to the command this client waits with, or sends it at once where an outlet was lent. Then the client's task
+    /// sleeps on, and finds out when something else wakes it. To be called with no lock held, by whoever ended the wait.
+    pub fn serve(&self, bytes: Vec<u8>, epoch: u64) {
+        let mut mail = self.mail.lock();
+        // What was changed may have to be on disk first, and failures are counted by the client's task.
+        let is_plain = epoch == 0 && mail.bytes.is_empty() && mail.close.is_none() && !bytes.starts_with(b"-");
+        // The last answer may still be on its way.
+        let is_plain = is_plain && self.flight.load(Acquire) == flight::NONE && mail.rest.is_empty();
+        let Some(outlet) = mail.outlet.take().filter(|outlet| is_plain && outlet.begin()) else {
+            mail.served = Some(Served { bytes, epoch, sent: None });
+            drop(mail);
+            self.has_mail.store(true, Release);
+            return self.waker.wake();
+        };
+        // The lock is not held while it sends: this thread may lose its core to the client it wakes, whose next command needs the mail.
+        mail.served = Some(Served { bytes: Vec::new(), epoch, sent: Some(bytes.len()) });
+        self.flight.store(flight::SENDS, Release);
+        self.has_mail.store(true, Release);
+        drop(mail);
+        let sent = outlet.send(&bytes);
+        if sent < bytes.len() {
+            self.mail.lock().rest.extend_from_slice(&bytes[sent..]);
+            self.has_mail.store(true, Release);
+        }
+        if self.flight.swap(flight::NONE, AcqRel) == flight::AWAITED || sent < bytes.len() {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether nobody sends through the outlet. If someone does, the registered task is woken afterwards; to be called before
+    /// [`Self::take`], which then finds the rest.
+    pub fn is_free(&self) -> bool {
+        match self.flight.load(Acquire) {
+            flight::NONE => true,
+            flight::SENDS => self.flight.compare_exchange(flight::SENDS, flight::AWAITED, AcqRel, Acquire) == Err(flight::NONE),
+            _ => false,
+        }
     }
 
     /// Takes what was left, if anything was.

@@ -28,7 +28,7 @@ pub async fn open_for(door: &Arc<Door>, caller: Caller, hear: Option<Hear>) -> R
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let (busy, gate) = (Busy::begin(door), Arc::clone(&door.gate));
     tokio::spawn(async move {
-        connection::run(far, session, gate).await;
+        connection::run(far, session, gate, None).await;
         drop(busy);
     });
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();

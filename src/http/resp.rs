@@ -51,7 +51,7 @@ fn handshake(headers: &HeaderMap) -> Option<String> {
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocket<S>, door: &Arc<Door>, caller: Caller) {
     let busy = Busy::begin(door);
     match connection::admit(&door.instance, Arc::clone(&door.stats), line::origin(caller)) {
-        Ok(session) => connection::run(&mut socket, session, Arc::clone(&door.gate)).await,
+        Ok(session) => connection::run(&mut socket, session, Arc::clone(&door.gate), None).await,
         Err(text) => drop(socket.write_all(text.as_bytes()).await),
     }
     drop(busy);

@@ -323,7 +323,7 @@ fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
     let mut reply = Reply::new(waiter.protocol);
     write(&mut reply);
     let bytes = std::mem::take(reply.bytes_mut());
-    waiter.mailbox.leave(|mail| mail.served = Some((bytes, 0)));
+    waiter.mailbox.serve(bytes, 0);
 }
 
 fn end(room: &Room, caller: &Caller, id: &Id, outcome: calls::Outcome) {

@@ -3,6 +3,8 @@
 //! Each worker is a thread with a runtime of its own, and a connection stays with the worker it was given to; commands
 //! run inline on it. One thread accepts and hands connections out in turn, so that workers have equal shares.
 
+mod socket;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
@@ -138,7 +140,12 @@ fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::Uni
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only what the process already has")
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder
+        .enable_all()
+        .on_thread_unpark(socket::worker_wakes)
+        .build()
+        .expect("a runtime needs only what the process already has")
 }
 
 /// Accepts until the server ends, and gives each connection to the next worker.
@@ -259,12 +266,13 @@ async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>
                 let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&every);
             }
             if let Ok(stream) = TcpStream::from_std(stream) {
-                connection::run(stream, session, gate).await;
+                let (socket, outlet) = socket::split(stream, &session);
+                connection::run(socket, session, gate, Some(outlet)).await;
             }
         }
         Accepted::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                connection::run(stream, session, gate).await;
+                connection::run(stream, session, gate, None).await;
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, error, jobs, text};
+use crate::peers::client::{Client, error, jobs, text, until};
 use crate::process::{Process, Reply};
 
 fn echo() -> Value {
@@ -221,4 +221,55 @@ fn a_caller_that_waits_may_hear_the_pieces_on_a_channel_of_the_call() {
         assert_eq!(text(&client.read()), "2");
         (0..3).for_each(|_| assert_eq!(worker.read(), Reply::Line("+OK".into())));
     }
+}
+
+#[test]
+fn results_are_whole_and_in_order_though_callers_send_ahead_and_read_late() {
+    let server = Process::flux(&[]);
+    let mut worker = Client::peer(&server, "worker", echo(), &[]);
+    let mut callers: Vec<Client> = (0..4).map(|_| Client::new(&server)).collect();
+    // More than a socket takes at once, so that a part of it has to wait for the reader.
+    let large = format!("\"{}\"", "x".repeat(900_000));
+    for round in 0..30 {
+        worker.send(&["FLUX.NEXT"]);
+        let caller = &mut callers[round % 4];
+        let (data, calls) = if round % 3 == 0 { (&*large, 1) } else { (r#""small""#, 8) };
+        for number in 0..calls {
+            caller.send(&["FLUX.CALL", "echo", &number.to_string()]);
+            caller.send(&["ECHO", &number.to_string()]);
+        }
+        for number in 0..calls {
+            let job = jobs(&worker.read()).remove(0);
+            assert_eq!(job[2], number.to_string());
+            worker.send(&["FLUX.REPLY", &job[0], "OK", data]);
+            worker.send(&["FLUX.NEXT", "TIMEOUT", if number + 1 == calls { "1" } else { "0" }]);
+            assert_eq!(text(&worker.read()), "OK");
+        }
+        worker.read();
+        for number in 0..calls {
+            assert!(text(&caller.read()) == data, "round {round}, call {number}");
+            assert_eq!(text(&caller.read()), number.to_string());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_was_answered_does_not_count_as_waiting() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut other) = (Client::peer(&server, "worker", echo(), &[]), Client::new(&server));
+    let mut callers: Vec<Client> = (0..4).map(|_| Client::new(&server)).collect();
+    for round in 0..20 {
+        let caller = &mut callers[round % 4];
+        caller.send(&["FLUX.CALL", "echo", "1"]);
+        let job = worker.next(&[]).remove(0);
+        worker.ok(&["FLUX.REPLY", &job[0], "OK", "2"]);
+        assert_eq!(text(&caller.read()), "2");
+        until("nobody waits", || other.text(&["INFO", "clients"]).contains("blocked_clients:0\r"));
+        assert_eq!(other.text(&["CLIENT", "LIST"]).matches("flags=b").count(), 0);
+        if round % 2 == 0 {
+            callers[round % 4] = Client::new(&server);
+        }
+    }
+    drop(worker);
+    until("nobody waits", || other.text(&["INFO", "clients"]).contains("blocked_clients:0\r"));
 }
