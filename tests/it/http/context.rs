@@ -20,19 +20,18 @@ fn what_there_is_can_be_listed() {
         Worker::start(&door, "alpha", r#"[{"name":"sum","description":"Adds","schema":{"type":"object"}}]"#, |_| vec![]);
     let _other = Worker::start(&door, "beta", r#"[{"name":"product"}]"#, |_| vec![]);
     let names = |path: &str| -> Vec<String> {
-        json(&door, path).as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        let list = json(&door, path);
+        let mut names: Vec<String> = list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().into()).collect();
+        names.sort();
+        names
     };
     assert_eq!(names("/peers"), ["alpha", "beta"]);
     assert_eq!(names("/peers?workspace=beta"), ["beta"]);
     assert_eq!(names("/peers?capability=sum"), ["alpha"]);
-    let mut capabilities = names("/capabilities");
-    capabilities.sort();
-    assert_eq!(capabilities, ["product", "sum"]);
+    assert_eq!(names("/capabilities"), ["product", "sum"]);
     assert_eq!(json(&door, "/capabilities/sum")["description"], "Adds");
     assert_eq!(door.get("/capabilities/nothing").0, 404);
-    let mut workspaces = names("/workspaces");
-    workspaces.sort();
-    assert_eq!(workspaces, ["alpha", "beta"]);
+    assert_eq!(names("/workspaces"), ["alpha", "beta"]);
     assert_eq!(door.ask("PUT", DOC, &[], "text").status, 200);
     let alpha = json(&door, "/workspaces/alpha");
     assert_eq!(alpha["peers"][0]["name"], "alpha");
