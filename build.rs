@@ -20,11 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names a folder for what is made")?);
     let (name, archive) = javascript(Path::new("sdk/js"))?;
     fs::write(target.join("javascript"), archive)?;
-    println!("cargo:rustc-env=FLUX_SDK_JAVASCRIPT={name}");
+    println!("cargo:rustc-env=SDK_JAVASCRIPT={name}");
     fs::write(target.join("modules.rs"), modules(Path::new("sdk/js"))?)?;
     let (name, archive) = python(Path::new("sdk/python"))?;
     fs::write(target.join("python"), archive)?;
-    println!("cargo:rustc-env=FLUX_SDK_PYTHON={name}");
+    println!("cargo:rustc-env=SDK_PYTHON={name}");
     Ok(())
 }
 

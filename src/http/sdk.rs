@@ -34,8 +34,8 @@ const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs
 
 static PACKAGES: LazyLock<[File; 2]> = LazyLock::new(|| {
     [
-        File::new(env!("FLUX_SDK_JAVASCRIPT"), "application/gzip", include_bytes!(concat!(env!("OUT_DIR"), "/javascript"))),
-        File::new(env!("FLUX_SDK_PYTHON"), "application/zip", include_bytes!(concat!(env!("OUT_DIR"), "/python"))),
+        File::new(env!("SDK_JAVASCRIPT"), "application/gzip", include_bytes!(concat!(env!("OUT_DIR"), "/javascript"))),
+        File::new(env!("SDK_PYTHON"), "application/zip", include_bytes!(concat!(env!("OUT_DIR"), "/python"))),
     ]
 });
 
