@@ -179,3 +179,100 @@ impl Mailbox {
         self.waker.register(waker);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Takes this many bytes, tells when it begins, and goes on when it is told to.
+    struct Narrow {
+        room: usize,
+        begun: Sender<()>,
+        go_on: Mutex<Receiver<()>>,
+    }
+
+    impl Outlet for Narrow {
+        fn begin(&self) -> bool {
+            true
+        }
+
+        fn send(&self, bytes: &[u8]) -> usize {
+            self.begun.send(()).unwrap();
+            self.go_on.lock().recv().unwrap();
+            bytes.len().min(self.room)
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Serves `answer` through an outlet with this much room, and tells how often the client's task was woken and what was found while it
+    /// was being sent.
+    fn serve<T>(mailbox: &Mailbox, answer: &[u8], room: usize, meanwhile: impl FnOnce() -> T) -> (usize, T) {
+        let (begun, has_begun) = channel();
+        let (may_go_on, go_on) = channel();
+        mailbox.lend(Arc::new(Narrow { room, begun, go_on: Mutex::new(go_on) }));
+        let woken = Arc::new(Woken::default());
+        mailbox.register(&Waker::from(Arc::clone(&woken)));
+        let found = std::thread::scope(|scope| {
+            scope.spawn(|| mailbox.serve(answer.to_vec(), 0));
+            has_begun.recv().unwrap();
+            let found = meanwhile();
+            may_go_on.send(()).unwrap();
+            found
+        });
+        (woken.0.load(SeqCst), found)
+    }
+
+    #[test]
+    fn a_client_whose_answer_was_sent_sleeps_on_and_finds_out_later() {
+        let mailbox = Mailbox::default();
+        assert_eq!(serve(&mailbox, b"answer", 6, || ()).0, 0);
+        assert!(mailbox.is_free());
+        let mail = mailbox.take().unwrap();
+        assert_eq!((mail.served.unwrap().sent, &*mail.rest), (Some(6), &b""[..]));
+    }
+
+    #[test]
+    fn what_did_not_go_out_is_left_and_wakes_the_client() {
+        let mailbox = Mailbox::default();
+        assert_eq!(serve(&mailbox, b"answer", 2, || ()).0, 1);
+        assert_eq!(mailbox.take().unwrap().rest, b"swer");
+    }
+
+    #[test]
+    fn nobody_else_sends_while_an_answer_is_being_sent() {
+        let mailbox = Mailbox::default();
+        let found = serve(&mailbox, b"answer", 6, || [mailbox.is_free(), mailbox.is_free()]);
+        assert_eq!((found, mailbox.is_free()), ((1, [false, false]), true));
+    }
+
+    #[test]
+    fn what_is_no_plain_answer_is_left_for_the_client() {
+        let refusing = || {
+            let (begun, go_on) = (channel().0, Mutex::new(channel().1));
+            Arc::new(Narrow { room: 0, begun, go_on })
+        };
+        for (answer, epoch, message) in [(&b"-ERR no"[..], 0, &b""[..]), (b"answer", 7, b""), (b"answer", 0, b"message")] {
+            let mailbox = Mailbox::default();
+            mailbox.lend(refusing());
+            if !message.is_empty() {
+                mailbox.send(message);
+            }
+            mailbox.serve(answer.to_vec(), epoch);
+            let mail = mailbox.take().unwrap();
+            let served = mail.served.unwrap();
+            assert_eq!((&*served.bytes, served.epoch, served.sent, &*mail.bytes), (answer, epoch, None, message));
+        }
+    }
+}
