@@ -1,5 +1,7 @@
 //! What a key can hold, and how each kind is taken apart into rows for the journal and the tables.
 
+use std::convert;
+
 use crate::engine::types::hash::Hash;
 use crate::engine::types::list::List;
 use crate::engine::types::set::Set;
@@ -158,6 +160,8 @@ pub struct BadRow;
 pub trait Type: Rows + Default {
     /// Which kind.
     const KIND: Kind;
+    /// Whether an empty one keeps its key.
+    const LASTS_EMPTY: bool;
     /// This type in a value of its kind.
     fn of(value: &Value) -> Option<&Self>;
     /// This type in a value of its kind, to change.
@@ -168,10 +172,12 @@ pub trait Type: Rows + Default {
     fn is_empty(&self) -> bool;
 }
 
-macro_rules! boxed_type {
-    ($type:ident) => {
+/// A type whose values are wrapped like this, and keep their key when they are empty or not.
+macro_rules! collection {
+    ($type:ident, $wrap:expr, $lasts_empty:expr) => {
         impl Type for $type {
             const KIND: Kind = Kind::$type;
+            const LASTS_EMPTY: bool = $lasts_empty;
 
             fn of(value: &Value) -> Option<&Self> {
                 match value {
@@ -188,7 +194,7 @@ macro_rules! boxed_type {
             }
 
             fn into_value(self) -> Value {
-                Value::$type(Box::new(self))
+                Value::$type($wrap(self))
             }
 
             fn is_empty(&self) -> bool {
@@ -198,46 +204,16 @@ macro_rules! boxed_type {
     };
 }
 
-boxed_type!(List);
-boxed_type!(Zset);
-boxed_type!(Stream);
-
-/// For types as small as two pointers, which stand in a value themselves.
-macro_rules! inline_type {
-    ($type:ident) => {
-        impl Type for $type {
-            const KIND: Kind = Kind::$type;
-
-            fn of(value: &Value) -> Option<&Self> {
-                match value {
-                    Value::$type(inner) => Some(inner),
-                    _ => None,
-                }
-            }
-
-            fn of_mut(value: &mut Value) -> Option<&mut Self> {
-                match value {
-                    Value::$type(inner) => Some(inner),
-                    _ => None,
-                }
-            }
-
-            fn into_value(self) -> Value {
-                Value::$type(self)
-            }
-
-            fn is_empty(&self) -> bool {
-                self.len() == 0
-            }
-        }
-    };
-}
-
-inline_type!(Hash);
-inline_type!(Set);
+collection!(List, Box::new, false);
+collection!(Zset, Box::new, false);
+collection!(Stream, Box::new, true);
+// As small as two pointers, these stand in a value themselves.
+collection!(Hash, convert::identity, false);
+collection!(Set, convert::identity, false);
 
 impl Type for Str {
     const KIND: Kind = Kind::String;
+    const LASTS_EMPTY: bool = true;
 
     fn of(value: &Value) -> Option<&Self> {
         match value {

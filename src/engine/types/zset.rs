@@ -73,9 +73,6 @@ impl Default for Zset {
 }
 
 impl Zset {
-    /// Whether an empty one keeps its key.
-    pub const LASTS_EMPTY: bool = false;
-
     /// An empty one in the form of large ones, which it keeps: for results. In this form a zero may have a sign, and Redis shows it.
     pub fn large() -> Zset {
         Zset(Form::Ranked(Box::default()))

@@ -80,9 +80,6 @@ pub struct Claim {
 }
 
 impl Stream {
-    /// Whether an empty one keeps its key.
-    pub const LASTS_EMPTY: bool = true;
-
     /// How many entries it holds.
     #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
     pub fn len(&self) -> usize {
