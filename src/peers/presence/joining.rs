@@ -1,0 +1,168 @@
+//! Who is in which workspace: joining, leaving, and the lists of peers.
+
+use std::sync::Arc;
+
+use crate::commands::Outcome;
+use crate::commands::inner::Together;
+use crate::commands::session::Session;
+use crate::engine::error::{self, Error};
+use crate::peers::directory::{Id, Peer};
+use crate::peers::presence::leaving::depart;
+use crate::peers::presence::{KEY_TTLS, Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, together, write_json};
+use crate::peers::room::{Room, Todo};
+use crate::peers::wire::Event;
+use crate::peers::{log, names, streams};
+use crate::resp::{Args, Reply};
+
+/// `FLUX.JOIN ws`
+pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let workspace = names::workspace(args.at(1))?;
+    loop {
+        let before = attached_peer(room, session)?;
+        if before.workspaces.iter().any(|name| **name == *workspace) {
+            break;
+        }
+        if before.workspaces.len() >= NAMES_MAX {
+            return Err(Error::new(format!("ERR a peer may be in {NAMES_MAX} workspaces: leave another first")));
+        }
+        let mut peer = before.clone();
+        peer.workspaces.push(workspace.into());
+        if change(room, session, &before, peer, workspace, |room, together, peer| {
+            together.run::<i64>(&[b"SADD", names::workspace_peers(workspace).as_bytes(), peer.id.as_bytes()])?;
+            together.run::<i64>(&[b"SADD", names::peer_workspaces(&peer.id).as_bytes(), workspace.as_bytes()])?;
+            log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
+            Ok(())
+        })? {
+            break;
+        }
+    }
+    write_peers(&in_workspace(room, session, workspace, |_| true)?, reply);
+    Ok(())
+}
+
+/// `FLUX.LEAVE [ws]`
+pub fn leave(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let id = attached(room, session)?;
+    match args.get(1) {
+        None => {
+            depart(room, session, &id, Left::Stopped, |_, _| true);
+            session.presence.peer = None;
+        }
+        Some(_) if args.len() > 2 => return Err(error::SYNTAX),
+        Some(workspace) => leave_workspace(room, session, names::workspace(workspace)?)?,
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn leave_workspace(room: &Room, session: &mut Session, workspace: &str) -> Result<(), Error> {
+    loop {
+        let before = attached_peer(room, session)?;
+        let mut peer = before.clone();
+        peer.workspaces.retain(|name| **name != *workspace);
+        if peer.workspaces.len() == before.workspaces.len() {
+            return Ok(());
+        }
+        if change(room, session, &before, peer, workspace, |room, together, peer| {
+            together.run::<i64>(&[b"SREM", names::workspace_peers(workspace).as_bytes(), peer.id.as_bytes()])?;
+            together.run::<i64>(&[b"SREM", names::peer_workspaces(&peer.id).as_bytes(), workspace.as_bytes()])?;
+            let left = Some(Left::Stopped.word().to_owned());
+            log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
+            Ok(())
+        })? {
+            streams::left(room, session, workspace, &before.id);
+            return Ok(());
+        }
+    }
+}
+
+/// Changes which workspaces a peer is in, unless it was changed meanwhile, which makes false.
+fn change(
+    room: &Room,
+    session: &mut Session,
+    before: &Peer,
+    mut peer: Peer,
+    workspace: &str,
+    run: impl FnOnce(&Room, &mut Together<'_>, &Peer) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    peer.rewrite();
+    let mut keys = vec![names::peer(&peer.id), names::peer_workspaces(&peer.id), names::workspace_peers(workspace)];
+    keys.extend(log::keys(workspace));
+    together(session, &keys, |together| {
+        let now = together.now();
+        if !together.run::<bool>(&[b"EXISTS", names::peer(&peer.id).as_bytes()])? {
+            room.leave(Todo::Gone(Arc::clone(&peer.id)));
+            return Err(NOT_A_PEER);
+        }
+        {
+            let mut state = room.state.lock();
+            let Some(there) = state.directory.get_mut(&peer.id) else { return Err(NOT_A_PEER) };
+            if !Arc::ptr_eq(&there.json, &before.json) {
+                return Ok(false);
+            }
+            there.json = Arc::clone(&peer.json);
+            there.workspaces.clone_from(&peer.workspaces);
+            there.expire_at = now + there.ttl_ms;
+            there.key_until = now + KEY_TTLS * there.ttl_ms;
+        }
+        write_json(together, &peer)?;
+        run(room, together, &peer)?;
+        Ok(true)
+    })
+}
+
+/// `FLUX.PEERS [WORKSPACE ws] [CAPABILITY cap]`
+pub fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (mut workspace, mut capability) = (None, None);
+    for at in (1..args.len()).step_by(2) {
+        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+        if args.is(at, "workspace") {
+            workspace = Some(names::workspace(value)?);
+        } else if args.is(at, "capability") {
+            capability = Some(names::capability(value)?);
+        } else {
+            return Err(error::SYNTAX);
+        }
+    }
+    write_peers(&list(room, session, workspace, capability)?, reply);
+    Ok(())
+}
+
+fn write_peers(peers: &[Id], reply: &mut Reply) {
+    reply.array(peers.len());
+    peers.iter().for_each(|json| reply.bulk(json.as_bytes()));
+}
+
+/// The JSON of live peers, oldest first.
+pub fn list(room: &Room, session: &mut Session, workspace: Option<&str>, capability: Option<&str>) -> Result<Vec<Id>, Error> {
+    if let Some(workspace) = workspace {
+        return in_workspace(room, session, workspace, |peer| capability.is_none_or(|name| peer.capability(name).is_some()));
+    }
+    let state = room.state.lock();
+    let mut found: Vec<(u64, Id)> = match capability {
+        None => state.directory.peers().map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect(),
+        Some(name) => {
+            let ids = state.directory.with_capability(name).iter();
+            ids.filter_map(|id| state.directory.get(id)).map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect()
+        }
+    };
+    drop(state);
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, json)| json).collect())
+}
+
+/// The JSON of the live peers of a workspace that are wanted, oldest first.
+fn in_workspace(
+    room: &Room,
+    session: &mut Session,
+    workspace: &str,
+    is_wanted: impl Fn(&Peer) -> bool,
+) -> Result<Vec<Id>, Error> {
+    let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::workspace_peers(workspace).as_bytes()])?;
+    let state = room.state.lock();
+    let peers = ids.iter().filter_map(|id| state.directory.get(id)).filter(|peer| is_wanted(peer));
+    let mut found: Vec<(u64, Id)> = peers.map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect();
+    drop(state);
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, json)| json).collect())
+}

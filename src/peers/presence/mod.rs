@@ -1,0 +1,113 @@
+//! Being there: registering, heartbeats, joining and leaving workspaces, and what is done when a peer is gone, however it went.
+//!
+//! Every change is made under the locks of all keys it concerns, and the directory changes within them.
+
+mod joining;
+mod leaving;
+mod living;
+mod registering;
+mod syncing;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::commands::inner::Together;
+use crate::commands::session::Session;
+use crate::engine::error::Error;
+use crate::peers::directory::{Id, Kind, Peer};
+use crate::peers::names;
+use crate::peers::room::Room;
+
+pub use joining::{join, leave, list, peers};
+pub use leaving::{disconnected, gone};
+pub use living::{heartbeat, look_around};
+pub use registering::register;
+pub use syncing::{heard, load, sync};
+
+/// How long a peer lives without a heartbeat, in milliseconds, if it does not say.
+const TTL_MS: u64 = 10_000;
+/// How long a peer's key lasts, in its TTLs. It is set anew when one of them has passed, for many peers at once; the rest is so that
+/// a busy machine does not come too late.
+const KEY_TTLS: u64 = 3;
+/// Capabilities and workspaces of one peer.
+const NAMES_MAX: usize = 1000;
+
+/// This connection is no peer, or not any more.
+pub const NOT_A_PEER: Error = Error(Cow::Borrowed("NOPEER this connection is not a registered peer: FLUX.REGISTER first"));
+
+/// How a peer went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It said so.
+    Stopped,
+    /// Its key expired or was removed.
+    Expired,
+    /// Its last connection ended.
+    Disconnected,
+}
+
+impl Left {
+    fn word(self) -> &'static str {
+        match self {
+            Left::Stopped => "stopped",
+            Left::Expired => "expired",
+            Left::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// The peer this session is attached to, which is alive.
+pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
+    let id = session.presence.peer.clone().ok_or(NOT_A_PEER)?;
+    if room.state.lock().directory.get(&id).is_some_and(|peer| peer.has_client(session.client.id)) {
+        return Ok(id);
+    }
+    session.presence.peer = None;
+    Err(NOT_A_PEER)
+}
+
+/// The same, with its name.
+pub fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
+    let id = attached(room, session)?;
+    let name = room.state.lock().directory.get(&id).map(|peer| Arc::clone(&peer.name));
+    Ok((id, name.ok_or(NOT_A_PEER)?))
+}
+
+/// The same, with all that is known of it.
+fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
+    let id = attached(room, session)?;
+    room.state.lock().directory.get(&id).cloned().ok_or(NOT_A_PEER)
+}
+
+/// Tells that what peers can be called for has changed, if it has with this one.
+fn tell_capabilities(room: &Room, id: &str, before: Option<&Peer>, after: Option<&Peer>) {
+    let told = |peer: Option<&Peer>| peer.map(|peer| peer.wire().capabilities).unwrap_or_default();
+    if told(before) != told(after) {
+        room.publish(names::CAPABILITIES, id.as_bytes());
+    }
+}
+
+fn write_json(together: &mut Together<'_>, peer: &Peer) -> Result<(), Error> {
+    let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
+    together.run::<()>(&[b"SET", names::peer(&peer.id).as_bytes(), peer.json.as_bytes(), b"PX", ttl_ms.as_bytes()])
+}
+
+/// Runs with the locks of these keys.
+fn together<R>(session: &mut Session, keys: &[String], run: impl FnOnce(&mut Together<'_>) -> R) -> R {
+    let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+    session.together(&keys, run)
+}
+
+impl Peer {
+    fn has_client(&self, client: u64) -> bool {
+        matches!(&self.kind, Kind::New { clients, .. } if clients.contains(&client))
+    }
+
+    fn is_attached(&self) -> bool {
+        matches!(&self.kind, Kind::New { clients, .. } if !clients.is_empty())
+    }
+
+    fn has_no_client(&self) -> bool {
+        matches!(&self.kind, Kind::New { clients, .. } if clients.is_empty())
+    }
+}

@@ -1,0 +1,232 @@
+//! `FLUX.REGISTER`: a connection becomes a peer, or one more connection of it.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::commands::inner::Together;
+use crate::commands::session::Session;
+use crate::commands::{Outcome, args as read};
+use crate::engine::error::{self, Error};
+use crate::id;
+use crate::peers::calls::Action;
+use crate::peers::directory::{Capability, Id, Kind, Peer, Secret};
+use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_json};
+use crate::peers::room::{Room, Todo};
+use crate::peers::wire::{self, Event};
+use crate::peers::{calling, log, names};
+use crate::resp::{Args, Reply};
+
+/// The least and the most milliseconds that a peer may say it lives without a heartbeat.
+const TTL_MS_RANGE: RangeInclusive<u64> = 1_000..=3_600_000;
+/// Bytes of a secret.
+const SECRET_BYTES_MAX: usize = 256;
+
+/// What `FLUX.REGISTER` was given.
+struct Registration {
+    wire: wire::Peer,
+    capabilities: Vec<Capability>,
+    secret: Option<String>,
+    ttl_ms: u64,
+    /// The calls it runs, if it says so.
+    running: Option<HashSet<String>>,
+}
+
+impl Registration {
+    fn read(args: Args<'_>) -> Result<Registration, Error> {
+        let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(|error| {
+            Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"))
+        })?;
+        if wire.id.is_empty() {
+            wire.id = id::uuid();
+        }
+        names::id("peer id", wire.id.as_bytes())?;
+        if wire.name.is_empty() {
+            wire.name = wire.id.chars().take(8).collect();
+        }
+        names::name(&wire.name)?;
+        if wire.capabilities.len() > NAMES_MAX || wire.workspaces.len() > NAMES_MAX {
+            return Err(Error::new(format!("ERR invalid peer: it may have {NAMES_MAX} capabilities and {NAMES_MAX} workspaces")));
+        }
+        wire.workspaces.iter().try_for_each(|workspace| names::workspace(workspace.as_bytes()).map(drop))?;
+        let mut capabilities = Vec::with_capacity(wire.capabilities.len());
+        for capability in &wire.capabilities {
+            names::capability(capability.name.as_bytes())?;
+            let compiled = Capability::new(capability)
+                .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
+            capabilities.push(compiled);
+        }
+        let (mut secret, mut ttl_ms, mut running) = (None, TTL_MS, None);
+        let mut at = 2;
+        while at < args.len() {
+            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+            if args.is(at, "secret") {
+                let text = std::str::from_utf8(value).ok().filter(|text| (1..=SECRET_BYTES_MAX).contains(&text.len()));
+                secret =
+                    Some(text.ok_or_else(|| Error::new("ERR invalid secret: it must be 1 to 256 bytes of UTF-8"))?.to_owned());
+            } else if args.is(at, "ttl") {
+                let ms = read::int(args, at + 1)?;
+                let ms = u64::try_from(ms).ok().filter(|ms| TTL_MS_RANGE.contains(ms));
+                ttl_ms = ms.ok_or_else(|| Error::new("ERR invalid TTL: it must be 1000 to 3600000 milliseconds"))?;
+            } else if args.is(at, "running") {
+                let count = usize::try_from(read::int(args, at + 1)?).ok().filter(|count| *count < args.len() - at - 1);
+                let count = count.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
+                let ids = (at + 2..at + 2 + count).map(|at| String::from_utf8_lossy(args.at(at)).into_owned());
+                running = Some(ids.collect());
+                at += count;
+            } else {
+                return Err(error::SYNTAX);
+            }
+            at += 2;
+        }
+        Ok(Registration { wire, capabilities, secret, ttl_ms, running })
+    }
+
+    /// The peer that comes of it. What it was before keeps its workspaces and clients.
+    fn peer(&self, before: Option<&Peer>, secret: &Secret, client: u64, now: u64) -> Peer {
+        let mut workspaces = before.map(|peer| peer.workspaces.clone()).unwrap_or_default();
+        for workspace in &self.wire.workspaces {
+            if !workspaces.iter().any(|other| **other == **workspace) {
+                workspaces.push(workspace.as_str().into());
+            }
+        }
+        let started_at = before.map_or(self.wire.started_at, |peer| peer.started_at);
+        let mut peer = Peer {
+            id: self.wire.id.as_str().into(),
+            name: self.wire.name.as_str().into(),
+            json: "".into(),
+            capabilities: self.capabilities.clone(),
+            workspaces,
+            farewells: Vec::new(),
+            started_at: if started_at == 0 { now } else { started_at },
+            ttl_ms: self.ttl_ms,
+            expire_at: now + self.ttl_ms,
+            key_until: now + KEY_TTLS * self.ttl_ms,
+            kind: Kind::New { secret: secret.clone(), clients: smallvec::smallvec![client] },
+        };
+        peer.rewrite();
+        peer
+    }
+}
+
+/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
+pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let registration = Registration::read(args)?;
+    if session.presence.peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
+        disconnected(room, session);
+    }
+    let given = registration.secret.clone().unwrap_or_else(id::secret);
+    let secret = Secret::of(given.as_bytes());
+    let (peer, actions) = loop {
+        let before = room.state.lock().directory.get(&registration.wire.id).cloned();
+        let peer = registration.peer(before.as_ref(), &secret, session.client.id, clock::now_ms());
+        if let Some(done) = try_register(room, session, &peer, before.as_ref(), &secret)? {
+            break done;
+        }
+    };
+    session.presence.peer = Some(Arc::clone(&peer.id));
+    calling::act(room, session, actions);
+    if let Some(running) = &registration.running {
+        let actions = {
+            let state = &mut *room.state.lock();
+            state.calls.claim(&mut state.directory, &peer.id, session.client.id, running, clock::now_ms())
+        };
+        calling::act(room, session, actions);
+    }
+    room.leave(Todo::Drain(Arc::clone(&peer.id)));
+    reply.map(4);
+    reply.bulk(b"id");
+    reply.bulk(peer.id.as_bytes());
+    reply.bulk(b"secret");
+    reply.bulk(given.as_bytes());
+    reply.bulk(b"ttl");
+    reply.int(peer.ttl_ms as i64);
+    reply.bulk(b"server");
+    reply.bulk(session.instance.run_id.as_bytes());
+    Ok(())
+}
+
+/// Registers a peer unless it was changed meanwhile by someone else, which makes None. Answers also what is to be done about its
+/// calls.
+fn try_register(
+    room: &Room,
+    session: &mut Session,
+    peer: &Peer,
+    before: Option<&Peer>,
+    secret: &Secret,
+) -> Result<Option<(Peer, Vec<Action>)>, Error> {
+    let joined: Vec<Id> =
+        peer.workspaces.iter().filter(|name| before.is_none_or(|before| !before.workspaces.contains(name))).cloned().collect();
+    let mut keys = peer.keys();
+    keys.extend(before.map(Peer::keys).unwrap_or_default());
+    keys.extend(joined.iter().flat_map(|workspace| log::keys(workspace)));
+    let client = session.client.id;
+    together(session, &keys, |together| {
+        let mut state = room.state.lock();
+        let there = state.directory.get(&peer.id);
+        if there.map(|peer| Arc::as_ptr(&peer.json)) != before.map(|peer| Arc::as_ptr(&peer.json)) {
+            return Ok(None);
+        }
+        let is_owned = match there.map(|peer| &peer.kind) {
+            Some(Kind::Old) => false,
+            Some(Kind::New { secret: kept, .. }) => kept == secret,
+            None => state.calls.secret_of(&peer.id).is_none_or(|kept| kept == *secret),
+        };
+        if !is_owned {
+            let text = format!("DENIED peer id \"{}\" is in use: give its SECRET or choose another id", peer.id);
+            return Err(Error::new(text));
+        }
+        let mut peer = peer.clone();
+        if let (Some(Kind::New { clients: now, .. }), Kind::New { clients, .. }) = (there.map(|peer| &peer.kind), &mut peer.kind)
+        {
+            clients.clone_from(now);
+            if !clients.contains(&client) {
+                clients.push(client);
+            }
+        }
+        let peer = &peer;
+        state.directory.insert(peer.clone());
+        let actions = {
+            let state = &mut *state;
+            state.calls.station(&mut state.directory, peer, together.now())
+        };
+        drop(state);
+        let written = write(together, peer, before);
+        if let Err(error) = written {
+            room.state.lock().directory.remove(&peer.id);
+            room.leave(Todo::Act(actions));
+            return Err(error);
+        }
+        tell_capabilities(room, &peer.id, before, Some(peer));
+        for workspace in &joined {
+            log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
+        }
+        Ok(Some((peer.clone(), actions)))
+    })
+}
+
+/// Writes all keys of a peer.
+fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Result<(), Error> {
+    write_json(together, peer)?;
+    if let Kind::New { secret, .. } = &peer.kind {
+        let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
+        let key = names::auth(&peer.id);
+        together.run::<()>(&[b"SET", key.as_bytes(), secret.text().as_bytes(), b"PX", ttl_ms.as_bytes()])?;
+    }
+    let id = peer.id.as_bytes();
+    together.run::<i64>(&[b"SADD", names::PEERS.as_bytes(), id])?;
+    for capability in &peer.capabilities {
+        together.run::<i64>(&[b"SADD", names::function(&capability.name).as_bytes(), id])?;
+    }
+    for capability in before.iter().flat_map(|before| &before.capabilities) {
+        if peer.capability(&capability.name).is_none() {
+            together.run::<i64>(&[b"SREM", names::function(&capability.name).as_bytes(), id])?;
+        }
+    }
+    for workspace in &peer.workspaces {
+        together.run::<i64>(&[b"SADD", names::workspace_peers(workspace).as_bytes(), id])?;
+        together.run::<i64>(&[b"SADD", names::peer_workspaces(&peer.id).as_bytes(), workspace.as_bytes()])?;
+    }
+    Ok(())
+}
