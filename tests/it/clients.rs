@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{Process, is_ci};
+use crate::process::{Process, has};
 
 #[test]
 fn redis_py_works() {
@@ -39,16 +39,6 @@ fn the_python_sdk_of_mcp_works() {
 
 fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
-}
-
-/// Whether a client is installed; in CI it must be.
-fn has(name: &str, probe: &mut Command) -> bool {
-    let is_installed = probe.output().is_ok_and(|out| out.status.success());
-    assert!(is_installed || !is_ci(), "{name} must be installed in CI");
-    if !is_installed {
-        println!("ignored: {name} is not installed");
-    }
-    is_installed
 }
 
 fn run(command: &mut Command) {

@@ -16,22 +16,23 @@ pub struct Process {
 }
 
 impl Process {
-    /// `flux serve` with an empty folder and these arguments more.
+    /// `flux serve` with an empty folder and these arguments more; with two workers on any machine, so that clients meet those of another.
     pub fn flux(args: &[&str]) -> Process {
         let (dir, port) = (TempDir::new().unwrap(), free_port());
         let data = dir.path().join("data");
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
-        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string(), "--http-port", "0"]).args(args);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .args(["--port", &port.to_string(), "--http-port", "0", "--threads", "2"])
+            .args(args);
         Process::start(command, dir, port)
     }
 
     /// A redis-server that keeps nothing, with these arguments more. None if none is installed, which in CI is a failure.
     pub fn redis(args: &[&str]) -> Option<Process> {
-        let is_installed =
-            Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        if !is_installed {
-            assert!(!is_ci(), "redis-server must be installed in CI");
-            println!("ignored: no redis-server is installed (Debian: redis-server)");
+        if !has("redis-server (Debian: redis-server)", Command::new("redis-server").arg("--version")) {
             return None;
         }
         let (dir, port) = (TempDir::new().unwrap(), free_port());
@@ -79,9 +80,15 @@ impl Drop for Process {
     }
 }
 
-/// Whether what a test needs must be there.
-pub fn is_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| !value.is_empty())
+/// Whether what a test needs is installed, as a command that succeeds then shows. In CI it must be.
+pub fn has(name: &str, probe: &mut Command) -> bool {
+    let is_installed = probe.output().is_ok_and(|out| out.status.success());
+    let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    assert!(is_installed || !is_ci, "{name} must be installed in CI");
+    if !is_installed {
+        println!("ignored: {name} is not installed");
+    }
+    is_installed
 }
 
 fn free_port() -> u16 {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use flux::peers::{Capability, Job, Peer};
 use serde_json::{Value, json};
 
-use crate::process::{Process, is_ci};
+use crate::process::{Process, has};
 use crate::sdk_python;
 
 /// A peer in a process of its own that does what lines of JSON ask.
@@ -75,12 +75,7 @@ async fn ask(speaker: &Arc<Mutex<Speaker>>, what: Value) -> Value {
 }
 
 fn node() -> Option<Command> {
-    let is_installed = Command::new("node").arg("--version").output().is_ok_and(|out| out.status.success());
-    assert!(is_installed || !is_ci(), "node must be installed in CI");
-    if !is_installed {
-        println!("ignored: node is not installed");
-    }
-    is_installed.then(|| Command::new("node"))
+    has("node", Command::new("node").arg("--version")).then(|| Command::new("node"))
 }
 
 #[test]
