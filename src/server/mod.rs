@@ -168,43 +168,29 @@ fn accept_all(
         };
         for listener in tcp {
             let Ok(listener) = TcpListener::from_std(listener) else { continue };
-            let hand_over = hand_over.clone();
-            local.spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => {
-                            if let Ok(stream) = stream.into_std() {
-                                hand_over(Accepted::Tcp(stream));
-                            }
-                        }
-                        Err(error) => breathe(&error).await,
-                    }
-                }
-            });
+            let accept = async move || listener.accept().await?.0.into_std().map(Accepted::Tcp);
+            local.spawn_local(accept_from(accept, hand_over.clone()));
         }
         if let Some(listener) = unix.and_then(|listener| UnixListener::from_std(listener).ok()) {
-            let hand_over = hand_over.clone();
-            local.spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => {
-                            if let Ok(stream) = stream.into_std() {
-                                hand_over(Accepted::Unix(stream));
-                            }
-                        }
-                        Err(error) => breathe(&error).await,
-                    }
-                }
-            });
+            let accept = async move || listener.accept().await?.0.into_std().map(Accepted::Unix);
+            local.spawn_local(accept_from(accept, hand_over));
         }
         local.run_until(instance.ended()).await;
     });
 }
 
-/// Out of file descriptors, most likely: waits for some to be closed instead of spinning.
-async fn breathe(error: &io::Error) {
-    tracing::warn!("failed to accept a connection: {error}");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// Accepts from one listener for ever.
+async fn accept_from(accept: impl AsyncFn() -> io::Result<Accepted>, hand_over: impl Fn(Accepted)) {
+    loop {
+        match accept().await {
+            Ok(accepted) => hand_over(accepted),
+            Err(error) => {
+                // Out of file descriptors, most likely: waits for some to be closed instead of spinning.
+                tracing::warn!("failed to accept a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
 }
 
 /// A worker's life: carries its connections until the server ends.
