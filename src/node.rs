@@ -232,8 +232,14 @@ fn door_options(config: &Config, addresses: Vec<SocketAddr>) -> server::Options 
         unix_socket: (!path.is_empty()).then(|| PathBuf::from(&*path)),
         unix_socket_mode: (mode != 0).then_some(mode),
         backlog: config.number(Name::TcpBacklog) as i32,
-        workers: if threads == 0 { thread::available_parallelism().map_or(1, usize::from) } else { threads },
+        workers: if threads == 0 { usual_workers() } else { threads },
     }
+}
+
+/// One less than there are cores. The last one is for the journal, the tables, HTTP, and the clients that live on the same machine:
+/// where workers have to take turns with them, some clients wait for milliseconds.
+fn usual_workers() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
 }
 
 fn options(config: &Config) -> persist::Options {

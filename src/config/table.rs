@@ -154,7 +154,7 @@ settings! {
             .help("Which changes to keys are published: K and E for the channels, then letters for the classes, A for all.");
     }
     Running "Running" {
-        Threads = number("threads", "0", 0, 1024).at_start().help("Threads that serve clients; 0 is one for each core.");
+        Threads = number("threads", "0", 0, 1024).at_start().help("Threads that serve clients; 0 is one less than there are cores, at least one.");
         EnableDebugCommand = choice("enable-debug-command", "local", &["no", "yes", "local"])
             .fixed()
             .help("Who may use `DEBUG`: nobody, everybody, or clients on this machine.");
