@@ -14,6 +14,8 @@ const UNAUTHENTICATED_BYTES_MAX: i64 = 16384;
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Requests read ahead at most: enough that waits for memory overlap, few enough that what was fetched is still there.
 pub const AHEAD_MAX: usize = 16;
+/// Room for arguments that is kept from one request to the next: most have fewer.
+const KEEP_ARGS: usize = 1024;
 
 /// Why a client's bytes are not a request. The connection is closed after the error is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,7 +206,13 @@ impl Parser {
     /// Where the next request begins, or how far a partial one was read: bytes before it that no request needs may be dropped with [`Self::consumed`].
     pub fn consumed(&mut self) -> usize {
         self.forget_ahead();
-        if self.missing.is_some() { 0 } else { std::mem::take(&mut self.at) }
+        if self.missing.is_some() {
+            return 0;
+        }
+        if self.ranges.capacity() > KEEP_ARGS {
+            self.ranges = Vec::new();
+        }
+        std::mem::take(&mut self.at)
     }
 
     /// Where in the bytes the request that is next, or has begun, begins.
@@ -454,6 +462,15 @@ mod tests {
             buffer.drain(..consumed);
         }
         assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn a_request_of_many_arguments_leaves_no_memory_behind() {
+        let bytes = [b"*100000\r\n".to_vec(), b"$1\r\nx\r\n".repeat(100_000)].concat();
+        let mut parser = Parser::default();
+        assert_eq!(parser.next(&bytes, LIMITS).unwrap().unwrap().len(), 100_000);
+        assert_eq!(parser.consumed(), bytes.len());
+        assert!(parser.ranges.capacity() <= KEEP_ARGS);
     }
 
     #[test]
