@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -50,6 +51,9 @@ const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
 /// No more of a pipeline is run than this between two such waits: 2.5 MB a second of each client.
 const CROWDED_TURN_BYTES: usize = 256 * 1024;
 
+/// How long nobody is accepted after that failed: no client notices, and it costs no processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a client is told that protected mode keeps out. Redis begins with the same words.
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
                          default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
@@ -88,6 +92,13 @@ pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) 
 /// listen that far then, but a password may be removed later.
 pub fn is_protected(instance: &Instance, is_near: bool) -> bool {
     !is_near && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
+}
+
+/// A connection could not be accepted, most likely since the process has no file descriptors left: notes it, and waits for some to be
+/// closed, as accepting at once would fail again.
+pub async fn not_accepted(error: &io::Error) {
+    tracing::warn!("failed to accept a connection: {error}");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Keeps a gate for the connections of the runtime this is called in, until that or the task ends.

@@ -186,9 +186,7 @@ async fn accept(door: Arc<Door>, router: Router, listener: TcpListener, open: Ar
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: waits for some to be closed instead of spinning.
-                tracing::warn!("failed to accept an HTTP connection: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                connection::not_accepted(&error).await;
                 continue;
             }
         };

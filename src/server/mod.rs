@@ -184,11 +184,7 @@ async fn accept_from(accept: impl AsyncFn() -> io::Result<Accepted>, hand_over: 
     loop {
         match accept().await {
             Ok(accepted) => hand_over(accepted),
-            Err(error) => {
-                // Out of file descriptors, most likely: waits for some to be closed instead of spinning.
-                tracing::warn!("failed to accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            Err(error) => connection::not_accepted(&error).await,
         }
     }
 }
