@@ -1,6 +1,7 @@
 //! Asks the operating system for the time. Everyone else takes the time as an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since the Unix epoch.
 pub fn now_ns() -> u64 {
@@ -10,4 +11,13 @@ pub fn now_ns() -> u64 {
 /// Milliseconds since the Unix epoch, the unit of expiry in Redis.
 pub fn now_ms() -> u64 {
     now_ns() / 1_000_000
+}
+
+/// Milliseconds on a clock that nobody sets: it only goes forward, at the pace of time. Deadlines, timeouts and waits are told on it;
+/// what is stored or shown to people is told on [`now_ms`]. Counts from a day before it was first asked, so that no time a running
+/// process looks back to is below zero.
+pub fn monotonic_ms() -> u64 {
+    const HEAD_START_MS: u64 = 24 * 60 * 60 * 1000;
+    static START: OnceLock<Instant> = OnceLock::new();
+    HEAD_START_MS + START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
