@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::commands::clients::state;
 use crate::commands::instance::Instance;
-use crate::commands::session::{publish_events, serve};
+use crate::commands::serving::serve;
+use crate::commands::session::publish_events;
 use crate::config::Name;
 use crate::engine::expire;
 
@@ -21,15 +22,15 @@ const SWEEP_MAX: Duration = Duration::from_millis(12);
 pub fn run(instance: &Arc<Instance>) {
     while !instance.is_ending.load(Relaxed) {
         let now = clock::now_ms();
-        if !instance.engine.may_expire() && instance.pause.holds(now, true).is_none() {
+        if !instance.engine.may_expire() && instance.pause.holds(true).is_none() {
             instance.engine.set_may_expire(true);
         }
-        if instance.engine.sweeps() && instance.pause.holds(now, true).is_none() {
+        if instance.engine.sweeps() && instance.pause.holds(true).is_none() {
             let start = Instant::now();
             sweep(instance);
             note_latency(instance, "expire-cycle", start.elapsed());
         }
-        disconnect_idle(instance, now);
+        disconnect_idle(instance);
         instance.tick(now);
         thread::sleep(ROUND);
     }
@@ -61,8 +62,9 @@ fn sweep(instance: &Arc<Instance>) {
     }
 }
 
-/// `timeout`: clients that wait for keys, listen to channels or watch commands are spared.
-fn disconnect_idle(instance: &Arc<Instance>, now: u64) {
+/// `timeout`: clients that wait for an answer, listen to channels or watch commands are spared, and those to whom bytes still go out.
+fn disconnect_idle(instance: &Arc<Instance>) {
+    let now = clock::monotonic_ms();
     let timeout_ms = instance.config.count(Name::Timeout) * 1000;
     if timeout_ms == 0 {
         return;

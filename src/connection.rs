@@ -22,12 +22,10 @@ use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
 use crate::commands::stats::WorkerStats;
 use crate::config::{self, Name};
-use crate::engine::block::Waiter;
-use crate::engine::error::Error;
-use crate::engine::gate::Gate;
-use crate::engine::mailbox::{Mail, Outlet};
+use crate::engine::gate::{Gate, Visit};
+use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
-use crate::resp::{OwnedArgs, Parser, Protocol, Reply};
+use crate::resp::{Parser, Protocol, Reply};
 
 /// Room made for each read. A pipeline of 64 small commands fits.
 const READ_BYTES: usize = 16 * 1024;
@@ -137,6 +135,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         parser: Parser::default(),
         input: Vec::new(),
         sent: 0,
+        shown: 0,
+        held: None,
         waiting: None,
         is_ended: false,
         closes: false,
@@ -160,7 +160,12 @@ struct Connection<S> {
     input: Vec<u8>,
     /// Bytes at the front of `reply` that are sent already.
     sent: usize,
-    waiting: Option<Waiting>,
+    /// Bytes at the front of `reply` that may be sent: what they tell of is on disk, where it must be.
+    shown: usize,
+    /// What the rest of `reply` waits for, if it does: this epoch on disk.
+    held: Option<(u64, Visit)>,
+    /// What holds the next command back.
+    waiting: Option<Wait>,
     /// The client will send no more.
     is_ended: bool,
     /// To be closed once all replies are sent.
@@ -169,18 +174,16 @@ struct Connection<S> {
     burdened_since: Option<Instant>,
 }
 
-/// What holds the next command back.
-enum Waiting {
-    Keys { waiter: Arc<Waiter>, until: Option<u64> },
-    Paused { args: OwnedArgs, until: u64 },
-}
-
 /// What woke the connection.
 enum Event {
     /// Bytes came; 0 means the client sends no more.
     Read(usize),
     Sent,
+    /// What was held back may be sent.
+    Shown,
     Mail(Mail),
+    /// The time of the wait is over.
+    Late,
     /// The socket failed, or the server ends.
     Broken,
 }
@@ -188,10 +191,11 @@ enum Event {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn carry(&mut self) {
         loop {
-            if self.waiting.is_none() && self.backlog() < BACKLOG_BYTES {
+            if self.waiting.is_none() && self.held.is_none() && self.backlog() < BACKLOG_BYTES {
                 self.run_commands();
             }
-            if self.must_be_durable().await.is_err() || (self.closes && self.backlog() == 0) {
+            self.hold_back().await;
+            if self.closes && self.backlog() == 0 {
                 return;
             }
             if self.is_ended && self.waiting.is_none() && self.backlog() == 0 {
@@ -214,14 +218,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 Event::Sent => {}
+                Event::Shown => {
+                    self.held = None;
+                    self.shown = self.reply.bytes().len();
+                }
                 Event::Mail(mail) => {
                     if !self.mail(mail) {
                         return;
                     }
                 }
+                Event::Late => self.late(),
                 Event::Broken => return,
             }
-            self.after_event();
             if self.is_too_slow() {
                 tracing::warn!("closing client {}: it reads too slowly for client-output-buffer-limit", self.session.client.id);
                 return;
@@ -257,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return;
         }
         self.session.tick();
-        self.session.client.active_at.store(self.session.now(), Relaxed);
+        self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
         self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
         let instance = Arc::clone(&self.session.instance);
         let is_crowded = instance.durability().is_some_and(|durability| durability.is_crowded());
@@ -279,12 +287,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.session.execute_in(&mut turn, args, &mut self.reply) {
                 Flow::Next => {}
                 Flow::Close => self.closes = true,
-                Flow::Wait(Wait::Keys(waiter, until)) => {
-                    self.waiting = Some(Waiting::Keys { waiter, until });
-                    break;
-                }
-                Flow::Wait(Wait::Paused(args, until)) => {
-                    self.paused(args, until);
+                Flow::Wait(wait) => {
+                    self.waiting = Some(wait);
                     break;
                 }
             }
@@ -314,56 +318,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn paused(&mut self, args: OwnedArgs, until: u64) {
-        self.session.instance.engine.waiting_clients_changed(1);
-        self.session.client.set_state(crate::commands::clients::state::BLOCKED, true);
-        self.waiting = Some(Waiting::Paused { args, until });
-    }
-
-    /// With `appendfsync always`, holds replies back until the changes they tell of are on disk.
-    async fn must_be_durable(&mut self) -> Result<(), ()> {
-        let Some(epoch) = self.session.must_be_durable() else { return Ok(()) };
+    /// Lets the replies that have come go out, or holds them back until the changes they show are on disk.
+    async fn hold_back(&mut self) {
+        if self.held.is_some() || self.shown == self.reply.bytes().len() {
+            return;
+        }
+        let Some(epoch) = self.session.must_be_durable() else {
+            self.shown = self.reply.bytes().len();
+            return;
+        };
         let crowded = self.session.instance.durability().and_then(|durability| durability.crowded());
         if let Some(mut crowded) = crowded {
             // After this long the reply goes out all the same: writers are slowed down, not stopped.
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
-        // A journal that is gone ends the server; the reply must not be sent then.
-        self.gate.pass(epoch).await
+        self.held = Some((epoch, Visit::default()));
     }
 
     /// Waits for whatever comes first.
     async fn event(&mut self) -> Event {
-        let deadline = match &self.waiting {
-            Some(Waiting::Keys { until, .. }) => *until,
-            Some(Waiting::Paused { until, .. }) => Some(*until),
-            _ => None,
-        };
-        match deadline {
+        let event = match self.waiting.as_ref().and_then(|wait| wait.until) {
             None => poll_fn(|cx| self.poll(cx)).await,
             Some(until) => {
-                let left = Duration::from_millis(until.saturating_sub(clock::now_ms()));
-                match tokio::time::timeout_at(Instant::now() + left, poll_fn(|cx| self.poll(cx))).await {
-                    Ok(event) => event,
-                    Err(_) => Event::Mail(Mail::default()),
-                }
+                let left = Duration::from_millis(until.saturating_sub(clock::monotonic_ms()));
+                tokio::time::timeout(left, poll_fn(|cx| self.poll(cx))).await.unwrap_or(Event::Late)
             }
-        }
+        };
+        // Whatever it was: from here on this task writes by itself.
+        self.take_back();
+        event
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let mailbox = &self.session.client.mailbox;
         mailbox.register(cx.waker());
-        let may_send = self.reply.bytes().len() == self.sent || mailbox.is_free();
-        if let Some(mail) = mailbox.take() {
+        if let Some((epoch, visit)) = &mut self.held {
+            match self.gate.poll(*epoch, visit, cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Event::Shown),
+                // A journal that is gone ends the server; the reply must not be sent then.
+                Poll::Ready(Err(())) => return Poll::Ready(Event::Broken),
+                // Mail is left where it has bounds of its own, lest what comes later hold back what came before.
+                Poll::Pending if mailbox.is_cut() => return Poll::Ready(Event::Broken),
+                Poll::Pending => {}
+            }
+        }
+        let may_send = self.shown == self.sent || mailbox.is_free();
+        if self.held.is_none()
+            && let Some(mail) = mailbox.take()
+        {
             return Poll::Ready(Event::Mail(mail));
         }
-        if may_send && self.sent < self.reply.bytes().len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.reply.bytes()[self.sent..]) {
+        if may_send && self.sent < self.shown {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.reply.bytes()[self.sent..self.shown]) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Event::Broken),
                 Poll::Ready(Ok(count)) => {
                     self.note_sent(count);
-                    if self.sent < self.reply.bytes().len() || self.parser.has_more(&self.input) && self.waiting.is_none() {
+                    if self.sent < self.shown || self.parser.has_more(&self.input) && self.waiting.is_none() {
                         return Poll::Ready(Event::Sent);
                     }
                     if self.closes {
@@ -373,12 +383,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Pending => {}
             }
         }
-        if self.backlog() == 0 && self.input.is_empty() && matches!(self.waiting, Some(Waiting::Keys { .. })) {
-            self.lend();
-        }
-        if self.is_ended || self.closes || self.backlog() >= BACKLOG_BYTES {
+        if self.is_ended || self.closes || self.held.is_some() || self.backlog() >= BACKLOG_BYTES {
             return Poll::Pending;
         }
+        self.lend();
         if self.input.capacity() == 0 {
             self.input = SPARE.take();
         }
@@ -386,11 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.input.reserve(READ_BYTES.max(self.input.len().min(64 << 20)));
         }
         match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
-            Poll::Ready(Ok(count)) => {
-                // What came has to be run after the answer, so that must wake this task.
-                self.take_back();
-                Poll::Ready(Event::Read(count))
-            }
+            Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
             Poll::Ready(Err(_)) => Poll::Ready(Event::Broken),
             Poll::Pending => {
                 if self.input.is_empty() {
@@ -401,9 +405,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Lets others answer while this client waits.
+    /// Lets others answer while this client waits, if all it was sent before is on its way and it has sent nothing more. One that waits at
+    /// several keys has to leave the others when it is answered, so that must wake it.
     fn lend(&mut self) {
-        if let Some(outlet) = self.outlet.as_ref().filter(|_| !self.has_lent && !self.is_ended && !self.closes) {
+        let may_lend = |wait: &Wait| !wait.tries_again && wait.waiter.keys.len() < 2;
+        if self.has_lent || self.backlog() > 0 || !self.input.is_empty() || !self.waiting.as_ref().is_some_and(may_lend) {
+            return;
+        }
+        if let Some(outlet) = &self.outlet {
             self.session.client.mailbox.lend(Arc::clone(outlet));
             self.has_lent = true;
         }
@@ -417,9 +426,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn note_sent(&mut self, count: usize) {
         self.session.moved(0, count);
+        self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
         self.sent += count;
         if self.sent == self.reply.bytes().len() {
-            self.sent = 0;
+            (self.sent, self.shown) = (0, 0);
             let bytes = self.reply.bytes_mut();
             bytes.clear();
             if bytes.capacity() > KEEP_BYTES {
@@ -438,90 +448,87 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Takes what others left; false if the connection must be cut.
     fn mail(&mut self, mail: Mail) -> bool {
-        self.has_lent = false;
         if !mail.rest.is_empty() {
+            self.shown += mail.rest.len();
             self.reply.bytes_mut().splice(self.sent..self.sent, mail.rest);
         }
         // Messages first: the pieces of a call's result come before its end.
         self.reply.raw(&mail.bytes);
-        if let Some(served) = mail.served {
-            self.reply.raw(&served.bytes);
-            self.session.wrote_epoch = self.session.wrote_epoch.max(served.epoch);
-            if let Some(Waiting::Keys { waiter, .. }) = self.waiting.take() {
-                self.session.answered(&waiter, &served.bytes);
-            }
-            match served.sent {
-                Some(count) => self.session.moved(0, count),
-                None => self.session.waited(),
-            }
-        }
-        if mail.close == Some(false) {
-            return false;
+        if let Some(ended) = mail.ended {
+            self.ended(ended);
         }
         self.closes |= mail.close == Some(true);
-        if let Some(with_error) = mail.unblock
-            && let Some(Waiting::Keys { waiter, .. }) = &self.waiting
-        {
-            let waiter = Arc::clone(waiter);
-            let error = with_error.then(|| Error::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-            self.give_up(&waiter, error.as_ref());
-        }
-        true
+        mail.close != Some(false)
     }
 
-    fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>) {
-        if self.session.give_up(waiter, with, false, &mut self.reply) {
-            self.take_back();
-            self.waiting = None;
-            self.session.waited();
-        }
-    }
-
-    /// Ends waits whose time is over.
-    fn after_event(&mut self) {
-        let now = clock::now_ms();
-        match &self.waiting {
-            Some(Waiting::Keys { waiter, until: Some(until) }) if *until <= now => {
-                let waiter = Arc::clone(waiter);
-                self.give_up(&waiter, None);
-                // Served at the last moment: the answer is in the mail, and there is no deadline any more.
-                if let Some(Waiting::Keys { until, .. }) = &mut self.waiting {
-                    *until = None;
+    /// Someone has ended the wait.
+    fn ended(&mut self, ended: Ended) {
+        let wait = self
+            .waiting
+            .take()
+            .expect("who ends a wait is the only one, and this task looks for mail of it before it begins another");
+        match ended {
+            Ended::Answer { bytes, epoch, sent } => {
+                self.reply.raw(&bytes);
+                self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
+                self.session.answered(&wait.waiter, &bytes);
+                match sent {
+                    Some(count) => {
+                        self.session.moved(0, count);
+                        self.session.forget(&wait);
+                    }
+                    None => self.session.waited(&wait),
                 }
             }
-            Some(Waiting::Paused { .. }) => self.try_again(),
-            _ => {}
+            Ended::Again => {
+                self.session.waited(&wait);
+                self.try_again(&wait);
+            }
+            Ended::Unblocked { with_error } => {
+                self.session.waited(&wait);
+                self.session.give_up(&wait.waiter, with_error, &mut self.reply);
+            }
         }
     }
 
-    /// Runs a command that was held back, if it may run now.
-    fn try_again(&mut self) {
-        let Some(Waiting::Paused { args, .. }) = self.waiting.take() else { return };
-        self.session.tick();
-        self.session.instance.engine.waiting_clients_changed(-1);
-        self.session.client.set_state(crate::commands::clients::state::BLOCKED, false);
-        match self.session.execute(args.args(), &mut self.reply) {
+    /// The time of the wait is over.
+    fn late(&mut self) {
+        let Some(wait) = self.waiting.take_if(|wait| wait.waiter.end()) else {
+            // Ended at the last moment: word of it is in the mail, or on its way there.
+            if let Some(wait) = &mut self.waiting {
+                wait.until = None;
+            }
+            return;
+        };
+        self.session.waited(&wait);
+        if wait.tries_again {
+            self.try_again(&wait);
+        } else {
+            self.session.give_up(&wait.waiter, false, &mut self.reply);
+        }
+    }
+
+    /// Runs a command that was held back.
+    fn try_again(&mut self, wait: &Wait) {
+        match self.session.execute(wait.waiter.args.args(), &mut self.reply) {
             Flow::Next => {}
             Flow::Close => self.closes = true,
-            Flow::Wait(Wait::Keys(waiter, until)) => self.waiting = Some(Waiting::Keys { waiter, until }),
-            Flow::Wait(Wait::Paused(args, until)) => self.paused(args, until),
+            Flow::Wait(wait) => self.waiting = Some(wait),
         }
+        self.session.settle();
     }
 
     /// Undoes what others could still see of this client.
     fn end(&mut self) {
         self.take_back();
-        if let Some(mail) = self.session.client.mailbox.take() {
-            // It was answered at the last moment, which must be noted once.
-            self.mail(mail);
-        }
-        match self.waiting.take() {
-            Some(Waiting::Keys { waiter, .. }) => {
-                self.session.give_up(&waiter, None, true, &mut self.reply);
-                self.session.waited();
+        let mail = self.session.client.mailbox.take();
+        if let Some(wait) = self.waiting.take() {
+            // Either it was answered at the last moment, which must be noted once, or nobody will answer any more.
+            wait.waiter.end();
+            match mail.and_then(|mail| mail.ended) {
+                Some(Ended::Answer { sent: Some(_), .. }) => self.session.forget(&wait),
+                _ => self.session.waited(&wait),
             }
-            Some(Waiting::Paused { .. }) => self.session.instance.engine.waiting_clients_changed(-1),
-            _ => {}
         }
         self.session.close();
     }

@@ -14,8 +14,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Valu
 use crate::clock;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
-use crate::engine::block::Waiter;
-use crate::engine::mailbox::Mail;
+use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol, Reply};
 
 /// A client within this process. Each is a session of its own, with its own database and transaction.
@@ -53,18 +52,22 @@ impl Store {
 
     fn execute(&mut self, args: Args<'_>) {
         self.session.tick();
-        self.session.client.active_at.store(self.session.now(), Relaxed);
+        self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
         let mut flow = self.session.execute(args, &mut self.reply);
         while let Flow::Wait(wait) = flow {
-            flow = match wait {
-                Wait::Keys(waiter, until) => {
-                    self.wait(&waiter, until);
+            let ended = self.wait(&wait);
+            self.session.waited(&wait);
+            flow = match ended {
+                Ended::Answer { bytes, epoch, .. } => {
+                    self.reply.raw(&bytes);
+                    self.session.answered(&wait.waiter, &bytes);
+                    self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
                     Flow::Next
                 }
-                Wait::Paused(args, until) => {
-                    thread::sleep(Duration::from_millis(until.saturating_sub(clock::now_ms()).min(10)));
-                    self.session.tick();
-                    self.session.execute(args.args(), &mut self.reply)
+                Ended::Again => self.session.execute(wait.waiter.args.args(), &mut self.reply),
+                Ended::Unblocked { with_error } => {
+                    self.session.give_up(&wait.waiter, with_error, &mut self.reply);
+                    Flow::Next
                 }
             };
         }
@@ -72,50 +75,36 @@ impl Store {
         self.wait_until_durable();
     }
 
-    /// Waits for the answer of a command that waits for keys.
-    fn wait(&mut self, waiter: &Arc<Waiter>, mut until: Option<u64>) {
+    /// Waits until a wait is ended, or its time is over.
+    fn wait(&mut self, wait: &Wait) -> Ended {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut until = wait.until;
         loop {
             self.session.client.mailbox.register(&waker);
-            if let Some(mail) = self.session.client.mailbox.take()
-                && self.take_mail(mail, waiter)
-            {
-                break;
+            if let Some(mail) = self.session.client.mailbox.take() {
+                self.reply.raw(&mail.bytes);
+                if let Some(ended) = mail.ended {
+                    return ended;
+                }
             }
-            let now = clock::now_ms();
+            let now = clock::monotonic_ms();
             match until {
                 Some(time) if time <= now => {
-                    self.session.tick();
-                    if self.session.give_up(waiter, None, false, &mut self.reply) {
-                        break;
+                    if wait.waiter.end() {
+                        return if wait.tries_again { Ended::Again } else { Ended::Unblocked { with_error: false } };
                     }
+                    // Ended at the last moment: word of it is on its way.
                     until = None;
                 }
                 Some(time) => thread::park_timeout(Duration::from_millis(time - now)),
                 None => thread::park(),
             }
         }
-        self.session.waited();
-    }
-
-    fn take_mail(&mut self, mail: Mail, waiter: &Arc<Waiter>) -> bool {
-        self.reply.raw(&mail.bytes);
-        if let Some(served) = mail.served {
-            self.reply.raw(&served.bytes);
-            self.session.answered(waiter, &served.bytes);
-            self.session.wrote_epoch = self.session.wrote_epoch.max(served.epoch);
-            return true;
-        }
-        let Some(with_error) = mail.unblock else { return false };
-        let error = with_error.then(|| crate::engine::error::Error::new("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
-        self.session.give_up(waiter, error.as_ref(), false, &mut self.reply)
     }
 
     fn wait_until_durable(&mut self) {
-        let epoch = std::mem::take(&mut self.session.wrote_epoch);
-        let Some(durability) = self.session.instance.durability().filter(|durability| durability.is_always() && epoch > 0) else {
-            return;
-        };
+        let Some(epoch) = self.session.must_be_durable() else { return };
+        let Some(durability) = self.session.instance.durability() else { return };
         let mut durable = durability.durable();
         durability.hurry();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));

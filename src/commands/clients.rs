@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
+use crate::clock;
+use crate::engine::block::Waiter;
 use crate::engine::mailbox::Mailbox;
 
 /// A connected client, as others see it.
@@ -23,8 +25,10 @@ pub struct Client {
     pub mailbox: Arc<Mailbox>,
     /// What changes rarely.
     pub about: Mutex<About>,
-    /// When it last sent a command, in milliseconds since the epoch.
+    /// When it last sent a command or was last sent anything, on the monotonic clock.
     pub active_at: AtomicU64,
+    /// The command it waits with, if that may be ended with `CLIENT UNBLOCK`.
+    pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// Bytes it has sent that are not carried out yet.
     pub query_bytes: AtomicU64,
     /// Bytes on the way to it.
@@ -100,7 +104,7 @@ impl Clients {
             address,
             local_address,
             connected_at: now,
-            active_at: AtomicU64::new(now),
+            active_at: AtomicU64::new(clock::monotonic_ms()),
             state: AtomicU64::new(state),
             ..Client::default()
         });

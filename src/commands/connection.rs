@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::clock;
 use crate::commands::args::int;
 use crate::commands::clients::{Client, state};
 use crate::commands::session::{Replies, Session};
@@ -12,6 +13,7 @@ use crate::commands::table::flag;
 use crate::commands::{Command, Outcome, args, flux, help, pubsub, table, transactions};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
+use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Protocol, Reply};
 use crate::version::REDIS_VERSION;
 
@@ -391,8 +393,7 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     };
     let timeout = int(args, 2).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
     let timeout = u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))?;
-    let now = session.now();
-    session.instance.pause.start(now.saturating_add(timeout), only_writes, now);
+    session.instance.pause.start(timeout, only_writes);
     // A removal is a write, and writes are held back; the chores allow it again when the pause is over.
     session.instance.engine.set_may_expire(false);
     reply.ok();
@@ -402,8 +403,6 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.pause.end();
     session.instance.engine.set_may_expire(true);
-    // Those held back look again when anything comes by mail.
-    session.instance.clients.all().iter().for_each(|client| client.mailbox.leave(|_| {}));
     reply.ok();
     Ok(())
 }
@@ -416,11 +415,13 @@ fn unblock(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
         Some(_) => return Err(Error::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
     };
     let target = u64::try_from(int(args, 2)?).ok().and_then(|id| session.instance.clients.get(id));
-    let target = target.filter(|client| client.has_state(state::BLOCKED));
-    if let Some(client) = &target {
-        client.mailbox.leave(|mail| mail.unblock = Some(with_error));
+    let waits = target.and_then(|client| client.waiter.lock().clone());
+    // Where it was answered at this moment, there is nothing to unblock.
+    let waiter = waits.filter(|waiter| waiter.end());
+    if let Some(waiter) = &waiter {
+        waiter.mailbox.end(Ended::Unblocked { with_error });
     }
-    reply.int(i64::from(target.is_some()));
+    reply.int(i64::from(waiter.is_some()));
     Ok(())
 }
 
@@ -603,7 +604,7 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
         client.local_address,
         about.name,
         now.saturating_sub(client.connected_at) / 1000,
-        now.saturating_sub(client.active_at.load(Relaxed)) / 1000,
+        clock::monotonic_ms().saturating_sub(client.active_at.load(Relaxed)) / 1000,
         client.db.load(Relaxed),
         part(0),
         part(20),

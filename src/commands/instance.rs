@@ -1,17 +1,22 @@
 //! One running flux: what all its clients share.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::commands::clients::{Client, Clients};
 use crate::commands::flux::Peers;
+use crate::commands::serving;
 use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
 use crate::engine::Engine;
+use crate::engine::block::Waiter;
 use crate::engine::durability::Durability;
+use crate::engine::mailbox::Ended;
 use crate::engine::persist::Persistence;
 use crate::id;
 use crate::memory;
@@ -90,39 +95,79 @@ pub struct Saves {
     pub took_s_plus_one: AtomicU64,
 }
 
-/// Whether clients' commands are held back.
+/// Whether clients' commands are held back, and which are.
 #[derive(Default)]
 pub struct Pause {
-    /// Until when, in milliseconds since the epoch; 0 for not at all.
+    /// Until when, on the monotonic clock; 0 for not at all.
     until: AtomicU64,
     /// Whether only writes are.
     only_writes: AtomicBool,
+    held_back: Mutex<HashMap<u64, Arc<Waiter>>>,
 }
 
 impl Pause {
-    /// Holds commands back. A longer pause that is already on stays; so does one of all commands.
-    pub fn start(&self, until: u64, only_writes: bool, now: u64) {
+    /// Holds commands back for a while. A longer pause that is already on stays; so does one of all commands.
+    pub fn start(&self, for_ms: u64, only_writes: bool) {
+        let _held_back = self.held_back.lock();
+        let now = clock::monotonic_ms();
         let is_on = self.until.load(Relaxed) > now;
         self.only_writes.store(only_writes && (!is_on || self.only_writes.load(Relaxed)), Relaxed);
-        self.until.store(if is_on { until.max(self.until.load(Relaxed)) } else { until }, Relaxed);
+        self.until.fetch_max(now.saturating_add(for_ms), Relaxed);
     }
 
-    /// Ends the pause.
+    /// Ends the pause. Commands that were held back are run.
     pub fn end(&self) {
-        self.until.store(0, Relaxed);
+        let held_back = {
+            let mut held_back = self.held_back.lock();
+            self.until.store(0, Relaxed);
+            std::mem::take(&mut *held_back)
+        };
+        held_back.values().for_each(|waiter| let_go(waiter));
     }
 
-    /// When the pause that holds this command back ends; None if it may run.
+    /// For how many more milliseconds a command is held back; None if it may run.
     #[inline]
-    pub fn holds(&self, now: u64, may_write: bool) -> Option<u64> {
+    pub fn holds(&self, may_write: bool) -> Option<u64> {
         let until = self.until.load(Relaxed);
-        (until > now && (may_write || !self.only_writes.load(Relaxed))).then_some(until)
+        if until == 0 || !may_write && self.only_writes.load(Relaxed) {
+            return None;
+        }
+        let left = until.saturating_sub(clock::monotonic_ms());
+        if left == 0 {
+            // Over: the clock need not be asked for each command any more.
+            let _ = self.until.compare_exchange(until, 0, Relaxed, Relaxed);
+        }
+        Some(left).filter(|left| *left > 0)
+    }
+
+    /// Holds a command back until the pause ends, if that has not happened just now.
+    pub fn join(&self, waiter: &Arc<Waiter>) {
+        let mut held_back = self.held_back.lock();
+        if self.until.load(Relaxed) == 0 {
+            drop(held_back);
+            let_go(waiter);
+        } else {
+            held_back.insert(waiter.number(), Arc::clone(waiter));
+        }
+    }
+
+    /// Undoes [`Self::join`].
+    pub fn leave(&self, waiter: &Waiter) {
+        self.held_back.lock().remove(&waiter.number());
+    }
+}
+
+/// Has a command run that was held back.
+fn let_go(waiter: &Waiter) {
+    if waiter.end() {
+        waiter.mailbox.end(Ended::Again);
     }
 }
 
 impl Instance {
     /// Around a keyspace. `now` is in milliseconds since the epoch.
     pub fn new(engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        engine.set_serving(serving::serve);
         Arc::new(Instance {
             config,
             engine,

@@ -8,12 +8,14 @@ use crate::commands::args::{int, timeout, wrong_number};
 use crate::commands::table::Group::List as GROUP;
 use crate::commands::table::flag;
 use crate::commands::{Command, Keys, Outcome};
+use crate::engine::blob::Blob;
+use crate::engine::block::Want;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Edit, Read, Write};
 use crate::engine::notify::Class;
 use crate::engine::types::list::{End, List};
 use crate::engine::types::packed::{IntText, Item};
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, OwnedArgs, Reply};
 
 /// The group's rows.
 pub const COMMANDS: &[Command] = &[
@@ -633,6 +635,10 @@ fn brpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn pop_or_wait(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, end: End) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let timeout_ms = timeout(args, args.len() - 1)?;
     let positions = 1..args.len() - 1;
     let is_taken = pop_first_of(keys, args, positions.clone(), |keys, key| {
@@ -642,16 +648,29 @@ fn pop_or_wait(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, end: End
             bulk(reply, item);
         })
     })?;
-    if !is_taken && !wait(keys, args, positions, timeout_ms) {
+    let at_key = || {
+        let name = Blob::from(args.at(0));
+        move |key: &[u8]| OwnedArgs::new([&*name, key, b"0"])
+    };
+    if !is_taken && !wait(keys, args, positions, timeout_ms, at_key) {
         reply.null_array();
     }
     Ok(())
 }
 
-/// Waits for these keys; false if the command must answer now.
-fn wait(keys: &mut Write<'_>, args: Args<'_>, positions: Range<usize>, timeout_ms: Option<u64>) -> bool {
+/// Waits for an element at these keys; false if the command must answer now. `at_key` makes what makes the command for one of them.
+fn wait<F: Fn(&[u8]) -> OwnedArgs + Send + Sync + 'static>(
+    keys: &mut Write<'_>,
+    args: Args<'_>,
+    positions: Range<usize>,
+    timeout_ms: Option<u64>,
+    at_key: impl FnOnce() -> F,
+) -> bool {
     let waited: SmallVec<[&[u8]; 8]> = args.slice(positions).iter().collect();
-    keys.wait_for(&waited, timeout_ms)
+    keys.wait_for(Want::Element, &waited, timeout_ms, || {
+        let make = at_key();
+        Box::new(move |_, key| make(key))
+    })
 }
 
 fn blmove(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -666,6 +685,10 @@ fn brpoplpush(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
 }
 
 fn move_or_wait(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, from: End, to: End, timeout_ms: Option<u64>) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     // A source that came to hold something else is waited on; a destination that did is an error.
     let mark = reply.mark();
     let is_hopeless = keys.is_retry() && keys.edit::<List>(args.at(1)).is_err();
@@ -673,7 +696,7 @@ fn move_or_wait(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, from: E
         match move_one(keys, args, reply, from, to) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            Err(error) if keys.is_retry() => {
+            Err(error) if keys.is_retry() && error != error::ON_DISK => {
                 reply.truncate(mark);
                 reply.error(&error.0);
                 return Ok(());
@@ -681,17 +704,26 @@ fn move_or_wait(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, from: E
             Err(error) => return Err(error),
         }
     }
-    if !wait(keys, args, 1..2, timeout_ms) {
-        // What Redis answers in a transaction, and what when time is over.
-        if keys.is_over() { reply.null_array() } else { reply.null() }
+    let only = args.to_owned();
+    if !wait(keys, args, 1..2, timeout_ms, || move |_: &[u8]| OwnedArgs::new(only.args().iter())) {
+        // In a transaction Redis answers this, and an array when time is over.
+        reply.null();
     }
     Ok(())
 }
 
 fn blmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let from = Several::parse(args, 2)?;
     let timeout_ms = timeout(args, 1)?;
-    if !from.pop(keys, args, reply)? && !wait(keys, args, from.keys, timeout_ms) {
+    let at_key = || {
+        let rest = args.from(from.keys.end).to_owned();
+        move |key: &[u8]| OwnedArgs::new([&b"BLMPOP"[..], b"0", b"1", key].into_iter().chain(rest.args().iter()))
+    };
+    if !from.pop(keys, args, reply)? && !wait(keys, args, from.keys.clone(), timeout_ms, at_key) {
         reply.null_array();
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A client's session: takes one command after another, checks it, runs it under the locks of its keys, and tells
 //! everyone concerned. Knows nothing of sockets: what must wait is returned as a [`Flow`].
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -11,15 +11,18 @@ use crate::clock;
 use crate::commands::clients::{Client, state};
 use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
+use crate::commands::server::key_flags;
+use crate::commands::serving::serve;
 use crate::commands::stats::WorkerStats;
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
 use crate::commands::{args, flux, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
-use crate::engine::block::{Place, Waiter};
+use crate::engine::block::{Block, Place, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
-use crate::engine::keys::{Block, Read, Waiting, Write};
+use crate::engine::keys::{KeyWait, Read, Waiting, Write};
+use crate::engine::load::{Loads, Missing, Pin};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
 use crate::engine::turn::Turn;
@@ -35,16 +38,18 @@ pub enum Flow {
     Next,
     /// Closes, once the reply is sent.
     Close,
-    /// Waits: see [`Wait`].
+    /// Runs no further command until this wait is over: see `engine::block`.
     Wait(Wait),
 }
 
 /// What a connection waits for before it goes on.
-pub enum Wait {
-    /// The answer, by mail, to a command that waits for keys; at this time (milliseconds since the epoch) it must be [`Session::give_up`].
-    Keys(Arc<Waiter>, Option<u64>),
-    /// The end of a pause, at the latest at this time; then the command is to be run again.
-    Paused(OwnedArgs, u64),
+pub struct Wait {
+    /// What is to be ended.
+    pub waiter: Arc<Waiter>,
+    /// When it ends by itself, on the monotonic clock; None for never.
+    pub until: Option<u64>,
+    /// See [`Block::tries_again`].
+    pub tries_again: bool,
 }
 
 /// What a client sees of its own replies (`CLIENT REPLY`).
@@ -83,7 +88,7 @@ pub struct Session {
     pub replies: Replies,
     /// Whether it must be closed after this command.
     pub closes: bool,
-    /// Set by a session command that has to wait.
+    /// Set by a command that has to wait.
     pub block: Option<Block>,
     /// The epoch of the last change whose reply was not sent yet; 0 for none.
     pub wrote_epoch: u64,
@@ -91,6 +96,11 @@ pub struct Session {
     pub last_wrote_epoch: u64,
     /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
     pub awaits_disk: bool,
+    /// Values that rest on disk and that the command needs which was just run: it did nothing, and is to be run again.
+    pub(crate) missing: Vec<Missing>,
+    /// Keeps values in memory until that command has run.
+    pub(crate) pin: Option<Pin>,
+    has_fetched: bool,
     /// What it is among peers.
     pub presence: Presence,
     pub(crate) waiting: Waiting,
@@ -148,6 +158,9 @@ impl Session {
             wrote_epoch: 0,
             last_wrote_epoch: 0,
             awaits_disk: false,
+            missing: Vec::new(),
+            pin: None,
+            has_fetched: false,
             presence: Presence::default(),
             waiting: Waiting::Allowed,
             stats,
@@ -200,7 +213,10 @@ impl Session {
                 self.refuse(args, error, reply);
                 Flow::Next
             }
-            Err(Refusal::Paused(until)) => return Flow::Wait(Wait::Paused(args.to_owned(), until)),
+            Err(Refusal::Paused(left_ms)) => {
+                turn.release();
+                return self.pause(left_ms, args, reply);
+            }
         };
         match self.replies {
             Replies::On => {}
@@ -268,9 +284,9 @@ impl Session {
         }
         if self.waiting == Waiting::Allowed
             && command.flags & flag::ALLOW_BUSY == 0
-            && let Some(until) = self.instance.pause.holds(self.now(), may_write)
+            && let Some(left_ms) = self.instance.pause.holds(may_write)
         {
-            return Err(Refusal::Paused(until));
+            return Err(Refusal::Paused(left_ms));
         }
         if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             turn.release();
@@ -352,6 +368,14 @@ impl Session {
         let before = self.now_ns;
         let mark = reply.mark();
         let outcome = self.perform(turn, command, args, reply);
+        if !self.missing.is_empty() {
+            turn.release();
+            reply.truncate(mark);
+            return self.fetch(args, reply);
+        }
+        if self.has_fetched || self.pin.is_some() {
+            (self.has_fetched, self.pin) = (false, None);
+        }
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
@@ -372,7 +396,7 @@ impl Session {
             slowlog::note(self, command, args, took);
         }
         match self.block.take() {
-            Some(block) => self.wait(block, args, reply),
+            Some(block) => self.wait(block),
             None => Flow::Next,
         }
     }
@@ -388,10 +412,15 @@ impl Session {
         let mut ran = with_scope(command, args, |scope| {
             let mut view = turn.view(self.db, self.now(), scope);
             view.waiting = self.waiting;
-            let outcome;
-            (outcome, view) = call(view, command, args, reply);
+            let mut outcome = Err(error::ON_DISK);
+            if !lacks(&mut view, command, scope) {
+                (outcome, view) = call(view, command, args, reply);
+            }
             if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
                 self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
+            }
+            if !view.missing.is_empty() {
+                self.missing = view.take_missing();
             }
             let ran =
                 Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.wrote_epoch() };
@@ -435,30 +464,68 @@ impl Session {
     /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
     pub fn must_be_durable(&mut self) -> Option<u64> {
         let awaits_disk = std::mem::take(&mut self.awaits_disk);
-        let epoch = std::mem::take(&mut self.wrote_epoch);
-        let epoch = if awaits_disk { self.last_wrote_epoch } else { epoch };
+        let wrote = std::mem::take(&mut self.wrote_epoch);
+        let wrote = if awaits_disk { self.last_wrote_epoch } else { wrote };
+        // Also what others changed is shown only once it is on disk: a client acts on what it reads.
+        let unshown = self.instance.engine.unshown_epoch();
+        let epoch = wrote.max(unshown);
         if epoch == 0 {
             return None;
         }
         let durability = self.instance.durability()?;
-        (awaits_disk || durability.is_always()).then_some(epoch)
+        (awaits_disk || unshown > 0 || durability.is_always()).then_some(epoch)
     }
 
     /// Begins to wait, as a command asked.
-    fn wait(&mut self, block: Block, args: Args<'_>, reply: &Reply) -> Flow {
-        let waiter = block.waiter.unwrap_or_else(|| {
-            let mailbox = Arc::clone(&self.client.mailbox);
-            Arc::new(Waiter::new(args.to_owned(), self.db, reply.protocol(), mailbox, Vec::new()))
-        });
+    fn wait(&mut self, block: Block) -> Flow {
         self.instance.engine.waiting().fetch_add(1, Relaxed);
         self.client.set_state(state::BLOCKED, true);
-        Flow::Wait(Wait::Keys(waiter, block.until))
+        let Block { waiter, timeout_ms, tries_again } = block;
+        if !tries_again {
+            *self.client.waiter.lock() = Some(Arc::clone(&waiter));
+        }
+        let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
+        Flow::Wait(Wait { waiter, until, tries_again })
     }
 
-    /// The wait is over, one way or another.
-    pub fn waited(&mut self) {
+    /// Holds a command back until a pause is over.
+    fn pause(&mut self, left_ms: u64, args: Args<'_>, reply: &Reply) -> Flow {
+        let waiter = self.waiter(args, reply);
+        self.instance.pause.join(&waiter);
+        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true })
+    }
+
+    /// Has what a command lacks read from disk, and runs it again then. Where that was in vain once, because values were dropped again
+    /// before all were there, none is dropped until it has run.
+    #[cold]
+    fn fetch(&mut self, args: Args<'_>, reply: &Reply) -> Flow {
+        let waiter = self.waiter(args, reply);
+        let engine = Arc::clone(&self.instance.engine);
+        if std::mem::replace(&mut self.has_fetched, true) && self.pin.is_none() {
+            self.pin = Some(Loads::pin(&engine));
+        }
+        engine.loads().fetch(std::mem::take(&mut self.missing), &waiter);
+        self.wait(Block { waiter, timeout_ms: None, tries_again: true })
+    }
+
+    /// A waiter of this client for a command that waits for no keys.
+    pub(crate) fn waiter(&self, args: Args<'_>, reply: &Reply) -> Arc<Waiter> {
+        Arc::new(Waiter::new(args.to_owned(), self.db, reply.protocol(), Arc::clone(&self.client.mailbox)))
+    }
+
+    /// The wait is over, one way or another: takes the command out of wherever it is kept.
+    pub fn waited(&mut self, wait: &Wait) {
         wait_is_over(&self.instance, &self.client);
+        self.forget(wait);
         self.tick();
+    }
+
+    /// The same, where whoever answered has already noted that it is over.
+    pub fn forget(&self, wait: &Wait) {
+        self.instance.engine.leave(&wait.waiter);
+        if wait.tries_again {
+            self.instance.pause.leave(&wait.waiter);
+        }
     }
 
     /// Counts the answer a waiting command got; the call itself was counted when it began to wait.
@@ -476,33 +543,21 @@ impl Session {
         }
     }
 
-    /// Ends a wait whose time is over or whose client asked; false if it was served just before, and the answer comes by mail.
-    /// `with`: answer with this error instead of what the command says when nothing came. No answer is written for a client that is `gone`.
-    pub fn give_up(&mut self, waiter: &Arc<Waiter>, with: Option<&Error>, is_gone: bool, reply: &mut Reply) -> bool {
-        let (_, command) = table::find(waiter.args.args().at(0)).expect("it was found when it began to wait");
+    /// Answers a command whose wait is over and to which nothing came: what it says then, or `with_error` that it was unblocked.
+    pub fn give_up(&mut self, waiter: &Waiter, with_error: bool, reply: &mut Reply) {
+        if with_error {
+            self.instance.stats.error(error::UNBLOCKED.0.as_ref());
+            return reply.error(&error::UNBLOCKED.0);
+        }
         let args = waiter.args.args();
-        let leaf = leaf_unchecked(command, args);
+        let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
         let engine = Arc::clone(&self.instance.engine);
-        let has_ended = with_scope(leaf, args, |scope| {
-            let mut view = engine.view(waiter.db, self.now(), scope);
-            view.unqueue(waiter);
-            waiter.end()
-        });
-        if !has_ended {
-            return false;
-        }
-        if let Some(error) = with {
-            self.instance.stats.error(&error.0);
+        self.waiting = Waiting::Over;
+        let outcome = self.perform(&mut Turn::new(&engine), command, args, reply);
+        self.waiting = Waiting::Allowed;
+        if let Err(error) = outcome {
             reply.error(&error.0);
-        } else if !is_gone {
-            self.waiting = Waiting::Over;
-            let outcome = self.perform(&mut Turn::new(&engine), command, args, reply);
-            self.waiting = Waiting::Allowed;
-            if let Err(error) = outcome {
-                reply.error(&error.0);
-            }
         }
-        true
     }
 
     /// How many names it listens to, of all kinds.
@@ -550,6 +605,7 @@ impl Session {
 
 /// Notes that a client waits no more.
 pub fn wait_is_over(instance: &Instance, client: &Client) {
+    *client.waiter.lock() = None;
     instance.engine.waiting().fetch_sub(1, Relaxed);
     client.set_state(state::BLOCKED, false);
 }
@@ -557,6 +613,7 @@ pub fn wait_is_over(instance: &Instance, client: &Client) {
 /// Why a command does not run now.
 enum Refusal {
     Error(Error),
+    /// By a pause that lasts for so many more milliseconds.
     Paused(u64),
 }
 
@@ -576,11 +633,19 @@ pub(crate) struct Ran {
 
 /// Puts a command that has to wait into the queues of its keys.
 #[cold]
-fn queue(view: &mut Read<'_>, block: Block, args: Args<'_>, client: &Client, protocol: Protocol) -> Block {
-    let again = block.args.clone().unwrap_or_else(|| args.to_owned());
-    let waiter = Arc::new(Waiter::new(again, view.db(), protocol, Arc::clone(&client.mailbox), block.keys.clone()));
+fn queue(view: &mut Read<'_>, wait: KeyWait, args: Args<'_>, client: &Client, protocol: Protocol) -> Block {
+    let again = wait.args.unwrap_or_else(|| args.to_owned());
+    let mailbox = Arc::clone(&client.mailbox);
+    let waiter = Arc::new(Waiter::at_keys(again, view.db(), protocol, mailbox, wait.keys, wait.want, wait.at_key));
     view.queue(&waiter);
-    Block { waiter: Some(waiter), ..block }
+    Block::new(waiter, wait.timeout_ms)
+}
+
+/// Whether a command on several keys must wait for values of theirs. One on a single key finds that out itself before it changes it.
+#[inline]
+pub(crate) fn lacks(view: &mut Read<'_>, command: &Command, scope: Scope<'_>) -> bool {
+    let Scope::Keys(keys @ [_, _, ..]) = scope else { return false };
+    view.engine().loads().has_dropped() && key_flags::reads_values(command.name) && view.lacks(keys.iter().copied())
 }
 
 /// Calls a command's function with a view, and gives the view back.
@@ -687,48 +752,4 @@ pub(crate) fn notify_subscribers(engine: &Engine, events: &[Event]) {
             engine.pubsub().publish(format!("__keyevent@{}__:{}", event.db, event.name).as_bytes(), &event.key);
         }
     }
-}
-
-/// Runs again the commands that wait for keys that were touched, first come first served, and those whose keys they touch in turn.
-pub fn serve(engine: &Engine, touched_places: Vec<Place>) {
-    let mut places = VecDeque::from(touched_places);
-    while let Some(place) = places.pop_front() {
-        let waiters = engine.with_shard_of(&place.1, |shard| shard.log.waiters.queued(&place));
-        for waiter in waiters {
-            if let Some(more) = serve_one(engine, &waiter) {
-                places.extend(more);
-            }
-        }
-    }
-}
-
-/// Runs a waiting command again. None if it still waits; else the keys it touched.
-fn serve_one(engine: &Engine, waiter: &Arc<Waiter>) -> Option<Vec<Place>> {
-    let args = waiter.args.args();
-    let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
-    let leaf = leaf_unchecked(command, args);
-    let mut reply = Reply::new(waiter.protocol);
-    let (events, touched, epoch) = with_scope(leaf, args, |scope| {
-        let mut view = engine.view(waiter.db, clock::now_ms(), scope);
-        if waiter.is_over() {
-            return None;
-        }
-        view.waiting = Waiting::Again;
-        let outcome;
-        (outcome, view) = call(view, leaf, args, &mut reply);
-        if view.block.take().is_some() || outcome == Err(error::WRONG_TYPE) {
-            return None;
-        }
-        if let Err(error) = outcome {
-            reply.truncate(0);
-            reply.error(&error.0);
-        }
-        view.unqueue(waiter);
-        waiter.end();
-        Some((std::mem::take(&mut view.events), touched(&mut view), view.wrote_epoch()))
-    })?;
-    publish_events(engine, &events);
-    let bytes = std::mem::take(reply.bytes_mut());
-    waiter.mailbox.serve(bytes, epoch);
-    Some(touched)
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::commands::args::int;
 use crate::commands::clients::state;
-use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
+use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched, with_scope};
 use crate::commands::slowlog;
 use crate::commands::table::Group::Transactions as GROUP;
 use crate::commands::table::{Keys, Run, flag};
@@ -16,6 +17,8 @@ use crate::engine::Scope;
 use crate::engine::blob::Blob;
 use crate::engine::error::Error;
 use crate::engine::keys::{Read, Waiting};
+use crate::engine::load::Loads;
+use crate::engine::shard::DATABASES;
 use crate::resp::{Args, OwnedArgs, Reply};
 
 const ALWAYS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
@@ -129,11 +132,17 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
 
 fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
-    session.client.queued.store(0, Relaxed);
     if txn.is_refused {
+        session.client.queued.store(0, Relaxed);
         unwatch(session);
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
+    if session.lacks_values(&txn) {
+        // It is run again when they have been read.
+        session.txn = Some(txn);
+        return Ok(());
+    }
+    session.client.queued.store(0, Relaxed);
     session.waiting = Waiting::Never;
     let is_done = run_all(session, &txn, reply);
     session.waiting = Waiting::Allowed;
@@ -226,6 +235,34 @@ fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
 }
 
 impl Session {
+    /// Whether values that a transaction needs rest on disk. If not, they stay in memory until it has run.
+    fn lacks_values(&mut self, txn: &Transaction) -> bool {
+        let engine = Arc::clone(&self.instance.engine);
+        if !engine.loads().has_dropped() {
+            return false;
+        }
+        self.pin.get_or_insert_with(|| Loads::pin(&engine));
+        let mut db = self.db;
+        for (_, command, args) in &txn.commands {
+            let leaf = leaf_unchecked(command, args.args());
+            if leaf.name == "select" {
+                db = int(args.args(), 1)
+                    .ok()
+                    .and_then(|db| u8::try_from(db).ok())
+                    .filter(|db| usize::from(*db) < DATABASES)
+                    .unwrap_or(db);
+            }
+            let missing = with_scope(leaf, args.args(), |scope| {
+                let Scope::Keys(keys) = scope else { return Vec::new() };
+                let mut view = engine.view(db, self.now(), scope);
+                view.lacks(keys.iter().copied());
+                view.take_missing()
+            });
+            self.missing.extend(missing);
+        }
+        !self.missing.is_empty()
+    }
+
     /// Runs one queued command, with the view that is lent for it, and counts it.
     pub(crate) fn run_queued<'a>(
         &mut self,

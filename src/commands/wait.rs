@@ -5,8 +5,9 @@ use crate::commands::session::Session;
 use crate::commands::table::Group::Generic as GROUP;
 use crate::commands::table::flag;
 use crate::commands::{Command, Outcome};
+use crate::engine::block::Block;
 use crate::engine::error::{self, Error};
-use crate::engine::keys::{Block, Waiting};
+use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
 
 /// The rows.
@@ -27,20 +28,19 @@ fn timeout(args: Args<'_>, at: usize) -> Result<u64, Error> {
     u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))
 }
 
-/// Waits for replicas that do not exist, unless none are asked for or it must answer.
-fn lacks_replicas(session: &mut Session, replicas: i64, timeout_ms: u64) -> bool {
-    if replicas <= 0 || session.waiting == Waiting::Never {
+/// Waits for replicas that do not exist, unless none are asked for or it must answer: in a transaction, or since its time is over.
+fn lacks_replicas(session: &mut Session, replicas: i64, timeout_ms: u64, args: Args<'_>, reply: &Reply) -> bool {
+    if replicas <= 0 || session.waiting != Waiting::Allowed {
         return false;
     }
-    let until = (timeout_ms > 0).then(|| session.now().saturating_add(timeout_ms));
-    session.block = Some(Block { keys: Vec::new(), until, args: None, waiter: None });
+    session.block = Some(Block::new(session.waiter(args, reply), Some(timeout_ms).filter(|ms| *ms > 0)));
     true
 }
 
 fn wait(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let timeout_ms = timeout(args, 2)?;
     let replicas = int(args, 1)?;
-    if !lacks_replicas(session, replicas, timeout_ms) {
+    if !lacks_replicas(session, replicas, timeout_ms, args, reply) {
         reply.int(0);
     }
     Ok(())
@@ -56,7 +56,7 @@ fn waitaof(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
     if local == 1 && session.instance.durability().is_none() {
         return Err(Error::new("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
-    if lacks_replicas(session, replicas, timeout_ms) {
+    if lacks_replicas(session, replicas, timeout_ms, args, reply) {
         return Ok(());
     }
     // The reply goes out once the changes are on disk, so by then it is true.

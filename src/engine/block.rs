@@ -1,23 +1,49 @@
-//! Clients that wait for keys, in the order they came.
+//! Waiting: the one mechanism by which a command is answered later than it was asked.
 //!
-//! A command that finds nothing is put in the queue of each of its keys while their shards are still locked, so no push
-//! can slip by. Whoever changes such a key runs the waiting commands again, first come first served, once its own locks
-//! are released (see `commands::session`).
+//! A command that cannot answer yet leaves a [`Waiter`]. Its connection goes on carrying bytes, and runs no further command of its
+//! client until the wait has ended. What ends it, and who sees to that:
+//!
+//! | the wait is for | it is ended by | with |
+//! |---|---|---|
+//! | a key to hold something (`BLPOP`, `XREAD BLOCK` …) | whoever touched the key, once its locks are released: `commands::serving` | the answer |
+//! | values to be read from disk | the reader's thread: `engine::load` | another try |
+//! | a pause to end | `CLIENT UNPAUSE`, or the deadline | another try |
+//! | work on a thread of its own (`SAVE`, `FLUX BACKUP`) | that thread: `commands::elsewhere` | the answer |
+//! | a call, or a job (`FLUX.CALL`, `FLUX.NEXT`) | whoever ends the call or has the job: `peers::calling` | the answer |
+//! | nothing more than time (`WAIT` without replicas) | the deadline | what the command says then |
+//!
+//! Each of them may also be ended by its deadline, by `CLIENT UNBLOCK` (those that wait for an answer), and by the client's going
+//! away. Exactly one of all these ends it: the one to whom [`Waiter::end`], or [`Waiter::serve`], answers true. It owes the client what
+//! the table says, and leaves it in the client's mailbox. Replies that wait for the disk are not waiters: see `engine::gate`.
+//!
+//! To add another kind of wait: make a waiter, keep it where whoever can end it finds it, return it in a `Block`; end it there as the
+//! table says; take it out of wherever it is kept when it is over by other means (a waiter that is over may be met, and takes nothing).
+//! Deadlines are on the monotonic clock. Nobody waits for a waiter's lock longer than a command runs.
+//!
+//! For keys, there is one queue for each key and each kind of thing that is waited for there ([`Want`]), in the order the clients came. A
+//! command is put into its queues while its keys' shards are still locked, so no push can slip by. Whoever touches the key serves
+//! its queue from the front until the key has no more to give. Costs: joining and leaving O(log n) in those who wait at the key, for each key
+//! named; touching O(1), whoever waits; serving O(log n) for each client served, and none for the other keys it named, which it leaves
+//! itself. Only readers of streams all get what comes, so each of those is looked at.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{AcqRel, Acquire},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use crate::engine::blob::Blob;
 use crate::engine::mailbox::Mailbox;
+use crate::engine::value::Kind;
 use crate::resp::{OwnedArgs, Protocol};
 
-/// A command that waits.
+/// Makes the command that is run for one of a waiter's keys: its number among them, and its name.
+pub type AtKey = Box<dyn Fn(usize, &[u8]) -> OwnedArgs + Send + Sync>;
+
+/// A command that waits; see the file's head.
 pub struct Waiter {
-    /// The command as it is run again.
+    /// The command as it is run when the time is over, and also at its key where it named only one.
     pub args: OwnedArgs,
     /// The client's database.
     pub db: u8,
@@ -27,23 +53,110 @@ pub struct Waiter {
     pub mailbox: Arc<Mailbox>,
     /// The keys it waits for, in the order it named them.
     pub keys: Vec<Blob>,
-    is_over: AtomicBool,
+    /// What it waits for at each of them.
+    want: Want,
+    at_key: Option<AtKey>,
+    /// Told apart by this, and older ones have lower numbers. Never 0.
+    number: u64,
+    is_over: Mutex<bool>,
+}
+
+/// What a client waits for at a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// An element of a list.
+    Element,
+    /// A member of a sorted set.
+    Member,
+    /// Entries of a stream. All who wait get them.
+    Entries,
+    /// Entries of a stream for this consumer group, or that stream or group are gone.
+    Work(Blob),
+}
+
+impl Want {
+    /// Whether a key that holds this kind of value, or nothing, may have what is wanted.
+    fn is_for(&self, held: Option<Kind>) -> bool {
+        match self {
+            Want::Element => held == Some(Kind::List),
+            Want::Member => held == Some(Kind::Zset),
+            Want::Entries => held == Some(Kind::Stream),
+            Want::Work(_) => true,
+        }
+    }
+
+    /// Whether one that gets nothing shows that those behind it get nothing either.
+    pub fn is_taken_in_turn(&self) -> bool {
+        *self != Want::Entries
+    }
+}
+
+/// Why a command has not answered, and what its connection does about it.
+pub struct Block {
+    /// What is to be ended.
+    pub waiter: Arc<Waiter>,
+    /// When it ends by itself, in milliseconds from now; None for never.
+    pub timeout_ms: Option<u64>,
+    /// Whether the command is run again then, from its beginning. Else it answers that nothing came, and `CLIENT UNBLOCK` may make it.
+    pub tries_again: bool,
+}
+
+impl Block {
+    /// A command that waits for an answer.
+    pub fn new(waiter: Arc<Waiter>, timeout_ms: Option<u64>) -> Block {
+        Block { waiter, timeout_ms, tries_again: false }
+    }
 }
 
 impl Waiter {
-    /// A command that waits from now on, once it is queued.
-    pub fn new(args: OwnedArgs, db: u8, protocol: Protocol, mailbox: Arc<Mailbox>, keys: Vec<Blob>) -> Waiter {
-        Waiter { args, db, protocol, mailbox, keys, is_over: AtomicBool::new(false) }
+    /// A command that waits for no keys.
+    pub fn new(args: OwnedArgs, db: u8, protocol: Protocol, mailbox: Arc<Mailbox>) -> Waiter {
+        Waiter::at_keys(args, db, protocol, mailbox, Vec::new(), Want::Element, None)
+    }
+
+    /// A command that waits for these keys from now on, once it is queued. Where it names several, `at_key` makes the command for one.
+    pub fn at_keys(
+        args: OwnedArgs,
+        db: u8,
+        protocol: Protocol,
+        mailbox: Arc<Mailbox>,
+        keys: Vec<Blob>,
+        want: Want,
+        at_key: Option<AtKey>,
+    ) -> Waiter {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let number = LAST.fetch_add(1, Relaxed) + 1;
+        Waiter { args, db, protocol, mailbox, keys, want, at_key, number, is_over: Mutex::new(false) }
     }
 
     /// Ends the wait; true for the one caller who did, who now owes the client an answer.
     pub fn end(&self) -> bool {
-        !self.is_over.swap(true, AcqRel)
+        !std::mem::replace(&mut *self.is_over.lock(), true)
+    }
+
+    /// Ends the wait if `run`, which nobody's ending can come between, answers true. Tells whether it did.
+    pub fn serve(&self, run: impl FnOnce() -> bool) -> bool {
+        let mut is_over = self.is_over.lock();
+        if *is_over {
+            return false;
+        }
+        *is_over = run();
+        *is_over
     }
 
     /// Whether it was answered or gave up.
     pub fn is_over(&self) -> bool {
-        self.is_over.load(Acquire)
+        *self.is_over.lock()
+    }
+
+    /// Tells it from all others, and grows from one to the next.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The command to be run for one of its keys, by its number, if that is not simply [`Self::args`].
+    pub fn args_at(&self, key: usize) -> Option<OwnedArgs> {
+        self.at_key.as_ref().map(|make| make(key, &self.keys[key]))
     }
 }
 
@@ -53,61 +166,184 @@ pub type Place = (u8, Blob);
 /// Who waits for which keys of a shard, and which of those keys changed since last asked.
 #[derive(Default)]
 pub struct Waiters {
-    queues: HashMap<Place, VecDeque<Arc<Waiter>>, foldhash::fast::RandomState>,
+    places: HashMap<Place, Queues, foldhash::fast::RandomState>,
     touched: Vec<Place>,
+}
+
+/// Those who wait at one key.
+#[derive(Default)]
+struct Queues {
+    /// Waiters by number, which is the order they came in, each with the number of the key among its keys.
+    by_want: BTreeMap<Want, BTreeMap<u64, (Arc<Waiter>, usize)>>,
+    is_touched: bool,
 }
 
 impl Waiters {
     /// Whether nobody waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queues.is_empty()
+        self.places.is_empty()
     }
 
     /// Notes that a key changed, if someone waits for it.
     pub fn touch(&mut self, db: u8, key: &[u8]) {
         let place = (db, Blob::from(key));
-        if self.queues.contains_key(&place) && !self.touched.contains(&place) {
+        if let Some(queues) = self.places.get_mut(&place)
+            && !std::mem::replace(&mut queues.is_touched, true)
+        {
             self.touched.push(place);
         }
     }
 
-    /// Notes that every key of a database may have changed.
-    pub fn touch_database(&mut self, db: u8) {
-        let places: Vec<Place> = self.queues.keys().filter(|(waited, _)| *waited == db).cloned().collect();
-        places.into_iter().for_each(|(db, key)| self.touch(db, &key));
-    }
-
-    /// Moves queues to the stored numbers their clients' databases have now.
-    pub(crate) fn swap(&mut self, other: impl Fn(u8) -> u8) {
-        self.queues = std::mem::take(&mut self.queues).into_iter().map(|((db, key), queue)| ((other(db), key), queue)).collect();
+    /// Lets those who wait in two databases follow to the other one's keys, all of which may have changed for them.
+    pub(crate) fn swap(&mut self, a: u8, b: u8) {
+        let other = |db| if db == a { b } else { a };
+        let (moved, stay) = std::mem::take(&mut self.places).into_iter().partition(|((db, _), _)| [a, b].contains(db));
+        self.places = stay;
+        let moved: HashMap<Place, Queues, foldhash::fast::RandomState> = moved;
+        self.touched.retain(|(db, _)| ![a, b].contains(db));
+        for ((db, key), mut queues) in moved {
+            queues.is_touched = true;
+            self.touched.push((other(db), key.clone()));
+            self.places.insert((other(db), key), queues);
+        }
     }
 
     /// Takes the keys that changed.
     pub fn take_touched(&mut self) -> Vec<Place> {
+        for place in &self.touched {
+            if let Some(queues) = self.places.get_mut(place) {
+                queues.is_touched = false;
+            }
+        }
         std::mem::take(&mut self.touched)
     }
 
-    /// Puts a command at the end of a key's queue.
-    pub fn queue(&mut self, place: Place, waiter: &Arc<Waiter>) {
-        let queue = self.queues.entry(place).or_default();
-        if !queue.iter().any(|other| Arc::ptr_eq(other, waiter)) {
-            queue.push_back(Arc::clone(waiter));
-        }
+    /// Puts a command at the end of the queue of one of its keys, which is there under this stored number.
+    pub fn join(&mut self, db: u8, waiter: &Arc<Waiter>, key: usize) {
+        let queues = self.places.entry((db, waiter.keys[key].clone())).or_default();
+        let queue = queues.by_want.entry(waiter.want.clone()).or_default();
+        // One that names a key twice waits there once.
+        queue.entry(waiter.number).or_insert_with(|| (Arc::clone(waiter), key));
     }
 
-    /// Those who wait for a key, first come first.
-    pub fn queued(&self, place: &Place) -> Vec<Arc<Waiter>> {
-        self.queues.get(place).map_or_else(Vec::new, |queue| queue.iter().cloned().collect())
+    /// What is waited for at a key and may be had there now, by what the key holds.
+    pub fn wants(&self, place: &Place, held: Option<Kind>) -> Vec<Want> {
+        let queues = self.places.get(place);
+        queues.map_or_else(Vec::new, |queues| queues.by_want.keys().filter(|want| want.is_for(held)).cloned().collect())
     }
 
-    /// Takes a command out of a key's queue.
-    pub fn leave(&mut self, place: &Place, waiter: &Arc<Waiter>) {
-        if let Some(queue) = self.queues.get_mut(place) {
-            queue.retain(|other| !Arc::ptr_eq(other, waiter));
+    /// The first who waits at a key for this and came after the one with this number.
+    pub fn after(&self, place: &Place, want: &Want, number: u64) -> Option<(Arc<Waiter>, usize)> {
+        let queue = self.places.get(place)?.by_want.get(want)?;
+        queue.range((Excluded(number), Unbounded)).next().map(|(_, (waiter, key))| (Arc::clone(waiter), *key))
+    }
+
+    /// Takes a command out of a key's queue, if it is there.
+    pub fn leave(&mut self, place: &Place, waiter: &Waiter) {
+        let Some(queues) = self.places.get_mut(place) else { return };
+        if let Some(queue) = queues.by_want.get_mut(&waiter.want) {
+            queue.remove(&waiter.number);
             if queue.is_empty() {
-                self.queues.remove(place);
+                queues.by_want.remove(&waiter.want);
             }
         }
+        if queues.by_want.is_empty() {
+            if queues.is_touched {
+                self.touched.retain(|other| other != place);
+            }
+            self.places.remove(place);
+        }
+        self.give_room_back();
+    }
+
+    /// A table that was large once is not kept.
+    fn give_room_back(&mut self) {
+        const KEEP: usize = 64;
+        if self.places.capacity() > KEEP && self.places.len() < self.places.capacity() / 8 {
+            self.places.shrink_to(self.places.len() * 2);
+        }
+        if self.touched.is_empty() && self.touched.capacity() > KEEP {
+            self.touched = Vec::new();
+        }
+    }
+
+    /// How many keys are waited for.
+    pub fn place_count(&self) -> usize {
+        self.places.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter(keys: &[&str], want: Want) -> Arc<Waiter> {
+        let keys = keys.iter().map(|key| Blob::from(key.as_bytes())).collect();
+        Arc::new(Waiter::at_keys(OwnedArgs::default(), 0, Protocol::Resp2, Arc::default(), keys, want, None))
+    }
+
+    fn place(db: u8, key: &str) -> Place {
+        (db, Blob::from(key.as_bytes()))
+    }
+
+    #[test]
+    fn a_wait_ends_once() {
+        let waiter = waiter(&[], Want::Element);
+        assert!(!waiter.serve(|| false));
+        assert!(waiter.serve(|| true));
+        assert!(!waiter.end() && !waiter.serve(|| unreachable!("it is over")));
+    }
+
+    #[test]
+    fn those_who_wait_for_what_the_key_does_not_hold_are_passed_over() {
+        let mut waiters = Waiters::default();
+        for want in [Want::Element, Want::Member, Want::Entries, Want::Work(Blob::from(&b"g"[..]))] {
+            waiters.join(0, &waiter(&["k"], want), 0);
+        }
+        let wants = |held| waiters.wants(&place(0, "k"), held).len();
+        assert_eq!([None, Some(Kind::String), Some(Kind::List), Some(Kind::Stream)].map(wants), [1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn first_come_is_first_and_nothing_is_left_of_those_who_left() {
+        let mut waiters = Waiters::default();
+        let all: Vec<_> = (0..100).map(|_| waiter(&["k", "k"], Want::Element)).collect();
+        for waiter in &all {
+            waiters.join(0, waiter, 0);
+            waiters.join(0, waiter, 1);
+        }
+        let mut number = 0;
+        for waiter in &all {
+            let (next, key) = waiters.after(&place(0, "k"), &Want::Element, number).unwrap();
+            assert!(Arc::ptr_eq(&next, waiter) && key == 0);
+            number = next.number();
+        }
+        waiters.touch(0, b"k");
+        waiters.touch(0, b"k");
+        all.iter().for_each(|waiter| waiters.leave(&place(0, "k"), waiter));
+        assert!(waiters.is_empty() && waiters.take_touched().is_empty());
+    }
+
+    #[test]
+    fn a_key_is_touched_once_until_that_is_taken() {
+        let mut waiters = Waiters::default();
+        waiters.join(3, &waiter(&["k"], Want::Element), 0);
+        [0, 3, 3].into_iter().for_each(|db| waiters.touch(db, b"k"));
+        assert_eq!(waiters.take_touched(), [place(3, "k")]);
+        waiters.touch(3, b"k");
+        assert_eq!(waiters.take_touched(), [place(3, "k")]);
+    }
+
+    #[test]
+    fn who_waits_follows_a_swap_of_databases_and_is_touched_by_it() {
+        let mut waiters = Waiters::default();
+        waiters.join(1, &waiter(&["k"], Want::Element), 0);
+        waiters.join(2, &waiter(&["l"], Want::Element), 0);
+        waiters.touch(1, b"k");
+        waiters.swap(1, 4);
+        assert_eq!(waiters.take_touched(), [place(4, "k")]);
+        assert_eq!(waiters.wants(&place(4, "k"), Some(Kind::List)), [Want::Element]);
+        assert!(waiters.wants(&place(1, "k"), Some(Kind::List)).is_empty());
     }
 }

@@ -47,6 +47,10 @@ errors! {
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     /// A value stored on disk could not be read back.
     DISK_READ = "ERR the value could not be read back from disk; run `flux check`";
+    /// `CLIENT UNBLOCK … ERROR`.
+    UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+    /// A value that is needed rests on disk. No client gets to see this: it waits until the value has been read.
+    ON_DISK = "ERR the value is on disk";
     /// A string that is no HyperLogLog.
     NOT_HYPERLOGLOG = "WRONGTYPE Key is not a valid HyperLogLog string value.";
     /// A HyperLogLog whose registers do not add up.

@@ -14,9 +14,18 @@ use crate::engine::durability::Durability;
 #[derive(Default)]
 pub struct Gate(Mutex<Inside>);
 
+/// A task's wait at the gate. Its waker must stay the same meanwhile.
+#[derive(Debug, Default)]
+pub struct Visit {
+    /// The round in which it was noted.
+    round: Option<u64>,
+}
+
 #[derive(Default)]
 struct Inside {
     waiting: Vec<Waker>,
+    /// How often those who waited were let look again.
+    round: u64,
     /// Whether someone came since the keeper looked.
     has_news: bool,
     keeper: Option<Waker>,
@@ -27,12 +36,9 @@ struct Inside {
 }
 
 impl Gate {
-    /// Waits until an epoch is on disk; an error if that will never be known.
-    pub async fn pass(&self, epoch: u64) -> Result<(), ()> {
-        poll_fn(|cx| self.poll(epoch, cx)).await
-    }
-
-    fn poll(&self, epoch: u64, cx: &Context<'_>) -> Poll<Result<(), ()>> {
+    /// Waits until an epoch is on disk; an error if that will never be known. A task that is woken by other things asks again, with the same
+    /// `visit`, and is noted once.
+    pub fn poll(&self, epoch: u64, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), ()>> {
         let mut inside = self.0.lock();
         if inside.reached >= epoch {
             return Poll::Ready(Ok(()));
@@ -40,6 +46,10 @@ impl Gate {
         if inside.is_over {
             return Poll::Ready(Err(()));
         }
+        if visit.round == Some(inside.round) {
+            return Poll::Pending;
+        }
+        visit.round = Some(inside.round);
         inside.waiting.push(cx.waker().clone());
         inside.has_news = true;
         // The keeper's turn comes after all connections that were ready together, so the committer is told of them at once.
@@ -85,6 +95,7 @@ impl Gate {
             }
             inside.reached = inside.reached.max(reached);
             inside.is_over = is_over;
+            inside.round += 1;
             mem::take(&mut inside.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);

@@ -3,17 +3,19 @@
 //! A key whose time is over is not there for either. Every change made through [`Write`] is recorded as an effect in
 //! the shard it happens in, so that nothing can change without reaching the journal.
 
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::engine::blob::Blob;
-use crate::engine::block::{Place, Waiter};
+use crate::engine::block::{AtKey, Place, Waiter, Want};
 use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::error::{self, Error};
 use crate::engine::evict;
 use crate::engine::free;
+use crate::engine::load::Missing;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
@@ -87,15 +89,17 @@ pub(crate) enum Waiting {
 }
 
 /// Why a command did not answer: it waits for keys.
-pub struct Block {
+pub struct KeyWait {
+    /// What for.
+    pub want: Want,
     /// The keys it waits for.
     pub keys: Vec<Blob>,
-    /// When it gives up, in milliseconds since the epoch; None for never.
-    pub until: Option<u64>,
+    /// How long at most, in milliseconds; None for ever.
+    pub timeout_ms: Option<u64>,
     /// The command to run again, where it differs from the one that waits.
     pub args: Option<OwnedArgs>,
-    /// The waiter that was queued for it.
-    pub waiter: Option<Arc<Waiter>>,
+    /// Makes the command for one of several keys.
+    pub at_key: Option<AtKey>,
 }
 
 /// What a command sees that only reads. Reading still removes keys whose time is over and brings values back from disk.
@@ -109,7 +113,9 @@ pub struct Read<'a> {
     pub(crate) now: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) waiting: Waiting,
-    pub(crate) block: Option<Block>,
+    pub(crate) block: Option<KeyWait>,
+    /// Values that rest on disk and were met: see [`Self::lacks`].
+    pub(crate) missing: Vec<Missing>,
 }
 
 /// What a command sees that changes keys: all of [`Read`], and the changes.
@@ -244,16 +250,24 @@ impl<'a> Read<'a> {
         true
     }
 
-    /// Waits until one of these keys is touched, when the same command is run again, or for `timeout_ms` (None or 0 for
-    /// ever), when it is run a last time and this answers false. False means: answer now that nothing was there.
-    /// On true, return without an answer. Every key must be one that the command's row names.
-    pub fn wait_for(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>) -> bool {
-        self.wait(keys, timeout_ms, None)
+    /// Waits until one of these keys may hold what is wanted, when the command is run again for that key, or for `timeout_ms` (None or 0
+    /// for ever), when it is run a last time ([`Self::is_over`]) and answers that nothing came. On true, return without an answer. False
+    /// means: answer now that nothing is there. Every key must be one that the command's row names. `at_key` makes the command for one key;
+    /// it is asked only where there are several.
+    pub fn wait_for(&mut self, want: Want, keys: &[&[u8]], timeout_ms: Option<u64>, at_key: impl FnOnce() -> AtKey) -> bool {
+        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: None, at_key: None }, keys, at_key)
     }
 
     /// The same, but runs other arguments again: for commands that resolve something at their first try, as `XREAD … $` does.
-    pub fn wait_for_as(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>, args: OwnedArgs) -> bool {
-        self.wait(keys, timeout_ms, Some(args))
+    pub fn wait_for_as(
+        &mut self,
+        want: Want,
+        keys: &[&[u8]],
+        timeout_ms: Option<u64>,
+        args: OwnedArgs,
+        at_key: impl FnOnce() -> AtKey,
+    ) -> bool {
+        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: Some(args), at_key: None }, keys, at_key)
     }
 
     /// Whether this command has waited and is run again, because one of its keys was touched or its time is over.
@@ -261,34 +275,47 @@ impl<'a> Read<'a> {
         matches!(self.waiting, Waiting::Again | Waiting::Over)
     }
 
-    /// Whether this command has waited and its time is over.
+    /// Whether this command has waited and its time is over: it answers that nothing came, without looking.
     pub fn is_over(&self) -> bool {
         self.waiting == Waiting::Over
     }
 
-    fn wait(&mut self, keys: &[&[u8]], timeout_ms: Option<u64>, args: Option<OwnedArgs>) -> bool {
-        if matches!(self.waiting, Waiting::Never | Waiting::Over) {
-            return false;
+    fn wait(&mut self, mut wait: KeyWait, keys: &[&[u8]], at_key: impl FnOnce() -> AtKey) -> bool {
+        match self.waiting {
+            Waiting::Never | Waiting::Over => return false,
+            // It is in its queues, and stays there.
+            Waiting::Again => {}
+            Waiting::Allowed => {
+                wait.timeout_ms = wait.timeout_ms.filter(|ms| *ms > 0);
+                wait.keys = keys.iter().map(|key| Blob::from(*key)).collect();
+                wait.at_key = (keys.len() > 1).then(at_key);
+            }
         }
-        let until = timeout_ms.filter(|ms| *ms > 0).map(|ms| self.now.saturating_add(ms));
-        self.block = Some(Block { keys: keys.iter().map(|key| Blob::from(*key)).collect(), until, args, waiter: None });
+        self.block = Some(wait);
         true
     }
 
     /// Queues a waiter for the keys it names, which this view holds.
     pub(crate) fn queue(&mut self, waiter: &Arc<Waiter>) {
-        for key in &waiter.keys {
-            let place = (self.stored_db, key.clone());
-            self.held.get(shard_of(dict::hash(key))).log.waiters.queue(place, waiter);
+        let db = self.stored_db;
+        for (number, key) in waiter.keys.iter().enumerate() {
+            self.held.get(shard_of(dict::hash(key))).log.waiters.join(db, waiter, number);
         }
     }
 
-    /// Takes a waiter out of the queues of its keys, which this view holds.
-    pub(crate) fn unqueue(&mut self, waiter: &Arc<Waiter>) {
-        for key in &waiter.keys {
-            let place = (self.stored_db, key.clone());
-            self.held.get(shard_of(dict::hash(key))).log.waiters.leave(&place, waiter);
+    /// Whether values of some of these keys, which this view holds, rest on disk; they are noted as missing. A command that
+    /// changes one key after it has looked at another must know of all of them before it begins.
+    pub(crate) fn lacks<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
+        for key in keys {
+            let (db, hash) = (self.stored_db, dict::hash(key));
+            let Some(at) = self.live(hash, key) else { continue };
+            let entry = self.database(hash).keys.at(at);
+            if let Value::OnDisk(kind) = entry.value {
+                let missing = Missing { db, key: Blob::from(key), kind, changed: entry.changed };
+                self.missing.push(missing);
+            }
         }
+        !self.missing.is_empty()
     }
 
     /// Takes the keys someone waits for that were touched in the held shards.
@@ -325,16 +352,19 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The epoch this view's changes are in; 0 if it has recorded none.
+    /// The epoch this view's changes are in; 0 if it has recorded none. To be asked before its locks are released, so that whoever sees
+    /// the changes knows that they may not be on disk yet.
     #[inline]
     pub(crate) fn wrote_epoch(&self) -> u64 {
         let of = |guard: &Guard<'_>| if guard.log.has_recorded { guard.log.epoch } else { 0 };
-        match &self.held {
+        let epoch = match &self.held {
             Held::None => 0,
             Held::One(_, guard) => of(guard),
             Held::Some(guards) => guards.iter().map(|(_, guard)| of(guard)).max().unwrap_or(0),
             Held::All(guards) => guards.iter().map(of).max().unwrap_or(0),
-        }
+        };
+        self.engine.note_wrote(epoch);
+        epoch
     }
 
     /// The database in use, as it is stored.
@@ -363,7 +393,7 @@ impl<'a> Read<'a> {
 
     /// Takes the events so far, for a view that is no command's.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        mem::take(&mut self.events)
     }
 
     /// A shard that this command holds, by its number below [`SHARDS`]. Commands that hold all of them walk keys with this.
@@ -451,10 +481,19 @@ impl<'a> Read<'a> {
         let entry = shard.databases[db].keys.at_mut(at);
         evict::touch(engine, now, entry);
         if let Value::OnDisk(kind) = entry.value {
-            entry.value = engine.load(db as u8, &entry.key, kind)?;
-            shard.databases[db].note_field_expiry(at);
+            let missing = Missing { db: db as u8, key: entry.key.clone(), kind, changed: entry.changed };
+            // The command ends here, and is run again once the value has been read: see `Self::take_missing`.
+            self.missing.push(missing);
+            return Err(error::ON_DISK);
         }
         Ok((shard, db, at))
+    }
+
+    /// Takes the values that this view's command needs and that rest on disk.
+    pub(crate) fn take_missing(&mut self) -> Vec<Missing> {
+        // Invariant: a command knows what it needs before it changes anything, or it would be changed twice: see `Self::lacks`.
+        assert!(self.missing.is_empty() || self.wrote_epoch() == 0, "a command met a value on disk after it had changed another");
+        mem::take(&mut self.missing)
     }
 }
 
@@ -642,7 +681,7 @@ impl<'a> Write<'a> {
         let mut flushed = Vec::with_capacity(SHARDS);
         for number in 0..SHARDS {
             let shard = self.0.held.get(number);
-            let database = std::mem::take(&mut shard.databases[usize::from(db)]);
+            let database = mem::take(&mut shard.databases[usize::from(db)]);
             shard.log.touch_all(db, &database);
             effect::push_flush(shard.log.buffer(), db);
             flushed.push(database);

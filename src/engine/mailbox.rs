@@ -41,14 +41,24 @@ pub trait Outlet: Send + Sync {
     fn send(&self, bytes: &[u8]) -> usize;
 }
 
-/// The answer to the command a client waits with.
-pub struct Served {
-    /// What is still to be sent of it.
-    pub bytes: Vec<u8>,
-    /// The epoch of its last change.
-    pub epoch: u64,
-    /// How much went out by the client's outlet, which also noted that the wait is over.
-    pub sent: Option<usize>,
+/// How a wait was ended by someone else than the client's own task.
+pub enum Ended {
+    /// With the answer.
+    Answer {
+        /// What is still to be sent of it.
+        bytes: Vec<u8>,
+        /// The epoch of its last change.
+        epoch: u64,
+        /// How much went out by the client's outlet, which also noted that the wait is over.
+        sent: Option<usize>,
+    },
+    /// The command is to be run again.
+    Again,
+    /// The command is to answer that nothing came, or, `with_error`, that it was unblocked.
+    Unblocked {
+        /// `CLIENT UNBLOCK … ERROR`.
+        with_error: bool,
+    },
 }
 
 /// What was left in a mailbox.
@@ -56,12 +66,10 @@ pub struct Served {
 pub struct Mail {
     /// Replies and pushes, ready to be sent.
     pub bytes: Vec<u8>,
-    /// The answer to the command this client waits with.
-    pub served: Option<Served>,
+    /// How the wait was ended.
+    pub ended: Option<Ended>,
     /// The rest of an answer of which the outlet could send only a part; it goes before all else.
     pub rest: Vec<u8>,
-    /// `CLIENT UNBLOCK`: true to answer with an error, false as if the time was over.
-    pub unblock: Option<bool>,
     /// The connection must be closed, after what was written is sent (true) or at once.
     pub close: Option<bool>,
     /// See [`Mailbox::lend`].
@@ -104,8 +112,8 @@ impl Mailbox {
         self.waker.wake();
     }
 
-    /// Lends the client's outlet for one answer. Invariant: it is here only while the client waits, all that was written for it before
-    /// has been sent, and it has sent nothing that waits to be run.
+    /// Lends the client's outlet for one answer. Invariant: it is here only while the client's task sleeps in a wait for an answer, all that
+    /// was written for it before has been sent, and it has sent nothing that waits to be run. So whatever wakes the task, it takes it back.
     pub fn lend(&self, outlet: Arc<dyn Outlet>) {
         self.mail.lock().outlet = Some(outlet);
     }
@@ -113,6 +121,11 @@ impl Mailbox {
     /// Takes the outlet back, if nobody answered.
     pub fn take_back(&self) {
         self.mail.lock().outlet = None;
+    }
+
+    /// Leaves word of how this client's wait was ended. To be called by whoever ended it.
+    pub fn end(&self, ended: Ended) {
+        self.leave(|mail| mail.ended = Some(ended));
     }
 
     /// Leaves the answer to the command this client waits with, or sends it at once where an outlet was lent. Then the client's task
@@ -124,13 +137,11 @@ impl Mailbox {
         // The last answer may still be on its way.
         let is_plain = is_plain && self.flight.load(Acquire) == flight::NONE && mail.rest.is_empty();
         let Some(outlet) = mail.outlet.take().filter(|outlet| is_plain && outlet.begin()) else {
-            mail.served = Some(Served { bytes, epoch, sent: None });
             drop(mail);
-            self.has_mail.store(true, Release);
-            return self.waker.wake();
+            return self.end(Ended::Answer { bytes, epoch, sent: None });
         };
         // The lock is not held while it sends: this thread may lose its core to the client it wakes, whose next command needs the mail.
-        mail.served = Some(Served { bytes: Vec::new(), epoch, sent: Some(bytes.len()) });
+        mail.ended = Some(Ended::Answer { bytes: Vec::new(), epoch, sent: Some(bytes.len()) });
         self.flight.store(flight::SENDS, Release);
         self.has_mail.store(true, Release);
         drop(mail);
@@ -161,6 +172,11 @@ impl Mailbox {
             return None;
         }
         Some(std::mem::take(&mut *self.mail.lock()))
+    }
+
+    /// Whether the connection must be closed at once.
+    pub fn is_cut(&self) -> bool {
+        self.has_mail() && self.mail.lock().close == Some(false)
     }
 
     /// Whether anything is there to take.
@@ -234,13 +250,20 @@ mod tests {
         (woken.0.load(SeqCst), found)
     }
 
+    fn answer_of(ended: Option<Ended>) -> (Vec<u8>, u64, Option<usize>) {
+        match ended {
+            Some(Ended::Answer { bytes, epoch, sent }) => (bytes, epoch, sent),
+            _ => panic!("there is no answer"),
+        }
+    }
+
     #[test]
     fn a_client_whose_answer_was_sent_sleeps_on_and_finds_out_later() {
         let mailbox = Mailbox::default();
         assert_eq!(serve(&mailbox, b"answer", 6, || ()).0, 0);
         assert!(mailbox.is_free());
         let mail = mailbox.take().unwrap();
-        assert_eq!((mail.served.unwrap().sent, &*mail.rest), (Some(6), &b""[..]));
+        assert_eq!((answer_of(mail.ended).2, &*mail.rest), (Some(6), &b""[..]));
     }
 
     #[test]
@@ -271,8 +294,8 @@ mod tests {
             }
             mailbox.serve(answer.to_vec(), epoch);
             let mail = mailbox.take().unwrap();
-            let served = mail.served.unwrap();
-            assert_eq!((&*served.bytes, served.epoch, served.sent, &*mail.bytes), (answer, epoch, None, message));
+            let expected = (answer.to_vec(), epoch, None);
+            assert_eq!((answer_of(mail.ended), &*mail.bytes), (expected, message));
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod free;
 pub mod gate;
 pub mod glob;
 pub mod keys;
+pub mod load;
 pub mod mailbox;
 pub mod notify;
 pub mod persist;
@@ -35,14 +36,14 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use crate::engine::error::Error;
+use crate::engine::block::{Place, Waiter};
 use crate::engine::evict::Eviction;
 use crate::engine::free::Freeing;
 use crate::engine::keys::{Held, Read, Waiting, Write};
+use crate::engine::load::Loads;
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
-use crate::engine::value::{Kind, Value};
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
 /// on all of them takes microseconds.
@@ -74,12 +75,6 @@ pub enum Scope<'a> {
     Everything,
 }
 
-/// Brings values back that were dropped from memory.
-pub trait Backing: Send + Sync {
-    /// The value a key had at the last checkpoint. `db` is the stored number.
-    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error>;
-}
-
 /// What one cut collected: the effects of one shard after another, each shard's in the order they happened.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Cut {
@@ -98,7 +93,11 @@ pub struct Engine {
     /// Four bits for each database: the number it is stored under. `SWAPDB` changes only this.
     stored: AtomicU64,
     notifications: Notifications,
-    backing: OnceLock<Box<dyn Backing>>,
+    loads: Loads,
+    serving: OnceLock<fn(&Engine, Vec<Place>)>,
+    wrote: AtomicU64,
+    durable: AtomicU64,
+    shows_only_durable: AtomicBool,
     may_expire: AtomicBool,
     sweeps: AtomicBool,
     eviction: Eviction,
@@ -117,7 +116,11 @@ impl Engine {
             clean_generation: AtomicU8::new(1),
             stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
             notifications: Notifications::default(),
-            backing: OnceLock::new(),
+            loads: Loads::default(),
+            serving: OnceLock::new(),
+            wrote: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            shows_only_durable: AtomicBool::new(false),
             may_expire: AtomicBool::new(true),
             sweeps: AtomicBool::new(true),
             eviction: Eviction::default(),
@@ -146,7 +149,17 @@ impl Engine {
     pub(crate) fn view_keeping<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, db: u8, now: u64, scope: Scope<'_>) -> Read<'a> {
         let held = self.hold(kept, scope);
         let stored_db = self.stored(db);
-        Read { engine: self, held, db, stored_db, now, events: Vec::new(), waiting: Waiting::Never, block: None }
+        Read {
+            engine: self,
+            held,
+            db,
+            stored_db,
+            now,
+            events: Vec::new(),
+            waiting: Waiting::Never,
+            block: None,
+            missing: Vec::new(),
+        }
     }
 
     fn mutex(&self, shard: usize) -> &Mutex<Shard> {
@@ -328,13 +341,57 @@ impl Engine {
         self.may_expire.store(may, Relaxed);
     }
 
-    /// Says where values are read back from.
-    pub fn set_backing(&self, backing: Box<dyn Backing>) {
-        assert!(self.backing.set(backing).is_ok(), "the backing is set once, when the engine opens");
+    /// Values on their way back from disk.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 
-    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error> {
-        self.backing.get().ok_or(error::DISK_READ)?.load(db, key, kind)
+    /// Says who serves clients that wait for keys, where those are touched by no command.
+    pub fn set_serving(&self, serve: fn(&Engine, Vec<Place>)) {
+        // Instances of one engine all say the same.
+        let _ = self.serving.set(serve);
+    }
+
+    /// Serves clients that wait for these keys. No lock may be held.
+    pub(crate) fn serve(&self, places: Vec<Place>) {
+        if let Some(serve) = self.serving.get().filter(|_| !places.is_empty()) {
+            serve(self, places);
+        }
+    }
+
+    /// Takes a waiter that is over out of the queues of its keys.
+    pub fn leave(&self, waiter: &Waiter) {
+        for key in &waiter.keys {
+            self.with_shard_of(key, |shard| shard.log.waiters.leave(&(self.stored(waiter.db), key.clone()), waiter));
+        }
+    }
+
+    /// Notes a change that was made in an epoch, 0 for none; its shards must still be locked.
+    #[inline]
+    fn note_wrote(&self, epoch: u64) {
+        if self.wrote.load(Relaxed) < epoch {
+            self.wrote.fetch_max(epoch, SeqCst);
+        }
+    }
+
+    /// Notes that all changes up to this epoch are on disk.
+    pub fn note_durable(&self, epoch: u64) {
+        self.durable.store(epoch, SeqCst);
+    }
+
+    /// Whether clients may be shown only what is on disk (`appendfsync always`): also what others have changed.
+    pub fn set_shows_only_durable(&self, on: bool) {
+        self.shows_only_durable.store(on, SeqCst);
+    }
+
+    /// The epoch that must be on disk before anything that was seen of the keyspace up to now is shown to a client. 0 for none.
+    #[inline]
+    pub fn unshown_epoch(&self) -> u64 {
+        if !self.shows_only_durable.load(Relaxed) {
+            return 0;
+        }
+        let wrote = self.wrote.load(SeqCst);
+        if self.durable.load(SeqCst) >= wrote { 0 } else { wrote }
     }
 }
 

@@ -53,6 +53,12 @@ pub struct Event {
 /// Keys and channels whose names begin like this are the observer's concern.
 pub const OBSERVED: &[u8] = b"flux:";
 
+/// Whether a key is one that an observer's room keeps its state in. Its commands use such keys while they hold others' locks, so their
+/// values stay in memory.
+pub(crate) fn is_observable(key: &[u8]) -> bool {
+    key.starts_with(OBSERVED)
+}
+
 /// Who is told, within the process, what happens to keys and channels that begin with [`OBSERVED`], whatever
 /// `notify-keyspace-events` says. All are called on the thread of whoever did it, so they must be short.
 pub trait Observer: Send + Sync {
@@ -95,7 +101,7 @@ impl Notifications {
     /// Whether an event at this key must be told to the observer.
     #[inline]
     pub fn is_observed(&self, class: Class, key: &[u8]) -> bool {
-        self.flags.load(Relaxed) & HAS_OBSERVER != 0 && key.starts_with(OBSERVED) && !matches!(class, Class::Miss | Class::New)
+        self.flags.load(Relaxed) & HAS_OBSERVER != 0 && is_observable(key) && !matches!(class, Class::Miss | Class::New)
     }
 
     /// Tells the observer of the events that concern it.

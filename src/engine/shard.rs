@@ -273,9 +273,7 @@ impl EffectLog {
                 self.watched.insert((other(db), key), flags);
             }
         }
-        self.waiters.swap(other);
-        self.waiters.touch_database(a);
-        self.waiters.touch_database(b);
+        self.waiters.swap(a, b);
     }
 
     #[cold]

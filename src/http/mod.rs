@@ -42,6 +42,7 @@ use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
 use crate::peers;
+use crate::storage;
 
 pub use routes::markdown;
 
@@ -166,6 +167,7 @@ fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
 }
 
 fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {
+    storage::serve_here();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only what the process already has");
     runtime.block_on(async {

@@ -8,9 +8,9 @@ use crate::commands::Outcome;
 use crate::commands::args as read;
 use crate::commands::session::Session;
 use crate::config::Name;
-use crate::engine::block::Waiter;
+use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
-use crate::engine::keys::{Block, Waiting};
+use crate::engine::keys::Waiting;
 use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Part, Parts, Refused, Route};
 use crate::peers::directory::{Id, Kind};
 use crate::peers::presence::{self, NOT_A_PEER};
@@ -48,10 +48,10 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     }
     // What is run when the wait ends early: see above.
     let again = OwnedArgs::new([args.at(0), b"", b""]);
-    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox), Vec::new()));
+    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)));
     let id = make(room, session, order, Caller::Waiter(Arc::clone(&waiter))).map_err(refusal)?;
     session.presence.call = Some(id);
-    session.block = Some(Block { keys: Vec::new(), until: None, args: None, waiter: Some(waiter) });
+    session.block = Some(Block::new(waiter, None));
     Ok(())
 }
 
@@ -242,11 +242,10 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         return Ok(());
     }
     let again = OwnedArgs::new([args.at(0)]);
-    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox), Vec::new()));
+    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)));
     state.calls.wait(&peer, Arc::clone(&waiter), count, client);
     drop(state);
-    let until = (timeout_ms > 0).then(|| session.now().saturating_add(timeout_ms));
-    session.block = Some(Block { keys: Vec::new(), until, args: None, waiter: Some(waiter) });
+    session.block = Some(Block::new(waiter, Some(timeout_ms).filter(|ms| *ms > 0)));
     Ok(())
 }
 

@@ -25,6 +25,7 @@ use crate::config::Name;
 use crate::connection::{self, Origin};
 use crate::engine::gate::Gate;
 use crate::memory;
+use crate::storage;
 
 /// How often a worker looks whether it has come to rest.
 const REST: Duration = Duration::from_secs(1);
@@ -191,6 +192,7 @@ async fn accept_from(accept: impl AsyncFn() -> io::Result<Accepted>, hand_over: 
 
 /// A worker's life: carries its connections until the server ends.
 fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+    storage::serve_here();
     let stats = instance.stats.worker();
     runtime().block_on(async {
         let gate = Arc::new(Gate::default());

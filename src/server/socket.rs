@@ -4,13 +4,15 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::clock;
 use crate::commands::clients::Client;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Session, wait_is_over};
@@ -37,23 +39,25 @@ pub struct Socket {
 struct Out {
     write: OwnedWriteHalf,
     instance: Arc<Instance>,
-    client: Arc<Client>,
+    /// Not held: the client's mailbox holds this while it is lent.
+    client: Weak<Client>,
 }
 
 /// Makes a stream a session's socket, with its outlet.
 pub fn split(stream: TcpStream, session: &Session) -> (Socket, Arc<dyn Outlet>) {
     let (read, write) = stream.into_split();
-    let out = Arc::new(Out { write, instance: Arc::clone(&session.instance), client: Arc::clone(&session.client) });
+    let out = Arc::new(Out { write, instance: Arc::clone(&session.instance), client: Arc::downgrade(&session.client) });
     (Socket { read, out: Arc::clone(&out) }, out)
 }
 
 impl Outlet for Out {
     fn begin(&self) -> bool {
-        let begins = IS_FRESH.replace(false);
-        if begins {
-            wait_is_over(&self.instance, &self.client);
-        }
-        begins
+        // What must be on disk before it is shown goes through the gate of the client's own worker.
+        let begins = IS_FRESH.replace(false) && self.instance.engine.unshown_epoch() == 0;
+        let Some(client) = self.client.upgrade().filter(|_| begins) else { return false };
+        client.active_at.store(clock::monotonic_ms(), Relaxed);
+        wait_is_over(&self.instance, &client);
+        true
     }
 
     fn send(&self, bytes: &[u8]) -> usize {

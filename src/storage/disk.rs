@@ -1,5 +1,6 @@
 //! How storage reaches its files. Tests put failing disks in its place.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,6 +11,23 @@ use redb::backends::FileBackend;
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
+
+thread_local! {
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread serves clients from now on, all of whom would wait while it waits for a disk: it must leave that to others.
+pub fn serve_here() {
+    SERVES.set(true);
+}
+
+/// What the thread that is about to read or write a file must hold to.
+fn may_wait() {
+    debug_assert!(
+        !SERVES.get(),
+        "a thread that serves clients was about to wait for a disk: leave it to another (see `engine::block`)"
+    );
+}
 
 /// Opens the files that the journal and the tables live in.
 pub trait Disk: Debug + Send + Sync + 'static {
@@ -59,7 +77,7 @@ impl Disk for Files {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Box::new(backend))
+        Ok(Box::new(Backend(Box::new(backend))))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -84,7 +102,7 @@ impl Disk for Files {
     }
 }
 
-/// Any backend as one type, which is what redb takes.
+/// Any backend as one type, which is what redb takes, and which sees to it that only those wait for it who may.
 #[derive(Debug)]
 struct Backend(Box<dyn StorageBackend>);
 
@@ -94,18 +112,22 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        may_wait();
         self.0.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        may_wait();
         self.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        may_wait();
         self.0.sync_data()
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        may_wait();
         self.0.write(offset, bytes)
     }
 

@@ -6,7 +6,7 @@ pub mod folder;
 pub mod journal;
 pub mod tables;
 
-pub use disk::{Disk, Files};
+pub use disk::{Disk, Files, serve_here};
 pub use folder::Folder;
 pub use journal::Journal;
 pub use tables::Tables;

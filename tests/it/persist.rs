@@ -88,7 +88,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
                 let told = || format!("seed {seed}, step {step}: {words:?}: {}", bytes.escape_ascii());
                 let fits = fold::Fold::default().add_batches(&[&bytes]);
                 fits.unwrap_or_else(|error| panic!("fold: {error}: {}", told()));
-                replay::replay(&replayed, &bytes, now).unwrap_or_else(|error| panic!("replay: {error}: {}", told()));
+                replay::replay(&replayed, &(), &bytes, now).unwrap_or_else(|error| panic!("replay: {error}: {}", told()));
                 if looks {
                     same(seed, &told(), &contents(&live), &contents(&replayed));
                 }
@@ -105,7 +105,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
             }
         }
         batches.push(batch_of(&live, run_number));
-        replay::replay(&replayed, &batches[batches.len() - 1], now).unwrap();
+        replay::replay(&replayed, &(), &batches[batches.len() - 1], now).unwrap();
         add(&mut folded, &mut batches);
         apply::apply(&tables, &folded, 1000).unwrap();
         let loaded = Engine::new(false);

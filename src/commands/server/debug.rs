@@ -212,9 +212,13 @@ fn structsize(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// Runs with all shards held, to change things.
-fn with_all<R>(session: &Session, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
+fn with_all<R>(session: &mut Session, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
     let engine = Arc::clone(&session.instance.engine);
-    engine.write(session.db, session.now(), Scope::Everything, run)
+    engine.write(session.db, session.now(), Scope::Everything, |keys| {
+        let outcome = run(keys);
+        session.missing.extend(keys.take_missing());
+        outcome
+    })
 }
 
 fn digest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {

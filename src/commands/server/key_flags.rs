@@ -50,3 +50,8 @@ pub fn of(full_name: &str) -> &'static [&'static str] {
         .find(|(_, names)| names.split_ascii_whitespace().any(|name| name == full_name))
         .map_or(&["RO access"], |(flags, _)| flags)
 }
+
+/// Whether a command looks into the values of some of its keys. (Others only replace or remove them, or look whether they are there.)
+pub fn reads_values(full_name: &str) -> bool {
+    of(full_name).iter().any(|flags| flags.contains("access") || flags.starts_with("RW"))
+}

@@ -5,7 +5,7 @@ mod config;
 mod debug;
 mod digest;
 mod info;
-mod key_flags;
+pub(crate) mod key_flags;
 mod keyspace;
 mod latency;
 mod lolwut;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::elsewhere::elsewhere;
 use crate::commands::instance::Instance;
 use crate::commands::server::debug::is_local;
 use crate::commands::session::Session;
@@ -21,13 +22,31 @@ use crate::resp::{Args, Reply};
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// `SAVE`
-pub fn save(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    if session.instance.saves.running.load(Relaxed) > 0 {
-        return Err(Error::new("ERR Background save already in progress"));
+pub fn save(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let running = Running::begin(&session.instance, false).ok_or(Error::new("ERR Background save already in progress"))?;
+    elsewhere(session, args, reply, "save", move |_, reply| {
+        checkpoint(&running.0).map_err(|cause| Error::new(format!("ERR the checkpoint failed: {cause}")))?;
+        reply.ok();
+        Ok(())
+    })
+}
+
+/// A save under way.
+struct Running(Arc<Instance>);
+
+impl Running {
+    /// None if there is one already, unless it `may_join` that.
+    fn begin(instance: &Arc<Instance>, may_join: bool) -> Option<Running> {
+        let running = Running(Arc::clone(instance));
+        let before = instance.saves.running.fetch_add(1, Relaxed);
+        Some(running).filter(|_| before == 0 || may_join)
     }
-    checkpoint(&session.instance).map_err(|cause| Error::new(format!("ERR the checkpoint failed: {cause}")))?;
-    reply.ok();
-    Ok(())
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.saves.running.fetch_sub(1, Relaxed);
+    }
 }
 
 /// `BGSAVE`
@@ -37,10 +56,8 @@ pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
         2 if args.is(1, "schedule") => true,
         _ => return Err(error::SYNTAX),
     };
-    if session.instance.saves.running.load(Relaxed) > 0 && !is_scheduled {
-        return Err(Error::new("ERR Background save already in progress"));
-    }
-    begin_checkpoint(&session.instance);
+    let running = Running::begin(&session.instance, is_scheduled);
+    begin_checkpoint(running.ok_or(Error::new("ERR Background save already in progress"))?);
     reply.simple("Background saving started");
     Ok(())
 }
@@ -62,16 +79,11 @@ pub fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcom
 }
 
 /// Starts a checkpoint and leaves it to a thread of its own.
-fn begin_checkpoint(instance: &Arc<Instance>) {
-    instance.saves.running.fetch_add(1, Relaxed);
-    let own = Arc::clone(instance);
-    let run = move || {
-        // How it ended is noted for INFO.
-        let _ = checkpoint(&own);
-        own.saves.running.fetch_sub(1, Relaxed);
-    };
+fn begin_checkpoint(running: Running) {
+    let instance = Arc::clone(&running.0);
+    // How it ended is noted for INFO.
+    let run = move || drop(checkpoint(&running.0));
     if thread::Builder::new().name("save".into()).spawn(run).is_err() {
-        instance.saves.running.fetch_sub(1, Relaxed);
         instance.saves.has_failed.store(true, Relaxed);
     }
 }
@@ -134,9 +146,15 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     if path.exists() {
         return Err(Error::new(format!("ERR `{}` exists already", path.display())));
     }
-    let persistence = session.instance.persistence();
+    let persistence = session.instance.persistence().cloned();
     let persistence = persistence.ok_or(Error::new("ERR there is no data folder; start the server with --data DIR"))?;
-    persistence.backup(path).map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
-    reply.ok();
-    Ok(())
+    let running =
+        Running::begin(&session.instance, false).ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
+    let path = path.to_owned();
+    elsewhere(session, args, reply, "backup", move |_, reply| {
+        let _running = running;
+        persistence.backup(&path).map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
+        reply.ok();
+        Ok(())
+    })
 }

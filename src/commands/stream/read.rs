@@ -6,6 +6,8 @@ use crate::commands::Outcome;
 use crate::commands::args::int;
 use crate::commands::stream::{no_group, parse, show};
 use crate::commands::table::Positions;
+use crate::engine::blob::Blob;
+use crate::engine::block::{AtKey, Want};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
@@ -100,6 +102,12 @@ impl<'a> Request<'a> {
         (0..self.keys).map(|number| self.key(number)).collect()
     }
 
+    /// Makes the same request for one of its streams, above one of these ids, one for each stream.
+    fn at_key(&self, ids: Vec<Blob>) -> AtKey {
+        let options = self.args.slice(0..self.first).to_owned();
+        Box::new(move |number, key| OwnedArgs::new(options.args().iter().chain([key, &*ids[number]])))
+    }
+
     /// The same request with ids in place of `$`, to be run again.
     fn resolved(&self, ids: &[Id]) -> OwnedArgs {
         let ids_from = self.first + self.keys;
@@ -157,13 +165,17 @@ impl Answer {
 }
 
 pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let request = Request::parse(args, false)?;
     let mut above: SmallVec<[Id; 8]> = SmallVec::new();
     let is_retry = keys.is_retry();
     for number in 0..request.keys {
         let stream = match keys.get::<Stream>(request.key(number)) {
             // Who waits for a stream is not concerned with what else the key holds meanwhile.
-            Err(_) if is_retry => None,
+            Err(error) if is_retry && error != error::ON_DISK => None,
             stream => stream?,
         };
         let sequence = stream.map(Stream::sequence);
@@ -177,7 +189,7 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     let mut answer = Answer::new(reply);
     for (number, above) in above.iter().enumerate() {
         let stream = match keys.get::<Stream>(request.key(number)) {
-            Err(_) if is_retry => None,
+            Err(error) if is_retry && error != error::ON_DISK => None,
             stream => stream?,
         };
         let Some(stream) = stream else { continue };
@@ -191,7 +203,9 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         return Ok(());
     }
     if let Some(timeout_ms) = request.timeout_ms
-        && keys.wait_for_as(&request.all_keys(), Some(timeout_ms), request.resolved(&above))
+        && keys.wait_for_as(Want::Entries, &request.all_keys(), Some(timeout_ms), request.resolved(&above), || {
+            request.at_key(above.iter().map(|id| Blob::from(&*id.text())).collect())
+        })
     {
         return Ok(());
     }
@@ -200,6 +214,10 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let request = Request::parse(args, true)?;
     let Some((group, consumer)) = request.group else { return Err(error::XREADGROUP_GROUP) };
     // None is `>`.
@@ -208,6 +226,7 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     let is_retry = keys.is_retry();
     for number in 0..request.keys {
         let stream = match keys.get::<Stream>(request.key(number)) {
+            Err(error) if error == error::ON_DISK => return Err(error),
             Err(_) | Ok(None) if is_retry => return Err(error::UNBLOCKED_STREAM),
             stream => stream?,
         };
@@ -225,7 +244,9 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     }
     if let Some(timeout_ms) = request.timeout_ms
         && !finds_some
-        && keys.wait_for(&request.all_keys(), Some(timeout_ms))
+        && keys.wait_for(Want::Work(Blob::from(group)), &request.all_keys(), Some(timeout_ms), || {
+            request.at_key((0..request.keys).map(|number| Blob::from(request.id(number))).collect())
+        })
     {
         return see(keys, &request, group, consumer);
     }

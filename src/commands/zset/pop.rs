@@ -3,11 +3,13 @@
 use crate::commands::Outcome;
 use crate::commands::args::{int, timeout};
 use crate::commands::zset::show;
+use crate::engine::blob::Blob;
+use crate::engine::block::Want;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Edit, Write};
 use crate::engine::notify::Class;
 use crate::engine::types::zset::Zset;
-use crate::resp::{Args, Reply};
+use crate::resp::{Args, OwnedArgs, Reply};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -61,6 +63,10 @@ fn pop(keys: &mut Write<'_>, args: Args<'_>, end: End, reply: &mut Reply) -> Out
 }
 
 fn wait_and_pop(keys: &mut Write<'_>, args: Args<'_>, end: End, reply: &mut Reply) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let last = args.len() - 1;
     let timeout = timeout(args, last)?;
     let names = args.slice(1..last);
@@ -72,7 +78,8 @@ fn wait_and_pop(keys: &mut Write<'_>, args: Args<'_>, end: End, reply: &mut Repl
         }
         after(keys, key, end);
     } else {
-        wait(keys, names, timeout, reply);
+        let name = Blob::from(args.at(0));
+        wait(keys, names, timeout, reply, move |key| OwnedArgs::new([&*name, key, b"0"]));
     }
     Ok(())
 }
@@ -86,10 +93,16 @@ pub fn zmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
 }
 
 pub fn bzmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if keys.is_over() {
+        reply.null_array();
+        return Ok(());
+    }
     let (names, end, count) = read_many(args, 2)?;
     let timeout = timeout(args, 1)?;
     if !pop_many(keys, names, end, count, reply)? {
-        wait(keys, names, timeout, reply);
+        let rest = args.from(3 + names.len()).to_owned();
+        let make = move |key: &[u8]| OwnedArgs::new([&b"BZMPOP"[..], b"0", b"1", key].into_iter().chain(rest.args().iter()));
+        wait(keys, names, timeout, reply, make);
     }
     Ok(())
 }
@@ -149,9 +162,16 @@ fn first_filled<'n>(keys: &mut Write<'_>, names: Args<'n>) -> Result<Option<&'n 
     Ok(None)
 }
 
-fn wait(keys: &mut Write<'_>, names: Args<'_>, timeout: Option<u64>, reply: &mut Reply) {
+/// Waits for a member at these keys, or answers that there is none. `make` makes the command for one of them.
+fn wait(
+    keys: &mut Write<'_>,
+    names: Args<'_>,
+    timeout: Option<u64>,
+    reply: &mut Reply,
+    make: impl Fn(&[u8]) -> OwnedArgs + Send + Sync + 'static,
+) {
     let names: Vec<&[u8]> = names.iter().collect();
-    if !keys.wait_for(&names, timeout) {
+    if !keys.wait_for(Want::Member, &names, timeout, || Box::new(move |_, key| make(key))) {
         reply.null_array();
     }
 }

@@ -187,6 +187,7 @@ fn gather(inner: &Inner, progress: &mut Progress) {
 /// Tells how far everything is on disk.
 fn publish(inner: &Inner, progress: &Progress) {
     if progress.unsynced_bytes == 0 {
+        inner.engine.note_durable(progress.written);
         inner.durable.send_replace(progress.written);
     }
 }

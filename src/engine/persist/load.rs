@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::engine::dict;
 use crate::engine::evict;
+use crate::engine::notify::is_observable;
 use crate::engine::persist::Error;
 use crate::engine::persist::record::{Body, Record, SEGMENT_BYTES, put_packed, small_value};
 use crate::engine::shard::{DATABASES, Entry};
@@ -78,7 +79,7 @@ impl Scan<'_> {
         self.engine.shards.iter().for_each(|shard| shard.0.lock().databases[usize::from(db)].keys.reserve(share));
         stored.each_key(|key, record| {
             let record = Record::read(record).map_err(|_| bad_key(db, key))?;
-            let value = self.value(stored, &record).map_err(|error| place(error, db, key))?;
+            let value = self.value(stored, key, &record).map_err(|error| place(error, db, key))?;
             let hash = dict::hash(key);
             let entry = Entry::new(key, value, record.expire_at, access, 0);
             let shard = shard_of(hash);
@@ -100,12 +101,13 @@ impl Scan<'_> {
         self.sender.send(batch).expect("the inserter takes batches until the last");
     }
 
-    fn value(&mut self, stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
+    fn value(&mut self, stored: &Stored, key: &[u8], record: &Record<'_>) -> Result<Value, Error> {
         if self.memory_limit != 0 && self.keys.is_multiple_of(LIMIT_LOOKS) {
             self.is_full = memory::used_bytes() > self.memory_limit;
         }
         let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
-        if self.is_full && !is_tiny {
+        if self.is_full && !is_tiny && !is_observable(key) {
+            self.engine.loads().note_dropped();
             return Ok(Value::OnDisk(record.kind));
         }
         value(stored, record)

@@ -192,6 +192,7 @@ pub struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Spill,
+    Reads,
     Checkpoints,
     Commits,
 }
@@ -199,6 +200,8 @@ enum Part {
 /// Tables are written and loaded in the order of their keys, so each page is done with soon. What is read back from them
 /// one by one is in the system's cache, which the system can take away when memory is short.
 const TABLES_CACHE_BYTES: usize = 1 << 20;
+/// Threads that read values back. A disk answers several at once in the time of one, and each is mostly asleep.
+const READERS: usize = 4;
 /// Journal read in one go while replaying.
 const REPLAY_BYTES: usize = 64 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
@@ -235,7 +238,7 @@ impl Inner {
                 seq = number;
                 count += 1;
                 self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                replay::replay(&self.engine, bytes, now).map_err(|error| bad_batch(number, error))
+                replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))
             })?;
             if is_end {
                 return Ok(count);
@@ -286,30 +289,27 @@ impl Persistence {
             engine.stored.store(stored, SeqCst);
         }
         load::load(&engine, &tables, clock::now_ms(), options.memory_limit)?;
-        let inner = Arc::new_cyclic(|weak| {
-            engine.set_backing(Box::new(spill::FromTables(weak.clone())));
-            Inner {
-                base: last.max(meta.covered),
-                engine,
-                disk,
-                folder,
-                journal: RwLock::new(Some(journal)),
-                tables: RwLock::new(Some(tables)),
-                durable: watch::Sender::new(0),
-                commits: committer::Commits::default(),
-                checkpoints: checkpoint::Checkpoints::default(),
-                spill: spill::Spill::default(),
-                fsync: AtomicU8::new(options.fsync as u8),
-                checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
-                memory_limit: AtomicU64::new(options.memory_limit),
-                journal_bytes: AtomicU64::new(0),
-                covered: AtomicU64::new(meta.covered),
-                trim_to: AtomicU64::new(meta.covered),
-                trimmed: AtomicU64::new(0),
-                loaded: OnceLock::new(),
-                threads: Mutex::default(),
-                options,
-            }
+        let inner = Arc::new(Inner {
+            base: last.max(meta.covered),
+            engine,
+            disk,
+            folder,
+            journal: RwLock::new(Some(journal)),
+            tables: RwLock::new(Some(tables)),
+            durable: watch::Sender::new(0),
+            commits: committer::Commits::default(),
+            checkpoints: checkpoint::Checkpoints::default(),
+            spill: spill::Spill::default(),
+            fsync: AtomicU8::new(options.fsync as u8),
+            checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
+            memory_limit: AtomicU64::new(options.memory_limit),
+            journal_bytes: AtomicU64::new(0),
+            covered: AtomicU64::new(meta.covered),
+            trim_to: AtomicU64::new(meta.covered),
+            trimmed: AtomicU64::new(0),
+            loaded: OnceLock::new(),
+            threads: Mutex::default(),
+            options,
         });
         let batches = inner.replay(meta.covered)?;
         replay::remove_expired(&inner.engine, clock::now_ms());
@@ -322,6 +322,10 @@ impl Persistence {
         inner.start(Part::Commits, "flux-journal", committer::run);
         inner.start(Part::Checkpoints, "flux-tables", checkpoint::run);
         inner.start(Part::Spill, "flux-memory", spill::run);
+        for number in 0..READERS {
+            inner.start(Part::Reads, &format!("flux-read-{number}"), spill::read);
+        }
+        inner.engine.set_shows_only_durable(inner.fsync() == Fsync::Always);
         inner.commits.poke();
         Ok((inner.engine.clone(), Persistence(inner)))
     }
@@ -356,6 +360,7 @@ impl Persistence {
     /// Changes when effects are on disk, from the next commit on.
     pub fn set_fsync(&self, fsync: Fsync) {
         self.0.fsync.store(fsync as u8, SeqCst);
+        self.0.engine.set_shows_only_durable(fsync == Fsync::Always);
         self.0.commits.hurry();
     }
 
@@ -448,6 +453,7 @@ impl Persistence {
     pub fn close(&self, with_checkpoint: bool) -> Result<(), Error> {
         let checkpointed = if with_checkpoint { self.wait_checkpoint() } else { Ok(()) };
         self.end(Part::Spill);
+        self.end(Part::Reads);
         self.end(Part::Checkpoints);
         self.end(Part::Commits);
         let failure = self.last_error();
@@ -476,6 +482,7 @@ impl Persistence {
     fn end(&self, part: Part) {
         match part {
             Part::Spill => self.0.spill.stop(),
+            Part::Reads => self.0.engine.loads().stop(),
             Part::Checkpoints => self.0.checkpoints.stop(),
             Part::Commits => self.0.commits.stop(),
         }

@@ -5,6 +5,7 @@ use crate::engine::dict;
 use crate::engine::effect::{self, Effect, Row, push_remove};
 use crate::engine::evict;
 use crate::engine::expire::note_field_expiries;
+use crate::engine::load::{Backing, Missing};
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::write_range;
 use crate::engine::shard::{DATABASES, Database, Entry};
@@ -16,19 +17,19 @@ use crate::engine::{Engine, shard_of};
 const CHANGED: u8 = 1;
 
 /// Does a batch of the journal again. Each change is recorded nowhere: it is in the journal.
-pub fn replay(engine: &Engine, bytes: &[u8], now: u64) -> Result<(), BadRow> {
+pub fn replay(engine: &Engine, backing: &dyn Backing, bytes: &[u8], now: u64) -> Result<(), BadRow> {
     let sections = batch::read(bytes)?.sections;
     let flushed = batch::flushed(&sections)?;
     for db in (0..DATABASES).filter(|db| flushed[*db]) {
         engine.shards.iter().for_each(|shard| shard.0.lock().databases[db] = Database::default());
     }
     for (_, effects) in &sections {
-        batch::each_lasting_effect(effects, &flushed, |effect| redo(engine, effect, now))?;
+        batch::each_lasting_effect(effects, &flushed, |effect| redo(engine, backing, effect, now))?;
     }
     Ok(())
 }
 
-fn redo(engine: &Engine, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
+fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
     match effect {
         Effect::Flush { .. } => Ok(()),
         Effect::Map { stored } => {
@@ -57,7 +58,7 @@ fn redo(engine: &Engine, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
                 Ok(())
             })
         }
-        Effect::Change { db, key, kind, rows } => edit(engine, db, key, kind, now, |value| {
+        Effect::Change { db, key, kind, rows } => edit(engine, backing, db, key, kind, now, |value| {
             if value.kind() != kind {
                 return Err(BadRow);
             }
@@ -70,7 +71,7 @@ fn redo(engine: &Engine, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
             }
             Ok(())
         }),
-        Effect::WriteAt { db, key, offset, bytes } => edit(engine, db, key, Kind::String, now, |value| match value {
+        Effect::WriteAt { db, key, offset, bytes } => edit(engine, backing, db, key, Kind::String, now, |value| match value {
             Value::String(string) => {
                 let (start, _) = write_range(offset, bytes.len())?;
                 string.write_at(start, bytes);
@@ -98,6 +99,7 @@ fn whole(kind: Kind, mut rows: effect::Rows<'_>) -> Result<Value, BadRow> {
 
 fn edit(
     engine: &Engine,
+    backing: &dyn Backing,
     db: u8,
     key: &[u8],
     kind: Kind,
@@ -111,7 +113,8 @@ fn edit(
             entry.value = Value::empty(kind);
         } else if let Value::OnDisk(kind) = entry.value {
             // Left on disk while loading, because memory was short.
-            entry.value = engine.load(db, key, kind).map_err(|_| BadRow)?;
+            let missing = Missing { db, key: entry.key.clone(), kind, changed: entry.changed };
+            entry.value = backing.load(&missing).map_err(|_| BadRow)?;
         }
         run(&mut entry.value)
     })

@@ -9,12 +9,14 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::engine::error::{self, Error};
+use crate::engine::load::{Backing, Missing};
+use crate::engine::notify::is_observable;
 use crate::engine::persist::load;
 use crate::engine::persist::record::Record;
 use crate::engine::persist::{self, Inner};
 use crate::engine::shard::{DATABASES, Database, Entry, Shard};
-use crate::engine::value::{BadRow, Kind, Value};
-use crate::engine::{Backing, Engine, SHARDS};
+use crate::engine::value::{BadRow, Value};
+use crate::engine::{Engine, SHARDS};
 use crate::id;
 use crate::memory::{self, Aside};
 
@@ -103,7 +105,8 @@ fn look_ahead(inner: &Inner, limit: u64) {
 
 fn sweep(inner: &Inner, limit: u64) {
     let mut dry = 0;
-    while memory::used_bytes() > limit && !inner.spill.is_stopping.load(SeqCst) {
+    let may_drop = || !inner.spill.is_stopping.load(SeqCst) && !inner.engine.loads().is_pinned();
+    while memory::used_bytes() > limit && may_drop() {
         // It may go on for long where writers are fast.
         look_ahead(inner, limit);
         let mut dropped = 0;
@@ -121,6 +124,11 @@ fn sweep(inner: &Inner, limit: u64) {
 
 fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
     let mut dropped = 0;
+    // Asked under the lock: whoever pins, and then finds a value here in memory, keeps it.
+    if inner.engine.loads().is_pinned() {
+        return 0;
+    }
+    inner.engine.loads().note_dropped();
     for database in shard.databases.iter_mut().filter(|database| !database.keys.is_empty()) {
         for _ in 0..DROPS_MAX {
             let Some(at) = oldest(&inner.engine, database) else { break };
@@ -144,6 +152,7 @@ fn oldest(engine: &Engine, database: &Database) -> Option<u32> {
 /// Whether the tables hold the value as it is, and dropping it gives memory back.
 fn can_drop(engine: &Engine, entry: &Entry) -> bool {
     engine.is_clean(entry.changed)
+        && !is_observable(entry.key())
         && match &entry.value {
             Value::OnDisk(_) => false,
             Value::String(string) => string.len() > load::INLINE_BYTES_MAX,
@@ -151,28 +160,29 @@ fn can_drop(engine: &Engine, entry: &Entry) -> bool {
         }
 }
 
-/// Reads values back from the tables.
-pub struct FromTables(pub std::sync::Weak<Inner>);
+/// A reader's life: values are read back from the tables.
+pub fn read(inner: &Inner) {
+    inner.engine.loads().run(&inner.engine, inner);
+}
 
-impl Backing for FromTables {
-    fn load(&self, db: u8, key: &[u8], kind: Kind) -> Result<Value, Error> {
-        let inner = self.0.upgrade().ok_or(error::DISK_READ)?;
-        inner.spill.loads.fetch_add(1, Relaxed);
-        read_back(&inner, db, key, kind).map_err(|cause| {
+impl Backing for Inner {
+    fn load(&self, missing: &Missing) -> Result<Value, Error> {
+        self.spill.loads.fetch_add(1, Relaxed);
+        read_back(self, missing).map_err(|cause| {
             tracing::error!("read a value back: {cause}");
             error::DISK_READ
         })
     }
 }
 
-fn read_back(inner: &Inner, db: u8, key: &[u8], kind: Kind) -> Result<Value, persist::Error> {
-    debug_assert!(usize::from(db) < DATABASES);
+fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> {
+    debug_assert!(usize::from(missing.db) < DATABASES);
     let tables = inner.tables.read();
     let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;
-    let stored = tables.snapshot()?.database(db)?.ok_or(BadRow)?;
-    let value = stored.key(key, |record| {
+    let stored = tables.snapshot()?.database(missing.db)?.ok_or(BadRow)?;
+    let value = stored.key(&missing.key, |record| {
         let record = Record::read(record)?;
-        if record.kind != kind {
+        if record.kind != missing.kind {
             return Err(BadRow.into());
         }
         load::value(&stored, &record)

@@ -32,7 +32,7 @@ pub(super) struct Hall {
 }
 
 pub(super) fn waiter() -> Arc<Waiter> {
-    Arc::new(Waiter::new(OwnedArgs::default(), 0, Protocol::Resp2, Arc::default(), Vec::new()))
+    Arc::new(Waiter::new(OwnedArgs::default(), 0, Protocol::Resp2, Arc::default()))
 }
 
 impl Hall {

@@ -1,0 +1,41 @@
+//! Commands whose work takes long, or waits for a disk: a thread of their own does it, and the client waits for the answer while its
+//! worker serves others. See `engine::block`.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::commands::Outcome;
+use crate::commands::instance::Instance;
+use crate::commands::session::Session;
+use crate::engine::block::Block;
+use crate::engine::error::Error;
+use crate::resp::{Args, Reply};
+
+/// Has the rest of a command done on a thread of its own, which writes the answer. Whoever calls this sees to it that clients cannot start
+/// as many as they like. The work goes on when its client is gone.
+pub fn elsewhere(
+    session: &mut Session,
+    args: Args<'_>,
+    reply: &Reply,
+    name: &str,
+    work: impl FnOnce(&Arc<Instance>, &mut Reply) -> Outcome + Send + 'static,
+) -> Outcome {
+    let waiter = session.waiter(args, reply);
+    let (instance, answered) = (Arc::clone(&session.instance), Arc::clone(&waiter));
+    let run = move || {
+        let mut reply = Reply::new(answered.protocol);
+        if let Err(error) = work(&instance, &mut reply) {
+            reply.truncate(0);
+            reply.error(&error.0);
+        }
+        if answered.end() {
+            answered.mailbox.serve(std::mem::take(reply.bytes_mut()), 0);
+        }
+    };
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|cause| Error::new(format!("ERR no thread could be started: {cause}")))?;
+    session.block = Some(Block::new(waiter, None));
+    Ok(())
+}

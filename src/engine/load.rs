@@ -1,0 +1,196 @@
+//! Values on their way back from disk. A command that needs a value which was dropped from memory ends without having done anything,
+//! and its client waits until threads of their own have read it; so no worker waits for a disk, and no shard is locked meanwhile. Each value
+//! is read once, however many wait for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::Engine;
+use crate::engine::blob::Blob;
+use crate::engine::block::{Place, Waiter};
+use crate::engine::dict;
+use crate::engine::error::{self, Error};
+use crate::engine::mailbox::Ended;
+use crate::engine::value::{Kind, Value};
+use crate::resp::Reply;
+
+/// A value that is needed and rests on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The stored number of its database.
+    pub db: u8,
+    /// Its key.
+    pub key: Blob,
+    /// What is stored there.
+    pub kind: Kind,
+    /// The generation of its key's last change. A value is dropped only after a checkpoint, which begins a generation: where the key
+    /// has changed and was dropped again meanwhile, this differs.
+    pub changed: u8,
+}
+
+/// Where values are read from.
+pub trait Backing: Send + Sync {
+    /// The value a key had at the last checkpoint. Waits for the disk.
+    fn load(&self, missing: &Missing) -> Result<Value, Error>;
+}
+
+/// For a keyspace of which nothing rests on disk.
+impl Backing for () {
+    fn load(&self, _: &Missing) -> Result<Value, Error> {
+        Err(error::DISK_READ)
+    }
+}
+
+/// What is to be read, and who waits for it.
+#[derive(Default)]
+pub struct Loads {
+    wanted: Mutex<Wanted>,
+    came: Condvar,
+    has_dropped: AtomicBool,
+    pins: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// In the order it is read in.
+    queue: VecDeque<Missing>,
+    /// Also of what is being read now.
+    waiting: HashMap<Place, Vec<Then>, foldhash::fast::RandomState>,
+    is_stopping: bool,
+}
+
+/// What follows when a value has been read.
+enum Then {
+    /// A command may have all it needs, and is run again.
+    Retry { waiter: Arc<Waiter>, missing: Arc<AtomicUsize> },
+    /// Clients that wait at the key are served.
+    Serve,
+}
+
+/// While it lives, nothing is dropped from memory.
+pub struct Pin(Arc<Engine>);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.loads.pins.fetch_sub(1, AcqRel);
+    }
+}
+
+impl Loads {
+    /// Whether values may rest on disk at all. While none does, nobody looks.
+    #[inline]
+    pub fn has_dropped(&self) -> bool {
+        self.has_dropped.load(Relaxed)
+    }
+
+    /// Says that values rest on disk from now on.
+    pub fn note_dropped(&self) {
+        self.has_dropped.store(true, Relaxed);
+    }
+
+    /// Whether values must stay in memory now.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.load(Relaxed) > 0
+    }
+
+    /// Keeps all values in memory: for a command whose values were dropped again before it came to use them.
+    pub fn pin(engine: &Arc<Engine>) -> Pin {
+        engine.loads.pins.fetch_add(1, AcqRel);
+        Pin(Arc::clone(engine))
+    }
+
+    /// Has values read; when all of them are in memory, or one cannot be read, the wait is over.
+    pub fn fetch(&self, missing: Vec<Missing>, waiter: &Arc<Waiter>) {
+        let left = Arc::new(AtomicUsize::new(missing.len()));
+        for one in missing {
+            self.want(one, Then::Retry { waiter: Arc::clone(waiter), missing: Arc::clone(&left) });
+        }
+    }
+
+    /// Has a value read that clients wait for at its key.
+    pub fn fetch_to_serve(&self, missing: Vec<Missing>) {
+        missing.into_iter().for_each(|one| self.want(one, Then::Serve));
+    }
+
+    fn want(&self, missing: Missing, then: Then) {
+        let mut wanted = self.wanted.lock();
+        let waiting = wanted.waiting.entry((missing.db, missing.key.clone())).or_default();
+        let is_first = waiting.is_empty();
+        waiting.push(then);
+        if is_first {
+            wanted.queue.push_back(missing);
+            self.came.notify_one();
+        }
+    }
+
+    /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
+    pub fn run(&self, engine: &Engine, backing: &dyn Backing) {
+        while let Some(missing) = self.next() {
+            let outcome = backing.load(&missing).map(|value| install(engine, &missing, value));
+            let place = (missing.db, missing.key);
+            let waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
+            let mut is_waited_at = false;
+            for then in waiting {
+                match then {
+                    Then::Serve => is_waited_at = true,
+                    Then::Retry { waiter, missing } => go_on(&waiter, &missing, outcome.as_ref().err()),
+                }
+            }
+            if is_waited_at {
+                engine.serve(vec![place]);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Missing> {
+        let mut wanted = self.wanted.lock();
+        loop {
+            if wanted.is_stopping {
+                return None;
+            }
+            if let Some(missing) = wanted.queue.pop_front() {
+                return Some(missing);
+            }
+            self.came.wait(&mut wanted);
+        }
+    }
+
+    /// Ends the readers. Who waits then waits for the end of the server.
+    pub fn stop(&self) {
+        self.wanted.lock().is_stopping = true;
+        self.came.notify_all();
+    }
+}
+
+/// Ends the wait of a command that has all it needs, or of one that never will.
+fn go_on(waiter: &Waiter, missing: &AtomicUsize, failure: Option<&Error>) {
+    let is_last = missing.fetch_sub(1, AcqRel) == 1;
+    match failure {
+        Some(error) if waiter.end() => {
+            let mut reply = Reply::new(waiter.protocol);
+            reply.error(&error.0);
+            waiter.mailbox.serve(std::mem::take(reply.bytes_mut()), 0);
+        }
+        None if is_last && waiter.end() => waiter.mailbox.end(Ended::Again),
+        _ => {}
+    }
+}
+
+/// Puts a value back where it was dropped, unless something else is there by now.
+fn install(engine: &Engine, missing: &Missing, value: Value) {
+    engine.with_shard_of(&missing.key, |shard| {
+        let database = &mut shard.databases[usize::from(missing.db)];
+        let Some(at) = database.keys.find(dict::hash(&missing.key) as u32, &missing.key) else { return };
+        let entry = database.keys.at_mut(at);
+        if matches!(entry.value, Value::OnDisk(kind) if kind == missing.kind) && entry.changed == missing.changed {
+            entry.value = value;
+            database.note_field_expiry(at);
+        }
+    });
+}
