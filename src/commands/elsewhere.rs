@@ -9,6 +9,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::engine::block::Block;
 use crate::engine::error::Error;
+use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
 
 /// Has the rest of a command done on a thread of its own, which writes the answer. Whoever calls this sees to it that clients cannot start
@@ -20,6 +21,9 @@ pub fn elsewhere(
     name: &str,
     work: impl FnOnce(&Arc<Instance>, &mut Reply) -> Outcome + Send + 'static,
 ) -> Outcome {
+    if session.waiting == Waiting::Never {
+        return Err(Error::new("ERR Command not allowed inside a transaction"));
+    }
     let waiter = session.waiter(args, reply);
     let (instance, answered) = (Arc::clone(&session.instance), Arc::clone(&waiter));
     let run = move || {

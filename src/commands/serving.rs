@@ -50,7 +50,7 @@ fn serve_queue(engine: &Engine, place: &Place, want: &Want, places: &mut VecDequ
     let mut last = 0;
     while let Some((waiter, key)) = engine.with_shard_of(&place.1, |shard| shard.log.waiters.after(place, want, last)) {
         last = waiter.number();
-        match serve_one(engine, &waiter, key) {
+        match serve_one(engine, place, &waiter, key) {
             Served::Yes(touched) => places.extend(touched),
             Served::No if want.is_taken_in_turn() => return,
             Served::No => continue,
@@ -61,7 +61,7 @@ fn serve_queue(engine: &Engine, place: &Place, want: &Want, places: &mut VecDequ
 }
 
 /// Runs a waiting command for one of its keys.
-fn serve_one(engine: &Engine, waiter: &Arc<Waiter>, key: usize) -> Served {
+fn serve_one(engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -> Served {
     let at_key = waiter.args_at(key);
     let args = at_key.as_ref().unwrap_or(&waiter.args).args();
     let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
@@ -81,7 +81,7 @@ fn serve_one(engine: &Engine, waiter: &Arc<Waiter>, key: usize) -> Served {
             let waits_on = run.block.take().is_some() || outcome == Err(error::WRONG_TYPE);
             let missing = run.take_missing();
             let is_served = missing.is_empty() && !waits_on;
-            engine.loads().fetch_to_serve(missing);
+            engine.loads().fetch_to_serve(missing, place);
             view = Some(run);
             is_served
         });
@@ -98,4 +98,88 @@ fn serve_one(engine: &Engine, waiter: &Arc<Waiter>, key: usize) -> Served {
     }
     waiter.mailbox.serve(std::mem::take(reply.bytes_mut()), epoch);
     Served::Yes(touched)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+    use crate::engine::Scope;
+    use crate::engine::blob::Blob;
+    use crate::engine::keys::{Expiry, Write};
+    use crate::engine::mailbox::Mailbox;
+    use crate::resp::{OwnedArgs, Protocol};
+
+    /// A client that waits for an element at these keys; `tries` counts how often its command is run for one of them.
+    fn waiter(engine: &Engine, keys: &[Vec<u8>], tries: &Arc<AtomicUsize>) -> Arc<Waiter> {
+        let tries = Arc::clone(tries);
+        let at_key = move |_: usize, key: &[u8]| {
+            tries.fetch_add(1, Relaxed);
+            OwnedArgs::new([b"BLPOP", key, b"0"])
+        };
+        let keys: Vec<Blob> = keys.iter().map(|key| Blob::from(&**key)).collect();
+        let names: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        let mailbox = Arc::<Mailbox>::default();
+        let args = OwnedArgs::default();
+        let waiter = Waiter::at_keys(args, 0, Protocol::Resp2, mailbox, keys.clone(), Want::Element, Some(Box::new(at_key)));
+        let waiter = Arc::new(waiter);
+        engine.waiting().fetch_add(1, Relaxed);
+        engine.read(0, 0, Scope::Keys(&names), |view| view.queue(&waiter));
+        waiter
+    }
+
+    /// Runs a change under the locks of these keys, and serves whom it touches.
+    fn change(engine: &Engine, keys: &[Vec<u8>], change: impl FnOnce(&mut Write<'_>)) {
+        let names: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        let touched = engine.write(0, 0, Scope::Keys(&names), |view| {
+            change(view);
+            view.take_touched()
+        });
+        serve(engine, touched);
+    }
+
+    fn push(engine: &Engine, key: &[u8], elements: &[&[u8]]) {
+        change(engine, &[key.to_vec()], |view| {
+            let args = OwnedArgs::new([b"RPUSH", key].into_iter().chain(elements.iter().copied()));
+            let (_, command) = table::find(b"rpush").unwrap();
+            let crate::commands::Run::Write(run) = command.run else { panic!("it writes") };
+            run(view, args.args(), &mut Reply::new(Protocol::Resp2)).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_push_runs_as_many_waiting_commands_as_it_serves_however_many_wait() {
+        let (engine, tries) = (Engine::new(false), Arc::new(AtomicUsize::new(0)));
+        let keys = [b"list".to_vec(), b"other".to_vec()];
+        let waiters: Vec<_> = (0..4000).map(|_| waiter(&engine, &keys, &tries)).collect();
+        push(&engine, b"list", &[b"a", b"b", b"c"]);
+        let served: Vec<usize> = (0..waiters.len()).filter(|number| waiters[*number].is_over()).collect();
+        assert_eq!(served, [0, 1, 2]);
+        // One more finds that nothing is left.
+        assert!(tries.load(Relaxed) <= 4, "{tries:?}");
+    }
+
+    #[test]
+    fn keys_that_come_to_hold_something_else_run_no_waiting_command() {
+        let (engine, tries) = (Engine::new(false), Arc::new(AtomicUsize::new(0)));
+        let keys: Vec<Vec<u8>> = (0..10_000).map(|number| format!("key:{number}").into_bytes()).collect();
+        let waiter = waiter(&engine, &keys, &tries);
+        change(&engine, &keys, |view| keys.iter().for_each(|key| view.put_string(key, b"text", Expiry::Never)));
+        assert_eq!((tries.load(Relaxed), waiter.is_over()), (0, false));
+    }
+
+    #[test]
+    fn whoever_serves_a_client_runs_its_command_for_that_key_alone() {
+        let (engine, tries) = (Engine::new(false), Arc::new(AtomicUsize::new(0)));
+        let keys: Vec<Vec<u8>> = (0..10_000).map(|number| format!("key:{number}").into_bytes()).collect();
+        let waiter = waiter(&engine, &keys, &tries);
+        push(&engine, b"key:9999", &[b"element"]);
+        assert_eq!((tries.load(Relaxed), waiter.is_over()), (1, true));
+        // It leaves the other queues itself.
+        engine.leave(&waiter);
+        let mut left = 0;
+        engine.each_shard(|_, shard| left += shard.log.waiters.place_count());
+        assert_eq!(left, 0);
+    }
 }

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::commands::args::int;
 use crate::commands::clients::state;
-use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched, with_scope};
+use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
 use crate::commands::slowlog;
 use crate::commands::table::Group::Transactions as GROUP;
 use crate::commands::table::{Keys, Run, flag};
@@ -242,23 +241,17 @@ impl Session {
             return false;
         }
         self.pin.get_or_insert_with(|| Loads::pin(&engine));
-        let mut db = self.db;
         for (_, command, args) in &txn.commands {
-            let leaf = leaf_unchecked(command, args.args());
-            if leaf.name == "select" {
-                db = int(args.args(), 1)
-                    .ok()
-                    .and_then(|db| u8::try_from(db).ok())
-                    .filter(|db| usize::from(*db) < DATABASES)
-                    .unwrap_or(db);
-            }
-            let missing = with_scope(leaf, args.args(), |scope| {
-                let Scope::Keys(keys) = scope else { return Vec::new() };
-                let mut view = engine.view(db, self.now(), scope);
+            let args = args.args();
+            let positions = leaf_unchecked(command, args).key_positions(args);
+            let keys: Vec<&[u8]> = positions.into_iter().filter_map(|at| args.get(at)).collect();
+            let mut view = engine.view(self.db, self.now(), Scope::Keys(&keys));
+            // In all databases: it may SELECT, SWAPDB, MOVE and COPY before.
+            for db in 0..DATABASES as u8 {
+                view.select(db);
                 view.lacks(keys.iter().copied());
-                view.take_missing()
-            });
-            self.missing.extend(missing);
+            }
+            self.missing.extend(view.take_missing());
         }
         !self.missing.is_empty()
     }

@@ -472,7 +472,7 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// Counts a use of the key at a position and brings its value to memory.
+    /// Counts a use of the key at a position, whose value must be in memory, or the command ends here: see [`Self::bring`].
     #[inline]
     fn use_at(&mut self, hash: u64, at: u32, counts: bool) -> Result<(&mut Shard, usize, u32), Error> {
         let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
@@ -480,19 +480,35 @@ impl<'a> Read<'a> {
         shard.counts.hits += u64::from(counts);
         let entry = shard.databases[db].keys.at_mut(at);
         evict::touch(engine, now, entry);
-        if let Value::OnDisk(kind) = entry.value {
-            let missing = Missing { db: db as u8, key: entry.key.clone(), kind, changed: entry.changed };
-            // The command ends here, and is run again once the value has been read: see `Self::take_missing`.
+        if matches!(entry.value, Value::OnDisk(_)) {
+            self.bring(hash, at)?;
+        }
+        Ok((self.held.get(shard_of(hash)), db, at))
+    }
+
+    /// A value that is needed rests on disk. The command ends here, having changed nothing, and is run again once the value has been read.
+    /// Only one that has changed others already has it read at once, with its shards locked: it did not name this key, as `SORT … GET`
+    /// in a transaction does not. What is named is looked for before: see [`Self::lacks`].
+    #[cold]
+    fn bring(&mut self, hash: u64, at: u32) -> Result<(), Error> {
+        let db = self.stored_db;
+        let entry = self.database(hash).keys.at(at);
+        let missing = Missing { db, key: entry.key.clone(), kind: entry.value.kind(), changed: entry.changed };
+        if self.wrote_epoch() == 0 {
             self.missing.push(missing);
             return Err(error::ON_DISK);
         }
-        Ok((shard, db, at))
+        let value = self.engine.loads().fetch_now(missing)?;
+        let database = self.database(hash);
+        database.keys.at_mut(at).value = value;
+        database.note_field_expiry(at);
+        Ok(())
     }
 
-    /// Takes the values that this view's command needs and that rest on disk.
+    /// Takes the values that this view's command needs and that rest on disk. It has changed nothing then.
     pub(crate) fn take_missing(&mut self) -> Vec<Missing> {
-        // Invariant: a command knows what it needs before it changes anything, or it would be changed twice: see `Self::lacks`.
-        assert!(self.missing.is_empty() || self.wrote_epoch() == 0, "a command met a value on disk after it had changed another");
+        // Invariant: what is run again must not have been done before.
+        assert!(self.missing.is_empty() || self.wrote_epoch() == 0, "a command that waits for values on disk has changed others");
         mem::take(&mut self.missing)
     }
 }

@@ -5,9 +5,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicUsize,
+    AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Relaxed},
 };
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -54,6 +55,7 @@ pub struct Loads {
     came: Condvar,
     has_dropped: AtomicBool,
     pins: AtomicUsize,
+    waits: AtomicU64,
 }
 
 #[derive(Default)]
@@ -69,8 +71,10 @@ struct Wanted {
 enum Then {
     /// A command may have all it needs, and is run again.
     Retry { waiter: Arc<Waiter>, missing: Arc<AtomicUsize> },
-    /// Clients that wait at the key are served.
-    Serve,
+    /// Clients that wait at this key are served.
+    Serve(Place),
+    /// It is handed to a thread that holds the key's shard and waits.
+    Hand(SyncSender<Result<Value, Error>>),
 }
 
 /// While it lives, nothing is dropped from memory.
@@ -113,13 +117,30 @@ impl Loads {
         }
     }
 
-    /// Has a value read that clients wait for at its key.
-    pub fn fetch_to_serve(&self, missing: Vec<Missing>) {
-        missing.into_iter().for_each(|one| self.want(one, Then::Serve));
+    /// Has values read without which a client that waits at a key cannot be served.
+    pub fn fetch_to_serve(&self, missing: Vec<Missing>, at: &Place) {
+        missing.into_iter().for_each(|one| self.want(one, Then::Serve(at.clone())));
+    }
+
+    /// Has a value read and waits for it; for whoever holds its shard and can do nothing else.
+    pub fn fetch_now(&self, missing: Missing) -> Result<Value, Error> {
+        self.waits.fetch_add(1, Relaxed);
+        let (sender, receiver) = sync_channel(1);
+        self.want(missing, Then::Hand(sender));
+        // Readers that have ended answer nobody.
+        receiver.recv().unwrap_or(Err(error::DISK_READ))
+    }
+
+    /// How often a thread waited for a value with shards locked: see [`Self::fetch_now`].
+    pub fn wait_count(&self) -> u64 {
+        self.waits.load(Relaxed)
     }
 
     fn want(&self, missing: Missing, then: Then) {
         let mut wanted = self.wanted.lock();
+        if wanted.is_stopping {
+            return;
+        }
         let waiting = wanted.waiting.entry((missing.db, missing.key.clone())).or_default();
         let is_first = waiting.is_empty();
         waiting.push(then);
@@ -132,19 +153,26 @@ impl Loads {
     /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
     pub fn run(&self, engine: &Engine, backing: &dyn Backing) {
         while let Some(missing) = self.next() {
-            let outcome = backing.load(&missing).map(|value| install(engine, &missing, value));
-            let place = (missing.db, missing.key);
-            let waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
-            let mut is_waited_at = false;
-            for then in waiting {
-                match then {
-                    Then::Serve => is_waited_at = true,
-                    Then::Retry { waiter, missing } => go_on(&waiter, &missing, outcome.as_ref().err()),
+            let mut outcome = backing.load(&missing);
+            let place = (missing.db, missing.key.clone());
+            let mut waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
+            for hand in waiting.extract_if(.., |then| matches!(then, Then::Hand(_))) {
+                // Only one thread holds the shard. Whoever else waits finds the value in memory, or has it read again.
+                if let Then::Hand(sender) = hand {
+                    drop(sender.send(std::mem::replace(&mut outcome, Err(error::DISK_READ))));
+                    outcome = Ok(Value::OnDisk(missing.kind));
                 }
             }
-            if is_waited_at {
-                engine.serve(vec![place]);
+            let outcome = outcome.map(|value| install(engine, &missing, value));
+            let mut waited_at = Vec::new();
+            for then in waiting {
+                match then {
+                    Then::Serve(place) => waited_at.push(place),
+                    Then::Retry { waiter, missing } => go_on(&waiter, &missing, outcome.as_ref().err()),
+                    Then::Hand(_) => unreachable!("it was taken out before"),
+                }
             }
+            engine.serve(waited_at);
         }
     }
 
@@ -163,7 +191,11 @@ impl Loads {
 
     /// Ends the readers. Who waits then waits for the end of the server.
     pub fn stop(&self) {
-        self.wanted.lock().is_stopping = true;
+        let mut wanted = self.wanted.lock();
+        wanted.is_stopping = true;
+        // Those who are handed values learn that nobody reads any more.
+        wanted.waiting.clear();
+        drop(wanted);
         self.came.notify_all();
     }
 }

@@ -20,6 +20,7 @@ mod script;
 mod sdk_js;
 mod sdk_python;
 mod settings;
+mod spilled;
 mod storage;
 mod tidy;
 mod workload;

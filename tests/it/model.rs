@@ -25,9 +25,21 @@ fn replies_are_those_of_redis_in_resp3() {
     compare_with_redis("3");
 }
 
+#[test]
+fn replies_are_those_of_redis_whatever_is_dropped_from_memory_meanwhile() {
+    let Some(redis) = Process::redis(&[]) else { return };
+    let flux = Process::flux(&["--enable-debug-command", "yes"]);
+    compare(&flux, &redis, "3", Some(4));
+}
+
 fn compare_with_redis(protocol: &str) {
     let Some(redis) = Process::redis(&[]) else { return };
     let flux = Process::flux(&[]);
+    compare(&flux, &redis, protocol, None);
+}
+
+/// `spills`: after so many commands, again and again, all values that can be are dropped from the memory of flux.
+fn compare(flux: &Process, redis: &Process, protocol: &str, spills: Option<usize>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     // The usual run is the same every time; whoever asks for a number of rounds gets new ones.
     let (first, rounds) = match (number("FLUX_MODEL_SEED"), number("FLUX_MODEL_ROUNDS")) {
@@ -38,7 +50,7 @@ fn compare_with_redis(protocol: &str) {
     // More sequences run after one that differs, so that one failure does not hide another.
     let mut differences = Vec::new();
     for seed in first..first + rounds {
-        match sequence(&flux, &redis, protocol, seed) {
+        match sequence(flux, redis, protocol, spills, seed) {
             Ok(()) => {}
             Err(Difference::Reply(text)) => differences.push(text),
             Err(Difference::Silence(text)) => {
@@ -64,8 +76,9 @@ enum Difference {
 }
 
 /// Runs a sequence on both, up to the first reply that differs.
-fn sequence(flux: &Process, redis: &Process, protocol: &str, seed: u64) -> Result<(), Difference> {
+fn sequence(flux: &Process, redis: &Process, protocol: &str, spills: Option<usize>, seed: u64) -> Result<(), Difference> {
     let mut random = Random::new(seed);
+    let mut spiller = spills.map(|_| flux.connect());
     let (mut flux, mut redis) = (flux.connect(), redis.connect());
     for connection in [&mut flux, &mut redis] {
         begin(connection, protocol).expect("a server answers at the beginning");
@@ -75,6 +88,10 @@ fn sequence(flux: &Process, redis: &Process, protocol: &str, seed: u64) -> Resul
     for step in 0..LENGTH {
         let templates = groups[random.below(groups.len())];
         let words = grammar::make(templates[random.below(templates.len())], &mut random);
+        if let Some(spiller) = spiller.as_mut().filter(|_| spills.is_some_and(|steps| step % steps == 0)) {
+            let dropped = spiller.call(&["DEBUG", "SPILL"]).unwrap();
+            assert!(matches!(&dropped, Reply::Line(line) if line.starts_with(':')), "{dropped:?}");
+        }
         let theirs = redis.call(&words).unwrap();
         let ours = match flux.call(&words) {
             Ok(reply) => reply,

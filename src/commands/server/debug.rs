@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::commands::args::{int, wrong_subcommand};
 use crate::commands::clients::state;
+use crate::commands::elsewhere::elsewhere;
 use crate::commands::generic::object::encoding_of;
 use crate::commands::server::digest::Digest;
 use crate::commands::session::Session;
@@ -101,6 +102,13 @@ const SUBCOMMANDS: &[Sub] = &[
         syntax: "length pattern",
         help: "Matches a pattern against a text of this length.",
         run: stringmatch,
+    },
+    Sub {
+        name: "spill",
+        args: (1, 1),
+        syntax: "",
+        help: "Makes a checkpoint and drops all values from memory that may be, as under --memory-limit.",
+        run: spill,
     },
     Sub { name: "structsize", args: (1, 1), syntax: "", help: "Tells the sizes of structures.", run: structsize },
 ];
@@ -271,16 +279,25 @@ fn reload(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
             return Err(Error::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
         }
     }
-    with_all(session, |keys| {
-        for number in 0..SHARDS {
-            for entry in keys.shard(number).databases.iter_mut().flat_map(|database| database.keys.iter_mut()) {
-                rebuild(&mut entry.value)?;
-            }
-        }
+    elsewhere(session, args, reply, "reload", |instance, reply| {
+        let mut outcome = Ok(());
+        instance.engine.each_shard(|_, shard| {
+            let mut entries = shard.databases.iter_mut().flat_map(|database| database.keys.iter_mut());
+            outcome =
+                std::mem::replace(&mut outcome, Ok(())).and_then(|()| entries.try_for_each(|entry| rebuild(&mut entry.value)));
+        });
+        reply.ok();
+        outcome
+    })
+}
+
+fn spill(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    elsewhere(session, args, reply, "spill", |instance, reply| {
+        let persistence = instance.persistence().ok_or(Error::new("ERR there is no data folder"))?;
+        let dropped = persistence.spill().map_err(|cause| Error::new(format!("ERR {cause}")))?;
+        reply.int(dropped as i64);
         Ok(())
-    })?;
-    reply.ok();
-    Ok(())
+    })
 }
 
 /// Takes a value apart into its rows and makes it anew of these, as a restart would.

@@ -240,6 +240,7 @@ fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
         fields.add("checkpoint_last_status", status(!persist.last_checkpoint_ok && persist.checkpoints > 0));
         fields.add("values_dropped", persist.drops);
         fields.add("values_read_back", persist.loads);
+        fields.add("values_read_while_locked", instance.engine.loads().wait_count());
         fields.add("memory_limit_slows_writes", u8::from(persist.is_crowded));
         fields.add("memory_limit_delayed_replies", persist.waits);
     }

@@ -441,6 +441,13 @@ impl Persistence {
         }
     }
 
+    /// Makes a checkpoint, and drops from memory what the tables then hold as it is there; tells how many values that were. Call it where
+    /// waiting is allowed.
+    pub fn spill(&self) -> Result<usize, Error> {
+        self.wait_checkpoint()?;
+        Ok(spill::drop_all(&self.0))
+    }
+
     /// Writes a consistent copy of everything written so far to a file, while serving. Takes as long as writing it takes;
     /// call it where waiting is allowed.
     pub fn backup(&self, to: &Path) -> Result<(), Error> {

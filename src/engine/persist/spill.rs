@@ -140,6 +140,25 @@ fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
     dropped
 }
 
+/// Drops all that can be, whatever the limit.
+pub fn drop_all(inner: &Inner) -> usize {
+    let mut dropped = 0;
+    inner.engine.each_shard(|_, shard| {
+        if inner.engine.loads().is_pinned() {
+            return;
+        }
+        inner.engine.loads().note_dropped();
+        for entry in shard.databases.iter_mut().flat_map(|database| database.keys.iter_mut()) {
+            if can_drop(&inner.engine, entry) {
+                entry.value = Value::OnDisk(entry.value.kind());
+                dropped += 1;
+            }
+        }
+    });
+    inner.spill.drops.fetch_add(dropped as u64, Relaxed);
+    dropped
+}
+
 /// Of a few random entries, the one not used for longest among those that can be dropped.
 fn oldest(engine: &Engine, database: &Database) -> Option<u32> {
     let len = database.keys.len();
