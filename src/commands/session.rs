@@ -645,7 +645,10 @@ fn queue(view: &mut Read<'_>, wait: KeyWait, args: Args<'_>, client: &Client, pr
 #[inline]
 pub(crate) fn lacks(view: &mut Read<'_>, command: &Command, scope: Scope<'_>) -> bool {
     let Scope::Keys(keys @ [_, _, ..]) = scope else { return false };
-    view.engine().loads().has_dropped() && key_flags::reads_values(command.name) && view.lacks(keys.iter().copied())
+    view.engine().loads().has_dropped()
+        && !view.is_over()
+        && key_flags::reads_values(command.name)
+        && view.lacks(keys.iter().copied())
 }
 
 /// Calls a command's function with a view, and gives the view back.

@@ -12,6 +12,7 @@ mod http;
 mod isolation;
 mod model;
 mod old_peers;
+mod order;
 mod peers;
 mod persist;
 mod process;
