@@ -368,12 +368,12 @@ impl Session {
         let before = self.now_ns;
         let mark = reply.mark();
         let outcome = self.perform(turn, command, args, reply);
-        if !self.missing.is_empty() {
-            turn.release();
-            reply.truncate(mark);
-            return self.fetch(args, reply);
-        }
-        if self.has_fetched || self.pin.is_some() {
+        if self.instance.engine.loads().has_dropped() {
+            if !self.missing.is_empty() {
+                turn.release();
+                reply.truncate(mark);
+                return self.fetch(args, reply);
+            }
             (self.has_fetched, self.pin) = (false, None);
         }
         let failed = outcome.is_err();
@@ -412,13 +412,16 @@ impl Session {
         let mut ran = with_scope(command, args, |scope| {
             let mut view = turn.view(self.db, self.now(), scope);
             view.waiting = self.waiting;
-            let mut outcome = Err(error::ON_DISK);
-            if !lacks(&mut view, command, scope) {
+            let outcome;
+            if lacks(&mut view, command, scope) {
+                outcome = Err(error::ON_DISK);
+            } else {
                 (outcome, view) = call(view, command, args, reply);
             }
             if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
                 self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
             }
+            // Also where it found a way to answer without: `MGET` passes over what it cannot read.
             if !view.missing.is_empty() {
                 self.missing = view.take_missing();
             }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,18 @@ pub struct Process {
 impl Process {
     /// `flux serve` with an empty folder and these arguments more; with two workers on any machine, so that clients meet those of another.
     pub fn flux(args: &[&str]) -> Process {
-        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
+        Process::flux_on(dir, &data, args)
+    }
+
+    /// The same on a folder that outlives it.
+    pub fn flux_in(data: &Path, args: &[&str]) -> Process {
+        Process::flux_on(TempDir::new().unwrap(), data, args)
+    }
+
+    fn flux_on(dir: TempDir, data: &Path, args: &[&str]) -> Process {
+        let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
         command
             .arg("serve")
@@ -57,6 +68,12 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
         process
+    }
+
+    /// Ends it with kill -9.
+    pub fn kill(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
     /// Where it listens on 127.0.0.1.

@@ -32,6 +32,8 @@ const SETUP: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "GET text",
     "MGET text bits missing",
+    "MGET text",
+    "MGET list",
     "APPEND text x",
     "SET text new GET",
     "GETRANGE text 0 3",
