@@ -145,7 +145,9 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let limit = config::output_limit(&connection.session.instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
     connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
     connection.carry().await;
-    connection.end();
+    let gate = Arc::clone(&connection.gate);
+    // Closing the socket is part of it.
+    gate.leave(move || connection.end()).await;
 }
 
 struct Connection<S> {
@@ -519,7 +521,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Undoes what others could still see of this client.
-    fn end(&mut self) {
+    fn end(mut self) {
         self.take_back();
         let mail = self.session.client.mailbox.take();
         if let Some(wait) = self.waiting.take() {

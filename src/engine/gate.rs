@@ -7,12 +7,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::engine::durability::Durability;
 
+/// Connections that leave before those that go on get a turn. Ending one takes a few microseconds, most of them in the system.
+const LEAVING_MAX: usize = 8;
+
 /// The gate of the connections that share a runtime; [`Gate::keep`] must run there.
-#[derive(Default)]
-pub struct Gate(Mutex<Inside>);
+pub struct Gate {
+    inside: Mutex<Inside>,
+    leaving: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate { inside: Mutex::default(), leaving: Semaphore::new(LEAVING_MAX) }
+    }
+}
 
 /// A task's wait at the gate. Its waker must stay the same meanwhile.
 #[derive(Debug, Default)]
@@ -36,10 +48,19 @@ struct Inside {
 }
 
 impl Gate {
+    /// Ends a connection. Where thousands end at once, a few do in each turn of the runtime, so that those that go on need not wait for all.
+    pub async fn leave(&self, end: impl FnOnce()) {
+        // The semaphore is never closed.
+        let _turn = self.leaving.acquire().await;
+        end();
+        // The place is free again when all who are ready now have had their turn.
+        tokio::task::yield_now().await;
+    }
+
     /// Waits until an epoch is on disk; an error if that will never be known. A task that is woken by other things asks again, with the same
     /// `visit`, and is noted once.
     pub fn poll(&self, epoch: u64, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), ()>> {
-        let mut inside = self.0.lock();
+        let mut inside = self.inside.lock();
         if inside.reached >= epoch {
             return Poll::Ready(Ok(()));
         }
@@ -64,7 +85,7 @@ impl Gate {
         let mut durable = durability.durable();
         loop {
             // Commits nobody waits for wake no worker.
-            let is_awaited = !self.0.lock().waiting.is_empty();
+            let is_awaited = !self.inside.lock().waiting.is_empty();
             tokio::select! {
                 () = self.news() => durability.hurry(),
                 changed = durable.changed(), if is_awaited => if changed.is_err() { break },
@@ -77,7 +98,7 @@ impl Gate {
 
     async fn news(&self) {
         poll_fn(|cx| {
-            let mut inside = self.0.lock();
+            let mut inside = self.inside.lock();
             if mem::take(&mut inside.has_news) {
                 return Poll::Ready(());
             }
@@ -89,7 +110,7 @@ impl Gate {
 
     fn open(&self, reached: u64, is_over: bool) {
         let waiting = {
-            let mut inside = self.0.lock();
+            let mut inside = self.inside.lock();
             if reached <= inside.reached && !is_over {
                 return;
             }

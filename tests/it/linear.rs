@@ -303,8 +303,8 @@ fn the_checker_knows_good_histories_from_bad_ones() {
     assert!(!check(&counts, None));
     // What was read, and is not there in the end, was lost; what nobody was told of may be.
     let unanswered = event(Op::Set(0, 5), Answer::Unknown, 1, u64::MAX);
-    assert!(check(&[unanswered.clone()], None) && check(&[unanswered.clone()], Some(with(5))));
-    assert!(check(&[unanswered.clone()], Some(State::default())));
+    assert!(check(std::slice::from_ref(&unanswered), None) && check(std::slice::from_ref(&unanswered), Some(with(5))));
+    assert!(check(std::slice::from_ref(&unanswered), Some(State::default())));
     let read = event(Op::Get(0), Answer::Value(Some(5)), 2, 3);
     assert!(!check(&[unanswered, read], Some(State::default())));
     // A watched transaction that went through saw what it depends on.

@@ -190,6 +190,15 @@ impl Connection {
         Ok(bytes)
     }
 
+    /// Reads on until so many bytes more have come, and keeps them.
+    pub fn fill_up(&mut self, bytes: usize) -> io::Result<()> {
+        let wanted = self.buffer.len() - self.at + bytes;
+        while self.buffer.len() - self.at < wanted {
+            self.fill()?;
+        }
+        Ok(())
+    }
+
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..self.at);
         self.at = 0;

@@ -56,3 +56,58 @@ fn words(command: &str) -> Vec<&str> {
 pub fn bulk(text: &str) -> Reply {
     Reply::Bulk('$', text.into())
 }
+
+/// Lets time pass, as a client that waits for nothing does.
+fn pass(server: &Process, seconds: &str) {
+    assert_eq!(server.connect().call(&["BLPOP", "never", seconds]).unwrap(), Reply::Line("*-1".into()));
+}
+
+#[test]
+fn a_wait_for_replicas_ends_when_its_time_is_over() {
+    let mut waiting = Waiting::new();
+    assert_eq!(waiting.call("WAIT 1 20"), Reply::Line(":0".into()));
+    let here = Reply::Many('*', vec![Reply::Line(":1".into()), Reply::Line(":0".into())]);
+    waiting.call("SET key value");
+    assert_eq!([waiting.call("WAITAOF 1 1 20"), waiting.call("WAITAOF 1 0 0")], [here.clone(), here]);
+}
+
+#[test]
+fn a_client_is_not_idle_while_it_is_answered() {
+    let server = Process::flux(&["--timeout", "1"]);
+    let (mut served, mut slow) = (server.connect(), server.connect());
+    slow.call(&[&b"SET"[..], b"large", &vec![b'v'; 40 << 20]]).unwrap();
+    served.send(&["BLPOP", "queue", "0"]).unwrap();
+    pass(&server, "1.3");
+    server.connect().call(&["RPUSH", "queue", "element"]).unwrap();
+    assert!(matches!(served.read().unwrap(), Reply::Many('*', _)));
+    pass(&server, "0.3");
+    assert_eq!(served.call(&["PING"]).unwrap(), Reply::Line("+PONG".into()));
+    let mut slow = server.connect();
+    slow.send(&["GET", "large"]).unwrap();
+    for _ in 0..8 {
+        pass(&server, "0.2");
+        slow.fill_up(2 << 20).unwrap();
+    }
+    assert!(matches!(slow.read().unwrap(), Reply::Bulk('$', value) if value.len() == 40 << 20));
+}
+
+#[test]
+fn what_unblocks_a_client_is_answered_once_and_never_ends_the_next_wait() {
+    let mut waiting = Waiting::new();
+    let mut client = waiting.wait("BLPOP queue 0");
+    let Reply::Bulk(_, list) = waiting.call("CLIENT LIST") else { panic!("a list") };
+    let list = String::from_utf8(list).unwrap();
+    let line = list.lines().find(|line| line.contains("cmd=blpop")).unwrap();
+    let unblock = format!("CLIENT UNBLOCK {}", line.split(' ').next().unwrap().trim_start_matches("id="));
+    // Pushed and unblocked at the same moment, whichever comes first counts.
+    assert_eq!(waiting.call("MULTI"), Reply::Line("+OK".into()));
+    waiting.call("RPUSH queue element");
+    waiting.call(&unblock);
+    let Reply::Many(_, done) = waiting.call("EXEC") else { panic!("both were done") };
+    let was_unblocked = done[1] == Reply::Line(":1".into());
+    assert_eq!(client.read().unwrap() == Reply::Line("*-1".into()), was_unblocked);
+    assert_eq!(waiting.call(&unblock), Reply::Line(":0".into()));
+    client.send(&["BLPOP", "other", "0"]).unwrap();
+    waiting.call("RPUSH other element");
+    assert!(matches!(client.read().unwrap(), Reply::Many('*', _)));
+}
