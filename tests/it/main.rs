@@ -10,6 +10,7 @@ mod docs;
 mod fuzz;
 mod http;
 mod isolation;
+mod memory;
 mod model;
 mod old_peers;
 mod peers;

@@ -1,5 +1,6 @@
 //! Servers as processes of their own, flux' and Redis', and a plain connection to either.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -18,8 +19,18 @@ pub struct Process {
 impl Process {
     /// `flux serve` with an empty folder and these arguments more; with two workers on any machine, so that clients meet those of another.
     pub fn flux(args: &[&str]) -> Process {
-        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
+        Process::serve(dir, data.as_ref(), args)
+    }
+
+    /// The same without a folder.
+    pub fn flux_in_memory(args: &[&str]) -> Process {
+        Process::serve(TempDir::new().unwrap(), "off".as_ref(), args)
+    }
+
+    fn serve(dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
+        let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
         command
             .arg("serve")
@@ -62,6 +73,11 @@ impl Process {
     /// Where it listens on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its process' number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A new connection.
