@@ -140,7 +140,8 @@ fn a_transaction_that_outgrows_the_query_buffer_limit_closes_its_client_as_in_re
     let (mut client, mut other) = (flux.connect(), flux.connect());
     let value = vec![b'v'; 100_000];
     assert_eq!(client.call(&["MULTI"]).unwrap(), ok());
-    let queued = (0..20).take_while(|_| client.call(&[&b"SET"[..], b"k", &value]).is_ok_and(|reply| reply == Reply::Line("+QUEUED".into())));
+    let queued = (0..20)
+        .take_while(|_| client.call(&[&b"SET"[..], b"k", &value]).is_ok_and(|reply| reply == Reply::Line("+QUEUED".into())));
     assert_eq!(queued.count(), 10);
     assert!(client.call(&["EXEC"]).is_err(), "the client is still connected");
     assert_eq!(count(&mut other, &["EXISTS", "k"]), 0);
