@@ -1,5 +1,6 @@
 //! Servers as processes of their own, flux' and Redis', and a plain connection to either.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -21,15 +22,20 @@ impl Process {
     pub fn flux(args: &[&str]) -> Process {
         let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
-        Process::flux_on(dir, &data, args)
+        Process::serve(dir, data.as_ref(), args)
     }
 
     /// The same on a folder that outlives it.
     pub fn flux_in(data: &Path, args: &[&str]) -> Process {
-        Process::flux_on(TempDir::new().unwrap(), data, args)
+        Process::serve(TempDir::new().unwrap(), data.as_ref(), args)
     }
 
-    fn flux_on(dir: TempDir, data: &Path, args: &[&str]) -> Process {
+    /// The same without a folder.
+    pub fn flux_in_memory(args: &[&str]) -> Process {
+        Process::serve(TempDir::new().unwrap(), "off".as_ref(), args)
+    }
+
+    fn serve(dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
         command
@@ -76,14 +82,14 @@ impl Process {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
-    /// The number of the process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Where it listens on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its process' number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A new connection.
