@@ -5,6 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use mimalloc::MiMalloc;
@@ -17,39 +18,97 @@ static PEAK: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static BALANCE: Cell<i64> = const { Cell::new(0) };
+    /// What this thread's work is set aside as, and how much that is so far; see [`Work`].
+    static WORK: Cell<Option<(Aside, i64)>> = const { Cell::new(None) };
 }
 
-/// What used memory holds that is not the user's data.
+/// What used memory holds that is on its way and not the user's data: it is bounded by slowing down who makes it, and must not
+/// cost anyone keys under `maxmemory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aside {
     /// Effects on their way to the journal.
     Journal = 0,
     /// Changes on their way to the tables.
     Checkpoint = 1,
+    /// A value that is being freed now.
+    Freeing = 2,
 }
 
-static ASIDE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static ASIDE: [AtomicI64; 3] = [const { AtomicI64::new(0) }; 3];
 
-/// Says how many of the used bytes are passing work of ours, which must not cost anyone keys under `maxmemory`.
-pub fn set_aside(what: Aside, bytes: u64) {
-    ASIDE[what as usize].store(bytes, Relaxed);
+/// Bytes set aside, for as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    what: Aside,
+    bytes: usize,
 }
 
-/// What [`set_aside`] was told last, of this kind.
+impl Held {
+    /// Sets bytes aside.
+    pub fn new(what: Aside, bytes: usize) -> Held {
+        let mut held = Held { what, bytes: 0 };
+        held.set(bytes);
+        held
+    }
+
+    /// How many bytes these are.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// There are so many now.
+    pub fn set(&mut self, bytes: usize) {
+        ASIDE[self.what as usize].fetch_add(bytes as i64 - self.bytes as i64, Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Sets aside all that its thread allocates while this lives, whoever frees it; for work that leaves nothing behind.
+pub struct Work(PhantomData<*const ()>);
+
+impl Work {
+    /// Begins such work.
+    pub fn begin(what: Aside) -> Work {
+        flush();
+        WORK.set(Some((what, 0)));
+        Work(PhantomData)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        flush();
+        if let Some((what, bytes)) = WORK.take() {
+            ASIDE[what as usize].fetch_sub(bytes, Relaxed);
+        }
+    }
+}
+
+/// Bytes that are set aside as this.
+#[inline]
 pub fn aside_bytes_of(what: Aside) -> u64 {
-    ASIDE[what as usize].load(Relaxed)
+    ASIDE[what as usize].load(Relaxed).max(0) as u64
 }
 
-/// What [`set_aside`] was told last, of all kinds.
+/// All bytes that are set aside.
 pub fn aside_bytes() -> u64 {
-    aside_bytes_of(Aside::Journal) + aside_bytes_of(Aside::Checkpoint)
+    [Aside::Journal, Aside::Checkpoint, Aside::Freeing].map(aside_bytes_of).iter().sum()
 }
 
 /// Bytes allocated and not yet freed, over all threads, to within 16 KiB per thread.
 pub fn used_bytes() -> u64 {
     flush();
     let used = TOTAL.load(Relaxed).max(0) as u64;
-    PEAK.fetch_max(used, Relaxed);
+    if used > PEAK.load(Relaxed) {
+        PEAK.fetch_max(used, Relaxed);
+    }
     used
 }
 
@@ -66,7 +125,15 @@ pub fn hand_back() {
 }
 
 fn flush() {
-    let _ = BALANCE.try_with(|balance| TOTAL.fetch_add(balance.replace(0), Relaxed));
+    let _ = BALANCE.try_with(|balance| add(balance.replace(0)));
+}
+
+fn add(bytes: i64) {
+    TOTAL.fetch_add(bytes, Relaxed);
+    if let Ok(Some((what, sum))) = WORK.try_with(Cell::get) {
+        WORK.set(Some((what, sum + bytes)));
+        ASIDE[what as usize].fetch_add(bytes, Relaxed);
+    }
 }
 
 fn count(bytes: i64) {
@@ -76,7 +143,7 @@ fn count(bytes: i64) {
             balance.set(sum);
         } else {
             balance.set(0);
-            TOTAL.fetch_add(sum, Relaxed);
+            add(sum);
         }
     });
 }

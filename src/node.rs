@@ -130,6 +130,7 @@ impl Node {
         drop(self.peers);
         // Chores that panicked have said so already.
         let _ = self.chores.join();
+        self.instance.engine.freeing().stop();
         if let Some(persistence) = self.persistence {
             persistence.close(!skips_last_checkpoint)?;
         }

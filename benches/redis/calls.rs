@@ -67,7 +67,7 @@ enum Caller {
 impl Caller {
     fn connect(server: &Server, number: usize) -> Result<Caller> {
         Ok(match server.kind() {
-            Kind::Flux(_) => Caller::Flux(server.connect()?),
+            Kind::Flux(_) | Kind::FluxBare => Caller::Flux(server.connect()?),
             Kind::Nats => {
                 let inbox = format!("_INBOX.{number}");
                 let mut nats = Nats::connect(server)?;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::Options;
 use crate::data;
 use crate::driver::{Load, Random, Throughput, Times, benchmark, timed, write_request};
+use crate::eviction;
 use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
 use crate::server::{Kind, Server};
@@ -25,6 +26,7 @@ pub const ALL: &[(&str, Section)] = &[
     ("load", load),
     ("checkpoint", checkpoint),
     ("larger", larger),
+    ("eviction", eviction::eviction),
     ("calls", peers::calls),
     ("fanout", peers::fan_out),
     ("crashes", peers::crashes),

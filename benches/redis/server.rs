@@ -16,6 +16,8 @@ use crate::Options;
 pub enum Kind {
     /// flux with this `appendfsync`.
     Flux(&'static str),
+    /// flux that keeps nothing.
+    FluxBare,
     /// `redis-server` with an AOF and this `appendfsync`.
     RedisAof(&'static str),
     /// `redis-server` that keeps nothing.
@@ -29,6 +31,7 @@ impl Kind {
     pub fn name(self) -> String {
         match self {
             Kind::Flux(fsync) => format!("flux {fsync}"),
+            Kind::FluxBare => "flux, not persistent".into(),
             Kind::RedisAof(fsync) => format!("Redis AOF {fsync}"),
             Kind::RedisBare => "Redis, not persistent".into(),
             Kind::Nats => "NATS".into(),
@@ -42,6 +45,9 @@ impl Kind {
                 "{} serve --data {{dir}} --port {{port}} --http-port 0 --appendfsync {fsync} {} {extra}",
                 options.flux, options.flux_args
             ),
+            Kind::FluxBare => {
+                format!("{} serve --data off --port {{port}} --http-port 0 {} {extra}", options.flux, options.flux_args)
+            }
             Kind::RedisAof(fsync) => {
                 format!("redis-server --dir {{dir}} --port {{port}} --save --appendonly yes --appendfsync {fsync} {extra}")
             }

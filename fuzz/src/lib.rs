@@ -257,7 +257,7 @@ pub fn batches(bytes: &[u8]) {
 
 fn batch_seeds() -> Vec<Vec<u8>> {
     let effects = effect_seeds().concat();
-    let cut = Cut { epoch: 1, shards: vec![(0, effects.clone()), (63, effects)] };
+    let cut = Cut { epoch: 1, shards: vec![(0, effects.clone().into()), (63, effects.into())] };
     vec![batch::Heads::new(&cut, 300).pieces(&cut).concat()]
 }
 

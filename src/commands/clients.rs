@@ -37,6 +37,8 @@ pub struct Client {
     pub state: AtomicU64,
     /// Commands queued in its transaction plus 1; 0 outside of one.
     pub queued: AtomicU64,
+    /// Bytes these take.
+    pub queued_bytes: AtomicU64,
     /// The number of the last command, as in the command table, plus 1.
     pub last_command: AtomicU64,
     /// Its database.

@@ -592,12 +592,13 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
     }
     let output = client.output_bytes.load(Relaxed) + client.mailbox.pending_bytes() as u64;
     let query = client.query_bytes.load(Relaxed);
+    let queued_bytes = client.queued_bytes.load(Relaxed);
     let command = table::name_of(client.last_command.load(Relaxed));
     let mut line = String::new();
     writeln!(
         line,
         "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={query} qbuf-free=0 \
-         argv-mem={query} multi-mem=0 rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
+         argv-mem={query} multi-mem={queued_bytes} rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
          lib-name={} lib-ver={} watch={}",
         client.id,
         client.address,
@@ -610,7 +611,7 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
         part(20),
         part(40),
         queued as i64 - 1,
-        query + output + 2048,
+        query + output + queued_bytes + 2048,
         if protocol == Protocol::Resp3 { 3 } else { 2 },
         about.library,
         about.library_version,

@@ -115,11 +115,18 @@ pub struct Session {
 pub struct Transaction {
     /// In order.
     pub commands: Vec<(u16, &'static Command, OwnedArgs)>,
+    /// What they take.
+    pub bytes: usize,
     /// Whether one was refused, so that `EXEC` must be.
     pub is_refused: bool,
 }
 
 impl Transaction {
+    fn queue(&mut self, number: u16, command: &'static Command, args: OwnedArgs) {
+        self.bytes += args.memory_bytes() + size_of::<(u16, &'static Command, OwnedArgs)>();
+        self.commands.push((number, command, args));
+    }
+
     /// Whether one of its commands has this flag.
     fn has_flag(&self, flag: u32) -> bool {
         self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).flags & flag != 0)
@@ -298,8 +305,13 @@ impl Session {
             if leaf.flags & flag::NO_MULTI != 0 {
                 return Err(self.rejected(number, Error::new("ERR Command not allowed inside a transaction")));
             }
-            txn.commands.push((number, command, args.to_owned()));
+            txn.queue(number, command, args.to_owned());
             self.client.queued.store(txn.commands.len() as u64 + 1, Relaxed);
+            self.client.queued_bytes.store(txn.bytes as u64, Relaxed);
+            if txn.bytes as u64 > self.instance.config.count(Name::ClientQueryBufferLimit) {
+                transactions::overflow(self);
+                return Ok(None);
+            }
             reply.simple("QUEUED");
             return Ok(None);
         }

@@ -121,9 +121,25 @@ pub fn unwatch(session: &mut Session) {
     session.client.watched.store(0, Relaxed);
 }
 
+/// Others see no queue any more.
+fn forget_queue(session: &Session) {
+    session.client.queued.store(0, Relaxed);
+    session.client.queued_bytes.store(0, Relaxed);
+}
+
+/// Closes a client whose queue has outgrown `client-query-buffer-limit`: what is queued was not carried out, so it counts as an
+/// unfinished request, as in Redis 8. Whoever cannot be closed, within the process, learns it from `EXEC`.
+#[cold]
+pub fn overflow(session: &mut Session) {
+    tracing::warn!("closing client {}: what it queued after MULTI is longer than client-query-buffer-limit", session.client.id);
+    session.txn = Some(Transaction { is_refused: true, ..Transaction::default() });
+    session.client.queued_bytes.store(0, Relaxed);
+    session.closes = true;
+}
+
 /// Ends the transaction, however it went.
 pub fn end(session: &mut Session) -> Option<Transaction> {
-    session.client.queued.store(0, Relaxed);
+    forget_queue(session);
     let txn = session.txn.take();
     unwatch(session);
     txn
@@ -132,7 +148,7 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
 fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
     if txn.is_refused {
-        session.client.queued.store(0, Relaxed);
+        forget_queue(session);
         unwatch(session);
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
@@ -141,7 +157,7 @@ fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
         session.txn = Some(txn);
         return Ok(());
     }
-    session.client.queued.store(0, Relaxed);
+    forget_queue(session);
     session.waiting = Waiting::Never;
     let is_done = run_all(session, &txn, reply);
     session.waiting = Waiting::Allowed;

@@ -73,7 +73,7 @@ settings! {
         Timeout = number("timeout", "0", 0, INT).help("Seconds after which an idle client is disconnected; 0 is never.");
         ProtoMaxBulkLen = bytes("proto-max-bulk-len", "512mb", MB, LONG).help("Largest single argument of a request.");
         ClientQueryBufferLimit = bytes("client-query-buffer-limit", "1gb", MB, LONG)
-            .help("Largest unfinished request a client may have sent.");
+            .help("How much a client may have sent that is not carried out: an unfinished request, or what waits for EXEC.");
         ClientOutputBufferLimit = setting(
             "client-output-buffer-limit",
             "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",

@@ -3,7 +3,10 @@
 //! An effect is an operation byte, the number of its database, and what the operation needs; lengths and the expiry of a put are
 //! LEB128, other numbers little-endian. Effects of one shard stand in the order they happened.
 
+use std::ops::Deref;
+
 use crate::engine::value::{BadRow, Kind};
+use crate::memory::{Aside, Held};
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -16,6 +19,69 @@ const MAP: u8 = 7;
 const END: u8 = 0;
 const ROW_PUT: u8 = 1;
 const ROW_REMOVE: u8 = 2;
+
+/// Effects on their way to the journal. What they take is set aside from the first byte until the last owner lets go of them.
+#[derive(Debug)]
+pub struct Effects {
+    bytes: Vec<u8>,
+    held: Held,
+}
+
+impl Effects {
+    /// None, with room for so many bytes.
+    pub fn with_room(bytes: usize) -> Effects {
+        Effects::from(Vec::with_capacity(bytes))
+    }
+
+    /// Bytes there is room for.
+    pub fn room(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Adds what is appended.
+    #[inline]
+    pub fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        append(&mut self.bytes);
+        if self.bytes.capacity() != self.held.bytes() {
+            self.held.set(self.bytes.capacity());
+        }
+    }
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects::from(Vec::new())
+    }
+}
+
+impl From<Vec<u8>> for Effects {
+    fn from(bytes: Vec<u8>) -> Effects {
+        Effects { held: Held::new(Aside::Journal, bytes.capacity()), bytes }
+    }
+}
+
+impl Clone for Effects {
+    fn clone(&self) -> Effects {
+        Effects::from(self.bytes.clone())
+    }
+}
+
+impl PartialEq for Effects {
+    fn eq(&self, other: &Effects) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Effects {}
+
+impl Deref for Effects {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// One change to the keyspace, borrowed from the bytes it was read from. `db` is the number a database is stored under,
 /// which `SWAPDB` sets apart from the number clients use.

@@ -6,11 +6,11 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::clock;
-use crate::engine::blob::Blob;
 use crate::engine::block::Place;
 use crate::engine::effect;
+use crate::engine::free;
 use crate::engine::notify::{Class, Event};
-use crate::engine::shard::{DATABASES, Entry, Shard};
+use crate::engine::shard::{DATABASES, Database, Entry, Shard};
 use crate::engine::{Engine, SHARDS};
 use crate::{id, memory};
 
@@ -20,6 +20,15 @@ const EMPTY_SHARDS_MAX: usize = 4 * SHARDS;
 const ACCESS_MASK: u32 = 0x00ff_ffff;
 /// A new key's counter under LFU, so that it is not the first to go.
 const FRESH_COUNT: u32 = 5;
+/// Candidates a shard remembers, as many as Redis does in all: what few samples at a time find becomes nearly as good as what looking
+/// at every key would.
+const CANDIDATES_MAX: usize = 16;
+/// This part of `maxmemory` may be on its way to the journal before writers wait for it.
+const PASSING_SHARE: u64 = 16;
+/// However low `maxmemory` is: a few requests of all clients, and the room that shards keep.
+const PASSING_BYTES_MIN: u64 = 2 << 20;
+/// However high it is, and without it: the disk is behind the writers.
+const PASSING_BYTES_MAX: u64 = 64 << 20;
 
 /// Whose keys go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +109,20 @@ impl Eviction {
         self.lfu_decay_minutes.store(decay_minutes, Relaxed);
     }
 
+    /// `maxmemory`; 0 for no bound.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Relaxed)
+    }
+
+    /// So much may be on its way to the journal, beside the keys, before writers wait for it.
+    #[inline]
+    pub fn passing_bytes_max(&self) -> u64 {
+        match self.bytes_max() {
+            0 => PASSING_BYTES_MAX,
+            bytes => (bytes / PASSING_SHARE).clamp(PASSING_BYTES_MIN, PASSING_BYTES_MAX),
+        }
+    }
+
     /// The policy.
     #[inline]
     pub fn policy(&self) -> Policy {
@@ -121,14 +144,14 @@ pub struct Evicted {
 /// Whether memory is above `maxmemory`.
 #[inline]
 pub fn is_due(engine: &Engine) -> bool {
-    let bytes_max = engine.eviction().bytes_max.load(Relaxed);
+    let bytes_max = engine.eviction().bytes_max();
     bytes_max != 0 && engine.counted_bytes() > bytes_max
 }
 
 /// Removes keys until memory is under `maxmemory`, or the policy allows no more. None if there was room.
 #[inline]
 pub fn make_room(engine: &Engine) -> Option<Evicted> {
-    is_due(engine).then(|| evict(engine, engine.eviction().bytes_max.load(Relaxed)))
+    is_due(engine).then(|| evict(engine, engine.eviction().bytes_max()))
 }
 
 #[cold]
@@ -136,6 +159,10 @@ fn evict(engine: &Engine, bytes_max: u64) -> Evicted {
     let policy = engine.eviction().policy();
     let mut evicted = Evicted::default();
     while engine.counted_bytes() > bytes_max {
+        // What is removed already and waits to be freed costs nobody a key.
+        if engine.freeing().free_one() {
+            continue;
+        }
         if policy == Noeviction || !evict_one(engine, policy, &mut evicted) {
             evicted.is_short = true;
             break;
@@ -147,89 +174,122 @@ fn evict(engine: &Engine, bytes_max: u64) -> Evicted {
 /// Removes the best of some keys of a random shard; false if there are none anywhere.
 fn evict_one(engine: &Engine, policy: Policy, evicted: &mut Evicted) -> bool {
     let now = clock::now_ms();
-    for _ in 0..EMPTY_SHARDS_MAX {
-        let number = id::random_below(SHARDS);
-        let is_done = engine.with_shard(number, |shard| {
-            let Some((stored, key)) = choose(engine, shard, policy, now) else { return false };
-            remove(engine, shard, stored, &key, evicted);
-            true
-        });
-        if is_done {
-            return true;
-        }
-    }
-    (0..SHARDS).any(|number| {
+    let mut from = |number| {
         engine.with_shard(number, |shard| {
-            let Some((stored, key)) = choose(engine, shard, policy, now) else { return false };
-            remove(engine, shard, stored, &key, evicted);
+            let Some((stored, at)) = choose(engine, shard, policy, now) else { return false };
+            remove(engine, shard, stored, at, evicted);
             true
         })
-    })
+    };
+    (0..EMPTY_SHARDS_MAX).any(|_| from(id::random_below(SHARDS))) || (0..SHARDS).any(from)
 }
 
-fn remove(engine: &Engine, shard: &mut Shard, stored: usize, key: &Blob, evicted: &mut Evicted) {
-    let database = &mut shard.databases[stored];
-    let hash = crate::engine::dict::hash(key) as u32;
-    let at = database.keys.find(hash, key).expect("it was chosen under this lock");
-    database.remove(at);
+fn remove(engine: &Engine, shard: &mut Shard, stored: usize, at: u32, evicted: &mut Evicted) {
+    let Entry { key, value, .. } = shard.databases[stored].remove(at);
     shard.counts.evicted += 1;
-    shard.log.touch(stored as u8, key);
-    effect::push_remove(shard.log.buffer(), stored as u8, key);
+    shard.log.touch(stored as u8, &key);
+    shard.log.record(|to| effect::push_remove(to, stored as u8, &key));
+    free::value(engine.freeing(), value);
     if !shard.log.waiters.is_empty() {
         evicted.touched.append(&mut shard.log.waiters.take_touched());
     }
-    evicted.events.push(Event {
-        class: Class::Evicted,
-        name: "evicted",
-        db: engine.client_db(stored as u8),
-        key: key.clone(),
-        elements: Vec::new(),
-    });
+    let db = engine.client_db(stored as u8);
+    evicted.events.push(Event { class: Class::Evicted, name: "evicted", db, key, elements: Vec::new() });
 }
 
-/// The key that goes first among some of a shard.
-fn choose(engine: &Engine, shard: &Shard, policy: Policy, now: u64) -> Option<(usize, Blob)> {
-    let samples = engine.eviction().samples.load(Relaxed) as usize;
-    let mut best: Option<(u64, usize, &Entry)> = None;
-    for stored in 0..DATABASES {
-        for entry in sample(shard, stored, policy, samples) {
-            let rank = rank(engine, entry, policy, now);
-            if best.as_ref().is_none_or(|(highest, ..)| rank > *highest) {
-                best = Some((rank, stored, entry));
-            }
+/// A key that was met and may go.
+struct Candidate {
+    /// How much it should stay when it was met: see [`worth`].
+    worth: u64,
+    stored: u8,
+    hash: u32,
+}
+
+/// The best keys to evict that a shard has met so far, those that should go first at the end.
+#[derive(Default)]
+pub struct Candidates {
+    /// What they were chosen for; another policy begins anew.
+    policy: Option<Policy>,
+    keys: Vec<Candidate>,
+}
+
+impl Candidates {
+    fn offer(&mut self, new: Candidate) {
+        let is_known = self.keys.iter().any(|known| (known.stored, known.hash) == (new.stored, new.hash));
+        let is_worst = self.keys.len() == CANDIDATES_MAX && self.keys[0].worth <= new.worth;
+        if is_known || is_worst {
+            return;
+        }
+        if self.keys.len() == CANDIDATES_MAX {
+            self.keys.remove(0);
+        }
+        let at = self.keys.partition_point(|known| known.worth > new.worth);
+        self.keys.insert(at, new);
+    }
+}
+
+/// The key of a shard that goes first: of those it has met, and a few more.
+fn choose(engine: &Engine, shard: &mut Shard, policy: Policy, now: u64) -> Option<(usize, u32)> {
+    let Shard { databases, candidates, .. } = shard;
+    if matches!(policy, AllkeysRandom | VolatileRandom) {
+        return sample(databases, policy);
+    }
+    if candidates.policy.replace(policy) != Some(policy) {
+        candidates.keys.clear();
+    }
+    for _ in 0..engine.eviction().samples.load(Relaxed) {
+        let (stored, at) = sample(databases, policy)?;
+        let keys = &databases[stored].keys;
+        let worth = worth(engine, keys.at(at), policy, now);
+        candidates.offer(Candidate { worth, stored: stored as u8, hash: keys.hash_at(at) });
+    }
+    // Of the keys just met one at least is there and was not used since.
+    while let Some(best) = candidates.keys.pop() {
+        let stored = usize::from(best.stored);
+        let is_same = |entry: &Entry| may_go(entry, policy) && worth(engine, entry, policy, now) <= best.worth;
+        if let Some(at) = databases[stored].keys.find_where(best.hash, is_same) {
+            return Some((stored, at));
         }
     }
-    best.map(|(_, stored, entry)| (stored, entry.key.clone()))
+    None
 }
 
-/// Some random keys of a database that the policy lets go.
-fn sample(shard: &Shard, stored: usize, policy: Policy, samples: usize) -> Vec<&Entry> {
-    let database = &shard.databases[stored];
-    let keys = &database.keys;
-    if keys.is_empty() {
-        return Vec::new();
+/// A key among those that the policy lets go, each as likely as any other.
+fn sample(databases: &[Database; DATABASES], policy: Policy) -> Option<(usize, u32)> {
+    let size = |database: &Database| if policy.spares_lasting() { database.expiries.len() } else { database.keys.len() };
+    let total: usize = databases.iter().map(size).sum();
+    if total == 0 {
+        return None;
     }
-    if !policy.spares_lasting() {
-        return (0..samples).map(|_| keys.at(id::random_below(keys.len()) as u32)).collect();
+    let mut number = id::random_below(total);
+    for (stored, database) in databases.iter().enumerate() {
+        let size = size(database);
+        if number >= size {
+            number -= size;
+        } else if policy.spares_lasting() {
+            let (expire_at, hash) = database.expiries.random()?;
+            let at = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at);
+            debug_assert!(at.is_some(), "what expires is there");
+            return at.map(|at| (stored, at));
+        } else {
+            return Some((stored, number as u32));
+        }
     }
-    let (Some(first), Some(last)) = (database.expiries.first(), database.expiries.last()) else { return Vec::new() };
-    let from_time = |time: u64| database.expiries.range((time, 0)..).next().unwrap_or(first);
-    let span = (last.0 - first.0 + 1) as usize;
-    (0..samples)
-        .filter_map(|number| {
-            let (expire_at, hash) =
-                if policy == VolatileTtl && number == 0 { first } else { from_time(first.0 + id::random_below(span) as u64) };
-            keys.find_where(*hash, |entry| entry.expire_at_or_0() == *expire_at).map(|at| keys.at(at))
-        })
-        .collect()
+    None
 }
 
-/// How much sooner than others a key should go.
-fn rank(engine: &Engine, entry: &Entry, policy: Policy, now: u64) -> u64 {
+fn may_go(entry: &Entry, policy: Policy) -> bool {
+    !policy.spares_lasting() || entry.expire_at().is_some()
+}
+
+/// How much a key should stay: less goes first. It changes only when the key is used, or falls with time.
+fn worth(engine: &Engine, entry: &Entry, policy: Policy, now: u64) -> u64 {
     match policy {
-        AllkeysLru | VolatileLru => u64::from(seconds(now).wrapping_sub(entry.access()) & ACCESS_MASK),
-        AllkeysLfu | VolatileLfu => 255 - u64::from(decayed(engine, now, entry.access())),
-        VolatileTtl => u64::MAX - entry.expire_at_or_0(),
+        AllkeysLru | VolatileLru => {
+            (now / 1000).saturating_sub(u64::from(seconds(now).wrapping_sub(entry.access()) & ACCESS_MASK))
+        }
+        AllkeysLfu | VolatileLfu => u64::from(decayed(engine, now, entry.access())),
+        VolatileTtl => entry.expire_at_or_0(),
         AllkeysRandom | VolatileRandom | Noeviction => 0,
     }
 }

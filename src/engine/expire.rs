@@ -1,11 +1,14 @@
 //! The sweep that removes keys, and fields of hashes, whose time is over, soonest first. (Reads remove what they meet.)
 
+use std::sync::Arc;
+
 use crate::engine::Engine;
 use crate::engine::Scope;
 use crate::engine::blob::Blob;
 use crate::engine::block::Place;
 use crate::engine::dict;
 use crate::engine::effect;
+use crate::engine::free::{self, Freeing};
 use crate::engine::keys::Write;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{DATABASES, Entry, Shard};
@@ -37,7 +40,7 @@ pub fn sweep(engine: &Engine, now: u64) -> Swept {
     engine.each_shard(|_, shard| {
         let mut removed = 0;
         for (stored, db) in clients.iter().enumerate() {
-            removed += sweep_keys(shard, stored, *db, now, KEYS_PER_LOCK - removed, &mut swept.events);
+            removed += sweep_keys(engine.freeing(), shard, stored, *db, now, KEYS_PER_LOCK - removed, &mut swept.events);
             hashes.extend(due_hashes(shard, stored, now).into_iter().map(|key| (*db, key)));
         }
         swept.has_more |= removed == KEYS_PER_LOCK;
@@ -51,19 +54,28 @@ pub fn sweep(engine: &Engine, now: u64) -> Swept {
     swept
 }
 
-fn sweep_keys(shard: &mut Shard, stored: usize, db: u8, now: u64, count_max: usize, events: &mut Vec<Event>) -> usize {
+fn sweep_keys(
+    freeing: &Arc<Freeing>,
+    shard: &mut Shard,
+    stored: usize,
+    db: u8,
+    now: u64,
+    count_max: usize,
+    events: &mut Vec<Event>,
+) -> usize {
     let mut count = 0;
     while count < count_max {
         let database = &mut shard.databases[stored];
-        let Some(&(expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
+        let Some((expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
         let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at) else {
-            database.expiries.remove(&(expire_at, hash));
+            database.expiries.remove(expire_at, hash);
             continue;
         };
         let entry = database.remove(at);
         shard.counts.expired += 1;
         shard.log.touch(stored as u8, &entry.key);
-        effect::push_remove(shard.log.buffer(), stored as u8, &entry.key);
+        shard.log.record(|to| effect::push_remove(to, stored as u8, &entry.key));
+        free::value(freeing, entry.value);
         events.push(Event { class: Class::Expired, name: "expired", db, key: entry.key, elements: Vec::new() });
         count += 1;
     }

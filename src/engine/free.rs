@@ -1,55 +1,193 @@
 //! Gives large values' memory back on a thread of its own, so that nobody waits while a million elements are freed.
+//!
+//! One thread, from the first large value until the engine ends, with a queue before it. Where the queue holds its share, whoever
+//! removes a value frees it; and whoever is short of memory under `maxmemory` frees what is queued before any key goes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 
-use crate::engine::shard::Database;
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::shard::{Database, Entry};
 use crate::engine::value::{Rows, Value};
-use crate::memory;
+use crate::memory::{self, Aside, Held};
 
 /// Values with fewer elements are freed where they are removed, and not counted; Redis has the same bound.
 const ELEMENTS_MIN: usize = 64;
-/// Below this many elements or keys, freeing takes less time than starting a thread.
+/// Below this many elements or keys, freeing takes less time than waking a thread.
 const THREAD_MIN: usize = 4096;
+/// Bytes of values that may wait to be freed. A flushed database may always wait: it is no more than the memory there was.
+const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Keys looked at to tell how much memory a database gives back, roughly.
+const SAMPLES: usize = 8;
 
 /// What is being freed, and what was.
 #[derive(Default)]
 pub struct Freeing {
-    /// Large values and databases not freed yet (`lazyfree_pending_objects`).
+    /// Large values and databases' keys not freed yet (`lazyfree_pending_objects`).
     pub pending: AtomicU64,
     /// Those that were (`lazyfreed_objects`).
     pub freed: AtomicU64,
+    /// How many pieces wait, to be known without the lock.
+    waiting: AtomicUsize,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    garbage: VecDeque<Garbage>,
+    /// Of the values in it.
+    bytes: usize,
+    thread: Option<JoinHandle<()>>,
+    is_stopping: bool,
+}
+
+struct Garbage {
+    objects: u64,
+    bytes: usize,
+    what: What,
+}
+
+#[expect(dead_code, reason = "what stands in them is dropped and not read")]
+enum What {
+    Value(Value),
+    Database(Database),
 }
 
 /// Frees a value that was removed.
+#[inline]
 pub fn value(freeing: &Arc<Freeing>, value: Value) {
-    let elements = value.rows().map_or(0, Rows::row_count);
-    if elements > ELEMENTS_MIN {
-        later(freeing, 1, elements, value);
+    if !matches!(value, Value::String(_)) {
+        freeing.add_value(value);
     }
 }
 
-/// Frees the databases of a flush.
+/// Frees the databases of a flush, one of each shard.
 pub fn databases(freeing: &Arc<Freeing>, databases: Vec<Database>) {
-    let keys = databases.iter().map(|database| database.keys.len()).sum();
-    later(freeing, keys as u64, keys, databases);
+    let keys: usize = databases.iter().map(|database| database.keys.len()).sum();
+    for database in databases {
+        let (objects, bytes) = (database.keys.len() as u64, database_bytes(&database));
+        freeing.add(Garbage { objects, bytes, what: What::Database(database) }, keys >= THREAD_MIN);
+    }
 }
 
-fn later<T: Send + 'static>(freeing: &Arc<Freeing>, objects: u64, size: usize, garbage: T) {
-    freeing.pending.fetch_add(objects, Relaxed);
-    let counts = Arc::clone(freeing);
-    let free = move || {
-        drop(garbage);
-        // This thread ends: what it has counted goes to the total now.
-        memory::used_bytes();
-        counts.pending.fetch_sub(objects, Relaxed);
-        counts.freed.fetch_add(objects, Relaxed);
-    };
-    if size < THREAD_MIN {
-        free();
-    } else {
-        // Where no thread can be had, what was to be run on it is dropped, and with it the garbage.
-        let _ = thread::Builder::new().name("free".into()).spawn(free);
+impl Freeing {
+    fn add_value(self: &Arc<Self>, value: Value) {
+        let Some(rows) = value.rows() else { return };
+        let (elements, bytes) = (rows.row_count(), rows.memory_bytes());
+        if elements > ELEMENTS_MIN {
+            self.add(Garbage { objects: 1, bytes, what: What::Value(value) }, elements >= THREAD_MIN);
+        }
     }
+
+    fn add(self: &Arc<Self>, garbage: Garbage, is_large: bool) {
+        self.pending.fetch_add(garbage.objects, Relaxed);
+        let refused = if is_large { self.queue(garbage) } else { Some(garbage) };
+        if let Some(garbage) = refused {
+            self.free(garbage);
+        }
+    }
+
+    /// Leaves it to the thread; gives it back where that has enough to do, or is not to be had.
+    fn queue(self: &Arc<Self>, garbage: Garbage) -> Option<Garbage> {
+        let mut queue = self.queue.lock();
+        let is_value = matches!(garbage.what, What::Value(_));
+        if queue.is_stopping || is_value && queue.bytes >= QUEUE_BYTES_MAX {
+            return Some(garbage);
+        }
+        if queue.thread.is_none() {
+            let freeing = Arc::clone(self);
+            let Ok(thread) = thread::Builder::new().name("free".into()).spawn(move || freeing.run()) else {
+                return Some(garbage);
+            };
+            queue.thread = Some(thread);
+        }
+        queue.bytes += if is_value { garbage.bytes } else { 0 };
+        queue.garbage.push_back(garbage);
+        self.waiting.store(queue.garbage.len(), Relaxed);
+        self.changed.notify_one();
+        None
+    }
+
+    /// Frees what waits until told to stop. What is left then goes with the last handle.
+    fn run(&self) {
+        while let Some(garbage) = self.next() {
+            self.free(garbage);
+        }
+    }
+
+    fn next(&self) -> Option<Garbage> {
+        let mut queue = self.queue.lock();
+        let mut has_rested = false;
+        while !queue.is_stopping {
+            if let Some(garbage) = self.take(&mut queue) {
+                return Some(garbage);
+            }
+            if !has_rested {
+                parking_lot::MutexGuard::unlocked(&mut queue, memory::hand_back);
+                has_rested = true;
+                continue;
+            }
+            self.changed.wait(&mut queue);
+        }
+        None
+    }
+
+    fn take(&self, queue: &mut Queue) -> Option<Garbage> {
+        let garbage = queue.garbage.pop_front()?;
+        if matches!(garbage.what, What::Value(_)) {
+            queue.bytes -= garbage.bytes;
+        }
+        if queue.garbage.is_empty() {
+            queue.garbage = VecDeque::new();
+        }
+        self.waiting.store(queue.garbage.len(), Relaxed);
+        Some(garbage)
+    }
+
+    /// Frees one piece of what waits, here and now; false if nothing does.
+    pub fn free_one(&self) -> bool {
+        if self.waiting.load(Relaxed) == 0 {
+            return false;
+        }
+        let garbage = self.take(&mut self.queue.lock());
+        garbage.map(|garbage| self.free(garbage)).is_some()
+    }
+
+    fn free(&self, garbage: Garbage) {
+        // While it is going, it counts as gone: nobody must evict a key for the same bytes.
+        let held = Held::new(Aside::Freeing, garbage.bytes);
+        drop(garbage.what);
+        // What this thread has counted goes to the total now.
+        memory::used_bytes();
+        drop(held);
+        self.pending.fetch_sub(garbage.objects, Relaxed);
+        self.freed.fetch_add(garbage.objects, Relaxed);
+    }
+
+    /// Ends the thread, once it has freed what it is at. From here on, values are freed where they are removed.
+    pub fn stop(&self) {
+        let thread = {
+            let mut queue = self.queue.lock();
+            queue.is_stopping = true;
+            queue.thread.take()
+        };
+        self.changed.notify_one();
+        if let Some(thread) = thread {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a database takes, judged by some of its keys.
+fn database_bytes(database: &Database) -> usize {
+    let (keys, len) = (&database.keys, database.keys.len());
+    let own = |entry: &Entry| entry.key().heap_bytes() + entry.value().rows().map_or(0, Rows::memory_bytes);
+    let samples = SAMPLES.min(len);
+    let sum: usize = (0..samples).map(|number| own(keys.at((number * len / samples) as u32))).sum();
+    keys.table_bytes() + sum * len / samples.max(1)
 }

@@ -454,7 +454,8 @@ impl<'a> Read<'a> {
         let entry = shard.databases[usize::from(db)].remove(at);
         shard.counts.expired += 1;
         shard.log.touch(db, &entry.key);
-        effect::push_remove(shard.log.buffer(), db, &entry.key);
+        shard.log.record(|to| effect::push_remove(to, db, &entry.key));
+        free::value(self.engine.freeing(), entry.value);
         self.notify(Class::Expired, "expired", &entry.key);
     }
 
@@ -556,9 +557,10 @@ impl<'a> Write<'a> {
         if let Value::Hash(hash) = &mut value {
             hash.forget_note();
         }
+        let freeing = self.0.engine.freeing();
         let (shard, at, expire_at) = self.place(key, expiry, |held| match held {
             Some(held) => {
-                *held = value;
+                free::value(freeing, mem::replace(held, value));
                 None
             }
             None => Some(value),
@@ -567,32 +569,35 @@ impl<'a> Write<'a> {
         let Shard { databases, log, .. } = self.0.held.get(shard);
         databases[usize::from(db)].note_field_expiry(at);
         let value = &databases[usize::from(db)].keys.at(at).value;
-        let buffer = log.buffer();
-        effect::push_put(buffer, db, key, value.kind(), expire_at);
-        let rows = value.rows().expect("only values in memory are put");
-        rows.each_row(&mut |element, bytes| effect::push_row(buffer, element, bytes));
-        effect::push_end(buffer);
+        log.record(|to| {
+            effect::push_put(to, db, key, value.kind(), expire_at);
+            let rows = value.rows().expect("only values in memory are put");
+            rows.each_row(&mut |element, bytes| effect::push_row(to, element, bytes));
+            effect::push_end(to);
+        });
     }
 
     /// Sets a key to a string, whatever it held before. The same as [`Self::put`], with less work: this is the most frequent write.
     #[inline]
     pub fn put_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) {
+        let freeing = self.0.engine.freeing();
         let (shard, _, expire_at) = self.place(key, expiry, |held| match held {
             Some(Value::String(string)) => {
                 string.assign(bytes);
                 None
             }
             Some(held) => {
-                *held = Value::String(Str::from(bytes));
+                free::value(freeing, mem::replace(held, Value::String(Str::from(bytes))));
                 None
             }
             None => Some(Value::String(Str::from(bytes))),
         });
         let db = self.0.stored_db;
-        let buffer = self.0.held.get(shard).log.buffer();
-        effect::push_put(buffer, db, key, Kind::String, expire_at);
-        effect::push_row(buffer, b"", bytes);
-        effect::push_end(buffer);
+        self.0.held.get(shard).log.record(|to| {
+            effect::push_put(to, db, key, Kind::String, expire_at);
+            effect::push_row(to, b"", bytes);
+            effect::push_end(to);
+        });
     }
 
     /// Makes a key hold what `set` leaves in the value it is shown, or gives back where it is shown none. Tells the shard, the
@@ -660,7 +665,7 @@ impl<'a> Write<'a> {
         let shard = self.0.held.get(shard_of(hash));
         let entry = shard.databases[usize::from(db)].remove(at);
         shard.log.touch(db, key);
-        effect::push_remove(shard.log.buffer(), db, key);
+        shard.log.record(|to| effect::push_remove(to, db, key));
         Some(entry)
     }
 
@@ -686,7 +691,7 @@ impl<'a> Write<'a> {
         database.set_expiry(at, expire_at.unwrap_or(0));
         database.keys.at_mut(at).changed = shard.log.generation;
         shard.log.touch(db, key);
-        effect::push_expire(shard.log.buffer(), db, key, expire_at.unwrap_or(0));
+        shard.log.record(|to| effect::push_expire(to, db, key, expire_at.unwrap_or(0)));
         true
     }
 
@@ -699,7 +704,7 @@ impl<'a> Write<'a> {
             let shard = self.0.held.get(number);
             let database = mem::take(&mut shard.databases[usize::from(db)]);
             shard.log.touch_all(db, &database);
-            effect::push_flush(shard.log.buffer(), db);
+            shard.log.record(|to| effect::push_flush(to, db));
             flushed.push(database);
         }
         free::databases(self.0.engine.freeing(), flushed);
@@ -712,7 +717,7 @@ impl<'a> Write<'a> {
         for number in 0..SHARDS {
             let now = self.0.now;
             let shard = self.0.held.get(number);
-            let Shard { databases, log, counts } = shard;
+            let Shard { databases, log, counts, .. } = shard;
             // A watched key whose time is over counts as gone: it is removed here, where nobody who watches takes note.
             let watched: Vec<Blob> =
                 log.watched.keys().filter(|(db, _)| [a, b].contains(db)).map(|(_, key)| key.clone()).collect();
@@ -722,12 +727,12 @@ impl<'a> Write<'a> {
                 if let Some(at) = over {
                     database.remove(at);
                     counts.expired += 1;
-                    effect::push_remove(log.buffer(), db, key);
+                    log.record(|to| effect::push_remove(to, db, key));
                 }
             }
             log.swap_places(a, b, |key| [a, b].iter().any(|db| databases[usize::from(*db)].keys.get(key).is_some()));
             if number == 0 {
-                effect::push_map(shard.log.buffer(), stored);
+                shard.log.record(|to| effect::push_map(to, stored));
             }
             shard.log.changes += u64::from(number == 0);
         }

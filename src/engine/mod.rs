@@ -13,6 +13,7 @@ pub mod effect;
 pub mod error;
 pub mod evict;
 pub mod expire;
+pub mod expiries;
 pub mod free;
 pub mod gate;
 pub mod glob;
@@ -37,6 +38,7 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::engine::block::{Place, Waiter};
+use crate::engine::effect::Effects;
 use crate::engine::evict::Eviction;
 use crate::engine::free::Freeing;
 use crate::engine::keys::{Held, Read, Waiting, Write};
@@ -49,8 +51,9 @@ use crate::engine::shard::{DATABASES, Shard};
 /// on all of them takes microseconds.
 pub const SHARDS: usize = 64;
 
-/// Room for effects that a shard keeps when it had none to be cut.
-const KEEP_PENDING_BYTES: usize = 4096;
+/// Room for effects that a shard keeps from one cut to the next: what 5 ms of small writes leave. It counts as on its way, so all shards'
+/// must be well below [`Eviction::passing_bytes_max`].
+const KEEP_PENDING_BYTES: usize = 8192;
 
 pub(crate) type Guard<'a> = MutexGuard<'a, Shard>;
 
@@ -81,7 +84,7 @@ pub struct Cut {
     /// The epoch whose effects these are; nothing earlier is missing.
     pub epoch: u64,
     /// Per shard that has effects: its number and they.
-    pub shards: Vec<(u8, Vec<u8>)>,
+    pub shards: Vec<(u8, Effects)>,
 }
 
 /// The keyspace; see the room's head.
@@ -211,10 +214,10 @@ impl Engine {
             let mut shard = shard.0.lock();
             let pending = &mut shard.log.pending[parity];
             if !pending.is_empty() {
-                let room = Vec::with_capacity(pending.len());
+                let room = Effects::with_room(pending.len().min(KEEP_PENDING_BYTES));
                 shards.push((number as u8, std::mem::replace(pending, room)));
-            } else if pending.capacity() > KEEP_PENDING_BYTES {
-                *pending = Vec::new();
+            } else if pending.room() > 0 {
+                *pending = Effects::default();
             }
         }
         Cut { epoch, shards }
@@ -392,6 +395,12 @@ impl Engine {
         }
         let wrote = self.wrote.load(SeqCst);
         if self.durable.load(SeqCst) >= wrote { 0 } else { wrote }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.freeing.stop();
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::engine::blob::Blob;
 use crate::engine::block::Waiters;
 use crate::engine::dict::{self, Dict};
-use crate::engine::effect;
+use crate::engine::effect::{self, Effects};
+use crate::engine::evict::Candidates;
+use crate::engine::expiries::Expiries;
 use crate::engine::value::{Kind, Value};
 
 /// Databases a server has; clients choose with `SELECT`.
@@ -109,7 +111,7 @@ impl Entry {
 pub struct Database {
     pub(crate) keys: Dict<Entry>,
     /// Keys that expire, soonest first, each as its time and the low 32 bits of its hash.
-    pub(crate) expiries: BTreeSet<(u64, u32)>,
+    pub(crate) expiries: Expiries,
     /// The same for hashes with fields that expire; a hint, checked when its time has come.
     pub(crate) field_expiries: BTreeSet<(u64, u32)>,
 }
@@ -142,7 +144,7 @@ impl Database {
                 self.forget_expiry(before, hash);
             }
             if expire_at != 0 {
-                self.expiries.insert((expire_at, hash));
+                self.expiries.insert(expire_at, hash);
             }
         }
     }
@@ -151,7 +153,7 @@ impl Database {
         let expire_at = entry.expire_at_or_0();
         let position = self.keys.insert_new(hash, entry);
         if expire_at != 0 {
-            self.expiries.insert((expire_at, hash));
+            self.expiries.insert(expire_at, hash);
         }
         position
     }
@@ -178,7 +180,7 @@ impl Database {
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
         // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
         if self.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at).is_none() {
-            self.expiries.remove(&(expire_at, hash));
+            self.expiries.remove(expire_at, hash);
         }
     }
 }
@@ -203,12 +205,14 @@ pub struct Shard {
     pub(crate) databases: [Database; DATABASES],
     pub(crate) log: EffectLog,
     pub(crate) counts: Counts,
+    /// The best keys to evict that were met so far.
+    pub(crate) candidates: Candidates,
 }
 
 /// Where a shard's changes are told: to the journal, to clients that watch a key, and to clients that wait for one.
 pub struct EffectLog {
     /// Effects by the parity of the epoch they happened in; see `Engine::cut`.
-    pub(crate) pending: [Vec<u8>; 2],
+    pub(crate) pending: [Effects; 2],
     /// The epoch of the view that holds the lock; set when the lock is taken.
     pub(crate) epoch: u64,
     /// Whether that view has recorded anything here.
@@ -223,14 +227,13 @@ pub struct EffectLog {
 }
 
 impl EffectLog {
-    /// Where effects go.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+    /// Records the effect that is appended, where there is a journal.
+    #[inline]
+    pub(crate) fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         self.has_recorded = true;
-        let parity = (self.epoch & 1) as usize;
-        if !self.is_kept {
-            self.pending[parity].clear();
+        if self.is_kept {
+            self.pending[(self.epoch & 1) as usize].record(append);
         }
-        &mut self.pending[parity]
     }
 
     /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
@@ -299,6 +302,7 @@ impl Shard {
                 waiters: Waiters::default(),
             },
             counts: Counts::default(),
+            candidates: Candidates::default(),
         }
     }
 
@@ -333,28 +337,29 @@ impl RowLog<'_> {
     #[inline]
     pub fn put(&mut self, element: &[u8], bytes: &[u8]) {
         self.open();
-        effect::push_row(self.log.buffer(), element, bytes);
+        self.log.record(|to| effect::push_row(to, element, bytes));
     }
 
     /// Records that an element now has these bytes, given in parts.
     #[inline]
     pub fn put_parts(&mut self, element: &[u8], parts: &[&[u8]]) {
         self.open();
-        effect::push_row_parts(self.log.buffer(), element, parts);
+        self.log.record(|to| effect::push_row_parts(to, element, parts));
     }
 
     /// Records that an element is gone.
     #[inline]
     pub fn remove(&mut self, element: &[u8]) {
         self.open();
-        effect::push_row_removal(self.log.buffer(), element);
+        self.log.record(|to| effect::push_row_removal(to, element));
     }
 
     /// Records a write into a string, instead of rows.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         *self.changed = self.log.generation;
         self.log.touch(self.db, self.key);
-        effect::push_write_at(self.log.buffer(), self.db, self.key, offset, bytes);
+        let (db, key) = (self.db, self.key);
+        self.log.record(|to| effect::push_write_at(to, db, key, offset, bytes));
     }
 
     #[inline]
@@ -363,7 +368,8 @@ impl RowLog<'_> {
             self.is_open = true;
             *self.changed = self.log.generation;
             self.log.touch(self.db, self.key);
-            effect::push_change(self.log.buffer(), self.db, self.key, self.kind);
+            let (db, key, kind) = (self.db, self.key, self.kind);
+            self.log.record(|to| effect::push_change(to, db, key, kind));
         }
     }
 }
@@ -371,7 +377,7 @@ impl RowLog<'_> {
 impl Drop for RowLog<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            effect::push_end(self.log.buffer());
+            self.log.record(effect::push_end);
         }
     }
 }

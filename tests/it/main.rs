@@ -12,6 +12,7 @@ mod fuzz;
 mod http;
 mod isolation;
 mod linear;
+mod memory;
 mod model;
 mod old_peers;
 mod order;

@@ -29,6 +29,11 @@ impl Process {
         Process::flux_on(TempDir::new().unwrap(), data, args)
     }
 
+    /// The same without a folder.
+    pub fn flux_in_memory(args: &[&str]) -> Process {
+        Process::flux_on(TempDir::new().unwrap(), Path::new("off"), args)
+    }
+
     fn flux_on(dir: TempDir, data: &Path, args: &[&str]) -> Process {
         let port = free_port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_batch_of_format_1_stays_as_it_is() {
-        let cut = Cut { epoch: 9, shards: vec![(3, b"ab".to_vec()), (63, b"c".to_vec())] };
+        let cut = Cut { epoch: 9, shards: vec![(3, b"ab".to_vec().into()), (63, b"c".to_vec().into())] };
         let bytes = Heads::new(&cut, 300).pieces(&cut).concat();
         assert_eq!(bytes, b"\x01\xac\x02\x03\x02ab\x3f\x01c");
         let batch = Batch { run: 300, sections: vec![(3, &b"ab"[..]), (63, b"c")] };

@@ -12,13 +12,15 @@ use crate::clock;
 use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::{Error, Inner};
-use crate::memory::{self, Aside};
+use crate::memory::{self, Aside, Work};
 use crate::storage::Tables;
 
 /// Changes kept in memory before they are written: large enough that keys which change often are written once.
 const FOLD_BYTES_MAX: usize = 64 << 20;
 /// However little memory there is, changes gathered before they are written.
-const FOLD_BYTES_MIN: usize = 4 << 20;
+const FOLD_BYTES_MIN: usize = 1 << 20;
+/// This part of a memory limit may be changes gathered before they are written. What was read, and redb's pages, take as much again.
+const FOLD_SHARE: usize = 16;
 /// Journal read in one go. Its old pages cannot be used again meanwhile.
 const READ_BYTES: usize = 16 << 20;
 /// How often it looks whether a checkpoint is due.
@@ -116,8 +118,9 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
     checkpoints.is_running.store(true, SeqCst);
     let start = Instant::now();
     inner.engine.begin_generation();
+    let work = Work::begin(Aside::Checkpoint);
     let result = fold_journal(inner);
-    memory::set_aside(Aside::Checkpoint, 0);
+    drop(work);
     match &result {
         Ok(()) => {
             inner.engine.end_generation();
@@ -153,7 +156,6 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
                 Ok::<_, Error>(())
             })?
         };
-        memory::set_aside(Aside::Checkpoint, (fold.bytes + batches.iter().map(Vec::capacity).sum::<usize>()) as u64);
         let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
         fold.add_batches(&batches).map_err(|error| Error::Corrupt {
             place: format!("journal, one of the batches {first} to {seq}"),
@@ -171,12 +173,11 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     Ok(())
 }
 
-/// Smaller folds under a memory limit: they are within it.
+/// Smaller folds under a memory limit: they are within `memory-limit`, or little beside `maxmemory`.
 fn fold_bytes_max(inner: &Inner) -> usize {
-    match inner.memory_limit.load(Relaxed) as usize {
-        0 => FOLD_BYTES_MAX,
-        limit => (limit / 16).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX),
-    }
+    let limits = [inner.memory_limit.load(Relaxed), inner.engine.eviction().bytes_max()];
+    let limit = limits.into_iter().filter(|limit| *limit != 0).min();
+    limit.map_or(FOLD_BYTES_MAX, |limit| (limit as usize / FOLD_SHARE).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX))
 }
 
 /// Writes a fold into the tables; then the journal up to there is needed no more.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;
 use crate::engine::persist::{Error, Fsync, Inner};
-use crate::memory::{self, Aside};
+use crate::memory;
 use crate::storage::Journal;
 use crate::storage::journal::Batch;
 
@@ -31,8 +31,6 @@ const SYNC_BYTES: u64 = 4 << 20;
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
 const LOOK: Duration = Duration::from_secs(1);
-/// A cut this large means that the disk is behind the writers; see `Persistence::is_behind`.
-const BEHIND_BYTES: usize = 64 << 20;
 
 /// How others reach the committer, and what it has come to.
 #[derive(Default)]
@@ -46,7 +44,6 @@ pub struct Commits {
     pub(super) is_failing: AtomicBool,
     /// Whether the journal's file may lack what it shows, after an error.
     is_doubtful: AtomicBool,
-    pub(super) is_behind: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
     /// Cuts written.
     pub(super) count: AtomicU64,
@@ -170,15 +167,8 @@ fn gather(inner: &Inner, progress: &mut Progress) {
     let cut = inner.engine.cut();
     let epoch = cut.epoch;
     if !cut.shards.is_empty() {
-        let bytes: usize = cut.shards.iter().map(|(_, effects)| effects.len()).sum();
-        inner.commits.is_behind.store(bytes > BEHIND_BYTES, Relaxed);
         progress.waiting.push(cut);
-        let held: usize = progress.waiting.iter().flat_map(|cut| &cut.shards).map(|(_, effects)| effects.len()).sum();
-        // The shards made as much room again for the next cut.
-        memory::set_aside(Aside::Journal, (held + bytes) as u64);
     } else if progress.waiting.is_empty() {
-        inner.commits.is_behind.store(false, Relaxed);
-        memory::set_aside(Aside::Journal, 0);
         progress.written = epoch;
         publish(inner, progress);
     }

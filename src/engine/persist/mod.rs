@@ -30,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock;
 use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
+use crate::memory::{self, Aside};
 use crate::storage::{self, Disk, Files, Folder, Journal, Tables};
 
 /// When effects are on disk: `appendfsync`.
@@ -370,10 +371,10 @@ impl Persistence {
         !self.0.commits.is_failing.load(Relaxed)
     }
 
-    /// Whether the disk is so far behind that a writer should wait for its commit whatever the mode, so that memory stays bounded.
+    /// Whether so much is on its way to the journal that a writer should wait for its commit whatever the mode: so memory stays bounded.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        self.0.commits.is_behind.load(Relaxed)
+        memory::aside_bytes_of(Aside::Journal) > self.0.engine.eviction().passing_bytes_max()
     }
 
     /// Whether memory is over its limit with changes that no checkpoint holds yet.

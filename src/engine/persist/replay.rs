@@ -142,7 +142,7 @@ pub fn remove_expired(engine: &Engine, now: u64) {
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
             let database = &mut shard.databases[db];
-            if database.expiries.first().is_none_or(|(expire_at, _)| *expire_at > now) {
+            if database.expiries.first().is_none_or(|(expire_at, _)| expire_at > now) {
                 continue;
             }
             let expired: Vec<Blob> =
@@ -150,7 +150,7 @@ pub fn remove_expired(engine: &Engine, now: u64) {
             for key in expired {
                 if let Some(at) = database.keys.find(dict::hash(&key) as u32, &key) {
                     database.remove(at);
-                    push_remove(shard.log.buffer(), db as u8, &key);
+                    shard.log.record(|to| push_remove(to, db as u8, &key));
                 }
             }
         }

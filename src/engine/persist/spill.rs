@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::engine::error::{self, Error};
+use crate::engine::free;
 use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::is_observable;
 use crate::engine::persist::load;
@@ -133,7 +134,8 @@ fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
         for _ in 0..DROPS_MAX {
             let Some(at) = oldest(&inner.engine, database) else { break };
             let entry = database.keys.at_mut(at);
-            entry.value = Value::OnDisk(entry.value.kind());
+            let kind = entry.value.kind();
+            free::value(inner.engine.freeing(), std::mem::replace(&mut entry.value, Value::OnDisk(kind)));
             dropped += 1;
         }
     }

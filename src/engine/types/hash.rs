@@ -532,7 +532,7 @@ mod tests {
     fn replayed(engine: &Engine) -> Hash {
         let mut hash = Hash::default();
         for (_, bytes) in engine.cut().shards {
-            let mut rest = bytes.as_slice();
+            let mut rest = &*bytes;
             while !rest.is_empty() {
                 let Effect::Change { rows, .. } = effect::read(&mut rest).unwrap() else { panic!("only changes were made") };
                 for row in rows {

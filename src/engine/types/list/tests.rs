@@ -30,7 +30,7 @@ impl Trio {
             run(value, &mut log)
         });
         for (_, bytes) in self.engine.cut().shards {
-            let mut bytes = bytes.as_slice();
+            let mut bytes = &*bytes;
             while !bytes.is_empty() {
                 let Effect::Change { rows, .. } = effect::read(&mut bytes).unwrap() else { panic!("only changes are made") };
                 for row in rows {

@@ -450,7 +450,7 @@ mod tests {
         let mut shard = Shard::new(true);
         let mut changed = 0;
         run(&mut RowLog { log: &mut shard.log, changed: &mut changed, db: 0, key: b"k", kind: Kind::Stream, is_open: false });
-        std::mem::take(shard.log.buffer())
+        shard.log.pending[0].to_vec()
     }
 
     fn replay(stream: &mut Stream, mut effects: &[u8]) {

@@ -1,0 +1,155 @@
+//! Memory: `maxmemory` with and without a journal, which keys go, who frees large values, and what a transaction may queue.
+
+use std::fs;
+
+use crate::process::{Connection, Process, Reply};
+
+const MB: usize = 1 << 20;
+
+fn count(connection: &mut Connection, words: &[&str]) -> i64 {
+    match connection.call(words).unwrap() {
+        Reply::Line(line) => line.strip_prefix(':').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}")),
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn ok() -> Reply {
+    Reply::Line("+OK".into())
+}
+
+fn info(connection: &mut Connection, field: &str) -> u64 {
+    let Reply::Bulk(_, text) = connection.call(&["INFO"]).unwrap() else { panic!("INFO is a bulk string") };
+    let text = String::from_utf8(text).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_else(|| panic!("no {field}"));
+    line.parse().unwrap()
+}
+
+/// Waits until a field of INFO is 0: work of another thread, which nothing else tells of.
+fn wait_for_none(connection: &mut Connection, field: &str) {
+    while info(connection, field) > 0 {}
+}
+
+#[test]
+fn without_a_journal_large_values_leave_nothing_behind_that_others_must_make_room_for() {
+    let flux = Process::flux_in_memory(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut client = flux.connect();
+    let value = vec![b'v'; MB];
+    for number in 0..400 {
+        assert_eq!(client.call(&[b"SET", format!("k{number}").as_bytes(), &value]).unwrap(), ok(), "{number}");
+    }
+    assert!((60..=100).contains(&count(&mut client, &["DBSIZE"])));
+    assert_eq!(client.call(&["FLUSHALL"]).unwrap(), ok());
+    assert_eq!(client.call(&["CONFIG", "SET", "maxmemory", "12mb"]).unwrap(), ok());
+    assert_eq!(client.call(&["SET", "a", "b"]).unwrap(), ok(), "an empty server has room for a key");
+}
+
+#[test]
+fn with_a_journal_what_is_on_its_way_there_costs_no_key() {
+    let flux = Process::flux(&["--maxmemory", "30mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut client = flux.connect();
+    let value = vec![b'v'; 20_000];
+    let mut least = i64::MAX;
+    for round in 0..400 {
+        for number in 0..50 {
+            let key = format!("key:{}", (round * 50 + number) * 7919 % 5000);
+            client.send(&[b"SET", key.as_bytes(), &value[..10 + (number * 397) % 19_990]]).unwrap();
+        }
+        for _ in 0..50 {
+            assert_eq!(client.read().unwrap(), ok());
+        }
+        if round >= 150 {
+            least = least.min(count(&mut client, &["DBSIZE"]));
+        }
+    }
+    let full = count(&mut client, &["DBSIZE"]);
+    assert!(least > full / 2, "of {full} keys {least} were left at some moment");
+}
+
+#[test]
+fn policies_for_keys_that_expire_spare_those_just_read_however_far_off_their_expiry_is() {
+    for policy in ["volatile-lru", "volatile-lfu"] {
+        let flux = Process::flux_in_memory(&["--maxmemory-policy", policy, "--maxmemory-samples", "10"]);
+        let mut client = flux.connect();
+        let mut all = |words: &mut dyn Iterator<Item = Vec<String>>| {
+            let mut sent = 0;
+            for words in words {
+                client.send(&words).unwrap();
+                sent += 1;
+            }
+            (0..sent).map(|_| client.read().unwrap()).filter(|reply| *reply != Reply::Line("$-1".into())).count()
+        };
+        let words = |text: String| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        // Nine in ten are cold and expire within a minute of each other; the others are read, and expire in a year.
+        all(&mut (0..9000).map(|number| words(format!("SET cold:{number} {number:0>200} EX {}", 1000 + number % 60))));
+        all(&mut (0..1000).map(|number| words(format!("SET hot:{number} {number:0>200} EX 31536000"))));
+        all(&mut std::iter::once(words("DEBUG SLEEP 1.1".into())));
+        for _ in 0..20 {
+            all(&mut (0..1000).map(|number| words(format!("GET hot:{number}"))));
+        }
+        let used = info(&mut flux.connect(), "used_memory");
+        all(&mut std::iter::once(words(format!("CONFIG SET maxmemory {}", used - MB as u64))));
+        let mut client = flux.connect();
+        assert_eq!(client.call(&["SET", "one", "more"]).unwrap(), ok());
+        let evicted = info(&mut client, "evicted_keys");
+        assert!((1000..6000).contains(&evicted), "{policy}: {evicted} were evicted");
+        let hot = (0..1000).filter(|number| count(&mut client, &["EXISTS", &format!("hot:{number}")]) == 1).count();
+        assert!(hot >= 990, "{policy}: {} of 1,000 keys just read were evicted", 1000 - hot);
+    }
+}
+
+#[test]
+fn one_thread_frees_large_values_however_they_go() {
+    let flux = Process::flux_in_memory(&[]);
+    let mut client = flux.connect();
+    let members: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
+    let mut large = |number: usize| {
+        let key = format!("set:{number}");
+        let words: Vec<&str> = ["SADD", &key].into_iter().chain(members.iter().map(String::as_str)).collect();
+        client.call(&words).unwrap();
+    };
+    large(0);
+    let mut other = flux.connect();
+    assert_eq!(count(&mut other, &["UNLINK", "set:0"]), 1);
+    let threads = flux.threads();
+    for number in 1..=200 {
+        large(number);
+    }
+    for number in 1..=200 {
+        let key = format!("set:{number}");
+        match number % 4 {
+            0 => other.send(&["DEL", &key]),
+            1 => other.send(&["SET", &key, "short"]),
+            2 => other.send(&["PEXPIREAT", &key, "1"]),
+            _ => other.send(&["UNLINK", &key]),
+        }
+        .unwrap();
+    }
+    let mut most = 0;
+    for _ in 1..=200 {
+        other.read().unwrap();
+        most = most.max(flux.threads());
+    }
+    assert_eq!(most, threads, "threads were started for values");
+    wait_for_none(&mut other, "lazyfree_pending_objects");
+    assert_eq!(info(&mut other, "lazyfreed_objects"), 201);
+}
+
+#[test]
+fn a_transaction_that_outgrows_the_query_buffer_limit_closes_its_client_as_in_redis_8() {
+    let flux = Process::flux_in_memory(&["--client-query-buffer-limit", "1mb"]);
+    let (mut client, mut other) = (flux.connect(), flux.connect());
+    let value = vec![b'v'; 100_000];
+    assert_eq!(client.call(&["MULTI"]).unwrap(), ok());
+    let queued = (0..20)
+        .take_while(|_| client.call(&[&b"SET"[..], b"k", &value]).is_ok_and(|reply| reply == Reply::Line("+QUEUED".into())));
+    assert_eq!(queued.count(), 10);
+    assert!(client.call(&["EXEC"]).is_err(), "the client is still connected");
+    assert_eq!(count(&mut other, &["EXISTS", "k"]), 0);
+}
+
+impl Process {
+    /// How many threads it has.
+    fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().count()
+    }
+}
