@@ -13,6 +13,10 @@ use mimalloc::MiMalloc;
 /// How far a thread's own balance may drift before it is added to the total. Small against any sensible `maxmemory`.
 const STEP_BYTES: i64 = 16 * 1024;
 
+/// The number of mimalloc's option `purge_delay`, the same in its versions 2 and 3, for which the crate has no name; and its usual value.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+const PURGE_DELAY_MS: std::ffi::c_long = 1000;
+
 static TOTAL: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
@@ -122,6 +126,14 @@ pub fn peak_bytes() -> u64 {
 pub fn hand_back() {
     // SAFETY: it has no conditions; it only collects the calling thread's free memory.
     unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
+/// Whether freed pages go back to the system at once, or after a while, in which they mostly are used again: under `maxmemory` the
+/// process should be no larger than its data.
+pub fn hand_back_at_once(is_wanted: bool) {
+    let delay_ms = if is_wanted { 0 } else { PURGE_DELAY_MS };
+    // SAFETY: it has no conditions; it only sets an option of the allocator.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay_ms) }
 }
 
 fn flush() {

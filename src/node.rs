@@ -18,6 +18,7 @@ use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
 use crate::http;
+use crate::memory;
 use crate::peers;
 use crate::server;
 
@@ -160,6 +161,7 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&P
     let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::Maxmemory, Name::MaxmemoryPolicy, Name::MaxmemorySamples], move |config| {
         let policy = Policy::named(&config.text(Name::MaxmemoryPolicy)).expect("the table names the policies");
+        memory::hand_back_at_once(config.count(Name::Maxmemory) != 0);
         engine.eviction().set(config.count(Name::Maxmemory), policy, config.count(Name::MaxmemorySamples) as u32);
     });
     let engine = Arc::clone(&instance.engine);
