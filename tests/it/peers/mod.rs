@@ -15,4 +15,5 @@ mod restart;
 mod rust;
 mod schema;
 mod schema_random;
+mod schema_suite;
 mod streams;
