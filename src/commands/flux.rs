@@ -1,7 +1,7 @@
 //! Commands of flux' own: peers that find each other, call each other, and share context. The rows are here; what they mean
 //! is the business of whoever implements [`Peers`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Flux as GROUP;
@@ -24,8 +24,8 @@ pub trait Peers: Send + Sync {
 pub struct Presence {
     /// The peer it is attached to.
     pub peer: Option<Arc<str>>,
-    /// The call it waits for.
-    pub call: Option<Arc<str>>,
+    /// The call it waits for, once it is made.
+    pub call: Option<Arc<OnceLock<Arc<str>>>>,
 }
 
 /// The commands, as a value.

@@ -7,7 +7,6 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::de::IgnoredAny;
 
 use super::answer::Refusal;
 use super::ask::{self, Options};
@@ -26,8 +25,8 @@ pub async fn call(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let options = Options::of(&uri, &headers, &OPTIONS)?;
-    let payload = payload(ask::body(&door, request.into_body()).await?)?;
-    let ongoing = door.peers.call(order(&capability, &payload, &options)?)?;
+    let payload = payload(ask::body(&door, request.into_body()).await?);
+    let ongoing = ask::while_open(&door, door.peers.call(order(&capability, &payload, &options)?)).await??;
     if sse::is_wanted(&headers) {
         return Ok(sse::respond((door, ongoing), |(door, ongoing)| next(door, ongoing)));
     }
@@ -35,15 +34,9 @@ pub async fn call(
     Ok(([(header::CONTENT_TYPE, "application/json")], result.to_vec()).into_response())
 }
 
-/// A body as a payload: JSON; nothing is null.
-fn payload(body: Bytes) -> Result<Bytes, Refusal> {
-    if body.trim_ascii().is_empty() {
-        return Ok(Bytes::from_static(b"null"));
-    }
-    match serde_json::from_slice::<IgnoredAny>(&body) {
-        Ok(_) => Ok(body),
-        Err(error) => Err(Refusal::new("INVALID", format!("the body is not JSON: {error}"))),
-    }
+/// A body as a payload, which is checked before a call is made of it; nothing is null.
+fn payload(body: Bytes) -> Bytes {
+    if body.trim_ascii().is_empty() { Bytes::from_static(b"null") } else { body }
 }
 
 fn order(capability: &str, payload: &[u8], options: &Options) -> Result<Order, Refusal> {

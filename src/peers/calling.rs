@@ -1,7 +1,10 @@
 //! Calls, from either side: `FLUX.CALL`, `FLUX.NEXT`, `FLUX.REPLY` and their like, and what the state machine wants done.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot::Sender;
 
 use crate::clock;
 use crate::commands::Outcome;
@@ -12,10 +15,12 @@ use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Part, Parts, Refused, Route};
+use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
+use crate::peers::handle::{Ongoing, ends};
 use crate::peers::presence::{self, NOT_A_PEER};
 use crate::peers::room::{Room, Todo};
-use crate::peers::{names, wire};
+use crate::peers::{checking, names, wire};
 use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Calls that `FLUX.NEXT` takes at once.
@@ -36,29 +41,41 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
     let (mut order, is_async) = read_order(args, limit)?;
     order.from.clone_from(&session.presence.peer);
+    let origin = order.from.clone().map_or(Origin::Client(session.client.id), Origin::Peer);
     if is_async {
         let peer = presence::attached(room, session)?;
         let secret = match room.state.lock().directory.get(&peer).map(|peer| peer.kind.clone()) {
             Some(Kind::New { secret, .. }) => secret,
             Some(Kind::Old) | None => return Err(NOT_A_PEER),
         };
-        let id = make(room, session, order, Caller::Peer(peer, secret)).map_err(refusal)?;
-        reply.bulk(id.as_bytes());
+        let waiter = waiter(session, args, reply);
+        let asker = || Asker::Id(Arc::clone(&waiter));
+        match make(room, session, order, Caller::Peer(peer, secret), origin, asker).map_err(refusal)? {
+            Some(id) => reply.bulk(id.as_bytes()),
+            None => session.block = Some(Block::new(waiter, None)),
+        }
         return Ok(());
     }
-    // What is run when the wait ends early: see above.
-    let again = OwnedArgs::new([args.at(0), b"", b""]);
-    let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)));
-    let id = make(room, session, order, Caller::Waiter(Arc::clone(&waiter))).map_err(refusal)?;
-    session.presence.call = Some(id);
+    let waiter = waiter(session, args, reply);
+    let call = Arc::new(OnceLock::new());
+    let asker = || Asker::Outcome(Arc::clone(&waiter), Arc::clone(&call));
+    if let Some(id) = make(room, session, order, Caller::Waiter(Arc::clone(&waiter)), origin, asker).map_err(refusal)? {
+        let _ = call.set(id);
+    }
+    session.presence.call = Some(call);
     session.block = Some(Block::new(waiter, None));
     Ok(())
+}
+
+/// One that waits for a call. Its command is what is run when the wait ends early: see above.
+fn waiter(session: &Session, args: Args<'_>, reply: &Reply) -> Arc<Waiter> {
+    let again = OwnedArgs::new([args.at(0), b"", b""]);
+    Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)))
 }
 
 fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
     let capability = names::capability(args.at(1))?;
     let payload = sized("payload", args.at(2), limit)?;
-    wire::json("payload", payload)?;
     let mut order = Order::new(capability, payload);
     let mut is_async = false;
     let mut at = 3;
@@ -131,9 +148,23 @@ pub fn sized<'a>(what: &str, bytes: &'a [u8], limit: usize) -> Result<&'a [u8], 
     Err(Error::new(format!("TOOBIG {what} is {} bytes, the limit is {limit} (peer-payload-limit)", bytes.len())))
 }
 
-/// Makes a call and sees to what follows from it.
-pub fn make(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
-    check_schema(room, &order)?;
+/// Makes a call, or None: its payload must be checked first, which takes too long to be done here. Then the asker hears of it.
+pub fn make(
+    room: &Room,
+    session: &mut Session,
+    order: Order,
+    caller: Caller,
+    origin: Origin,
+    asker: impl FnOnce() -> Asker,
+) -> Result<Option<Id>, Failure> {
+    match checking::at_once(room, &order)? {
+        Found::Fit => make_checked(room, session, order, caller).map(Some),
+        Found::TooLong => room.checks.add(room, &origin, order, caller, asker).map(|()| None),
+    }
+}
+
+/// Makes a call whose payload was checked, and sees to what follows from it.
+pub fn make_checked(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
     let mut made = try_make(room, order.clone(), caller.clone());
     if matches!(&made, Err(failure) if failure.code == "NOPEER")
         && order.to.is_none()
@@ -165,19 +196,6 @@ fn try_make(room: &Room, order: Order, caller: Caller) -> Result<(Id, Vec<Action
     let made = state.calls.make(&mut state.directory, order, caller, now)?;
     room.wake_by(state, deadline);
     Ok(made)
-}
-
-/// Checks a payload against the schema of whoever will get it.
-fn check_schema(room: &Room, order: &Order) -> Result<(), Failure> {
-    let schema = {
-        let state = room.state.lock();
-        let peer = order.to.as_ref().or_else(|| state.directory.with_capability(&order.capability).first());
-        let peer = peer.and_then(|peer| state.directory.get(peer));
-        peer.and_then(|peer| peer.capability(&order.capability)).and_then(|capability| capability.schema.clone())
-    };
-    let Some(schema) = schema else { return Ok(()) };
-    let invalid = |why| Failure::new("INVALID", format!("payload of \"{}\": {why}", order.capability));
-    schema.1.check(&order.payload).map_err(invalid)
 }
 
 /// Looks for peers with a capability in the keyspace; true if its set names any.
@@ -318,7 +336,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
 }
 
 /// Answers a command whose wait was ended.
-fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
+pub fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
     let mut reply = Reply::new(waiter.protocol);
     write(&mut reply);
     let bytes = std::mem::take(reply.bytes_mut());
@@ -371,22 +389,37 @@ fn old_job(room: &Room, job: &Job) -> String {
 
 /// A session ends, or does something else, that may wait for a call.
 pub fn left(room: &Room, session: &mut Session) {
-    let Some(id) = session.presence.call.take() else { return };
-    let actions = room.state.lock().calls.cancel(&id, None);
+    let Some(call) = session.presence.call.take() else { return };
+    let actions = {
+        let mut state = room.state.lock();
+        // One that is not made yet will not be: its check finds that the wait is over.
+        call.get().and_then(|id| state.calls.cancel(id, None))
+    };
     act(room, session, actions.unwrap_or_default());
 }
 
 impl Room {
-    /// A call of a caller within the process.
-    pub fn call_in_process(&self, order: Order, parts: Parts) -> Result<Id, Failure> {
-        let ends = || Failure::new("GONE", "the server ends");
+    /// A call of a caller within the process, which hears by `made` that it is made, or why not.
+    pub fn call_in_process(&self, order: Order, to: Parts, parts: Receiver<Part>, made: Sender<Result<Ongoing, Failure>>) {
+        let mut waits = Some((made, parts));
+        let asker = || {
+            let (made, parts) = waits.take().expect("it is asked for once");
+            Asker::Within(made, parts)
+        };
+        let tried = self.try_call_in_process(order, to, asker).transpose();
+        let (Some((made, parts)), Some(tried), Some(room)) = (waits, tried, self.this()) else { return };
+        // Where nobody takes the call it is dropped, which cancels it.
+        let _ = made.send(tried.map(|id| Ongoing::new(id, room, parts)));
+    }
+
+    fn try_call_in_process(&self, order: Order, to: Parts, asker: impl FnOnce() -> Asker) -> Result<Option<Id>, Failure> {
         let mut session = self.session().ok_or_else(ends)?;
         let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
         let refused = |code| move |error: Error| Failure::new(code, error.0.split_once(' ').map_or("", |(_, text)| text));
         names::capability(order.capability.as_bytes()).map_err(refused("INVALID"))?;
         sized("payload", &order.payload, limit).map_err(refused("TOOBIG"))?;
-        wire::json("payload", &order.payload).map_err(refused("INVALID"))?;
-        make(self, &mut session, order, Caller::Channel(parts))
+        let origin = Origin::Within(Arc::clone(&order.capability));
+        make(self, &mut session, order, Caller::Channel(to), origin, asker)
     }
 
     /// The caller is gone.

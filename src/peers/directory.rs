@@ -8,7 +8,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::peers::names;
-use crate::peers::schema::Schema;
+use crate::peers::schema::{Compiling, Schema};
 use crate::peers::wire;
 
 /// A peer's id, a call's, or another name that is passed around.
@@ -93,11 +93,11 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// Reads one; the error says what is wrong with its schema.
-    pub fn new(wire: &wire::Capability) -> Result<Capability, String> {
+    /// Reads one; the error says what is wrong with its schema. A peer's schemas are compiled together.
+    pub fn new(wire: &wire::Capability, compiling: &mut Compiling) -> Result<Capability, String> {
         let schema = match &wire.schema {
             None | Some(Value::Null) => None,
-            Some(schema) => Some(Arc::new((schema.clone(), Schema::compile(schema)?))),
+            Some(schema) => Some(Arc::new((schema.clone(), Schema::compile_with(schema, compiling)?))),
         };
         Ok(Capability {
             name: wire.name.as_str().into(),
@@ -152,9 +152,10 @@ impl Peer {
     pub fn read(id: &str, json: &str, expire_at: u64, kind: Kind) -> Peer {
         let wire: wire::Peer = serde_json::from_str(json).unwrap_or_default();
         // Old peers' schemas were never checked before; what is no schema does not keep them from being called.
+        let mut compiling = Compiling::default();
         let capability = |capability: &wire::Capability| {
-            let plain = || Capability::new(&wire::Capability { schema: None, ..capability.clone() });
-            Capability::new(capability).or_else(|_| plain()).ok()
+            let read = Capability::new(capability, &mut compiling);
+            read.or_else(|_| Capability::new(&wire::Capability { schema: None, ..capability.clone() }, &mut compiling)).ok()
         };
         let short = || id.chars().take(8).collect::<String>();
         Peer {

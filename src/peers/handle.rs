@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::peers::calls::{Failure, Order, Outcome, Part};
 use crate::peers::directory::Id;
@@ -24,11 +24,12 @@ pub struct Ongoing {
 }
 
 impl Handle {
-    /// Makes a call. Fails at once where nobody can take it.
-    pub fn call(&self, order: Order) -> Result<Ongoing, Failure> {
+    /// Makes a call, once its payload was checked. Fails where nobody can take it.
+    pub async fn call(&self, order: Order) -> Result<Ongoing, Failure> {
         let (sender, parts) = mpsc::channel(PARTS_MAX);
-        let id = self.0.call_in_process(order, sender)?;
-        Ok(Ongoing { id, room: Arc::clone(&self.0), parts, is_ended: false })
+        let (made, making) = oneshot::channel();
+        self.0.call_in_process(order, sender, parts, made);
+        making.await.unwrap_or_else(|_| Err(ends()))
     }
 
     /// The live peers, as JSON texts: those in a workspace, those with a capability, or all.
@@ -37,7 +38,17 @@ impl Handle {
     }
 }
 
+/// Why nothing comes any more.
+pub fn ends() -> Failure {
+    Failure::new("GONE", "the server ends")
+}
+
 impl Ongoing {
+    /// A call that was made.
+    pub fn new(id: Id, room: Arc<Room>, parts: mpsc::Receiver<Part>) -> Ongoing {
+        Ongoing { id, room, parts, is_ended: false }
+    }
+
     /// The call's id.
     pub fn id(&self) -> &str {
         &self.id
@@ -50,7 +61,7 @@ impl Ongoing {
         }
         let part = self.parts.recv().await;
         // A room that is gone has ended every call.
-        let part = part.unwrap_or_else(|| Part::End(Err(Failure::new("GONE", "the server ends"))));
+        let part = part.unwrap_or_else(|| Part::End(Err(ends())));
         self.is_ended = matches!(part, Part::End(_));
         Some(part)
     }

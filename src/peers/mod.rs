@@ -6,7 +6,8 @@
 //!
 //! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels.
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
-//! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side.
+//! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side. [`checking`]: payloads,
+//!   before a call is made of them.
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
 //! - [`context`], [`streams`], [`log`], [`describe`], [`clean`], [`schema`]: what the names say. [`kept`]: streams that keep
 //!   the last of something.
@@ -16,6 +17,7 @@
 
 pub mod calling;
 pub mod calls;
+pub mod checking;
 pub mod clean;
 pub mod context;
 pub mod describe;

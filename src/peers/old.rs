@@ -8,6 +8,7 @@ use crate::clock;
 use crate::commands::session::Session;
 use crate::engine::blob::Blob;
 use crate::peers::calls::{self, Answer, Caller, Failure, Order};
+use crate::peers::checking::{Asker, Origin};
 use crate::peers::directory::{Id, Peer};
 use crate::peers::room::{Room, Todo};
 use crate::peers::{calling, names, wire};
@@ -172,12 +173,18 @@ fn adopt(room: &Room, session: &mut Session, job: wire::Job, was_running: bool) 
         ..Order::new(&job.function, payload.as_bytes())
     };
     let caller = Caller::Old(job.source.as_str().into(), job.id.as_str().into());
-    let failure = if was_running && tried >= RETRIES {
-        Some(Failure::new("GONE", "its peer left while it ran the call"))
-    } else {
-        calling::make(room, session, order, caller).err()
-    };
-    let Some(mut failure) = failure else { return };
+    if was_running && tried >= RETRIES {
+        return refuse(room, &job, Failure::new("GONE", "its peer left while it ran the call"));
+    }
+    let origin = Origin::Peer(job.source.as_str().into());
+    let made = calling::make(room, session, order, caller, origin, || Asker::Old(job.clone()));
+    if let Err(failure) = made {
+        refuse(room, &job, failure);
+    }
+}
+
+/// Tells an old peer that its job is not done.
+pub fn refuse(room: &Room, job: &wire::Job, mut failure: Failure) {
     if failure.code == "NOPEER" {
         failure = calls::nobody_alive(&job.function);
     }

@@ -21,6 +21,7 @@ use crate::engine::keys::Read;
 use crate::engine::notify::{Event, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
+use crate::peers::checking::Checks;
 use crate::peers::directory::{Directory, Id};
 use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
@@ -91,6 +92,8 @@ pub struct Room {
     bell: Condvar,
     is_ending: AtomicBool,
     thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
+    /// Payloads that wait to be checked.
+    pub checks: Checks,
     this: Weak<Room>,
 }
 
@@ -120,6 +123,7 @@ pub fn start(instance: &Arc<Instance>) -> Running {
         bell: Condvar::new(),
         is_ending: AtomicBool::new(false),
         thread: OnceLock::new(),
+        checks: Checks::default(),
         this: this.clone(),
     });
     instance.engine.notifications().set_observer(Arc::clone(&room) as Arc<dyn Observer>);
@@ -152,6 +156,11 @@ impl Room {
     /// What all clients share; None once the server is gone.
     pub fn instance(&self) -> Option<Arc<Instance>> {
         self.instance.upgrade()
+    }
+
+    /// To be kept; None while it is dropped.
+    pub fn this(&self) -> Option<Arc<Room>> {
+        self.this.upgrade()
     }
 
     /// Sends a message without observing it.
@@ -196,6 +205,7 @@ impl Room {
     }
 
     fn end(&self) {
+        self.checks.end();
         self.is_ending.store(true, Relaxed);
         let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
         // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.

@@ -14,6 +14,7 @@ use crate::peers::calls::Action;
 use crate::peers::directory::{Capability, Id, Kind, Peer, Secret};
 use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_json};
 use crate::peers::room::{Room, Todo};
+use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
 use crate::peers::{calling, log, names};
 use crate::resp::{Args, Reply};
@@ -51,9 +52,10 @@ impl Registration {
         }
         wire.workspaces.iter().try_for_each(|workspace| names::workspace(workspace.as_bytes()).map(drop))?;
         let mut capabilities = Vec::with_capacity(wire.capabilities.len());
+        let mut compiling = Compiling::default();
         for capability in &wire.capabilities {
             names::capability(capability.name.as_bytes())?;
-            let compiled = Capability::new(capability)
+            let compiled = Capability::new(capability, &mut compiling)
                 .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
             capabilities.push(compiled);
         }

@@ -8,6 +8,7 @@ use crate::peers::calls::Action;
 use crate::peers::directory::{Capability, Kind, Peer, Secret};
 use crate::peers::presence::{NAMES_MAX, TTL_MS, tell_capabilities};
 use crate::peers::room::{Room, Todo};
+use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
 use crate::peers::{calling, names};
 
@@ -111,7 +112,8 @@ fn listed(session: &mut Session, id: &str) -> Vec<Capability> {
     for key in all {
         if session.run_in_zero::<bool>(&[b"SISMEMBER", key.as_bytes(), id.as_bytes()]).unwrap_or(false) {
             let name = key[names::FUNCTION.len()..].to_owned();
-            capabilities.extend(Capability::new(&wire::Capability { name, ..wire::Capability::default() }));
+            capabilities
+                .extend(Capability::new(&wire::Capability { name, ..wire::Capability::default() }, &mut Compiling::default()));
         }
     }
     capabilities

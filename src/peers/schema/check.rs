@@ -1,108 +1,98 @@
-//! Whether a value fits the rules of a schema, and if not, where and why. Costs at most so many steps and levels.
+//! Whether a value fits the rules of a schema, and if not, where and why.
+//!
+//! Whoever adds a rule: the steps it takes are spent before it is obeyed, and where a schema's names meet an object's
+//! members, whichever are fewer are gone through and looked up in the others.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-use crate::peers::schema::{Count, LEVELS_MAX, Node, NumberRule, Rule, STEPS_MAX, canonical};
+use crate::peers::schema::budget::{Budget, lookup_steps, text_steps};
+use crate::peers::schema::misfit::{Misfit, Part, Why, kinds_of};
+use crate::peers::schema::pattern::Pattern;
+use crate::peers::schema::{Among, Count, Dependent, LEVELS_MAX, Node, NumberRule, Rule, Unfit, canonical};
 
-/// Names of kinds, in the order of their bits. A whole number is an integer and a number.
-const KINDS: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
-const INTEGER: u8 = 1 << 2;
+/// Steps to visit a value with a subschema, and for each of its rules.
+const NODE_STEPS: usize = 6;
+const RULE_STEPS: usize = 2;
+/// Steps to go on to the next of several members or items.
+const MEMBER_STEPS: usize = 2;
+/// Steps to note that something was seen, in memory of its own.
+const NOTE_STEPS: usize = 20;
 
-/// The bit of a kind in [`Rule::Type`].
-pub fn kind_bit(name: &str) -> Option<u8> {
-    KINDS.iter().position(|kind| *kind == name).map(|at| 1 << at)
+/// Checks a value against the first node.
+pub fn check(nodes: &[Vec<Rule>], value: &Value, budget: &mut Budget<'_>) -> Result<(), Unfit> {
+    Checker { nodes, budget, levels: 0 }.fits(0, value).map_err(Misfit::told)
 }
 
-/// Checks a value against the first node; the error says where and why.
-pub fn check(nodes: &[Vec<Rule>], value: &Value) -> Result<(), String> {
-    let mut checker = Checker { nodes, steps: 0, levels: 0 };
-    checker.fits(0, value).map_err(|misfit| {
-        if misfit.path.is_empty() {
-            return misfit.text;
-        }
-        let path: String =
-            misfit.path.iter().rev().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect();
-        format!("at {path}: {}", misfit.text)
-    })
-}
+type Fit<'s, 'v, T = ()> = Result<T, Misfit<'s, 'v>>;
 
-/// Why a value does not fit.
-struct Misfit {
-    /// From the inside out.
-    path: Vec<String>,
-    text: String,
-    /// Whether this is not about the value but about the bounds of checking, so that no other way of fitting is looked for.
-    is_final: bool,
-}
-
-type Fit = Result<(), Misfit>;
-
-struct Checker<'s> {
+struct Checker<'s, 'b, 'w> {
     nodes: &'s [Vec<Rule>],
-    steps: usize,
+    budget: &'b mut Budget<'w>,
     levels: usize,
 }
 
-impl<'s> Checker<'s> {
-    fn fits(&mut self, node: Node, value: &Value) -> Fit {
-        self.spend(1)?;
-        if self.levels == LEVELS_MAX {
-            return Err(bound(format!("it nests more than {LEVELS_MAX} schemas deep")));
-        }
-        self.levels += 1;
-        let nodes = self.nodes;
-        let fit = nodes[node].iter().try_for_each(|rule| self.obeys(node, rule, value));
+impl<'s> Checker<'s, '_, '_> {
+    fn fits<'v>(&mut self, node: Node, value: &'v Value) -> Fit<'s, 'v> {
+        let rules = self.enter(node)?;
+        let fit = rules.iter().try_for_each(|rule| self.obeys(node, rule, value));
         self.levels -= 1;
         fit
     }
 
-    fn spend(&mut self, steps: usize) -> Fit {
-        self.steps = self.steps.saturating_add(steps);
-        if self.steps > STEPS_MAX { Err(bound(format!("checking it would take more than {STEPS_MAX} steps"))) } else { Ok(()) }
+    /// The rules of a node, which is one level further down.
+    fn enter<'v>(&mut self, node: Node) -> Fit<'s, 'v, &'s [Rule]> {
+        let rules = &self.nodes[node];
+        self.budget.spend(NODE_STEPS + RULE_STEPS * rules.len())?;
+        if self.levels == LEVELS_MAX {
+            return Err(Why::TooDeep.into());
+        }
+        self.levels += 1;
+        Ok(rules)
     }
 
     /// The same as a claim. Being out of bounds is still an error.
-    fn is_fit(&mut self, node: Node, value: &Value) -> Result<bool, Misfit> {
+    fn is_fit<'v>(&mut self, node: Node, value: &'v Value) -> Fit<'s, 'v, bool> {
         match self.fits(node, value) {
             Ok(()) => Ok(true),
-            Err(misfit) if misfit.is_final => Err(misfit),
+            Err(misfit) if misfit.is_final() => Err(misfit),
             Err(_) => Ok(false),
         }
     }
 
-    fn obeys(&mut self, node: Node, rule: &'s Rule, value: &Value) -> Fit {
+    fn obeys<'v>(&mut self, node: Node, rule: &'s Rule, value: &'v Value) -> Fit<'s, 'v> {
         match (rule, value) {
-            (Rule::Never, _) => fail("nothing is allowed here"),
-            (Rule::Type(bits), _) => is_kind(*bits, value),
-            (Rule::Among(texts, shown), _) => {
-                self.spend(size(value))?;
-                require(texts.contains(&canonical::text(value)), || format!("must be {shown}"))
+            (Rule::Never, _) => Err(Why::Never.into()),
+            (Rule::Type(wanted), _) => {
+                let is = kinds_of(value);
+                require(wanted & is != 0, || Why::Kind { wanted: *wanted, is })
             }
-            (Rule::Number(rule, bound), Value::Number(number)) => is_number(*rule, *bound, number),
+            (Rule::Among(among), _) => self.is_among(among, value),
+            (Rule::Number(rule, bound), Value::Number(number)) => {
+                require(is_number(*rule, *bound, number), || Why::Number(*rule, *bound, number.clone()))
+            }
             (Rule::Length { min, max }, Value::String(text)) => {
-                self.spend(text_steps(text))?;
-                let length = text.chars().count();
-                require(length >= *min, || format!("must have at least {min} characters, has {length}"))?;
-                require(length <= *max, || format!("must have at most {max} characters, has {length}"))
+                self.budget.spend(text_steps(text.len()))?;
+                is_count(Count { min: *min, max: *max }, text.chars().count(), "characters")
             }
             (Rule::Pattern(pattern), Value::String(text)) => {
-                self.spend(text_steps(text))?;
-                require(pattern.is_match(text), || format!("must match the pattern {}", pattern.as_str()))
+                require(pattern.is_match(text, self.budget)?, || Why::Pattern(pattern.text()))
             }
             (Rule::Items { count, prefix, rest }, Value::Array(items)) => self.items(*count, prefix, *rest, items),
             (Rule::Unique, Value::Array(items)) => self.are_unique(items),
             (Rule::Contains { node, count }, Value::Array(items)) => self.contains(*node, *count, items),
-            (
-                Rule::Properties { .. } | Rule::PropertyCount(_) | Rule::PropertyNames(_) | Rule::Required(_),
-                Value::Object(object),
-            ) => self.properties(rule, object),
-            (Rule::Dependent(name, others, dependent), Value::Object(object)) if object.contains_key(name) => {
-                let missing = others.iter().find(|other| !object.contains_key(*other));
-                require(missing.is_none(), || format!("{:?} is required where {name:?} is", missing.map_or("", |other| other)))?;
-                dependent.map_or(Ok(()), |dependent| self.fits(dependent, value))
+            (Rule::Properties { named, patterns, rest }, Value::Object(object)) => {
+                self.properties(named, patterns, *rest, object)
             }
+            (Rule::PropertyCount(count), Value::Object(object)) => is_count(*count, object.len(), "properties"),
+            (Rule::PropertyNames(names), Value::Object(object)) => self.property_names(*names, object),
+            (Rule::Required(names), Value::Object(object)) => {
+                let missing = self.missing(names, object)?;
+                missing.map_or(Ok(()), |name| Err(Why::Missing(name).into()))
+            }
+            (Rule::Dependent(dependents), Value::Object(object)) => self.dependents(dependents, value, object),
             (Rule::All(_) | Rule::Any(_) | Rule::One(_) | Rule::Not(_) | Rule::If { .. }, _) => self.combined(rule, value),
             (Rule::OtherProperties(others), Value::Object(object)) => self.other_properties(node, *others, value, object),
             (Rule::OtherItems(others), Value::Array(items)) => self.other_items(node, *others, value, items),
@@ -110,26 +100,31 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn items(&mut self, count: Count, prefix: &[Node], rest: Option<Node>, items: &[Value]) -> Fit {
+    fn is_among<'v>(&mut self, among: &'s Among, value: &Value) -> Fit<'s, 'v> {
+        let text = canonical::text(value, among.longest, self.budget)?;
+        require(text.is_some_and(|text| among.texts.contains(&text)), || Why::NotAmong(&among.shown))
+    }
+
+    fn items<'v>(&mut self, count: Count, prefix: &[Node], rest: Option<Node>, items: &'v [Value]) -> Fit<'s, 'v> {
         is_count(count, items.len(), "items")?;
-        for (at, item) in items.iter().enumerate() {
-            if let Some(node) = prefix.get(at).copied().or(rest) {
-                self.fits(node, item).map_err(|misfit| misfit.within(&at.to_string()))?;
-            }
+        let nodes = prefix.iter().copied().map(Some).chain(std::iter::repeat(rest)).map_while(|node| node);
+        for ((at, item), node) in items.iter().enumerate().zip(nodes) {
+            self.fits(node, item).map_err(|misfit| misfit.within(Part::At(at)))?;
         }
         Ok(())
     }
 
-    fn are_unique(&mut self, items: &[Value]) -> Fit {
+    fn are_unique<'v>(&mut self, items: &'v [Value]) -> Fit<'s, 'v> {
         let mut seen = HashSet::new();
         for item in items {
-            self.spend(size(item))?;
-            require(seen.insert(canonical::text(item)), || "must not hold the same item twice".into())?;
+            self.budget.spend(NOTE_STEPS)?;
+            let text = canonical::text(item, usize::MAX, self.budget)?;
+            require(seen.insert(text), || Why::Twice)?;
         }
         Ok(())
     }
 
-    fn contains(&mut self, node: Node, count: Count, items: &[Value]) -> Fit {
+    fn contains<'v>(&mut self, node: Node, count: Count, items: &'v [Value]) -> Fit<'s, 'v> {
         let mut found = 0;
         for item in items {
             found += usize::from(self.is_fit(node, item)?);
@@ -137,58 +132,111 @@ impl<'s> Checker<'s> {
         is_count(count, found, "items of a kind")
     }
 
-    fn properties(&mut self, rule: &'s Rule, object: &Map<String, Value>) -> Fit {
-        match rule {
-            Rule::Required(names) => {
-                let missing = names.iter().find(|name| !object.contains_key(*name));
-                require(missing.is_none(), || format!("{:?} is required", missing.map_or("", |name| name)))
-            }
-            Rule::PropertyCount(count) => is_count(*count, object.len(), "properties"),
-            Rule::PropertyNames(node) => object.keys().try_for_each(|name| {
-                let text = Value::from(name.as_str());
-                self.fits(*node, &text).map_err(|misfit| misfit.within(name))
-            }),
-            Rule::Properties { named, patterns, rest } => {
-                object.iter().try_for_each(|(name, value)| self.property(named, patterns, *rest, name, value))
-            }
-            _ => Ok(()),
+    fn property_names<'v>(&mut self, names: Node, object: &'v Map<String, Value>) -> Fit<'s, 'v> {
+        for name in object.keys() {
+            self.budget.spend(NOTE_STEPS + text_steps(name.len()))?;
+            let text = Value::from(name.as_str());
+            // A string holds nothing, so there is no path yet.
+            self.fits(names, &text).map_err(|misfit| Misfit::from(misfit.why).within(Part::Name(name)))?;
         }
+        Ok(())
     }
 
-    fn property(
+    /// The first of these names that an object lacks. Of more names than it has members one of the first is missing, so this looks
+    /// up one more at most than there are members.
+    fn missing<'v>(&mut self, names: &'s [String], object: &Map<String, Value>) -> Fit<'s, 'v, Option<&'s str>> {
+        for name in names {
+            self.budget.spend(lookup_steps(name, object.len()))?;
+            if !object.contains_key(name) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    fn properties<'v>(
         &mut self,
-        named: &[(String, Node)],
-        patterns: &[(regex::Regex, Node)],
+        named: &'s [(String, Node)],
+        patterns: &'s [(Arc<Pattern>, Node)],
         rest: Option<Node>,
-        name: &str,
-        value: &Value,
-    ) -> Fit {
+        object: &'v Map<String, Value>,
+    ) -> Fit<'s, 'v> {
+        if patterns.is_empty() && rest.is_none() && named.len() < object.len() {
+            for (name, node) in named {
+                self.budget.spend(lookup_steps(name, object.len()))?;
+                if let Some((name, value)) = object.get_key_value(name) {
+                    self.fits(*node, value).map_err(|misfit| misfit.within(Part::Name(name)))?;
+                }
+            }
+            return Ok(());
+        }
+        object.iter().try_for_each(|(name, value)| self.property(named, patterns, rest, name, value))
+    }
+
+    fn property<'v>(
+        &mut self,
+        named: &'s [(String, Node)],
+        patterns: &'s [(Arc<Pattern>, Node)],
+        rest: Option<Node>,
+        name: &'v str,
+        value: &'v Value,
+    ) -> Fit<'s, 'v> {
+        self.budget.spend(lookup_steps(name, named.len()))?;
         let mut is_known = false;
         if let Ok(at) = named.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
             is_known = true;
-            self.fits(named[at].1, value).map_err(|misfit| misfit.within(name))?;
+            self.fits(named[at].1, value).map_err(|misfit| misfit.within(Part::Name(name)))?;
         }
-        self.spend(patterns.len().saturating_mul(text_steps(name)))?;
-        for (_, node) in patterns.iter().filter(|(pattern, _)| pattern.is_match(name)) {
-            is_known = true;
-            self.fits(*node, value).map_err(|misfit| misfit.within(name))?;
+        for (pattern, node) in patterns {
+            if pattern.is_match(name, self.budget)? {
+                is_known = true;
+                self.fits(*node, value).map_err(|misfit| misfit.within(Part::Name(name)))?;
+            }
         }
         match rest.filter(|_| !is_known) {
-            Some(rest) if matches!(self.nodes[rest][..], [Rule::Never]) => fail(&format!("{name:?} is not a known property")),
-            Some(rest) => self.fits(rest, value).map_err(|misfit| misfit.within(name)),
+            Some(rest) if matches!(self.nodes[rest][..], [Rule::Never]) => {
+                Err(Misfit::from(Why::UnknownProperty).within(Part::Name(name)))
+            }
+            Some(rest) => self.fits(rest, value).map_err(|misfit| misfit.within(Part::Name(name))),
             None => Ok(()),
         }
     }
 
-    fn combined(&mut self, rule: &'s Rule, value: &Value) -> Fit {
+    fn dependents<'v>(&mut self, dependents: &'s [Dependent], value: &'v Value, object: &Map<String, Value>) -> Fit<'s, 'v> {
+        if dependents.len() <= object.len() {
+            for dependent in dependents {
+                self.budget.spend(lookup_steps(&dependent.name, object.len()))?;
+                if object.contains_key(&dependent.name) {
+                    self.dependent(dependent, value, object)?;
+                }
+            }
+            return Ok(());
+        }
+        for name in object.keys() {
+            self.budget.spend(lookup_steps(name, dependents.len()))?;
+            if let Ok(at) = dependents.binary_search_by(|dependent| dependent.name.cmp(name)) {
+                self.dependent(&dependents[at], value, object)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dependent<'v>(&mut self, dependent: &'s Dependent, value: &'v Value, object: &Map<String, Value>) -> Fit<'s, 'v> {
+        if let Some(missing) = self.missing(&dependent.others, object)? {
+            return Err(Why::MissingWith(missing, &dependent.name).into());
+        }
+        dependent.node.map_or(Ok(()), |node| self.fits(node, value))
+    }
+
+    fn combined<'v>(&mut self, rule: &'s Rule, value: &'v Value) -> Fit<'s, 'v> {
         match rule {
             Rule::All(nodes) => nodes.iter().try_for_each(|node| self.fits(*node, value)),
             Rule::Any(nodes) => self.ways(nodes, value, 1).map(|_| ()),
-            Rule::One(nodes) => match self.ways(nodes, value, usize::MAX)? {
-                1 => Ok(()),
-                count => fail(&format!("fits {count} of the {} allowed ways, and must fit one", nodes.len())),
-            },
-            Rule::Not(node) => require(!self.is_fit(*node, value)?, || "is what it must not be".into()),
+            Rule::One(nodes) => {
+                let fits = self.ways(nodes, value, usize::MAX)?;
+                require(fits == 1, || Why::ManyWays { fits, of: nodes.len() })
+            }
+            Rule::Not(node) => require(!self.is_fit(*node, value)?, || Why::IsNot),
             Rule::If { condition, then, otherwise } => {
                 let next = if self.is_fit(*condition, value)? { then } else { otherwise };
                 next.map_or(Ok(()), |next| self.fits(next, value))
@@ -199,73 +247,79 @@ impl<'s> Checker<'s> {
 
     /// In how many of these ways the value fits, not counting beyond `enough`. If in none, the error is why not in the only one that is
     /// for its kind of value, where there is but one: people want to know what is wrong with their object, not that it is no string.
-    fn ways(&mut self, nodes: &[Node], value: &Value, enough: usize) -> Result<usize, Misfit> {
-        let (mut count, mut of_kind) = (0, Vec::new());
+    fn ways<'v>(&mut self, nodes: &[Node], value: &'v Value, enough: usize) -> Fit<'s, 'v, usize> {
+        let (mut fits, mut of_kind, mut why) = (0, 0, None);
         for node in nodes {
             match self.fits(*node, value) {
-                Ok(()) => count += 1,
-                Err(misfit) if misfit.is_final => return Err(misfit),
-                Err(misfit) if self.is_for_kind_of(*node, value) => of_kind.push(misfit),
+                Ok(()) => fits += 1,
+                Err(misfit) if misfit.is_final() => return Err(misfit),
+                Err(misfit) if self.is_for_kind_of(*node, value) => {
+                    of_kind += 1;
+                    why.get_or_insert(misfit);
+                }
                 Err(_) => {}
             }
-            if count == enough {
-                return Ok(count);
+            if fits == enough {
+                return Ok(fits);
             }
         }
-        match (count, of_kind.len()) {
-            (0, 1) => Err(of_kind.swap_remove(0)),
-            (0, _) => fail(&format!("fits none of the {} allowed ways", nodes.len())).map(|()| 0),
-            (count, _) => Ok(count),
+        match why.filter(|_| of_kind == 1) {
+            _ if fits > 0 => Ok(fits),
+            Some(misfit) => Err(misfit),
+            None => Err(Why::NoWay { of: nodes.len() }.into()),
         }
     }
 
     fn is_for_kind_of(&self, node: Node, value: &Value) -> bool {
-        !self.nodes[node].iter().any(|rule| matches!(rule, Rule::Type(bits) if is_kind(*bits, value).is_err()))
+        !self.nodes[node].iter().any(|rule| matches!(rule, Rule::Type(wanted) if wanted & kinds_of(value) == 0))
     }
 
-    fn other_properties(&mut self, node: Node, others: Node, value: &Value, object: &Map<String, Value>) -> Fit {
+    fn other_properties<'v>(
+        &mut self,
+        node: Node,
+        others: Node,
+        value: &'v Value,
+        object: &'v Map<String, Value>,
+    ) -> Fit<'s, 'v> {
         let mut seen = Seen::default();
         self.see(node, value, &mut seen, true)?;
         if seen.all_properties {
             return Ok(());
         }
-        for (name, value) in object.iter().filter(|(name, _)| !seen.properties.contains(*name)) {
-            self.fits(others, value).map_err(|misfit| misfit.within(name))?;
+        for (name, value) in object {
+            self.budget.spend(MEMBER_STEPS + text_steps(name.len()))?;
+            if !seen.properties.contains(name.as_str()) {
+                self.fits(others, value).map_err(|misfit| misfit.within(Part::Name(name)))?;
+            }
         }
         Ok(())
     }
 
-    fn other_items(&mut self, node: Node, others: Node, value: &Value, items: &[Value]) -> Fit {
+    fn other_items<'v>(&mut self, node: Node, others: Node, value: &'v Value, items: &'v [Value]) -> Fit<'s, 'v> {
         let mut seen = Seen::default();
         self.see(node, value, &mut seen, true)?;
-        for (at, item) in items.iter().enumerate().skip(seen.first_items).filter(|(at, _)| !seen.items.contains(at)) {
-            self.fits(others, item).map_err(|misfit| misfit.within(&at.to_string()))?;
+        for (at, item) in items.iter().enumerate().skip(seen.first_items) {
+            self.budget.spend(MEMBER_STEPS)?;
+            if !seen.items.contains(&at) {
+                self.fits(others, item).map_err(|misfit| misfit.within(Part::At(at)))?;
+            }
         }
         Ok(())
     }
 
     /// Notes what a node, which the value fits, has looked at. `is_asking`: this is the node that asks, whose own rules for others do not count.
-    fn see(&mut self, node: Node, value: &Value, seen: &mut Seen, is_asking: bool) -> Fit {
-        self.spend(1)?;
-        if self.levels == LEVELS_MAX {
-            return Err(bound(format!("it nests more than {LEVELS_MAX} schemas deep")));
-        }
-        self.levels += 1;
-        let nodes = self.nodes;
-        let fit = nodes[node].iter().try_for_each(|rule| self.see_by(rule, value, seen, is_asking));
+    fn see<'v>(&mut self, node: Node, value: &'v Value, seen: &mut Seen<'v>, is_asking: bool) -> Fit<'s, 'v> {
+        let rules = self.enter(node)?;
+        let fit = rules.iter().try_for_each(|rule| self.see_by(rule, value, seen, is_asking));
         self.levels -= 1;
         fit
     }
 
-    fn see_by(&mut self, rule: &'s Rule, value: &Value, seen: &mut Seen, is_asking: bool) -> Fit {
+    fn see_by<'v>(&mut self, rule: &'s Rule, value: &'v Value, seen: &mut Seen<'v>, is_asking: bool) -> Fit<'s, 'v> {
         match (rule, value) {
             (Rule::Properties { named, patterns, rest }, Value::Object(object)) => {
-                let name_steps = object.keys().map(|name| text_steps(name)).sum::<usize>();
-                self.spend(name_steps.saturating_mul(1 + patterns.len()))?;
-                let is_named = |name: &String| named.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
-                let is_seen = |name: &&String| is_named(name) || patterns.iter().any(|(pattern, _)| pattern.is_match(name));
                 seen.all_properties |= rest.is_some();
-                seen.properties.extend(object.keys().filter(is_seen).cloned());
+                self.see_properties(named, patterns, object, seen)?;
             }
             (Rule::Items { prefix, rest, .. }, Value::Array(items)) => {
                 seen.first_items = seen.first_items.max(if rest.is_some() { items.len() } else { prefix.len() });
@@ -273,6 +327,7 @@ impl<'s> Checker<'s> {
             (Rule::Contains { node, .. }, Value::Array(items)) => {
                 for (at, item) in items.iter().enumerate() {
                     if self.is_fit(*node, item)? {
+                        self.budget.spend(NOTE_STEPS)?;
                         seen.items.insert(at);
                     }
                 }
@@ -281,11 +336,18 @@ impl<'s> Checker<'s> {
             (Rule::OtherItems(_), Value::Array(items)) if !is_asking => seen.first_items = items.len(),
             (Rule::All(nodes) | Rule::Any(nodes) | Rule::One(nodes), _) => {
                 for node in nodes {
-                    self.see_if_fit(*node, value, seen)?;
+                    if self.is_fit(*node, value)? {
+                        self.see(*node, value, seen, false)?;
+                    }
                 }
             }
-            (Rule::Dependent(name, _, Some(node)), Value::Object(object)) if object.contains_key(name) => {
-                self.see(*node, value, seen, false)?;
+            (Rule::Dependent(dependents), Value::Object(object)) => {
+                for dependent in dependents {
+                    self.budget.spend(lookup_steps(&dependent.name, object.len()))?;
+                    if let Some(node) = dependent.node.filter(|_| object.contains_key(&dependent.name)) {
+                        self.see(node, value, seen, false)?;
+                    }
+                }
             }
             (Rule::If { condition, then, otherwise }, _) => {
                 let is_true = self.is_fit(*condition, value)?;
@@ -301,91 +363,56 @@ impl<'s> Checker<'s> {
         Ok(())
     }
 
-    fn see_if_fit(&mut self, node: Node, value: &Value, seen: &mut Seen) -> Fit {
-        if self.is_fit(node, value)? { self.see(node, value, seen, false) } else { Ok(()) }
+    fn see_properties<'v>(
+        &mut self,
+        named: &[(String, Node)],
+        patterns: &[(Arc<Pattern>, Node)],
+        object: &'v Map<String, Value>,
+        seen: &mut Seen<'v>,
+    ) -> Fit<'s, 'v> {
+        for name in object.keys() {
+            self.budget.spend(NOTE_STEPS + lookup_steps(name, named.len()))?;
+            let mut is_seen = named.binary_search_by(|(known, _)| known.cmp(name)).is_ok();
+            for (pattern, _) in patterns {
+                is_seen = is_seen || pattern.is_match(name, self.budget)?;
+            }
+            if is_seen {
+                seen.properties.insert(name);
+            }
+        }
+        Ok(())
     }
 }
 
 /// What rules have looked at.
 #[derive(Default)]
-struct Seen {
+struct Seen<'v> {
     all_properties: bool,
-    properties: HashSet<String>,
+    properties: HashSet<&'v str>,
     first_items: usize,
     items: HashSet<usize>,
 }
 
-impl Misfit {
-    /// The same, as seen from the value that holds the one it is about.
-    fn within(mut self, part: &str) -> Misfit {
-        self.path.push(part.to_owned());
-        self
-    }
+fn require<'s, 'v>(is_so: bool, otherwise: impl FnOnce() -> Why<'s>) -> Fit<'s, 'v> {
+    if is_so { Ok(()) } else { Err(otherwise().into()) }
 }
 
-fn fail(text: &str) -> Fit {
-    Err(Misfit { path: Vec::new(), text: text.to_owned(), is_final: false })
+fn is_count<'s, 'v>(Count { min, max }: Count, has: usize, what: &'static str) -> Fit<'s, 'v> {
+    require(has >= min, || Why::TooFew { min, has, what })?;
+    require(has <= max, || Why::TooMany { max, has, what })
 }
 
-fn bound(text: String) -> Misfit {
-    Misfit { path: Vec::new(), text, is_final: true }
-}
-
-fn require(is_so: bool, otherwise: impl FnOnce() -> String) -> Fit {
-    if is_so { Ok(()) } else { fail(&otherwise()) }
-}
-
-fn is_count(Count { min, max }: Count, count: usize, what: &str) -> Fit {
-    require(count >= min, || format!("must have at least {min} {what}, has {count}"))?;
-    require(count <= max, || format!("must have at most {max} {what}, has {count}"))
-}
-
-fn is_kind(bits: u8, value: &Value) -> Fit {
-    let is = match value {
-        Value::Null => 1,
-        Value::Bool(_) => 1 << 1,
-        Value::Number(number) if is_whole(number) => INTEGER | 1 << 3,
-        Value::Number(_) => 1 << 3,
-        Value::String(_) => 1 << 4,
-        Value::Array(_) => 1 << 5,
-        Value::Object(_) => 1 << 6,
-    };
-    require(bits & is != 0, || {
-        let wanted: Vec<&str> = KINDS.iter().enumerate().filter(|(at, _)| bits & 1 << at != 0).map(|(_, kind)| *kind).collect();
-        format!("must be {}, is {}", wanted.join(" or "), KINDS[is.trailing_zeros() as usize])
-    })
-}
-
-fn is_whole(number: &Number) -> bool {
-    !number.is_f64() || number.as_f64().is_some_and(|float| float.fract() == 0.0)
-}
-
-fn is_number(rule: NumberRule, bound: f64, number: &Number) -> Fit {
+fn is_number(rule: NumberRule, bound: f64, number: &Number) -> bool {
     let value = number.as_f64().unwrap_or(f64::NAN);
-    let (is_so, word) = match rule {
-        NumberRule::AtLeast => (value >= bound, "at least"),
-        NumberRule::AtMost => (value <= bound, "at most"),
-        NumberRule::Above => (value > bound, "above"),
-        NumberRule::Below => (value < bound, "below"),
+    match rule {
+        NumberRule::AtLeast => value >= bound,
+        NumberRule::AtMost => value <= bound,
+        NumberRule::Above => value > bound,
+        NumberRule::Below => value < bound,
         NumberRule::MultipleOf => {
             // 0.3 is a multiple of 0.1 for people, though not for floating-point numbers.
             let times = value / bound;
-            (times.is_finite() && (times - times.round()).abs() <= 1e-9 * times.abs().max(1.0), "a multiple of")
+            times.is_finite() && (times - times.round()).abs() <= 1e-9 * times.abs().max(1.0)
         }
-    };
-    require(is_so, || format!("must be {word} {bound}, is {number}"))
-}
-
-/// Steps for what must be looked at as a whole.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(object) => 1 + object.values().map(size).sum::<usize>(),
-        Value::String(text) => text_steps(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
     }
-}
-
-fn text_steps(text: &str) -> usize {
-    1 + text.len() / 64
 }

@@ -1,27 +1,59 @@
 //! From a schema's JSON to its rules. Refuses what is not a schema, what is too large, and what is not supported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-use crate::peers::schema::check::kind_bit;
-use crate::peers::schema::{Count, Node, NumberRule, PATTERN_BYTES_MAX, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX, canonical};
+use crate::peers::schema::budget::{Budget, COMPILE_STEPS_MAX};
+use crate::peers::schema::misfit::{SHOWN_MAX, kind_bit};
+use crate::peers::schema::pattern::{Pattern, Refused};
+use crate::peers::schema::{Among, Count, Dependent, Node, NumberRule, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX, canonical};
 
-/// Characters of the values of an `enum` that an error shows.
-const SHOWN_MAX: usize = 200;
 /// Words that change what `$ref` means, or need more than this document.
 const UNSUPPORTED: &[&str] = &["$dynamicRef", "$recursiveRef"];
 
 type Object = Map<String, Value>;
 
+/// What the schemas of one peer share while they are compiled.
+pub struct Compiling {
+    budget: Budget<'static>,
+    /// Many schemas ask for the same.
+    patterns: HashMap<String, Arc<Pattern>>,
+}
+
+impl Default for Compiling {
+    fn default() -> Compiling {
+        Compiling { budget: Budget::new(COMPILE_STEPS_MAX), patterns: HashMap::new() }
+    }
+}
+
+impl Compiling {
+    fn pattern(&mut self, text: &str) -> Result<Arc<Pattern>, String> {
+        if let Some(pattern) = self.patterns.get(text) {
+            return Ok(Arc::clone(pattern));
+        }
+        let pattern = Pattern::compile(text, &mut self.budget).map(Arc::new).map_err(|refused| match refused {
+            Refused::Bad(why) => format!("the pattern {}: {why}", shown(&Value::from(text))),
+            Refused::Spent => format!(
+                "the pattern {}: compiling it and the patterns of the peer's other schemas would take more than \
+                 {COMPILE_STEPS_MAX} steps: use fewer, smaller ones",
+                shown(&Value::from(text))
+            ),
+        })?;
+        self.patterns.insert(text.to_owned(), Arc::clone(&pattern));
+        Ok(pattern)
+    }
+}
+
 /// The subschemas of a schema, the root first.
-pub fn compile(schema: &Value) -> Result<Vec<Vec<Rule>>, String> {
+pub fn compile(schema: &Value, compiling: &mut Compiling) -> Result<Vec<Vec<Rule>>, String> {
     let bytes = schema.to_string().len();
     if bytes > SCHEMA_BYTES_MAX {
         return Err(format!("it is {bytes} bytes, the limit is {SCHEMA_BYTES_MAX}"));
     }
-    let mut compiler = Compiler { root: schema, nodes: Vec::new(), known: HashMap::new(), waiting: Vec::new(), patterns: 0 };
+    let (nodes, known, waiting) = (Vec::new(), HashMap::new(), Vec::new());
+    let mut compiler = Compiler { root: schema, nodes, known, waiting, patterns: 0, compiling };
     compiler.node(schema);
     // A list of what is to be done instead of recursion: references may lead anywhere, also back.
     while let Some((node, schema)) = compiler.waiting.pop() {
@@ -30,16 +62,17 @@ pub fn compile(schema: &Value) -> Result<Vec<Vec<Rule>>, String> {
     Ok(compiler.nodes)
 }
 
-struct Compiler<'a> {
+struct Compiler<'a, 'c> {
     root: &'a Value,
     nodes: Vec<Vec<Rule>>,
     /// Subschemas by where they are in memory, so that each becomes one node however often it is referred to.
     known: HashMap<*const Value, Node>,
     waiting: Vec<(Node, &'a Value)>,
     patterns: usize,
+    compiling: &'c mut Compiling,
 }
 
-impl<'a> Compiler<'a> {
+impl<'a> Compiler<'a, '_> {
     /// The node of a subschema, whose rules are made later.
     fn node(&mut self, schema: &'a Value) -> Node {
         let next = self.nodes.len();
@@ -88,10 +121,10 @@ impl<'a> Compiler<'a> {
         }
         if let Some(values) = schema.get("enum") {
             let values = values.as_array().ok_or("`enum` must be an array")?;
-            rules.push(Rule::Among(values.iter().map(canonical::text).collect(), shown_list(values)));
+            rules.push(Rule::Among(among(values, shown_list(values))));
         }
         if let Some(value) = schema.get("const") {
-            rules.push(Rule::Among([canonical::text(value)].into(), shown(value)));
+            rules.push(Rule::Among(among(std::slice::from_ref(value), shown(value))));
         }
         Ok(())
     }
@@ -173,12 +206,18 @@ impl<'a> Compiler<'a> {
     /// `dependencies`, and what it was split into in 2019-09.
     fn dependent(&mut self, schema: &'a Object, rules: &mut Vec<Rule>) -> Result<(), String> {
         for word in ["dependentRequired", "dependentSchemas", "dependencies"] {
+            let mut dependents = Vec::new();
             for (name, dependent) in object(schema, word)? {
-                rules.push(match dependent {
-                    Value::Array(_) if word != "dependentSchemas" => Rule::Dependent(name.clone(), texts(word, dependent)?, None),
+                let (others, node) = match dependent {
+                    Value::Array(_) if word != "dependentSchemas" => (texts(word, dependent)?, None),
                     _ if word == "dependentRequired" => return Err("`dependentRequired` must hold arrays of names".into()),
-                    _ => Rule::Dependent(name.clone(), Vec::new(), Some(self.node(dependent))),
-                });
+                    _ => (Vec::new(), Some(self.node(dependent))),
+                };
+                dependents.push(Dependent { name: name.clone(), others, node });
+            }
+            if !dependents.is_empty() {
+                dependents.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+                rules.push(Rule::Dependent(dependents));
             }
         }
         Ok(())
@@ -233,17 +272,12 @@ impl<'a> Compiler<'a> {
         Ok(list.iter().map(|schema| self.node(schema)).collect())
     }
 
-    fn pattern(&mut self, pattern: &str) -> Result<Regex, String> {
+    fn pattern(&mut self, pattern: &str) -> Result<Arc<Pattern>, String> {
         self.patterns += 1;
         if self.patterns > PATTERNS_MAX {
             return Err(format!("it has more than {PATTERNS_MAX} patterns"));
         }
-        let built = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build();
-        built.map_err(|error| {
-            let text = error.to_string();
-            let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("the pattern {}: {last}", shown(&Value::from(pattern)))
-        })
+        self.compiling.pattern(pattern)
     }
 }
 
@@ -253,9 +287,20 @@ fn object<'a>(schema: &'a Object, word: &str) -> Result<impl Iterator<Item = (&'
     Ok(object.into_iter().flatten())
 }
 
+/// Names, each once: where there are more of them than an object has members, one of the first few is missing.
 fn texts(word: &str, list: &Value) -> Result<Vec<String>, String> {
-    let texts = list.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
-    texts.ok_or_else(|| format!("`{word}` must be an array of names"))
+    let texts: Option<Vec<&str>> = list.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+    let texts = texts.ok_or_else(|| format!("`{word}` must be an array of names"))?;
+    let mut known = HashSet::new();
+    Ok(texts.into_iter().filter(|text| known.insert(*text)).map(str::to_owned).collect())
+}
+
+fn among(values: &[Value], shown: String) -> Among {
+    // A schema's size is bounded.
+    let mut budget = Budget::new(u64::MAX);
+    let text = |value| canonical::text(value, usize::MAX, &mut budget).ok().flatten();
+    let texts: HashSet<String> = values.iter().filter_map(text).collect();
+    Among { longest: texts.iter().map(String::len).max().unwrap_or(0), texts, shown }
 }
 
 /// A range of counts, if the schema sets one end of it.

@@ -3,31 +3,35 @@
 //! A schema comes from one stranger and payloads from another, and both are checked on threads that serve everyone. So
 //! whatever a check may cost is bounded, which the validators at hand do not do: a few nested `anyOf` that refer to each
 //! other keep them busy for years, a short pattern takes them gigabytes. Here a schema has a size, a pattern a size, and a
-//! check so many steps and levels.
+//! check so many levels and a [`Budget`] of steps, which all counts against that a stranger can make last: values, names,
+//! lists, patterns, and reading the payload.
 //!
 //! Meant is draft 2020-12, and of earlier drafts what they write differently (`definitions`, `dependencies`, lists in
 //! `items`). A schema that asks for what is not supported is refused when a peer registers it, never half obeyed:
 //! references to other documents, anchors, dynamic references, an `$id` inside. `format` is a note, as the draft has it.
 
+mod budget;
 mod canonical;
 mod check;
 mod compile;
+mod misfit;
+mod pattern;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use regex::Regex;
 use serde_json::Value;
+
+pub use budget::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent};
+pub use compile::Compiling;
+use pattern::Pattern;
 
 /// Bytes of a schema's text. Those of tools are a few kilobytes.
 pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
-/// Subschemas a check may go into, and values a payload may have. A payload of a megabyte with an ordinary schema takes some 100,000.
-const STEPS_MAX: usize = 1_000_000;
 /// Subschemas within subschemas; at most a kilobyte of stack each, of two megabytes a thread has. JSON text nests at most 127 deep.
 const LEVELS_MAX: usize = 500;
 /// Patterns a schema may have.
 const PATTERNS_MAX: usize = 100;
-/// Memory one pattern may take.
-const PATTERN_BYTES_MAX: usize = 256 * 1024;
 
 /// A schema, ready to check payloads.
 #[derive(Debug)]
@@ -43,16 +47,15 @@ type Node = usize;
 #[derive(Debug)]
 enum Rule {
     Never,
-    /// Bits of [`check::kind_bit`].
+    /// Bits of [`misfit::kind_bit`].
     Type(u8),
-    /// Canonical texts, and how to name them in an error.
-    Among(HashSet<String>, String),
+    Among(Among),
     Number(NumberRule, f64),
     Length {
         min: usize,
         max: usize,
     },
-    Pattern(Regex),
+    Pattern(Arc<Pattern>),
     Items {
         count: Count,
         prefix: Vec<Node>,
@@ -64,15 +67,17 @@ enum Rule {
         count: Count,
     },
     Properties {
+        /// By name.
         named: Vec<(String, Node)>,
-        patterns: Vec<(Regex, Node)>,
+        patterns: Vec<(Arc<Pattern>, Node)>,
         rest: Option<Node>,
     },
     PropertyCount(Count),
     PropertyNames(Node),
+    /// Each once.
     Required(Vec<String>),
-    /// What must also be there, and what must fit, where a property is.
-    Dependent(String, Vec<String>, Option<Node>),
+    /// By name.
+    Dependent(Vec<Dependent>),
     All(Vec<Node>),
     Any(Vec<Node>),
     One(Vec<Node>),
@@ -85,6 +90,25 @@ enum Rule {
     /// For what no other rule of this subschema has looked at.
     OtherProperties(Node),
     OtherItems(Node),
+}
+
+/// Values of which one is asked for.
+#[derive(Debug)]
+struct Among {
+    /// Canonical ones.
+    texts: HashSet<String>,
+    /// Bytes of the longest of them: what is longer is none.
+    longest: usize,
+    /// How to name them in an error.
+    shown: String,
+}
+
+/// What must also be there, and what must fit, where a property is.
+#[derive(Debug)]
+struct Dependent {
+    name: String,
+    others: Vec<String>,
+    node: Option<Node>,
 }
 
 /// What a number must be, compared with another.
@@ -104,19 +128,51 @@ struct Count {
     max: usize,
 }
 
+/// Why a payload is not let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is not what the schema asks for; says where and why: `at /text: must be string, is integer`.
+    Invalid(String),
+    /// Nobody knows: finding out would cost too much, or nobody wants to know any more.
+    Unknown(Spent),
+}
+
 impl Schema {
     /// Reads a schema; the error says what is wrong with it.
     pub fn compile(schema: &Value) -> Result<Schema, String> {
-        compile::compile(schema).map(|nodes| Schema { nodes })
+        Schema::compile_with(schema, &mut Compiling::default())
     }
 
-    /// Checks a payload, which is JSON; the error says where and why it does not fit: `at /text: must be a string, is a number`.
-    pub fn check(&self, payload: &[u8]) -> Result<(), String> {
-        // Each value takes memory of its own once it is read, many times its text where there is little text between.
-        if payload.iter().filter(|byte| b",[{".contains(byte)).count() > STEPS_MAX {
-            return Err(format!("checking it would take more than {STEPS_MAX} steps"));
-        }
-        let value = serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
-        check::check(&self.nodes, &value)
+    /// The same for one of several schemas, which have one budget together.
+    pub fn compile_with(schema: &Value, compiling: &mut Compiling) -> Result<Schema, String> {
+        compile::compile(schema, compiling).map(|nodes| Schema { nodes })
+    }
+
+    /// Checks a payload, which is JSON.
+    pub fn check(&self, payload: &[u8], budget: &mut Budget<'_>) -> Result<(), Unfit> {
+        read_steps(payload, budget).map_err(Unfit::Unknown)?;
+        let value = serde_json::from_slice(payload).map_err(|error| Unfit::Invalid(format!("not JSON: {error}")))?;
+        check::check(&self.nodes, &value, budget)
     }
 }
+
+/// Takes steps for reading a payload and giving back the memory of it: each value takes memory of its own, and an object half
+/// a kilobyte at once.
+fn read_steps(payload: &[u8], budget: &mut Budget<'_>) -> Result<(), Spent> {
+    const SLICE_BYTES: usize = 4096;
+    for slice in payload.chunks(SLICE_BYTES) {
+        let steps: usize = slice.iter().map(|byte| usize::from(READ_STEPS[usize::from(*byte)])).sum();
+        budget.spend(slice.len() / 8 + steps)?;
+    }
+    budget.spend(1)
+}
+
+/// Steps for what begins with a byte.
+const READ_STEPS: [u8; 256] = {
+    let mut steps = [0; 256];
+    steps[b',' as usize] = 5;
+    steps[b':' as usize] = 10;
+    steps[b'[' as usize] = 10;
+    steps[b'{' as usize] = 50;
+    steps
+};

@@ -1,6 +1,7 @@
 //! Peers, new and old: `FLUX.*` commands as scripts and over sockets, and the old protocol spoken with a plain client.
 
 mod calls;
+mod checks;
 mod cli;
 mod client;
 mod context;
@@ -13,4 +14,6 @@ mod presence;
 mod restart;
 mod rust;
 mod schema;
+mod schema_random;
+mod schema_suite;
 mod streams;

@@ -80,7 +80,7 @@ fn calls_within_the_process_get_pieces_and_an_end() {
     let mut worker = flux.store();
     worker.call(&[b"FLUX.REGISTER", br#"{"id":"w","capabilities":[{"name":"f"}]}"#]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut call = flux.peers().call(flux::peers::calls::Order::new("f", b"1")).unwrap();
+    let mut call = runtime.block_on(flux.peers().call(flux::peers::calls::Order::new("f", b"1"))).unwrap();
     assert!(worker.call(&[b"FLUX.NEXT"]).starts_with(b"*1\r\n*6\r\n"));
     let id = call.id().to_owned();
     worker.call(&[b"FLUX.REPLY", id.as_bytes(), b"CHUNK", b"\"piece\""]);
@@ -97,7 +97,7 @@ fn calls_within_the_process_get_pieces_and_an_end() {
     });
     assert_eq!(parts, ["1 \"piece\"", "2"]);
     // One that is dropped is cancelled.
-    let call = flux.peers().call(flux::peers::calls::Order::new("f", b"1")).unwrap();
+    let call = runtime.block_on(flux.peers().call(flux::peers::calls::Order::new("f", b"1"))).unwrap();
     let id = call.id().to_owned();
     worker.call(&[b"FLUX.NEXT"]);
     drop(call);

@@ -1,0 +1,384 @@
+//! Payloads are checked before a call is made of them: at once where that takes less than a millisecond, else on a thread of
+//! their own, so that no thread that serves clients is held up by what a stranger sent.
+//!
+//! Who has to wait for that thread waits in a line of its own, and the lines take turns: one caller's checks, however
+//! long, delay another's by one check each. The thread makes the call itself once the payload was found fit.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::engine::block::Waiter;
+use crate::peers::calls::{Caller, Failure, Order, Part};
+use crate::peers::directory::{Capability, Id};
+use crate::peers::handle::Ongoing;
+use crate::peers::room::Room;
+use crate::peers::schema::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent, Unfit};
+use crate::peers::{calling, old, wire};
+
+/// Bytes of a payload that are read at once to see whether they are JSON: less than a millisecond.
+const INLINE_BYTES_MAX: usize = 512 * 1024;
+/// Checks that may wait: as many as the thread gets through before the deadline of callers that name none (a tenth of a second each).
+const WAITING_MAX: usize = 256;
+/// Checks of one caller that may wait: a connection waits for each of its own, so only a peer with many, or an old one, has more.
+const WAITING_OF_ONE_MAX: usize = 64;
+/// Bytes of payloads that wait to be checked, of all and of one caller.
+const BYTES_MAX: usize = 512 << 20;
+const BYTES_OF_ONE_MAX: usize = 64 << 20;
+
+/// Whose line a check waits in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A peer's.
+    Peer(Id),
+    /// That of a connection which is no peer.
+    Client(u64),
+    /// Callers within the process have no name; the capability stands for them.
+    Within(Id),
+}
+
+/// Who waits for a call to be made, and gets its id, or hears why it is not made.
+pub enum Asker {
+    /// A session that waits for the call's id.
+    Id(Arc<Waiter>),
+    /// A session that waits for the call's outcome. The cell gets the call's id.
+    Outcome(Arc<Waiter>, Arc<OnceLock<Id>>),
+    /// Someone within the process, and where the call's parts go.
+    Within(oneshot::Sender<Result<Ongoing, Failure>>, mpsc::Receiver<Part>),
+    /// An old peer, that gave this job.
+    Old(wire::Job),
+}
+
+impl Asker {
+    fn is_there(&self) -> bool {
+        match self {
+            Asker::Id(waiter) | Asker::Outcome(waiter, _) => !waiter.is_over(),
+            Asker::Within(sender, _) => !sender.is_closed(),
+            Asker::Old(_) => true,
+        }
+    }
+
+    /// Tells of the call. It is cancelled where nobody is there any more who wants its outcome.
+    fn tell(self, room: &Room, made: Result<Id, Failure>) {
+        match (self, made) {
+            (Asker::Id(waiter), made) => {
+                if waiter.end() {
+                    calling::answer(&waiter, |reply| match made {
+                        Ok(id) => reply.bulk(id.as_bytes()),
+                        Err(failure) => reply.error(&failure.to_string()),
+                    });
+                }
+            }
+            (Asker::Outcome(waiter, _), Err(failure)) => {
+                if waiter.end() {
+                    calling::answer(&waiter, |reply| reply.error(&failure.to_string()));
+                }
+            }
+            (Asker::Outcome(waiter, cell), Ok(id)) => {
+                {
+                    // Under the lock, as `calling::left` looks at it: one of the two sees what the other did.
+                    let _state = room.state.lock();
+                    let _ = cell.set(Arc::clone(&id));
+                }
+                if waiter.is_over() {
+                    room.cancel_in_process(&id);
+                }
+            }
+            (Asker::Within(sender, parts), made) => {
+                let Some(room) = room.this() else { return };
+                // One that nobody takes is dropped, which cancels it.
+                let _ = sender.send(made.map(|id| Ongoing::new(id, room, parts)));
+            }
+            (Asker::Old(job), Err(failure)) => old::refuse(room, &job, failure),
+            (Asker::Old(_), Ok(_)) => {}
+        }
+    }
+}
+
+/// What is found out at once.
+pub enum Found {
+    /// The payload is fit.
+    Fit,
+    /// It would take too long here.
+    TooLong,
+}
+
+/// Checks a payload as far as that takes no time to speak of.
+pub fn at_once(room: &Room, order: &Order) -> Result<Found, Failure> {
+    if order.payload.len() > INLINE_BYTES_MAX {
+        return Ok(Found::TooLong);
+    }
+    match check(room, order, &mut Budget::new(INLINE_STEPS_MAX)) {
+        Ok(()) => Ok(Found::Fit),
+        Err(Unfit::Unknown(_)) => Ok(Found::TooLong),
+        Err(Unfit::Invalid(why)) => Err(Failure::new("INVALID", why)),
+    }
+}
+
+/// Checks that a payload is JSON, and what the schema asks for of whoever will get it.
+fn check(room: &Room, order: &Order, budget: &mut Budget<'_>) -> Result<(), Unfit> {
+    wire::json("payload", &order.payload).map_err(|error| Unfit::Invalid(error.0.trim_start_matches("INVALID ").to_owned()))?;
+    let schema = {
+        let state = room.state.lock();
+        let peer = order.to.as_ref().or_else(|| state.directory.with_capability(&order.capability).first());
+        let peer = peer.and_then(|peer| state.directory.get(peer));
+        peer.and_then(|peer| peer.capability(&order.capability)).and_then(|Capability { schema, .. }| schema.clone())
+    };
+    let Some(schema) = schema else { return Ok(()) };
+    schema.1.check(&order.payload, budget).map_err(|unfit| match unfit {
+        Unfit::Invalid(why) => Unfit::Invalid(format!("payload of \"{}\": {why}", order.capability)),
+        unknown => unknown,
+    })
+}
+
+/// Checks that wait, and the thread that does them.
+#[derive(Default)]
+pub struct Checks {
+    lines: Mutex<Lines>,
+    bell: Condvar,
+    is_ending: AtomicBool,
+    thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Checks {
+    /// Puts a check in its line. Who asks is asked for only where there is a place.
+    pub fn add(
+        &self,
+        room: &Room,
+        origin: &Origin,
+        order: Order,
+        caller: Caller,
+        asker: impl FnOnce() -> Asker,
+    ) -> Result<(), Failure> {
+        let is_started = self.thread.get_or_init(|| {
+            let room = room.this();
+            let thread = thread::Builder::new().name("checks".into());
+            Mutex::new(room.and_then(|room| thread.spawn(move || room.checks.carry(&room)).ok()))
+        });
+        if is_started.lock().is_none() {
+            return Err(Failure::new("BUSY", "the thread that checks long payloads could not be started: send less at once"));
+        }
+        let mut lines = self.lines.lock();
+        lines.admit(origin, order.payload.len())?;
+        let until = clock::monotonic_ms().saturating_add(order.timeout_ms);
+        lines.add(origin, Waiting { order, caller, asker: asker(), until });
+        drop(lines);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Ends the thread. Who still waits hears that the server ends.
+    pub fn end(&self) {
+        self.is_ending.store(true, Relaxed);
+        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
+        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
+        drop(self.lines.lock());
+        self.bell.notify_one();
+        // A thread that panicked has said so already.
+        let _ = thread.join();
+    }
+
+    fn carry(&self, room: &Room) {
+        while !self.is_ending.load(Relaxed) {
+            let (next, over) = self.next();
+            over.into_iter().for_each(|(waiting, why)| waiting.asker.tell(room, Err(why)));
+            if let Some(waiting) = next {
+                self.run(room, waiting);
+            }
+        }
+        let rest = self.lines.lock().take_if(|_| Some(Failure::new("GONE", "the server ends")));
+        rest.into_iter().for_each(|(waiting, why)| waiting.asker.tell(room, Err(why)));
+    }
+
+    /// Waits for a check. Those that nobody waits for any more, or whose time is over, are taken out with the reason: also while
+    /// there are others, so that a caller hears of its deadline one check late at most.
+    fn next(&self) -> (Option<Waiting>, Vec<(Waiting, Failure)>) {
+        let mut lines = self.lines.lock();
+        if lines.count == 0 && !self.is_ending.load(Relaxed) {
+            self.bell.wait(&mut lines);
+        }
+        let now = clock::monotonic_ms();
+        let over = lines.take_if(|waiting| waiting.is_over(now).then(|| waiting.timeout()));
+        (lines.pop(), over)
+    }
+
+    fn run(&self, room: &Room, mut waiting: Waiting) {
+        let is_wanted = || !self.is_ending.load(Relaxed) && !waiting.is_over(clock::monotonic_ms());
+        let found = check(room, &waiting.order, &mut Budget::while_wanted(CHECK_STEPS_MAX, &is_wanted));
+        let failure = match found {
+            Ok(()) if is_wanted() => {
+                let Some(mut session) = room.session() else { return };
+                waiting.order.timeout_ms = waiting.until.saturating_sub(clock::monotonic_ms()).max(1);
+                let Waiting { order, caller, asker, .. } = waiting;
+                let made = calling::make_checked(room, &mut session, order, caller);
+                return asker.tell(room, made);
+            }
+            Err(Unfit::Invalid(why)) => Failure::new("INVALID", why),
+            Err(Unfit::Unknown(Spent::Steps)) => too_long(&waiting.order.capability),
+            _ if self.is_ending.load(Relaxed) => Failure::new("GONE", "the server ends"),
+            _ => waiting.timeout(),
+        };
+        waiting.asker.tell(room, Err(failure));
+    }
+}
+
+fn too_long(capability: &str) -> Failure {
+    let text = format!(
+        "payload of \"{capability}\": checking it against the schema would take more than {CHECK_STEPS_MAX} steps: send less at \
+         once, or have the schema's patterns, alternatives and references simplified"
+    );
+    Failure::new("INVALID", text)
+}
+
+/// A payload that waits to be checked, and what is to be done then.
+struct Waiting {
+    /// The call to be made.
+    order: Order,
+    /// Who gets its outcome.
+    caller: Caller,
+    /// Who waits until it is made.
+    asker: Asker,
+    /// Its deadline, on the monotonic clock.
+    until: u64,
+}
+
+impl Waiting {
+    fn is_over(&self, now: u64) -> bool {
+        self.until <= now || !self.asker.is_there()
+    }
+
+    fn timeout(&self) -> Failure {
+        Failure::new("TIMEOUT", format!("timeout after {} ms", self.order.timeout_ms))
+    }
+}
+
+/// A line for each caller, which take turns.
+#[derive(Default)]
+struct Lines {
+    lines: HashMap<Origin, VecDeque<Waiting>>,
+    turns: VecDeque<Origin>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Lines {
+    /// Whether there is a place for one more.
+    fn admit(&self, origin: &Origin, bytes: usize) -> Result<(), Failure> {
+        let busy = |what: &str| Err(Failure::new("BUSY", format!("{what} wait to be checked already: try again later")));
+        if self.count == WAITING_MAX || self.count > 0 && self.bytes + bytes > BYTES_MAX {
+            return busy("too many payloads");
+        }
+        if let Some(line) = self.lines.get(origin) {
+            let bytes_of_one: usize = line.iter().map(|waiting| waiting.order.payload.len()).sum();
+            if line.len() == WAITING_OF_ONE_MAX || bytes_of_one + bytes > BYTES_OF_ONE_MAX {
+                return busy("too many payloads of this caller");
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, origin: &Origin, waiting: Waiting) {
+        self.count += 1;
+        self.bytes += waiting.order.payload.len();
+        let line = self.lines.entry(origin.clone()).or_default();
+        if line.is_empty() {
+            self.turns.push_back(origin.clone());
+        }
+        line.push_back(waiting);
+    }
+
+    /// The first of the line whose turn it is.
+    fn pop(&mut self) -> Option<Waiting> {
+        let origin = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&origin)?;
+        let next = line.pop_front()?;
+        if line.is_empty() {
+            self.lines.remove(&origin);
+        } else {
+            self.turns.push_back(origin);
+        }
+        self.count -= 1;
+        self.bytes -= next.order.payload.len();
+        Some(next)
+    }
+
+    /// Takes those out for which there is a reason to.
+    fn take_if(&mut self, why: impl Fn(&Waiting) -> Option<Failure>) -> Vec<(Waiting, Failure)> {
+        let mut taken = Vec::new();
+        for line in self.lines.values_mut() {
+            for waiting in std::mem::take(line) {
+                match why(&waiting) {
+                    Some(failure) => taken.push((waiting, failure)),
+                    None => line.push_back(waiting),
+                }
+            }
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+        self.turns.retain(|origin| self.lines.contains_key(origin));
+        self.count -= taken.len();
+        self.bytes -= taken.iter().map(|(waiting, _)| waiting.order.payload.len()).sum::<usize>();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds a check, or says why it may not.
+    fn add(lines: &mut Lines, origin: &Origin, payload: usize, until: u64) -> Result<(), Failure> {
+        lines.admit(origin, payload)?;
+        let order = Order { timeout_ms: 7, ..Order::new("work", &vec![b'1'; payload]) };
+        let job = wire::Job { id: "job".into(), function: "work".into(), payload: None, source: "old".into(), attempt: None };
+        let caller = Caller::Old("old".into(), "job".into());
+        lines.add(origin, Waiting { order, caller, asker: Asker::Old(job), until });
+        Ok(())
+    }
+
+    #[test]
+    fn lines_take_turns_however_long_one_of_them_is() {
+        let mut lines = Lines::default();
+        for until in 0..10 {
+            add(&mut lines, &Origin::Client(1), 1, until).unwrap();
+        }
+        add(&mut lines, &Origin::Peer("p".into()), 1, 99).unwrap();
+        let order: Vec<u64> = std::iter::from_fn(|| lines.pop()).map(|waiting| waiting.until).collect();
+        assert_eq!(order, [0, 99, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!((lines.count, lines.bytes, lines.lines.len(), lines.turns.len()), (0, 0, 0, 0));
+    }
+
+    #[test]
+    fn no_caller_and_not_all_together_can_leave_more_than_the_bounds() {
+        let mut lines = Lines::default();
+        let fill = |lines: &mut Lines, origins: &mut dyn Iterator<Item = Origin>| {
+            origins.take_while(|origin| add(lines, origin, 1, 5).is_ok()).count()
+        };
+        assert_eq!(fill(&mut lines, &mut std::iter::repeat(Origin::Client(0))), WAITING_OF_ONE_MAX);
+        assert_eq!(fill(&mut lines, &mut (1..).map(Origin::Client)), WAITING_MAX - WAITING_OF_ONE_MAX);
+        let failure = add(&mut lines, &Origin::Client(9999), 1, 5).unwrap_err();
+        assert_eq!(failure.to_string(), "BUSY too many payloads wait to be checked already: try again later");
+        let mut lines = Lines::default();
+        add(&mut lines, &Origin::Client(0), BYTES_OF_ONE_MAX, 5).unwrap();
+        assert_eq!(add(&mut lines, &Origin::Client(0), 1, 5).unwrap_err().code, "BUSY");
+        add(&mut lines, &Origin::Client(1), 1, 5).unwrap();
+    }
+
+    #[test]
+    fn what_is_overdue_leaves_its_line_while_others_stay() {
+        let mut lines = Lines::default();
+        for (client, until) in [(1, 10), (2, 20), (1, 30)] {
+            add(&mut lines, &Origin::Client(client), 3, until).unwrap();
+        }
+        let over = lines.take_if(|waiting| waiting.is_over(20).then(|| waiting.timeout()));
+        assert_eq!(over.len(), 2);
+        assert!(over.iter().all(|(_, failure)| failure.to_string() == "TIMEOUT timeout after 7 ms"));
+        assert_eq!((lines.count, lines.bytes), (1, 3));
+        assert_eq!(lines.pop().map(|waiting| waiting.until), Some(30));
+        assert!(lines.pop().is_none());
+    }
+}
