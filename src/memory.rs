@@ -65,6 +65,26 @@ pub fn hand_back() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
+/// Bytes the allocator has made usable for itself, those it keeps for later with them.
+pub fn committed_bytes() -> u64 {
+    use std::ptr::null_mut;
+    let mut committed = 0usize;
+    // SAFETY: it writes to the places it is given and skips those that are null.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut committed,
+            null_mut(),
+            null_mut(),
+        );
+    }
+    committed as u64
+}
+
 fn flush() {
     let _ = BALANCE.try_with(|balance| TOTAL.fetch_add(balance.replace(0), Relaxed));
 }
