@@ -10,8 +10,9 @@ use crate::commands::clients::state;
 use crate::commands::instance::Instance;
 use crate::commands::serving::serve;
 use crate::commands::session::publish_events;
+use crate::commands::stats::mean_share;
 use crate::config::Name;
-use crate::engine::expire;
+use crate::engine::expire::{self, Share};
 
 /// Between two rounds. Keys are gone at most this long after their time.
 const ROUND: Duration = Duration::from_millis(50);
@@ -21,17 +22,17 @@ const SWEEP_MAX: Duration = Duration::from_millis(12);
 /// Does the chores until the server ends.
 pub fn run(instance: &Arc<Instance>) {
     while !instance.is_ending.load(Relaxed) {
-        let now = clock::now_ms();
         if !instance.engine.may_expire() && instance.pause.holds(true).is_none() {
             instance.engine.set_may_expire(true);
         }
         if instance.engine.sweeps() && instance.pause.holds(true).is_none() {
             let start = Instant::now();
             sweep(instance);
+            instance.stats.sweeps.us.fetch_add(start.elapsed().as_micros() as u64, Relaxed);
             note_latency(instance, "expire-cycle", start.elapsed());
         }
         disconnect_idle(instance);
-        instance.tick(now);
+        instance.tick();
         thread::sleep(ROUND);
     }
 }
@@ -47,6 +48,8 @@ fn note_latency(instance: &Arc<Instance>, event: &'static str, took: Duration) {
 
 fn sweep(instance: &Arc<Instance>) {
     let start = Instant::now();
+    let sweeps = &instance.stats.sweeps;
+    let (mut keys, mut hashes) = (Share::default(), Share::default());
     loop {
         let swept = expire::sweep(&instance.engine, clock::now_ms());
         publish_events(&instance.engine, &swept.events);
@@ -56,10 +59,20 @@ fn sweep(instance: &Arc<Instance>) {
         {
             durability.poke();
         }
-        if !swept.has_more || start.elapsed() >= SWEEP_MAX {
-            return;
+        sweeps.fields.fetch_add(swept.fields, Relaxed);
+        for (sum, found) in [(&mut keys, swept.keys), (&mut hashes, swept.hashes)] {
+            // What was there before the round's first look.
+            sum.whole = sum.whole.max(found.whole);
+            sum.part += found.part;
+        }
+        let is_capped = swept.has_more && start.elapsed() >= SWEEP_MAX;
+        sweeps.capped.fetch_add(u64::from(is_capped), Relaxed);
+        if !swept.has_more || is_capped {
+            break;
         }
     }
+    mean_share(&sweeps.stale_keys_ppm, keys.part.min(keys.whole), keys.whole);
+    mean_share(&sweeps.stale_hashes_ppm, hashes.part.min(hashes.whole), hashes.whole);
 }
 
 /// `timeout`: clients that wait for an answer, listen to channels or watch commands are spared, and those to whom bytes still go out.

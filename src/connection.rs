@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
-use crate::commands::stats::WorkerStats;
+use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
 use crate::engine::gate::{Gate, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
@@ -144,6 +144,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let limit = config::output_limit(&connection.session.instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
     connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
+    connection.session.carried(true);
     connection.carry().await;
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.
@@ -196,6 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.waiting.is_none() && self.held.is_none() && self.backlog() < BACKLOG_BYTES {
                 self.run_commands();
             }
+            self.note_output();
             self.hold_back().await;
             if self.closes && self.backlog() == 0 {
                 return;
@@ -212,6 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Read(count) => {
                     self.session.moved(count, 0);
                     if self.input.len() > self.session.instance.config.count(Name::ClientQueryBufferLimit) as usize {
+                        self.session.instance.stats.cut_queries.fetch_add(1, Relaxed);
                         tracing::warn!(
                             "closing client {}: its request is longer than client-query-buffer-limit",
                             self.session.client.id
@@ -233,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Broken => return,
             }
             if self.is_too_slow() {
+                self.session.instance.stats.cut_readers.fetch_add(1, Relaxed);
                 tracing::warn!("closing client {}: it reads too slowly for client-output-buffer-limit", self.session.client.id);
                 return;
             }
@@ -268,7 +272,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.session.tick();
         self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
-        self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
+        self.session.note_input(self.input.len());
+        let mut commands = 0;
         let instance = Arc::clone(&self.session.instance);
         let is_crowded = instance.durability().is_some_and(|durability| durability.is_crowded());
         let turn_bytes = if is_crowded { CROWDED_TURN_BYTES } else { usize::MAX };
@@ -281,11 +286,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Some(args)) => args,
                 Ok(None) => break,
                 Err(error) => {
-                    self.reply.error(&error.to_string());
+                    let error = error.to_string();
+                    self.session.instance.stats.error(&error);
+                    self.reply.error(&error);
                     self.closes = true;
                     break;
                 }
             };
+            commands += 1;
             match self.session.execute_in(&mut turn, args, &mut self.reply) {
                 Flow::Next => {}
                 Flow::Close => self.closes = true,
@@ -309,7 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         } else if consumed > 0 {
             self.input.drain(..consumed);
         }
-        self.session.client.query_bytes.store(self.input.len() as u64, Relaxed);
+        self.session.note_input(self.input.len());
+        self.session.turned(commands);
     }
 
     /// Leaves the empty input buffer to other connections.
@@ -438,7 +447,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 *bytes = Vec::with_capacity(READ_BYTES);
             }
         }
-        self.session.client.output_bytes.store(self.backlog() as u64, Relaxed);
+        self.note_output();
+    }
+
+    fn note_output(&mut self) {
+        let buffers = Buffers { input: self.input.capacity(), output: self.reply.capacity() };
+        self.session.note_output(self.backlog(), buffers);
     }
 
     /// The client sends no more; true if there are replies it may still read.
@@ -459,6 +473,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(ended) = mail.ended {
             self.ended(ended);
         }
+        self.session.instance.stats.cut_readers.fetch_add(u64::from(mail.is_too_much), Relaxed);
         self.closes |= mail.close == Some(true);
         mail.close != Some(false)
     }
@@ -532,6 +547,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 _ => self.session.waited(&wait),
             }
         }
+        self.session.carried(false);
         self.session.close();
     }
 }

@@ -1,18 +1,21 @@
 //! Asks the operating system about this process and its machine: memory, processor time, names. For `INFO` and `/metrics`.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// Processor time is told in hundredths of a second on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Bytes of this process that are in physical memory; 0 where the system does not tell.
-pub fn resident_bytes() -> u64 {
-    kilobytes("/proc/self/status", "VmRSS:")
+/// Bytes of this process that are in physical memory: all, and those that are not of a file; 0 where the system does not tell.
+pub fn resident_bytes() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    (kilobytes(&text, "VmRSS:"), kilobytes(&text, "RssAnon:"))
 }
 
 /// Bytes of physical memory the machine has; 0 where the system does not tell.
 pub fn memory_bytes() -> u64 {
-    kilobytes("/proc/meminfo", "MemTotal:")
+    static BYTES: OnceLock<u64> = OnceLock::new();
+    *BYTES.get_or_init(|| kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:"))
 }
 
 /// Keeps the system from backing this process' memory with pages of 2 MiB unasked: every place that is touched would take
@@ -22,19 +25,51 @@ pub fn refuse_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-fn kilobytes(path: &str, field: &str) -> u64 {
-    let text = fs::read_to_string(path).unwrap_or_default();
+fn kilobytes(text: &str, field: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// Seconds of processor time this process has used: in the system, and by itself.
-pub fn cpu_seconds() -> (f64, f64) {
-    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// Seconds of processor time, in the system and outside of it.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct CpuSeconds {
+    /// Spent by the system for it.
+    pub system: f64,
+    /// Of its own.
+    pub user: f64,
+}
+
+/// What this process has used, and what its children did that have ended.
+pub fn cpu_seconds() -> (CpuSeconds, CpuSeconds) {
+    let [user, system, child_user, child_system] = cpu_times("/proc/self/stat");
+    (CpuSeconds { system, user }, CpuSeconds { system: child_system, user: child_user })
+}
+
+/// What a thread of this process has used.
+pub fn thread_cpu_seconds(number: u32) -> CpuSeconds {
+    let [user, system, ..] = cpu_times(&format!("/proc/self/task/{number}/stat"));
+    CpuSeconds { system, user }
+}
+
+/// Microseconds for which a thread of this process had a processor; 0 where the system does not tell.
+pub fn thread_active_us(number: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/task/{number}/schedstat")).unwrap_or_default();
+    text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1000
+}
+
+/// The system's number of the calling thread.
+pub fn thread_number() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// Four times in a row, in seconds: its own, the system's, and the same of its children.
+fn cpu_times(path: &str) -> [f64; 4] {
+    const FIRST: usize = 11;
+    let text = fs::read_to_string(path).unwrap_or_default();
     // The command's name stands in parentheses and may hold anything, so fields are counted from behind it.
     let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let tick = |at: usize| fields.split_whitespace().nth(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
-    (tick(12) / TICKS_PER_SECOND, tick(11) / TICKS_PER_SECOND)
+    let mut ticks = fields.split_whitespace().skip(FIRST).map(|ticks| ticks.parse::<f64>().unwrap_or(0.0));
+    [(); 4].map(|()| ticks.next().unwrap_or(0.0) / TICKS_PER_SECOND)
 }
 
 /// The system's name, release and processor, as `uname` gives them.
@@ -54,8 +89,15 @@ mod tests {
 
     #[test]
     fn the_machine_answers() {
-        assert!(resident_bytes() > 1 << 20 && resident_bytes() < memory_bytes());
-        assert!(cpu_seconds().1 >= 0.0);
+        let (resident, anonymous) = resident_bytes();
+        assert!(anonymous > 0 && resident > anonymous.max(1 << 20) && resident < memory_bytes());
+        let start = cpu_seconds().0;
+        let number = thread_number();
+        while thread_cpu_seconds(number).user + thread_cpu_seconds(number).system < 0.02 {
+            std::hint::black_box(system_name());
+        }
+        let now = cpu_seconds().0;
+        assert!(now.user + now.system > start.user + start.system && thread_active_us(number) >= 10_000);
         assert!(system_name().split(' ').count() >= 3);
     }
 }

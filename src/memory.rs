@@ -136,6 +136,26 @@ pub fn hand_back_at_once(is_wanted: bool) {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay_ms) }
 }
 
+/// Bytes the allocator has made usable for itself, those it keeps for later with them.
+pub fn committed_bytes() -> u64 {
+    use std::ptr::null_mut;
+    let mut committed = 0usize;
+    // SAFETY: it writes to the places it is given and skips those that are null.
+    unsafe {
+        libmimalloc_sys::mi_process_info(
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            null_mut(),
+            &raw mut committed,
+            null_mut(),
+            null_mut(),
+        );
+    }
+    committed as u64
+}
+
 fn flush() {
     let _ = BALANCE.try_with(|balance| add(balance.replace(0)));
 }

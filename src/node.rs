@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::chores;
 use crate::clock;
-use crate::commands::instance::Instance;
+use crate::commands::instance::{Instance, Listeners};
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
 use crate::engine::durability::Durability;
@@ -71,6 +71,8 @@ impl Node {
         let instance = share(engine, &config, persistence.as_ref());
         let peers = peers::start(&instance);
         let door = server::start(&instance, &door_options(&config, addresses))?;
+        let unix_socket = Some(config.text(Name::Unixsocket)).filter(|path| !path.is_empty()).map(|path| PathBuf::from(&*path));
+        let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket });
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }

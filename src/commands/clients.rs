@@ -65,6 +65,8 @@ pub mod state {
     pub const CLOSING: u64 = 32;
     /// Its transaction fails: a watched key changed (`d`).
     pub const DIRTY: u64 = 64;
+    /// Waits for keys until some time at most.
+    pub const TIMED: u64 = 128;
 }
 
 /// What a client said of itself.
@@ -96,6 +98,8 @@ impl Client {
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
     last_id: AtomicU64,
+    listening: AtomicU64,
+    watching: AtomicU64,
 }
 
 impl Clients {
@@ -116,6 +120,8 @@ impl Clients {
 
     /// Removes a client that is gone.
     pub fn disconnect(&self, client: &Client) {
+        self.listens(client, 0);
+        self.watches(client, 0);
         self.by_id.lock().remove(&client.id);
     }
 
@@ -134,8 +140,37 @@ impl Clients {
         self.by_id.lock().len()
     }
 
+    /// Notes what a client listens to, as [`Client::subscriptions`] has it.
+    pub fn listens(&self, client: &Client, subscriptions: u64) {
+        count(&self.listening, client.subscriptions.swap(subscriptions, Relaxed) > 0, subscriptions > 0);
+    }
+
+    /// Notes how many keys a client watches.
+    pub fn watches(&self, client: &Client, keys: u64) {
+        count(&self.watching, client.watched.swap(keys, Relaxed) > 0, keys > 0);
+    }
+
+    /// How many listen to channels. Kept, as tools ask often and there may be ten thousand clients.
+    pub fn listening(&self) -> u64 {
+        self.listening.load(Relaxed)
+    }
+
+    /// How many watch keys.
+    pub fn watching(&self) -> u64 {
+        self.watching.load(Relaxed)
+    }
+
     /// How many ever came.
     pub fn total(&self) -> u64 {
         self.last_id.load(Relaxed)
+    }
+}
+
+/// Counts those of a kind, where one came to it or left it.
+fn count(kind: &AtomicU64, was: bool, is: bool) {
+    match (was, is) {
+        (false, true) => drop(kind.fetch_add(1, Relaxed)),
+        (true, false) => drop(kind.fetch_sub(1, Relaxed)),
+        _ => {}
     }
 }

@@ -204,6 +204,7 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Err
         Some(expected) => user == b"default" && is_same(expected.as_bytes(), password),
     };
     if !is_right {
+        session.instance.stats.denied_logins.fetch_add(1, Relaxed);
         return Err(Error::new("WRONGPASS invalid username-password pair or user is disabled."));
     }
     session.is_authenticated = true;

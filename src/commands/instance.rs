@@ -1,6 +1,8 @@
 //! One running flux: what all its clients share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -13,12 +15,13 @@ use crate::commands::flux::Peers;
 use crate::commands::serving;
 use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
-use crate::engine::Engine;
 use crate::engine::block::Waiter;
 use crate::engine::durability::Durability;
 use crate::engine::mailbox::Ended;
 use crate::engine::persist::Persistence;
+use crate::engine::{Engine, evict};
 use crate::id;
+use crate::machine;
 use crate::memory;
 use crate::metrics::{LatencyMonitor, Rate, Slowlog};
 
@@ -38,8 +41,10 @@ pub struct Instance {
     pub monitor_count: AtomicUsize,
     /// `CLIENT PAUSE`.
     pub pause: Pause,
-    /// When it started, in milliseconds since the epoch.
+    /// When it started, in milliseconds of the monotonic clock.
     pub started_at: u64,
+    /// Where the RESP door listens: addresses, and a unix socket's path.
+    pub listeners: OnceLock<Listeners>,
     /// Commands that took long.
     pub slowlog: Slowlog,
     /// Things that took long, by what they were.
@@ -76,6 +81,19 @@ pub struct Rates {
     pub read: Rate,
     /// Bytes to clients.
     pub written: Rate,
+    /// Wakes of workers.
+    pub wakes: Rate,
+    /// Microseconds for which workers had a processor.
+    pub active_us: Rate,
+}
+
+/// Where the RESP door listens.
+#[derive(Debug, Default, Clone)]
+pub struct Listeners {
+    /// With ports that are known.
+    pub addresses: Vec<SocketAddr>,
+    /// The path of a unix socket.
+    pub unix_socket: Option<PathBuf>,
 }
 
 /// What is known of the last save, in the sense of Redis: a checkpoint.
@@ -89,6 +107,10 @@ pub struct Saves {
     pub count: AtomicU64,
     /// Saves under way.
     pub running: AtomicU64,
+    /// When the one under way began, in milliseconds of the monotonic clock.
+    pub began_at: AtomicU64,
+    /// Backups under way.
+    pub backups: AtomicU64,
     /// Whether the last one failed.
     pub has_failed: AtomicBool,
     /// How long it took, in seconds, plus 1; 0 before the first one.
@@ -176,7 +198,8 @@ impl Instance {
             monitors: Mutex::default(),
             monitor_count: AtomicUsize::new(0),
             pause: Pause::default(),
-            started_at: now,
+            started_at: clock::monotonic_ms(),
+            listeners: OnceLock::new(),
             slowlog: Slowlog::default(),
             latency: LatencyMonitor::default(),
             notes_fast_commands: AtomicBool::new(false),
@@ -216,15 +239,22 @@ impl Instance {
         self.stats.reset();
         self.engine.each_shard(|_, shard| shard.reset_counts());
         self.engine.freeing().freed.store(0, Relaxed);
+        self.slowlog.reset_totals();
         self.connections_before_reset.store(self.clients.total(), Relaxed);
     }
 
-    /// Takes the samples that rates are made of; to be called ten times a second.
-    pub fn tick(&self, now: u64) {
-        let (commands, read, written) = self.stats.totals();
-        self.rates.commands.sample(now, commands);
-        self.rates.read.sample(now, read);
-        self.rates.written.sample(now, written);
+    /// Takes the samples that rates are made of; to be called often.
+    pub fn tick(&self) {
+        let now = clock::monotonic_ms();
+        self.stats.second.store(now / 1000, Relaxed);
+        self.stats.exceeded.note(evict::is_due(&self.engine), now);
+        let sums = self.stats.sums();
+        let active_us = sums.threads.iter().map(|thread| machine::thread_active_us(thread.number)).sum();
+        self.rates.commands.sample(now, sums.commands);
+        self.rates.read.sample(now, sums.bytes_in);
+        self.rates.written.sample(now, sums.bytes_out);
+        self.rates.wakes.sample(now, sums.wakes);
+        self.rates.active_us.sample(now, active_us);
     }
 
     /// Says where effects become durable. Without it they do not.

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod bitmap;
+pub mod buffers;
 pub mod clients;
 pub mod cluster;
 pub mod connection;

@@ -109,7 +109,7 @@ fn count(session: &Session, topic: Topic) -> i64 {
 fn tell_others(session: &Session) {
     let [channels, patterns, shards] = &session.subscriptions;
     let packed = channels.len() as u64 | (patterns.len() as u64) << 20 | (shards.len() as u64) << 40;
-    session.client.subscriptions.store(packed, std::sync::atomic::Ordering::Relaxed);
+    session.instance.clients.listens(&session.client, packed);
 }
 
 fn subscribe(session: &mut Session, topic: Topic, args: Args<'_>, reply: &mut Reply) -> Outcome {

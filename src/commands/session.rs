@@ -13,7 +13,7 @@ use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
 use crate::commands::server::key_flags;
 use crate::commands::serving::serve;
-use crate::commands::stats::WorkerStats;
+use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
 use crate::commands::{args, flux, monitor, slowlog, transactions};
 use crate::config::Name;
@@ -104,7 +104,8 @@ pub struct Session {
     /// What it is among peers.
     pub presence: Presence,
     pub(crate) waiting: Waiting,
-    stats: Arc<WorkerStats>,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) buffers: Buffers,
     last: Option<(u16, &'static Command)>,
     /// Fast commands since the last look at the clock, and whether they failed.
     untimed: SmallVec<[(u16, bool); FAST_COMMANDS_PER_TICK]>,
@@ -171,6 +172,7 @@ impl Session {
             presence: Presence::default(),
             waiting: Waiting::Allowed,
             stats,
+            buffers: Buffers::default(),
             last: None,
             untimed: SmallVec::new(),
         }
@@ -498,6 +500,10 @@ impl Session {
         let Block { waiter, timeout_ms, tries_again } = block;
         if !tries_again {
             *self.client.waiter.lock() = Some(Arc::clone(&waiter));
+            if timeout_ms.is_some() {
+                self.client.set_state(state::TIMED, true);
+                self.instance.stats.timed_waits.fetch_add(1, Relaxed);
+            }
         }
         let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
         Flow::Wait(Wait { waiter, until, tries_again })
@@ -571,6 +577,7 @@ impl Session {
         let outcome = self.perform(&mut Turn::new(&engine), command, args, reply);
         self.waiting = Waiting::Allowed;
         if let Err(error) = outcome {
+            self.instance.stats.error(&error.0);
             reply.error(&error.0);
         }
     }
@@ -622,7 +629,10 @@ impl Session {
 pub fn wait_is_over(instance: &Instance, client: &Client) {
     *client.waiter.lock() = None;
     instance.engine.waiting().fetch_sub(1, Relaxed);
-    client.set_state(state::BLOCKED, false);
+    if client.has_state(state::TIMED) {
+        instance.stats.timed_waits.fetch_sub(1, Relaxed);
+    }
+    client.set_state(state::BLOCKED | state::TIMED, false);
 }
 
 /// Why a command does not run now.

@@ -94,7 +94,7 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
             session.watch.places.push(place);
         });
     }
-    session.client.watched.store(session.watch.places.len() as u64, Relaxed);
+    session.instance.clients.watches(&session.client, session.watch.places.len() as u64);
     reply.ok();
     Ok(())
 }
@@ -118,7 +118,7 @@ pub fn unwatch(session: &mut Session) {
     for (db, key) in std::mem::take(&mut session.watch.places) {
         engine.read(db, session.now(), Scope::Keys(&[&key.clone()]), |keys| keys.unwatch(&(keys.stored_db(), key), &flag));
     }
-    session.client.watched.store(0, Relaxed);
+    session.instance.clients.watches(&session.client, 0);
 }
 
 fn take(session: &mut Session) -> Option<Transaction> {

@@ -209,6 +209,12 @@ impl Waiters {
         }
     }
 
+    /// How many of the keys that are waited for have someone who is told of their end: readers in a group.
+    pub fn count_told_of_end(&self) -> usize {
+        let is_told = |queues: &&Queues| queues.by_want.keys().any(|want| matches!(want, Want::Work(_)));
+        self.places.values().filter(is_told).count()
+    }
+
     /// Takes the keys that changed.
     pub fn take_touched(&mut self) -> Vec<Place> {
         for place in &self.touched {

@@ -30,6 +30,21 @@ pub struct Swept {
     pub touched: Vec<Place>,
     /// Whether more is left to be removed now.
     pub has_more: bool,
+    /// Of the keys that expire and the hashes with fields that do, how many there were, and how many were over.
+    pub keys: Share,
+    /// See [`Self::keys`].
+    pub hashes: Share,
+    /// Fields removed.
+    pub fields: u64,
+}
+
+/// A part of a number of things.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The part.
+    pub part: u64,
+    /// All of them.
+    pub whole: u64,
 }
 
 /// Removes some of what is over at `now` (milliseconds since the epoch) from every shard.
@@ -40,16 +55,20 @@ pub fn sweep(engine: &Engine, now: u64) -> Swept {
     engine.each_shard(|_, shard| {
         let mut removed = 0;
         for (stored, db) in clients.iter().enumerate() {
+            swept.keys.whole += shard.databases[stored].expiries.len() as u64;
+            swept.hashes.whole += shard.databases[stored].field_expiries.len() as u64;
             removed += sweep_keys(engine.freeing(), shard, stored, *db, now, KEYS_PER_LOCK - removed, &mut swept.events);
             hashes.extend(due_hashes(shard, stored, now).into_iter().map(|key| (*db, key)));
         }
         swept.has_more |= removed == KEYS_PER_LOCK;
+        swept.keys.part += removed as u64;
         if !shard.log.waiters.is_empty() {
             swept.touched.append(&mut shard.log.waiters.take_touched());
         }
     });
+    swept.hashes.part = hashes.len() as u64;
     for (db, key) in hashes {
-        engine.write(db, now, Scope::Keys(&[&key]), |keys| swept.has_more |= sweep_fields(keys, &key, now, &mut swept.events));
+        engine.write(db, now, Scope::Keys(&[&key]), |keys| sweep_fields(keys, &key, now, &mut swept));
     }
     swept
 }
@@ -68,7 +87,7 @@ fn sweep_keys(
         let database = &mut shard.databases[stored];
         let Some((expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
         let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at) else {
-            database.expiries.remove(expire_at, hash);
+            database.drop_expiry(expire_at, hash);
             continue;
         };
         let entry = database.remove(at);
@@ -99,9 +118,9 @@ fn due_hashes(shard: &mut Shard, stored: usize, now: u64) -> Vec<Blob> {
     due
 }
 
-/// Removes fields of one hash; true if more are over.
-fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, events: &mut Vec<Event>) -> bool {
-    let Ok(Some(mut edit)) = keys.edit::<Hash>(key) else { return false };
+/// Removes fields of one hash.
+fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, swept: &mut Swept) {
+    let Ok(Some(mut edit)) = keys.edit::<Hash>(key) else { return };
     let removed = edit.remove_expired(now, FIELDS_PER_LOCK);
     let next = edit.value.next_expiry();
     drop(edit);
@@ -110,8 +129,9 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, events: &mut Vec<Eve
         keys.remove_if_empty::<Hash>(key);
     }
     keys.note_field_expiry(key);
-    events.append(&mut keys.take_events());
-    next.is_some_and(|next| next <= now)
+    swept.events.append(&mut keys.take_events());
+    swept.fields += removed as u64;
+    swept.has_more |= next.is_some_and(|next| next <= now);
 }
 
 /// Notes which hashes have fields that expire, once all are loaded.

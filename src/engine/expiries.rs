@@ -70,15 +70,15 @@ impl Expiries {
         None
     }
 
-    /// Adds one, if it is not there.
-    pub fn insert(&mut self, expire_at: u64, hash: u32) {
+    /// Adds one; false if it is there.
+    pub fn insert(&mut self, expire_at: u64, hash: u32) -> bool {
         let expiry = Expiry::new(expire_at, hash);
         let Some(mut at) = self.block_of(expiry) else {
             self.blocks.push(vec![expiry]);
             self.len += 1;
-            return;
+            return true;
         };
-        let Err(mut place) = self.blocks[at].binary_search(&expiry) else { return };
+        let Err(mut place) = self.blocks[at].binary_search(&expiry) else { return false };
         if self.blocks[at].len() == BLOCK {
             // Times mostly grow: a last block that is full stays so, and the next one begins.
             let is_end = at + 1 == self.blocks.len() && place == BLOCK;
@@ -91,18 +91,20 @@ impl Expiries {
         }
         self.blocks[at].insert(place, expiry);
         self.len += 1;
+        true
     }
 
-    /// Removes one, if it is there.
-    pub fn remove(&mut self, expire_at: u64, hash: u32) {
+    /// Removes one; false if it is not there.
+    pub fn remove(&mut self, expire_at: u64, hash: u32) -> bool {
         let expiry = Expiry::new(expire_at, hash);
-        let Some(at) = self.block_of(expiry) else { return };
-        let Ok(place) = self.blocks[at].binary_search(&expiry) else { return };
+        let Some(at) = self.block_of(expiry) else { return false };
+        let Ok(place) = self.blocks[at].binary_search(&expiry) else { return false };
         self.blocks[at].remove(place);
         self.len -= 1;
         if self.blocks[at].len() < BLOCK / SPARSE {
             self.join(at);
         }
+        true
     }
 
     /// The block where an expiry is or belongs; None where there are no blocks.
@@ -160,9 +162,9 @@ mod tests {
     fn each_is_drawn_as_often_as_any_other_however_far_off_it_is() {
         let mut expiries = Expiries::default();
         // A thousand close together, and one that is as far from them as can be.
-        (0..1000).for_each(|time| expiries.insert(time, 0));
+        (0..1000).for_each(|time| assert!(expiries.insert(time, 0)));
         expiries.insert(u64::MAX, 0);
-        (0..400).for_each(|time| expiries.remove(time, 0));
+        (0..400).for_each(|time| assert!(expiries.remove(time, 0)));
         let mut drawn: HashMap<u64, u32> = HashMap::new();
         (0..601 * 400).for_each(|_| *drawn.entry(expiries.random().expect("it is not empty").0).or_default() += 1);
         assert_eq!(drawn.len(), 601);
@@ -173,10 +175,10 @@ mod tests {
     #[test]
     fn times_that_only_grow_take_12_bytes_each_and_all_is_given_back() {
         let mut expiries = Expiries::default();
-        (0..100_000).for_each(|time| expiries.insert(time, 7));
+        (0..100_000).for_each(|time| assert!(expiries.insert(time, 7)));
         let bytes: usize = expiries.blocks.iter().map(|block| block.capacity() * size_of::<Expiry>()).sum();
         assert!(bytes < 100_000 * 13, "{bytes}");
-        (0..100_000).for_each(|time| expiries.remove(time, 7));
+        (0..100_000).for_each(|time| assert!(expiries.remove(time, 7)));
         assert!(expiries.is_empty() && expiries.random().is_none());
         assert!(expiries.blocks.capacity() < 16, "{}", expiries.blocks.capacity());
     }

@@ -72,6 +72,8 @@ pub struct Mail {
     pub rest: Vec<u8>,
     /// The connection must be closed, after what was written is sent (true) or at once.
     pub close: Option<bool>,
+    /// It must be closed since more waited than [`Mailbox::set_bytes_max`] allows.
+    pub is_too_much: bool,
     /// See [`Mailbox::lend`].
     outlet: Option<Arc<dyn Outlet>>,
 }
@@ -99,6 +101,7 @@ impl Mailbox {
             if max != 0 && mail.bytes.len() + bytes.len() > max {
                 mail.bytes = Vec::new();
                 mail.close = Some(false);
+                mail.is_too_much = true;
             } else if mail.close.is_none() {
                 mail.bytes.extend_from_slice(bytes);
             }

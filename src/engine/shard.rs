@@ -114,6 +114,8 @@ pub struct Database {
     pub(crate) expiries: Expiries,
     /// The same for hashes with fields that expire; a hint, checked when its time has come.
     pub(crate) field_expiries: BTreeSet<(u64, u32)>,
+    /// The sum of the times in `expiries`; 128 bits, as 2^16 of them fill 64.
+    expiry_sum: u128,
 }
 
 impl Database {
@@ -127,10 +129,28 @@ impl Database {
         self.expiries.len()
     }
 
-    /// Halfway between the soonest and the latest expiry, in milliseconds since the epoch; a rough mean for statistics.
-    pub fn middle_expiry(&self) -> Option<u64> {
-        let (soonest, latest) = (self.expiries.first()?.0, self.expiries.last()?.0);
-        Some(soonest / 2 + latest / 2)
+    /// How many hashes may have fields that expire.
+    pub fn expiring_within(&self) -> usize {
+        self.field_expiries.len()
+    }
+
+    /// The mean of the times keys expire at, in milliseconds since the epoch.
+    pub fn mean_expiry(&self) -> Option<u64> {
+        self.expiry_sum.checked_div(self.expiries.len() as u128).map(|mean| mean as u64)
+    }
+
+    /// Notes when a key expires.
+    fn note_expiry(&mut self, expire_at: u64, hash: u32) {
+        if self.expiries.insert(expire_at, hash) {
+            self.expiry_sum += u128::from(expire_at);
+        }
+    }
+
+    /// Takes a time off the list.
+    pub(crate) fn drop_expiry(&mut self, expire_at: u64, hash: u32) {
+        if self.expiries.remove(expire_at, hash) {
+            self.expiry_sum -= u128::from(expire_at);
+        }
     }
 
     pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
@@ -144,7 +164,7 @@ impl Database {
                 self.forget_expiry(before, hash);
             }
             if expire_at != 0 {
-                self.expiries.insert(expire_at, hash);
+                self.note_expiry(expire_at, hash);
             }
         }
     }
@@ -153,7 +173,7 @@ impl Database {
         let expire_at = entry.expire_at_or_0();
         let position = self.keys.insert_new(hash, entry);
         if expire_at != 0 {
-            self.expiries.insert(expire_at, hash);
+            self.note_expiry(expire_at, hash);
         }
         position
     }
@@ -180,7 +200,7 @@ impl Database {
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
         // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
         if self.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at).is_none() {
-            self.expiries.remove(expire_at, hash);
+            self.drop_expiry(expire_at, hash);
         }
     }
 }
@@ -314,6 +334,16 @@ impl Shard {
     /// Counts reads, expired and evicted keys from zero again; changes go on.
     pub fn reset_counts(&mut self) {
         self.counts = Counts::default();
+    }
+
+    /// How many keys are watched.
+    pub fn watched_keys(&self) -> usize {
+        self.log.watched.len()
+    }
+
+    /// How many keys are waited for, and how many of them by someone who is told of their end.
+    pub fn awaited_keys(&self) -> (usize, usize) {
+        (self.log.waiters.place_count(), self.log.waiters.count_told_of_end())
     }
 
     /// What happened here so far.

@@ -17,7 +17,7 @@ pub async fn index() -> String {
 }
 
 pub async fn health(State(door): State<Arc<Door>>) -> Response {
-    let uptime_s = clock::now_ms().saturating_sub(door.instance.started_at) / 1000;
+    let uptime_s = clock::monotonic_ms().saturating_sub(door.instance.started_at) / 1000;
     axum::Json(json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s })).into_response()
 }
 

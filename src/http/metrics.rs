@@ -28,16 +28,16 @@ const ROWS: &[Row] = &[
     ("flux_connections_rejected_total", Kind::Counter, "Connections refused because of maxclients.", |_, now| {
         now.rejected_connections as f64
     }),
-    ("flux_commands_processed_total", Kind::Counter, "Commands run, of all kinds.", |_, now| now.commands as f64),
-    ("flux_read_bytes_total", Kind::Counter, "Bytes from clients.", |_, now| now.read_bytes as f64),
-    ("flux_written_bytes_total", Kind::Counter, "Bytes to clients.", |_, now| now.written_bytes as f64),
+    ("flux_commands_processed_total", Kind::Counter, "Commands run, of all kinds.", |_, now| now.sums.commands as f64),
+    ("flux_read_bytes_total", Kind::Counter, "Bytes from clients.", |_, now| now.sums.bytes_in as f64),
+    ("flux_written_bytes_total", Kind::Counter, "Bytes to clients.", |_, now| now.sums.bytes_out as f64),
     ("flux_memory_used_bytes", Kind::Gauge, "Bytes allocated.", |_, now| now.used_bytes as f64),
     ("flux_memory_peak_bytes", Kind::Gauge, "The most bytes that were ever allocated.", |_, now| now.peak_bytes as f64),
     ("flux_memory_resident_bytes", Kind::Gauge, "Bytes in physical memory.", |_, now| now.resident_bytes as f64),
     ("flux_memory_max_bytes", Kind::Gauge, "The setting maxmemory; 0 is no limit.", |instance, _| maxmemory(instance) as f64),
-    ("flux_memory_client_buffers_bytes", Kind::Gauge, "Bytes in clients' buffers.", |_, now| now.client_bytes as f64),
-    ("flux_cpu_user_seconds_total", Kind::Counter, "Processor time of the program itself.", |_, now| now.cpu_seconds.1),
-    ("flux_cpu_system_seconds_total", Kind::Counter, "Processor time the system spent for it.", |_, now| now.cpu_seconds.0),
+    ("flux_memory_client_buffers_bytes", Kind::Gauge, "Bytes in clients' buffers.", |_, now| now.sums.buffer_bytes as f64),
+    ("flux_cpu_user_seconds_total", Kind::Counter, "Processor time of the program itself.", |_, now| now.cpu.0.user),
+    ("flux_cpu_system_seconds_total", Kind::Counter, "Processor time the system spent for it.", |_, now| now.cpu.0.system),
     ("flux_keyspace_hits_total", Kind::Counter, "Reads that found their key.", |_, now| now.hits as f64),
     ("flux_keyspace_misses_total", Kind::Counter, "Reads that did not find their key.", |_, now| now.misses as f64),
     ("flux_keys_expired_total", Kind::Counter, "Keys removed because their time was over.", |_, now| now.expired as f64),
@@ -48,6 +48,78 @@ const ROWS: &[Row] = &[
     }),
     ("flux_pubsub_channels", Kind::Gauge, "Channels someone listens to.", |_, now| now.topics[0] as f64),
     ("flux_pubsub_patterns", Kind::Gauge, "Patterns someone listens to.", |_, now| now.topics[1] as f64),
+    ("flux_pubsub_shard_channels", Kind::Gauge, "Sharded channels someone listens to.", |_, now| now.topics[2] as f64),
+    ("flux_clients_blocked_for_a_time", Kind::Gauge, "Clients that wait for keys until some time at most.", |_, now| {
+        now.timed_clients as f64
+    }),
+    ("flux_clients_listening", Kind::Gauge, "Clients that listen to channels.", |_, now| now.listening_clients as f64),
+    ("flux_clients_watching", Kind::Gauge, "Clients that watch keys.", |_, now| now.watching_clients as f64),
+    ("flux_keys_watched", Kind::Gauge, "Keys that someone watches.", |_, now| now.watched_keys as f64),
+    ("flux_keys_awaited", Kind::Gauge, "Keys that someone waits for.", |_, now| now.awaited_keys as f64),
+    (
+        "flux_request_longest_bytes",
+        Kind::Gauge,
+        "The longest that a client had sent and was not run, of the last 8 seconds.",
+        |_, now| now.sums.input_peak as f64,
+    ),
+    ("flux_reply_longest_bytes", Kind::Gauge, "The longest that waited for a client, of the last 8 seconds.", |_, now| {
+        now.sums.output_peak as f64
+    }),
+    ("flux_clients_cut_by_query_total", Kind::Counter, "Clients cut because of client-query-buffer-limit.", |instance, _| {
+        instance.stats.cut_queries.load(Relaxed) as f64
+    }),
+    ("flux_clients_cut_by_output_total", Kind::Counter, "Clients cut because of client-output-buffer-limit.", |instance, _| {
+        instance.stats.cut_readers.load(Relaxed) as f64
+    }),
+    ("flux_logins_denied_total", Kind::Counter, "Passwords that were wrong.", |instance, _| {
+        instance.stats.denied_logins.load(Relaxed) as f64
+    }),
+    ("flux_error_replies_total", Kind::Counter, "Errors answered, of all codes.", |_, now| now.errors as f64),
+    ("flux_reads_total", Kind::Counter, "Times that bytes were read from a client.", |_, now| now.sums.reads as f64),
+    ("flux_writes_total", Kind::Counter, "Times that bytes were sent to a client.", |_, now| now.sums.writes as f64),
+    ("flux_reply_buffers_grown_total", Kind::Counter, "Times a client's buffer for replies became larger.", |_, now| {
+        now.sums.buffers_grown as f64
+    }),
+    ("flux_reply_buffers_shrunk_total", Kind::Counter, "Times such a buffer was given back.", |_, now| {
+        now.sums.buffers_shrunk as f64
+    }),
+    ("flux_worker_wakes_total", Kind::Counter, "Times that workers woke.", |_, now| now.sums.wakes as f64),
+    ("flux_worker_seconds_total", Kind::Counter, "Seconds for which workers had a processor.", |_, now| {
+        now.active_us as f64 / 1e6
+    }),
+    ("flux_memory_committed_bytes", Kind::Gauge, "Bytes the allocator has made usable for itself.", |_, now| {
+        now.committed_bytes as f64
+    }),
+    ("flux_memory_overhead_bytes", Kind::Gauge, "Bytes allocated that are no data.", |instance, now| {
+        now.overhead_bytes(instance) as f64
+    }),
+    ("flux_memory_exceeded_seconds_total", Kind::Counter, "Seconds for which memory was above maxmemory.", |_, now| {
+        now.exceeded_ms.0 as f64 / 1e3
+    }),
+    ("flux_objects_to_free", Kind::Gauge, "Large values and databases that are gone and not freed yet.", |instance, _| {
+        instance.engine.freeing().pending.load(Relaxed) as f64
+    }),
+    ("flux_objects_freed_total", Kind::Counter, "Those that were freed.", |instance, _| {
+        instance.engine.freeing().freed.load(Relaxed) as f64
+    }),
+    ("flux_fields_expired_total", Kind::Counter, "Fields of hashes removed because their time was over.", |instance, _| {
+        instance.stats.sweeps.fields.load(Relaxed) as f64
+    }),
+    ("flux_expiry_seconds_total", Kind::Counter, "Seconds that removing what is over took.", |instance, _| {
+        instance.stats.sweeps.us.load(Relaxed) as f64 / 1e6
+    }),
+    (
+        "flux_expiry_capped_total",
+        Kind::Counter,
+        "Rounds of that which took so long that the rest was left to the next.",
+        |instance, _| instance.stats.sweeps.capped.load(Relaxed) as f64,
+    ),
+    ("flux_slow_commands_total", Kind::Counter, "Commands that went into the slow log.", |instance, _| {
+        instance.slowlog.totals().count as f64
+    }),
+    ("flux_slow_commands_seconds_total", Kind::Counter, "Seconds that these took.", |instance, _| {
+        instance.slowlog.totals().us as f64 / 1e6
+    }),
     ("flux_slowlog_entries", Kind::Gauge, "Commands in the slow log.", |instance, _| instance.slowlog.len() as f64),
     ("flux_journal_bytes", Kind::Gauge, "Bytes in the journal that no checkpoint covers.", |_, now| {
         persist(now).journal_bytes as f64
@@ -55,6 +127,15 @@ const ROWS: &[Row] = &[
     ("flux_journal_commits_total", Kind::Counter, "Commits of the journal.", |_, now| persist(now).commits as f64),
     ("flux_journal_commit_seconds_total", Kind::Counter, "Seconds that commits of the journal took.", |_, now| {
         persist(now).commit_us as f64 / 1e6
+    }),
+    ("flux_journal_unsynced_bytes", Kind::Gauge, "Bytes of the journal that may not be on the disk yet.", |_, now| {
+        persist(now).unsynced_bytes as f64
+    }),
+    ("flux_journal_slow_syncs_total", Kind::Counter, "Syncs of the journal that held the next commit up.", |_, now| {
+        persist(now).slow_syncs as f64
+    }),
+    ("flux_checkpoints_failed", Kind::Gauge, "Checkpoints that failed since one ended well.", |_, now| {
+        persist(now).failed_checkpoints as f64
     }),
     ("flux_journal_writable", Kind::Gauge, "1 while changes reach the disk, 0 while they are refused.", |_, now| {
         f64::from(u8::from(now.persist.as_ref().is_none_or(|persist| persist.is_writable)))

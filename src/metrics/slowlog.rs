@@ -25,6 +25,17 @@ pub struct SlowEntry {
     pub client_name: Vec<u8>,
 }
 
+/// All slow commands, also those that are not in the log any more.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SlowTotals {
+    /// How many there were.
+    pub count: u64,
+    /// How long they took together, in microseconds.
+    pub us: u64,
+    /// How long the slowest one took, in microseconds.
+    pub us_max: u64,
+}
+
 /// The log; see the file's head.
 #[derive(Debug, Default)]
 pub struct Slowlog(Mutex<State>);
@@ -32,6 +43,7 @@ pub struct Slowlog(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
+    totals: SlowTotals,
     /// Newest first.
     entries: VecDeque<SlowEntry>,
 }
@@ -51,6 +63,9 @@ impl Slowlog {
         let mut state = self.0.lock();
         let id = state.next_id;
         state.next_id += 1;
+        state.totals.count += 1;
+        state.totals.us += us;
+        state.totals.us_max = state.totals.us_max.max(us);
         state.entries.push_front(SlowEntry { id, at, us, args, client, client_name });
         state.entries.truncate(entries_max);
     }
@@ -58,6 +73,16 @@ impl Slowlog {
     /// The newest entries.
     pub fn newest(&self, count: usize) -> Vec<SlowEntry> {
         self.0.lock().entries.iter().take(count).cloned().collect()
+    }
+
+    /// What all slow commands came to since this was last reset.
+    pub fn totals(&self) -> SlowTotals {
+        self.0.lock().totals
+    }
+
+    /// Begins the totals anew; the entries stay.
+    pub fn reset_totals(&self) {
+        self.0.lock().totals = SlowTotals::default();
     }
 
     /// How many there are.

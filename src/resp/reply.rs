@@ -44,6 +44,11 @@ impl Reply {
         &self.bytes
     }
 
+    /// The room there is for it.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What was written, to take from.
     pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes

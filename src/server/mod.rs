@@ -140,13 +140,9 @@ fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::Uni
     Ok(listener)
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+fn runtime(wakes: impl Fn() + Send + Sync + 'static) -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder
-        .enable_all()
-        .on_thread_unpark(socket::worker_wakes)
-        .build()
-        .expect("a runtime needs only what the process already has")
+    builder.enable_all().on_thread_unpark(wakes).build().expect("a runtime needs only what the process already has")
 }
 
 /// Accepts until the server ends, and gives each connection to the next worker.
@@ -156,7 +152,7 @@ fn accept_all(
     unix: Option<std::os::unix::net::UnixListener>,
     workers: &[mpsc::UnboundedSender<Accepted>],
 ) {
-    runtime().block_on(async {
+    runtime(|| ()).block_on(async {
         let local = tokio::task::LocalSet::new();
         let next = std::rc::Rc::new(std::cell::Cell::new(0));
         let hand_over = {
@@ -194,7 +190,13 @@ async fn accept_from(accept: impl AsyncFn() -> io::Result<Accepted>, hand_over: 
 fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
     storage::serve_here();
     let stats = instance.stats.worker();
-    runtime().block_on(async {
+    stats.is_this_thread();
+    let woken = Arc::clone(&stats);
+    let wakes = move || {
+        woken.woke();
+        socket::worker_wakes();
+    };
+    runtime(wakes).block_on(async {
         let gate = Arc::new(Gate::default());
         connection::keep(&gate, instance);
         let mut connections = tokio::task::JoinSet::new();

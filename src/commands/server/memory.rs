@@ -43,8 +43,9 @@ pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let snapshot = Snapshot::take(&session.instance, session.now());
     let used = snapshot.used_bytes;
     let startup = session.instance.startup_bytes;
-    let overhead = snapshot.overhead_bytes().min(used);
-    let dataset = used.saturating_sub(overhead + startup);
+    let overhead = snapshot.overhead_bytes(&session.instance);
+    let dataset = used - overhead;
+    let (active, resident) = (snapshot.committed_bytes, snapshot.anonymous_bytes);
     let keys = snapshot.keys() as u64;
     let databases: Vec<_> = snapshot.databases.iter().enumerate().filter(|(_, counts)| counts.keys > 0).collect();
     let share = |part: u64, whole: u64| part as f64 * 100.0 / whole.max(1) as f64;
@@ -54,9 +55,9 @@ pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
         ("startup.allocated", startup),
         ("replication.backlog", 0),
         ("clients.slaves", 0),
-        ("clients.normal", snapshot.client_bytes),
+        ("clients.normal", snapshot.sums.buffer_bytes),
         ("cluster.links", 0),
-        ("aof.buffer", 0),
+        ("aof.buffer", memory::aside_bytes_of(memory::Aside::Journal)),
         ("lua.caches", 0),
         ("functions.caches", 0),
     ];
@@ -66,37 +67,50 @@ pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
         ("keys.bytes-per-key", dataset / keys.max(1)),
         ("dataset.bytes", dataset),
     ];
-    let sizes = [
-        ("allocator.allocated", used),
-        ("allocator.active", snapshot.resident_bytes),
-        ("allocator.resident", snapshot.resident_bytes),
-        ("fragmentation.bytes", snapshot.resident_bytes.saturating_sub(used)),
+    let sizes = [("allocator.allocated", used), ("allocator.active", active), ("allocator.resident", resident)];
+    let excesses = [
+        ("allocator-fragmentation", active, used),
+        ("allocator-rss", resident, active),
+        ("rss-overhead", snapshot.resident_bytes, resident),
     ];
     let shares = [
         ("dataset.percentage", share(dataset, used.saturating_sub(startup))),
         ("peak.percentage", share(used, snapshot.peak_bytes)),
-        ("fragmentation", snapshot.fragmentation()),
     ];
-    reply.map(numbers.len() + databases.len() + counts.len() + sizes.len() + shares.len());
+    reply.map(numbers.len() + databases.len() + counts.len() + shares.len() + sizes.len() + 2 * (excesses.len() + 1));
     put_all(reply, &numbers);
     for (db, counts) in databases {
         reply.bulk(format!("db.{db}").as_bytes());
-        reply.map(2);
+        reply.map(3);
         put_all(
             reply,
             &[
                 ("overhead.hashtable.main", (counts.keys * (size_of::<Entry>() + 12)) as u64),
                 ("overhead.hashtable.expires", (counts.expiring * 16) as u64),
+                // There is no cluster.
+                ("overhead.hashtable.slot-to-keys", 0),
             ],
         );
     }
     put_all(reply, &counts);
-    put_all(reply, &sizes);
     for (name, share) in shares {
         reply.bulk(name.as_bytes());
         reply.double(share);
     }
+    put_all(reply, &sizes);
+    for (name, larger, smaller) in excesses {
+        put_excess(reply, &format!("{name}.ratio"), &format!("{name}.bytes"), larger, smaller);
+    }
+    put_excess(reply, "fragmentation", "fragmentation.bytes", snapshot.resident_bytes, used);
     Ok(())
+}
+
+/// How much larger one number is than another, as their ratio and their difference.
+fn put_excess(reply: &mut Reply, ratio: &str, bytes: &str, larger: u64, smaller: u64) {
+    reply.bulk(ratio.as_bytes());
+    reply.double(larger as f64 / smaller.max(1) as f64);
+    reply.bulk(bytes.as_bytes());
+    reply.int(larger as i64 - smaller as i64);
 }
 
 fn put_all(reply: &mut Reply, fields: &[(&str, u64)]) {
@@ -131,8 +145,9 @@ pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome 
     if snapshot.fragmentation() > 1.6 && snapshot.resident_bytes > 256 << 20 {
         let _ = writeln!(text, "{} are in physical memory for {} in use.", human(snapshot.resident_bytes), human(used));
     }
-    if snapshot.client_bytes > 64 << 20 {
-        let _ = writeln!(text, "Clients' buffers take {}: CLIENT LIST shows whose (omem, qbuf).", human(snapshot.client_bytes));
+    if snapshot.sums.buffer_bytes > 64 << 20 {
+        let _ =
+            writeln!(text, "Clients' buffers take {}: CLIENT LIST shows whose (omem, qbuf).", human(snapshot.sums.buffer_bytes));
     }
     if text.is_empty() {
         let _ = writeln!(text, "{} are used for {} keys, and nothing looks wrong.", human(used), snapshot.keys());

@@ -39,6 +39,9 @@ impl Running {
     fn begin(instance: &Arc<Instance>, may_join: bool) -> Option<Running> {
         let running = Running(Arc::clone(instance));
         let before = instance.saves.running.fetch_add(1, Relaxed);
+        if before == 0 {
+            instance.saves.began_at.store(clock::monotonic_ms(), Relaxed);
+        }
         Some(running).filter(|_| before == 0 || may_join)
     }
 }
@@ -90,7 +93,7 @@ fn begin_checkpoint(running: Running) {
 
 /// Makes a checkpoint, waits for it and notes how it went. Without persistence there is nothing to do.
 fn checkpoint(instance: &Instance) -> Result<(), String> {
-    let began = clock::now_ms();
+    let began = clock::monotonic_ms();
     let changes = instance.changes();
     let outcome = match instance.persistence() {
         None => Ok(()),
@@ -108,11 +111,10 @@ fn checkpoint(instance: &Instance) -> Result<(), String> {
     let saves = &instance.saves;
     saves.has_failed.store(outcome.is_err(), Relaxed);
     if outcome.is_ok() {
-        let now = clock::now_ms();
         saves.changes.store(changes, Relaxed);
-        saves.at.store(now / 1000, Relaxed);
+        saves.at.store(clock::now_ms() / 1000, Relaxed);
         saves.count.fetch_add(1, Relaxed);
-        saves.took_s_plus_one.store((now - began) / 1000 + 1, Relaxed);
+        saves.took_s_plus_one.store((clock::monotonic_ms() - began) / 1000 + 1, Relaxed);
     }
     outcome
 }
@@ -152,8 +154,11 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
         Running::begin(&session.instance, false).ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
     let path = path.to_owned();
     elsewhere(session, args, reply, "backup", move |_, reply| {
-        let _running = running;
-        persistence.backup(&path).map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
+        let backups = &running.0.saves.backups;
+        backups.fetch_add(1, Relaxed);
+        let backed_up = persistence.backup(&path);
+        backups.fetch_sub(1, Relaxed);
+        backed_up.map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
         reply.ok();
         Ok(())
     })

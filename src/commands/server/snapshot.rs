@@ -2,13 +2,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::commands::clients::state;
+use crate::clock;
 use crate::commands::instance::Instance;
+use crate::commands::stats::Sums;
 use crate::config::Name;
-use crate::engine::persist;
 use crate::engine::pubsub::Topic;
-use crate::engine::shard::DATABASES;
-use crate::{machine, memory};
+use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::{Engine, persist};
+use crate::machine::{self, CpuSeconds};
+use crate::memory;
 
 /// What a database holds.
 #[derive(Debug, Default, Clone, Copy)]
@@ -17,8 +19,10 @@ pub struct DatabaseCounts {
     pub keys: usize,
     /// Those that expire.
     pub expiring: usize,
-    /// Roughly how long these have left, in milliseconds.
+    /// How long these have left on average, in milliseconds.
     pub ttl_ms: u64,
+    /// Hashes with fields that expire.
+    pub expiring_within: usize,
 }
 
 /// The picture.
@@ -26,42 +30,44 @@ pub struct DatabaseCounts {
 pub struct Snapshot {
     /// When it was taken, in milliseconds since the epoch.
     pub now: u64,
+    /// The same on the monotonic clock.
+    pub monotonic_ms: u64,
     /// Seconds since the start.
     pub uptime_s: u64,
     /// Clients connected.
     pub clients: usize,
     /// Those that wait for keys.
     pub blocked_clients: usize,
+    /// Those of them that wait until some time at most.
+    pub timed_clients: u64,
     /// Those that listen to channels.
-    pub listening_clients: usize,
+    pub listening_clients: u64,
     /// Those that watch keys.
-    pub watching_clients: usize,
-    /// The longest unfinished request, in bytes.
-    pub query_bytes_max: u64,
-    /// The longest output buffer, in bytes.
-    pub output_bytes_max: u64,
-    /// Bytes in all clients' buffers.
-    pub client_bytes: u64,
+    pub watching_clients: u64,
+    /// What workers have counted.
+    pub sums: Sums,
+    /// Microseconds for which workers had a processor.
+    pub active_us: u64,
     /// Connections ever accepted.
     pub connections: u64,
     /// Connections refused because there were too many.
     pub rejected_connections: u64,
-    /// Commands run.
-    pub commands: u64,
-    /// Bytes from clients.
-    pub read_bytes: u64,
-    /// Bytes to clients.
-    pub written_bytes: u64,
     /// Errors answered.
     pub errors: u64,
     /// Bytes allocated.
     pub used_bytes: u64,
     /// The most that ever was.
     pub peak_bytes: u64,
+    /// Bytes the allocator has made usable for itself.
+    pub committed_bytes: u64,
     /// Bytes in physical memory.
     pub resident_bytes: u64,
-    /// Seconds of processor time in the system and by itself.
-    pub cpu_seconds: (f64, f64),
+    /// Those that are not of a file: the allocator's, and a little of the system's.
+    pub anonymous_bytes: u64,
+    /// Processor time, its own and that of its children.
+    pub cpu: (CpuSeconds, CpuSeconds),
+    /// The workers' part of it.
+    pub workers_cpu: CpuSeconds,
     /// By the number clients use.
     pub databases: [DatabaseCounts; DATABASES],
     /// Reads that found their key.
@@ -76,8 +82,16 @@ pub struct Snapshot {
     pub changes: u64,
     /// Changes since the last save.
     pub unsaved_changes: u64,
+    /// Keys that someone watches.
+    pub watched_keys: usize,
+    /// Keys that someone waits for.
+    pub awaited_keys: usize,
+    /// Those of them whose end someone is told of.
+    pub awaited_keys_to_end: usize,
     /// Channels, patterns and sharded channels someone listens to.
     pub topics: [usize; 3],
+    /// For how long memory was above `maxmemory`, and is now, in milliseconds.
+    pub exceeded_ms: (u64, u64),
     /// The journal and the tables; None in memory only.
     pub persist: Option<persist::Stats>,
     /// Bytes of the tables of keys, without the keys.
@@ -85,67 +99,79 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes a picture. Locks each shard for a moment, one after another.
+    /// Takes a picture. Locks each shard for a moment, one after another; what it costs does not grow with the number of clients.
     pub fn take(instance: &Instance, now: u64) -> Snapshot {
-        let (commands, read_bytes, written_bytes) = instance.stats.totals();
+        let monotonic_ms = clock::monotonic_ms();
+        let stats = &instance.stats;
+        let (resident_bytes, anonymous_bytes) = machine::resident_bytes();
         let mut snapshot = Snapshot {
             now,
-            uptime_s: now.saturating_sub(instance.started_at) / 1000,
+            monotonic_ms,
+            uptime_s: monotonic_ms.saturating_sub(instance.started_at) / 1000,
+            clients: instance.clients.count(),
             blocked_clients: instance.blocked_clients(),
+            timed_clients: stats.timed_waits.load(Relaxed),
+            listening_clients: instance.clients.listening(),
+            watching_clients: instance.clients.watching(),
+            sums: stats.sums(),
             connections: instance.clients.total().saturating_sub(instance.connections_before_reset.load(Relaxed)),
-            rejected_connections: instance.stats.rejected_connections.load(Relaxed),
-            commands,
-            read_bytes,
-            written_bytes,
-            errors: instance.stats.error_replies.load(Relaxed),
+            rejected_connections: stats.rejected_connections.load(Relaxed),
+            errors: stats.error_replies.load(Relaxed),
             used_bytes: memory::used_bytes(),
             peak_bytes: memory::peak_bytes(),
-            resident_bytes: machine::resident_bytes(),
-            cpu_seconds: machine::cpu_seconds(),
+            committed_bytes: memory::committed_bytes(),
+            resident_bytes,
+            anonymous_bytes,
+            cpu: machine::cpu_seconds(),
             topics: [Topic::Channel, Topic::Pattern, Topic::Shard].map(|topic| instance.engine.pubsub().name_count(topic)),
+            exceeded_ms: stats.exceeded.total_and_current_ms(monotonic_ms),
             persist: instance.persistence().map(persist::Persistence::stats),
             ..Snapshot::default()
         };
-        snapshot.look_at_clients(instance);
-        snapshot.look_at_keys(instance);
+        snapshot.look_at_threads();
+        instance.engine.each_shard(|_, shard| snapshot.look_at_shard(&instance.engine, shard));
         snapshot.unsaved_changes = snapshot.changes.saturating_sub(instance.saves.changes.load(Relaxed));
         snapshot
     }
 
-    fn look_at_clients(&mut self, instance: &Instance) {
-        for client in instance.clients.all() {
-            let (query, output) = (client.query_bytes.load(Relaxed), client.output_bytes.load(Relaxed));
-            self.clients += 1;
-            self.listening_clients += usize::from(client.subscriptions.load(Relaxed) > 0);
-            self.watching_clients += usize::from(client.watched.load(Relaxed) > 0 || client.has_state(state::DIRTY));
-            self.query_bytes_max = self.query_bytes_max.max(query);
-            self.output_bytes_max = self.output_bytes_max.max(output);
-            self.client_bytes += query + output + client.mailbox.pending_bytes() as u64;
+    fn look_at_threads(&mut self) {
+        for thread in &self.sums.threads {
+            let cpu = machine::thread_cpu_seconds(thread.number);
+            self.workers_cpu.system += cpu.system;
+            self.workers_cpu.user += cpu.user;
+            self.active_us += machine::thread_active_us(thread.number);
         }
     }
 
-    fn look_at_keys(&mut self, instance: &Instance) {
-        instance.engine.each_shard(|_, shard| {
-            let counts = shard.counts();
-            self.hits += counts.hits;
-            self.misses += counts.misses;
-            self.expired += counts.expired;
-            self.evicted += counts.evicted;
-            self.changes += counts.changes;
-            for (db, sum) in self.databases.iter_mut().enumerate() {
-                let database = shard.database(instance.engine.stored(db as u8));
-                self.table_bytes += database.keys().table_bytes();
-                sum.keys += database.keys().len();
-                let expiring = database.expiring();
-                if let Some(middle) = database.middle_expiry() {
-                    // The mean over shards, each weighed by its keys.
-                    let weight = (sum.expiring + expiring).max(1) as u64;
-                    let left = middle.saturating_sub(self.now);
-                    sum.ttl_ms = (sum.ttl_ms * sum.expiring as u64 + left.saturating_mul(expiring as u64)) / weight;
-                }
-                sum.expiring += expiring;
+    /// All that is read of a shard, under its lock: a few numbers of each database, and the keys that are waited for.
+    fn look_at_shard(&mut self, engine: &Engine, shard: &Shard) {
+        let counts = shard.counts();
+        self.hits += counts.hits;
+        self.misses += counts.misses;
+        self.expired += counts.expired;
+        self.evicted += counts.evicted;
+        self.changes += counts.changes;
+        self.watched_keys += shard.watched_keys();
+        let (awaited, to_end) = shard.awaited_keys();
+        self.awaited_keys += awaited;
+        self.awaited_keys_to_end += to_end;
+        for (db, sum) in self.databases.iter_mut().enumerate() {
+            let database = shard.database(engine.stored(db as u8));
+            self.table_bytes += database.keys().table_bytes();
+            if database.keys().is_empty() {
+                continue;
             }
-        });
+            sum.keys += database.keys().len();
+            sum.expiring_within += database.expiring_within();
+            let expiring = database.expiring();
+            if let Some(mean) = database.mean_expiry() {
+                // The mean over shards, each weighed by its keys.
+                let weight = (sum.expiring + expiring).max(1) as u64;
+                let left = mean.saturating_sub(self.now);
+                sum.ttl_ms = (sum.ttl_ms * sum.expiring as u64 + left.saturating_mul(expiring as u64)) / weight;
+            }
+            sum.expiring += expiring;
+        }
     }
 
     /// Keys of all databases.
@@ -153,9 +179,11 @@ impl Snapshot {
         self.databases.iter().map(|database| database.keys).sum()
     }
 
-    /// How much of what is allocated the keys' tables and clients' buffers take, without the data.
-    pub fn overhead_bytes(&self) -> u64 {
-        self.table_bytes as u64 + self.client_bytes
+    /// How much of what is allocated is no data: what was there at the start, the tables of keys, clients' buffers, and what is on its
+    /// way to the disk.
+    pub fn overhead_bytes(&self, instance: &Instance) -> u64 {
+        let passing = memory::aside_bytes();
+        (instance.startup_bytes + self.table_bytes as u64 + self.sums.buffer_bytes + passing).min(self.used_bytes)
     }
 
     /// The share of physical to allocated memory.

@@ -46,9 +46,25 @@ pub struct Checkpoints {
     pub(super) count: AtomicU64,
     pub(super) ended_at: AtomicU64,
     pub(super) took_ms: AtomicU64,
+    /// Since one ended well.
+    pub(super) failures: AtomicU64,
+    /// When the one that runs began, in milliseconds of the monotonic clock; 0 while none runs.
+    began_at: AtomicU64,
+    pub(super) journal_base_bytes: AtomicU64,
 }
 
 impl Checkpoints {
+    /// How long the one that runs takes so far, in milliseconds.
+    pub(super) fn runs_ms(&self) -> Option<u64> {
+        let began_at = self.began_at.load(Relaxed);
+        (began_at > 0).then(|| clock::monotonic_ms().saturating_sub(began_at))
+    }
+
+    /// Whether one was asked for that has not begun.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.requests.lock().is_empty()
+    }
+
     pub(super) fn request(&self) -> oneshot::Receiver<Result<(), String>> {
         let (sender, receiver) = oneshot::channel();
         let mut requests = self.requests.lock();
@@ -115,6 +131,7 @@ fn is_due(inner: &Inner, last: Instant) -> bool {
 
 fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let checkpoints = &inner.checkpoints;
+    checkpoints.began_at.store(clock::monotonic_ms(), Relaxed);
     checkpoints.is_running.store(true, SeqCst);
     let start = Instant::now();
     inner.engine.begin_generation();
@@ -125,13 +142,19 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
         Ok(()) => {
             inner.engine.end_generation();
             checkpoints.count.fetch_add(1, Relaxed);
+            checkpoints.failures.store(0, Relaxed);
+            checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
             checkpoints.took_ms.store(start.elapsed().as_millis() as u64, Relaxed);
             checkpoints.ended_at.store(clock::now_ms() / 1000, Relaxed);
         }
-        Err(error) => tracing::error!("make a checkpoint: {error}; the journal is kept, and it will be tried again"),
+        Err(error) => {
+            checkpoints.failures.fetch_add(1, Relaxed);
+            tracing::error!("make a checkpoint: {error}; the journal is kept, and it will be tried again");
+        }
     }
     checkpoints.has_failed.store(result.is_err(), Relaxed);
     checkpoints.is_running.store(false, SeqCst);
+    checkpoints.began_at.store(0, Relaxed);
     result
 }
 

@@ -49,6 +49,10 @@ pub struct Commits {
     pub(super) count: AtomicU64,
     /// Microseconds that took, and syncing them.
     pub(super) micros: AtomicU64,
+    /// Bytes written that may not be on the disk yet.
+    pub(super) unsynced_bytes: AtomicU64,
+    /// Syncs that were longer than [`PACE`], so that the next cut had to wait.
+    pub(super) slow_syncs: AtomicU64,
 }
 
 impl Commits {
@@ -217,7 +221,9 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
         journal.sync()?;
         (progress.synced_at, progress.sync_took) = (Instant::now(), start.elapsed());
         (progress.unsynced_bytes, progress.is_awaited) = (0, false);
+        inner.commits.slow_syncs.fetch_add(u64::from(progress.sync_took > PACE), Relaxed);
     }
+    inner.commits.unsynced_bytes.store(progress.unsynced_bytes, Relaxed);
     progress.last_seq = batches.last().map_or(progress.last_seq, |batch| batch.seq);
     // Kept until here: after a sync that failed they are written again, where they are missing.
     progress.waiting.clear();

@@ -122,6 +122,8 @@ impl From<BadRow> for Error {
 pub struct Loaded {
     /// Keys in memory afterwards.
     pub keys: u64,
+    /// Keys that were not kept, since their time was over.
+    pub expired: u64,
     /// Batches of the journal that were replayed on top of the tables.
     pub batches: u64,
     /// How long all of it took.
@@ -149,6 +151,18 @@ pub struct Stats {
     pub last_checkpoint_ms: u64,
     /// Whether it ended well.
     pub last_checkpoint_ok: bool,
+    /// How many have failed since one ended well.
+    pub failed_checkpoints: u64,
+    /// How long the one that runs takes so far, in milliseconds; None while none runs.
+    pub checkpoint_runs_ms: Option<u64>,
+    /// Whether one was asked for that has not begun.
+    pub is_checkpoint_wanted: bool,
+    /// Bytes in the journal when the last checkpoint ended, or at the start.
+    pub journal_base_bytes: u64,
+    /// Bytes written to the journal that may not be on the disk yet.
+    pub unsynced_bytes: u64,
+    /// Syncs that took so long that the next commit had to wait.
+    pub slow_syncs: u64,
     /// Values dropped from memory under the limit.
     pub drops: u64,
     /// Values read back from disk.
@@ -313,12 +327,13 @@ impl Persistence {
             options,
         });
         let batches = inner.replay(meta.covered)?;
-        replay::remove_expired(&inner.engine, clock::now_ms());
+        let expired = replay::remove_expired(&inner.engine, clock::now_ms());
         let mut keys = 0;
         inner
             .engine
             .each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
-        let loaded = Loaded { keys, batches, took: start.elapsed() };
+        let loaded = Loaded { keys, expired, batches, took: start.elapsed() };
+        inner.checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
         inner.loaded.set(loaded).expect("it is set nowhere else");
         inner.start(Part::Commits, "flux-journal", committer::run);
         inner.start(Part::Checkpoints, "flux-tables", checkpoint::run);
@@ -435,6 +450,12 @@ impl Persistence {
             last_checkpoint_at: inner.checkpoints.ended_at.load(Relaxed),
             last_checkpoint_ms: inner.checkpoints.took_ms.load(Relaxed),
             last_checkpoint_ok: !inner.checkpoints.has_failed.load(Relaxed),
+            failed_checkpoints: inner.checkpoints.failures.load(Relaxed),
+            checkpoint_runs_ms: inner.checkpoints.runs_ms(),
+            is_checkpoint_wanted: inner.checkpoints.is_wanted(),
+            journal_base_bytes: inner.checkpoints.journal_base_bytes.load(Relaxed),
+            unsynced_bytes: inner.commits.unsynced_bytes.load(Relaxed),
+            slow_syncs: inner.commits.slow_syncs.load(Relaxed),
             drops: inner.spill.drops.load(Relaxed),
             loads: inner.spill.loads.load(Relaxed),
             is_crowded: self.is_crowded(),

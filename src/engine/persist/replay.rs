@@ -138,7 +138,8 @@ fn made(engine: &Engine, database: &mut Database, hash: u32, key: &[u8], kind: K
 }
 
 /// Removes what expired while nobody was looking, which the journal must learn like any removal.
-pub fn remove_expired(engine: &Engine, now: u64) {
+pub fn remove_expired(engine: &Engine, now: u64) -> u64 {
+    let mut count = 0;
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
             let database = &mut shard.databases[db];
@@ -149,6 +150,7 @@ pub fn remove_expired(engine: &Engine, now: u64) {
                 database.keys.iter().filter(|entry| entry.is_expired(now)).map(|entry| entry.key.clone()).collect();
             for key in expired {
                 if let Some(at) = database.keys.find(dict::hash(&key) as u32, &key) {
+                    count += 1;
                     database.remove(at);
                     shard.log.record(|to| push_remove(to, db as u8, &key));
                 }
@@ -156,4 +158,5 @@ pub fn remove_expired(engine: &Engine, now: u64) {
         }
     });
     note_field_expiries(engine);
+    count
 }
