@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use crate::peers::calls::{Failure, Order, Outcome, Part};
+use crate::peers::calls::{self, Failure, Order, Outcome, Part, PartsTaken};
 use crate::peers::directory::Id;
 use crate::peers::room::Room;
-
-/// Pieces that may wait for a caller who reads slowly; then the callee is told to wait.
-const PARTS_MAX: usize = 256;
 
 /// The room, to be handed around.
 #[derive(Clone)]
@@ -19,14 +14,14 @@ pub struct Handle(pub Arc<Room>);
 pub struct Ongoing {
     id: Id,
     room: Arc<Room>,
-    parts: mpsc::Receiver<Part>,
+    parts: PartsTaken,
     is_ended: bool,
 }
 
 impl Handle {
     /// Makes a call. Fails at once where nobody can take it.
     pub fn call(&self, order: Order) -> Result<Ongoing, Failure> {
-        let (sender, parts) = mpsc::channel(PARTS_MAX);
+        let (sender, parts) = calls::parts();
         let id = self.0.call_in_process(order, sender)?;
         Ok(Ongoing { id, room: Arc::clone(&self.0), parts, is_ended: false })
     }
@@ -48,7 +43,7 @@ impl Ongoing {
         if self.is_ended {
             return None;
         }
-        let part = self.parts.recv().await;
+        let part = self.parts.next().await;
         // A room that is gone has ended every call.
         let part = part.unwrap_or_else(|| Part::End(Err(Failure::new("GONE", "the server ends"))));
         self.is_ended = matches!(part, Part::End(_));

@@ -3,6 +3,7 @@
 mod calls;
 mod cli;
 mod client;
+mod clock;
 mod context;
 mod describe;
 mod interop;
