@@ -6,6 +6,7 @@ mod client;
 mod clock;
 mod context;
 mod describe;
+mod fanout;
 mod interop;
 mod lost;
 mod old;

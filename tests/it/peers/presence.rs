@@ -252,7 +252,7 @@ fn used(client: &mut Client) -> i64 {
 
 #[test]
 fn peers_that_said_goodbye_leave_nothing_in_memory() {
-    let server = Process::flux(&["--data", "off"]);
+    let server = Process::flux(&[]);
     let (mut peer, mut other) = (Client::new(&server), Client::new(&server));
     let worker = Client::peer(&server, "worker", json!([{ "name": "work" }]), &[]);
     let mut cycles = |from: usize, count: usize| {
