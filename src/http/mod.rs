@@ -15,6 +15,7 @@ mod metrics;
 mod resp;
 mod routes;
 mod sdk;
+mod seats;
 mod sse;
 mod streamable;
 mod websocket;

@@ -4,25 +4,28 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::answer::Refusal;
 use super::mcp::{Open, Server};
+use super::seats::{Claim, Seats};
 use super::{Caller, Door, line};
 
-/// Sessions of hosts at a time.
-const SESSIONS_MAX: usize = 1000;
 /// How long a session may do nothing. A host that comes back later begins a new one.
-const IDLE_MAX: Duration = Duration::from_secs(3600);
+const IDLE_MAX: Duration = Duration::from_secs(1800);
 /// The header that names a session.
 const SESSION: &str = "mcp-session-id";
 
 /// What all hosts share.
 pub struct Hosts {
     sessions: Arc<LocalSessionManager>,
+    seats: Arc<Seats>,
     service: StreamableHttpService<Server, LocalSessionManager>,
 }
 
@@ -36,7 +39,7 @@ impl Hosts {
         // The guard has looked at hosts and origins before.
         let config = StreamableHttpServerConfig::default().disable_allowed_hosts().with_max_request_body_bytes(body_bytes_max);
         let service = StreamableHttpService::new(move || Ok(Server::new(Arc::clone(&open))), Arc::clone(&sessions), config);
-        Hosts { sessions, service }
+        Hosts { sessions, seats: Arc::default(), service }
     }
 }
 
@@ -52,9 +55,37 @@ fn open(door: Weak<Door>) -> Open {
     })
 }
 
-pub async fn serve(State(door): State<Arc<Door>>, request: Request) -> Response {
-    if !request.headers().contains_key(SESSION) && door.hosts.sessions.sessions.read().await.len() >= SESSIONS_MAX {
-        return Refusal::new("BUSY", format!("there are {SESSIONS_MAX} MCP sessions: end some first")).into_response();
+pub async fn serve(State(door): State<Arc<Door>>, Extension(caller): Extension<Caller>, request: Request) -> Response {
+    let hosts = &door.hosts;
+    let named = request.headers().get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    if let Some(id) = named {
+        // The session is busy for as long as its answer is read, which may be as long as the host is there.
+        let visit = hosts.seats.visit(&id);
+        let is_over = request.method() == Method::DELETE;
+        let response = hosts.service.handle(request).await;
+        if is_over && response.status().is_success() {
+            hosts.seats.leave(&id);
+        }
+        return response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _ = &visit;
+                frame
+            }))
+        });
     }
-    door.hosts.service.handle(request).await.map(Body::new)
+    let place = loop {
+        match hosts.seats.claim(caller.address.ip()) {
+            Claim::Free(place) => break place,
+            Claim::Evict(id) => {
+                // One that has ended by itself is not there any more, which is as good.
+                let _ = hosts.sessions.close_session(&id.into()).await;
+            }
+            Claim::Full(why) => return Refusal::new("BUSY", why).into_response(),
+        }
+    };
+    let response = hosts.service.handle(request).await;
+    if let Some(id) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
+        place.take(id);
+    }
+    response.map(Body::new)
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot::Sender;
 
 use crate::clock;
@@ -14,7 +13,7 @@ use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
-use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Part, Parts, Refused, Route};
+use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused, Route};
 use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
 use crate::peers::handle::{Ongoing, ends};
@@ -25,6 +24,9 @@ use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Calls that `FLUX.NEXT` takes at once.
 const COUNT_MAX: usize = 1000;
+/// Peers that are looked for by their keys at most, when nobody in the directory has a capability: keys and directory say the same, so
+/// there are hardly any.
+const FOUND_MAX: &[u8] = b"64";
 /// Bytes of a key of `ROUTE STICKY`.
 const STICKY_BYTES_MAX: usize = 1024;
 
@@ -43,11 +45,8 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     order.from.clone_from(&session.presence.peer);
     let origin = order.from.clone().map_or(Origin::Client(session.client.id), Origin::Peer);
     if is_async {
-        let peer = presence::attached(room, session)?;
-        let secret = match room.state.lock().directory.get(&peer).map(|peer| peer.kind.clone()) {
-            Some(Kind::New { secret, .. }) => secret,
-            Some(Kind::Old) | None => return Err(NOT_A_PEER),
-        };
+        let (peer, kind) = presence::attached_with(room, session, |_, peer| peer.kind.clone())?;
+        let Kind::New { secret, .. } = kind else { return Err(NOT_A_PEER) };
         let waiter = waiter(session, args, reply);
         let asker = || Asker::Id(Arc::clone(&waiter));
         match make(room, session, order, Caller::Peer(peer, secret), origin, asker).map_err(refusal)? {
@@ -189,7 +188,7 @@ pub fn make_checked(room: &Room, session: &mut Session, order: Order, caller: Ca
 }
 
 fn try_make(room: &Room, order: Order, caller: Caller) -> Result<(Id, Vec<Action>), Failure> {
-    let now = clock::now_ms();
+    let now = clock::monotonic_ms();
     let deadline = now.saturating_add(order.timeout_ms);
     let mut state = room.state.lock();
     let state = &mut *state;
@@ -201,16 +200,15 @@ fn try_make(room: &Room, order: Order, caller: Caller) -> Result<(Id, Vec<Action
 /// Looks for peers with a capability in the keyspace; true if its set names any.
 fn finds_some(room: &Room, session: &mut Session, capability: &str) -> bool {
     let key = names::function(capability);
-    let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", key.as_bytes()]).unwrap_or_default();
+    let ids: Vec<String> = session.run_in_zero(&[b"SRANDMEMBER", key.as_bytes(), FOUND_MAX]).unwrap_or_default();
     ids.iter().for_each(|id| presence::sync(room, session, id));
     !ids.is_empty()
 }
 
 /// `FLUX.RESULT id`
 pub fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let peer = presence::attached(room, session)?;
     let id = names::id("call id", args.at(1))?;
-    let fetched = room.state.lock().calls.fetch(id, &peer);
+    let (_, fetched) = presence::attached_with(room, session, |calls, peer| calls.fetch(id, &peer.id))?;
     match fetched {
         Fetched::NoCall => {
             return Err(Error::new(format!(
@@ -225,9 +223,8 @@ pub fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Re
 
 /// `FLUX.CANCEL id`
 pub fn cancel(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let peer = presence::attached(room, session)?;
     let id = names::id("call id", args.at(1))?;
-    let actions = room.state.lock().calls.cancel(id, Some(&peer));
+    let (_, actions) = presence::attached_with(room, session, |calls, peer| calls.cancel(id, Some(&peer.id)))?;
     reply.int(i64::from(actions.is_some()));
     act(room, session, actions.unwrap_or_default());
     Ok(())
@@ -239,7 +236,6 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         reply.null_array();
         return Ok(());
     }
-    let peer = presence::attached(room, session)?;
     let (mut count, mut timeout_ms) = (1, 0);
     for at in (1..args.len()).step_by(2) {
         args.get(at + 1).ok_or(error::SYNTAX)?;
@@ -252,17 +248,20 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         }
     }
     let client = session.client.id;
-    let mut state = room.state.lock();
-    let jobs = state.calls.take(&peer, count, client);
-    if !jobs.is_empty() {
-        drop(state);
-        write_jobs(&jobs, clock::now_ms(), reply);
-        return Ok(());
-    }
     let again = OwnedArgs::new([args.at(0)]);
     let waiter = Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)));
-    state.calls.wait(&peer, Arc::clone(&waiter), count, client);
-    drop(state);
+    // In one section, so that the peer is there when it begins to wait, and whoever removes it later finds the wait.
+    let (_, jobs) = presence::attached_with(room, session, |calls, peer| {
+        let jobs = calls.take(&peer.id, count, client);
+        if jobs.is_empty() {
+            calls.wait(&peer.id, Arc::clone(&waiter), count, client);
+        }
+        jobs
+    })?;
+    if !jobs.is_empty() {
+        write_jobs(&jobs, clock::monotonic_ms(), reply);
+        return Ok(());
+    }
     session.block = Some(Block::new(waiter, Some(timeout_ms).filter(|ms| *ms > 0)));
     Ok(())
 }
@@ -285,7 +284,7 @@ fn write_jobs(jobs: &[Job], now: u64, reply: &mut Reply) {
 
 /// `FLUX.REPLY id OK data | ERROR message | CHUNK data`
 pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let peer = presence::attached(room, session)?;
+    presence::attached(room, session)?;
     let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
     let data = sized("result", args.at(3), limit)?;
     let answer = if args.is(2, "error") {
@@ -300,7 +299,7 @@ pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
         return Err(error::SYNTAX);
     };
     let id = String::from_utf8_lossy(args.at(1));
-    let answered = room.state.lock().calls.answer(Some(&peer), &id, answer);
+    let (_, answered) = presence::attached_with(room, session, |calls, peer| calls.answer(Some(&peer.id), &id, answer))?;
     match answered {
         Ok(actions) => act(room, session, actions),
         Err(Refused::NoCall) => {
@@ -316,9 +315,11 @@ pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
 
 /// Does what calls led to. No lock may be held.
 pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
+    // What led to them is told before.
+    room.tell();
     for action in actions {
         match action {
-            Action::Give(waiter, jobs) => answer(&waiter, |reply| write_jobs(&jobs, clock::now_ms(), reply)),
+            Action::Give(waiter, jobs) => answer(&waiter, |reply| write_jobs(&jobs, clock::monotonic_ms(), reply)),
             Action::Refuse(waiter) => answer(&waiter, |reply| reply.error(&NOT_A_PEER.0)),
             Action::Dismiss(waiter) => answer(&waiter, Reply::null_array),
             Action::Send(peer, job) => send(room, session, &peer, &job),
@@ -354,8 +355,7 @@ fn end(room: &Room, caller: &Caller, id: &Id, outcome: calls::Outcome) {
             Err(failure) => reply.error(&failure.to_string()),
         }),
         Caller::Waiter(_) | Caller::Gather(_) => {}
-        // A place was kept free for it; if it fails, the caller is gone.
-        Caller::Channel(parts) => drop(parts.try_send(Part::End(outcome))),
+        Caller::Channel(parts) => parts.end(outcome),
         Caller::Peer(peer, _) => room.publish(&names::results(peer), wire::result(id, &outcome, true).as_bytes()),
         Caller::Old(peer, job) => room.publish(&names::results(peer), wire::result(job, &outcome, false).as_bytes()),
     }
@@ -400,7 +400,7 @@ pub fn left(room: &Room, session: &mut Session) {
 
 impl Room {
     /// A call of a caller within the process, which hears by `made` that it is made, or why not.
-    pub fn call_in_process(&self, order: Order, to: Parts, parts: Receiver<Part>, made: Sender<Result<Ongoing, Failure>>) {
+    pub fn call_in_process(&self, order: Order, to: Parts, parts: PartsTaken, made: Sender<Result<Ongoing, Failure>>) {
         let mut waits = Some((made, parts));
         let asker = || {
             let (made, parts) = waits.take().expect("it is asked for once");

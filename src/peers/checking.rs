@@ -10,11 +10,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::engine::block::Waiter;
-use crate::peers::calls::{Caller, Failure, Order, Part};
+use crate::peers::calls::{Caller, Failure, Order, PartsTaken};
 use crate::peers::directory::{Capability, Id};
 use crate::peers::handle::Ongoing;
 use crate::peers::room::Room;
@@ -49,7 +49,7 @@ pub enum Asker {
     /// A session that waits for the call's outcome. The cell gets the call's id.
     Outcome(Arc<Waiter>, Arc<OnceLock<Id>>),
     /// Someone within the process, and where the call's parts go.
-    Within(oneshot::Sender<Result<Ongoing, Failure>>, mpsc::Receiver<Part>),
+    Within(oneshot::Sender<Result<Ongoing, Failure>>, PartsTaken),
     /// An old peer, that gave this job.
     Old(wire::Job),
 }
@@ -125,7 +125,8 @@ fn check(room: &Room, order: &Order, budget: &mut Budget<'_>) -> Result<(), Unfi
     wire::json("payload", &order.payload).map_err(|error| Unfit::Invalid(error.0.trim_start_matches("INVALID ").to_owned()))?;
     let schema = {
         let state = room.state.lock();
-        let peer = order.to.as_ref().or_else(|| state.directory.with_capability(&order.capability).first());
+        let first = || state.directory.with_capability(&order.capability)?.iter().next();
+        let peer = order.to.as_ref().or_else(first);
         let peer = peer.and_then(|peer| state.directory.get(peer));
         peer.and_then(|peer| peer.capability(&order.capability)).and_then(|Capability { schema, .. }| schema.clone())
     };

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::peers::calls::{Failure, Order, Outcome, Part};
+use crate::peers::calls::{self, Failure, Order, Outcome, Part, PartsTaken};
 use crate::peers::directory::Id;
 use crate::peers::room::Room;
-
-/// Pieces that may wait for a caller who reads slowly; then the callee is told to wait.
-const PARTS_MAX: usize = 256;
 
 /// The room, to be handed around.
 #[derive(Clone)]
@@ -19,14 +16,14 @@ pub struct Handle(pub Arc<Room>);
 pub struct Ongoing {
     id: Id,
     room: Arc<Room>,
-    parts: mpsc::Receiver<Part>,
+    parts: PartsTaken,
     is_ended: bool,
 }
 
 impl Handle {
     /// Makes a call, once its payload was checked. Fails where nobody can take it.
     pub async fn call(&self, order: Order) -> Result<Ongoing, Failure> {
-        let (sender, parts) = mpsc::channel(PARTS_MAX);
+        let (sender, parts) = calls::parts();
         let (made, making) = oneshot::channel();
         self.0.call_in_process(order, sender, parts, made);
         making.await.unwrap_or_else(|_| Err(ends()))
@@ -45,7 +42,7 @@ pub fn ends() -> Failure {
 
 impl Ongoing {
     /// A call that was made.
-    pub fn new(id: Id, room: Arc<Room>, parts: mpsc::Receiver<Part>) -> Ongoing {
+    pub fn new(id: Id, room: Arc<Room>, parts: PartsTaken) -> Ongoing {
         Ongoing { id, room, parts, is_ended: false }
     }
 
@@ -59,7 +56,7 @@ impl Ongoing {
         if self.is_ended {
             return None;
         }
-        let part = self.parts.recv().await;
+        let part = self.parts.next().await;
         // A room that is gone has ended every call.
         let part = part.unwrap_or_else(|| Part::End(Err(ends())));
         self.is_ended = matches!(part, Part::End(_));

@@ -11,6 +11,8 @@ use crate::peers::wire::{self, Event};
 const EVENTS: usize = 1000;
 /// How long a log lasts after its last event.
 const LASTS_MS: i64 = 10 * 60 * 1000;
+/// How long it lasts once nobody is in the workspace. Readers of events rely on a minute.
+const LEFT_LASTS_MS: i64 = 90 * 1000;
 /// Bytes of an old peer's workspace name; that of a new one is checked when it joins.
 const WORKSPACE_BYTES_MAX: usize = 256;
 
@@ -24,7 +26,19 @@ pub fn keys(workspace: &str) -> [String; 1] {
 pub fn publish(room: &Room, together: &mut Together<'_>, event: &Event) {
     let text = wire::text(event);
     keep(together, &names::log(&event.workspace), text.as_bytes());
-    room.publish(&names::events(&event.workspace), text.as_bytes());
+    room.publish_later(&names::events(&event.workspace), text.as_bytes());
+}
+
+/// A peer left a workspace. Where nobody is there any more, its log does not last long, so that what many short-lived workspaces leave
+/// behind goes soon.
+pub fn left(room: &Room, session: &mut Session, workspace: &str) {
+    if room.state.lock().directory.is_inhabited(workspace) {
+        return;
+    }
+    let log = names::log(workspace);
+    if let Err(error) = session.together(&[log.as_bytes()], |together| kept::shorten(together, &log, LEFT_LASTS_MS)) {
+        tracing::warn!("peers: {log} stays longer than it need: {error}");
+    }
 }
 
 /// Keeps an event that an old peer has published itself. On the room's thread.

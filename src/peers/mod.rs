@@ -11,6 +11,7 @@
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
 //! - [`context`], [`streams`], [`log`], [`describe`], [`clean`], [`schema`]: what the names say. [`kept`]: streams that keep
 //!   the last of something.
+//! - [`outbox`]: what is published once no locks are held.
 //! - [`handle`]: the room for others within the process. [`peer`]: a peer written in Rust, here or far away.
 //!
 //! The order of locks: shards, then the room's state. So nothing touches the keyspace while it holds the state.
@@ -27,6 +28,7 @@ pub mod kept;
 pub mod log;
 pub mod names;
 pub mod old;
+pub mod outbox;
 pub mod peer;
 pub mod presence;
 pub mod room;

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
+use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::blob::Blob;
-use crate::peers::calls::{self, Answer, Caller, Failure, Order};
+use crate::peers::calls::{self, Action, Answer, Caller, Failure, Order};
 use crate::peers::checking::{Asker, Origin};
 use crate::peers::directory::{Id, Peer};
-use crate::peers::room::{Room, Todo};
+use crate::peers::room::{Room, State, Todo};
 use crate::peers::{calling, names, wire};
 
 /// How long a call made of an old peer's job may take: such callers do not say how long they wait.
@@ -26,7 +27,19 @@ const JOBS_BYTES_MAX: usize = 64 << 20;
 pub struct Jobs {
     jobs: HashMap<String, Tracked, foldhash::fast::RandomState>,
     order: VecDeque<String>,
+    /// The ids of those a peer has to answer, and of those it waits for.
+    of_owner: HashMap<String, HashSet<String>>,
+    from: HashMap<String, HashSet<String>>,
     bytes: usize,
+}
+
+fn leave(index: &mut HashMap<String, HashSet<String>>, peer: &str, id: &str) {
+    if let Some(ids) = index.get_mut(peer) {
+        ids.remove(id);
+        if ids.is_empty() {
+            index.remove(peer);
+        }
+    }
 }
 
 struct Tracked {
@@ -40,6 +53,8 @@ impl Jobs {
         self.remove(&job.id);
         self.bytes += bytes;
         self.order.push_back(job.id.clone());
+        self.of_owner.entry(owner.to_string()).or_default().insert(job.id.clone());
+        self.from.entry(job.source.clone()).or_default().insert(job.id.clone());
         self.jobs.insert(job.id.clone(), Tracked { owner: Id::clone(owner), job, bytes });
         while (self.jobs.len() > JOBS_MAX || self.bytes > JOBS_BYTES_MAX)
             && let Some(oldest) = self.order.pop_front()
@@ -56,18 +71,20 @@ impl Jobs {
     fn remove(&mut self, id: &str) -> Option<Tracked> {
         let tracked = self.jobs.remove(id)?;
         self.bytes -= tracked.bytes;
+        leave(&mut self.of_owner, &tracked.owner, id);
+        leave(&mut self.from, &tracked.job.source, id);
         Some(tracked)
     }
 
     /// Takes what a peer has not answered.
     fn take_of(&mut self, owner: &str) -> Vec<wire::Job> {
-        let ids: Vec<String> = self.jobs.iter().filter(|(_, job)| *job.owner == *owner).map(|(id, _)| id.clone()).collect();
+        let ids = self.of_owner.remove(owner).unwrap_or_default();
         ids.iter().filter_map(|id| self.remove(id)).map(|tracked| tracked.job).collect()
     }
 
     /// Forgets what nobody waits for any more.
     fn forget_from(&mut self, source: &str) {
-        let ids: Vec<String> = self.jobs.iter().filter(|(_, job)| job.job.source == source).map(|(id, _)| id.clone()).collect();
+        let ids = self.from.remove(source).unwrap_or_default();
         ids.iter().for_each(|id| drop(self.remove(id)));
     }
 }
@@ -137,25 +154,40 @@ pub fn result(room: &Room, session: &mut Session, source: &Id, bytes: &[u8]) {
     calling::act(room, session, actions.unwrap_or_default());
 }
 
-/// A peer is gone, and these jobs were on its list: its calls and jobs go to others, or end.
-pub fn gone(room: &Room, session: &mut Session, peer: &Peer, jobs: Vec<Vec<u8>>) {
-    let jobs: Vec<wire::Job> = jobs.iter().filter_map(|job| serde_json::from_slice(job).ok()).collect();
+/// The jobs on a peer's list, oldest first. Under the lock of the list.
+pub fn listed(together: &mut Together<'_>, id: &str) -> Vec<wire::Job> {
+    let texts: Vec<Vec<u8>> = together.run(&[b"LRANGE", names::queue(id).as_bytes(), b"0", b"-1"]).unwrap_or_default();
+    texts.iter().rev().filter_map(|text| serde_json::from_slice(text).ok()).collect()
+}
+
+/// What is to be done for others, since a peer is gone.
+pub struct Orphans {
+    actions: Vec<Action>,
+    running: Vec<wire::Job>,
+    queued: Vec<wire::Job>,
+}
+
+/// A peer is gone, and these jobs were on its list. `is_for_good`: it does not come back for what it called.
+pub fn gone(room: &Room, state: &mut State, peer: &Id, jobs: Vec<wire::Job>, is_for_good: bool) -> Orphans {
     let (own, queued): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| *job.source == *room.id);
     let own: HashSet<String> = own.into_iter().map(|job| job.id).collect();
     let listed: HashSet<&str> = queued.iter().map(|job| &*job.id).collect();
-    let (actions, running) = {
-        let mut state = room.state.lock();
-        let state = &mut *state;
-        let actions = state.calls.gone(&mut state.directory, &peer.id, &own, clock::now_ms());
-        let mut running = state.jobs.take_of(&peer.id);
-        running.retain(|job| !listed.contains(&*job.id));
-        state.jobs.forget_from(&peer.id);
-        room.tracked.store(state.jobs.jobs.len() as u64, Relaxed);
-        (actions, running)
-    };
-    calling::act(room, session, actions);
-    running.into_iter().for_each(|job| adopt(room, session, job, true));
-    queued.into_iter().for_each(|job| adopt(room, session, job, false));
+    let mut actions = state.calls.gone(&mut state.directory, peer, &own, clock::monotonic_ms());
+    if is_for_good {
+        actions.extend(state.calls.forget_caller(peer));
+    }
+    let mut running = state.jobs.take_of(peer);
+    running.retain(|job| !listed.contains(&*job.id));
+    state.jobs.forget_from(peer);
+    room.tracked.store(state.jobs.jobs.len() as u64, Relaxed);
+    Orphans { actions, running, queued }
+}
+
+/// Gives the calls and jobs of a peer that is gone to others, or ends them. No lock may be held.
+pub fn find_others(room: &Room, session: &mut Session, orphans: Orphans) {
+    calling::act(room, session, orphans.actions);
+    orphans.running.into_iter().for_each(|job| adopt(room, session, job, true));
+    orphans.queued.into_iter().for_each(|job| adopt(room, session, job, false));
 }
 
 /// Makes a call of an old peer's job. Where nobody can take it, the one who gave it is told.

@@ -18,7 +18,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
 use crate::engine::keys::Read;
-use crate::engine::notify::{Event, Observer};
+use crate::engine::notify::{Class, Event, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
 use crate::peers::checking::Checks;
@@ -26,6 +26,7 @@ use crate::peers::directory::{Directory, Id};
 use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
+use crate::peers::outbox::Outbox;
 use crate::peers::{calling, clean, context, describe, log, old, presence, streams};
 use crate::resp::{Args, Reply};
 
@@ -45,7 +46,7 @@ pub struct State {
     pub jobs: Jobs,
     todo: VecDeque<Todo>,
     waiting_bytes: usize,
-    /// When the thread wakes by itself, in milliseconds since the epoch.
+    /// When the thread wakes by itself, on the monotonic clock.
     wakes_at: u64,
     /// When peers whose time is over were last looked for.
     looked_at: u64,
@@ -63,6 +64,8 @@ pub enum Todo {
     Event(Id, Vec<u8>),
     /// What calls led to where no session was at hand.
     Act(Vec<Action>),
+    /// What a peer that could not be written leaves behind.
+    Orphans(old::Orphans),
     /// These values of contexts were removed by a command that removes all keys.
     Flushed(Vec<context::Name>),
 }
@@ -72,7 +75,7 @@ impl Todo {
         match self {
             Todo::Result(_, bytes) | Todo::Event(_, bytes) => bytes.len() + 64,
             // As many as there are, or were, peers, calls and keys, which have bounds of their own.
-            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) | Todo::Flushed(_) => 0,
+            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) | Todo::Orphans(_) | Todo::Flushed(_) => 0,
         }
     }
 }
@@ -89,6 +92,7 @@ pub struct Room {
     pub tracked: AtomicU64,
     instance: Weak<Instance>,
     stats: Arc<WorkerStats>,
+    outbox: Outbox,
     bell: Condvar,
     is_ending: AtomicBool,
     thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
@@ -120,6 +124,7 @@ pub fn start(instance: &Arc<Instance>) -> Running {
         tracked: AtomicU64::new(0),
         instance: Arc::downgrade(instance),
         stats: instance.stats.worker(),
+        outbox: Outbox::default(),
         bell: Condvar::new(),
         is_ending: AtomicBool::new(false),
         thread: OnceLock::new(),
@@ -130,6 +135,7 @@ pub fn start(instance: &Arc<Instance>) -> Running {
     instance.set_peers(Arc::clone(&room) as Arc<dyn Peers>);
     presence::load(&room, &mut Session::inner(instance, &room.stats));
     context::load(&room, &mut Session::inner(instance, &room.stats));
+    room.tell();
     Running(room)
 }
 
@@ -170,6 +176,17 @@ impl Room {
         }
     }
 
+    /// Sends a message once the locks that are held are released: those who listen may be many, and what is published together comes in
+    /// the order of the changes, since it was noted under the locks of what changed.
+    pub fn publish_later(&self, channel: &str, message: &[u8]) {
+        self.outbox.note(channel, message);
+    }
+
+    /// Sends what was to be sent once no locks are held, which is now. When it returns, all that this thread noted has been sent.
+    pub fn tell(&self) {
+        self.outbox.send(|channel, message| self.publish(channel, message));
+    }
+
     /// Leaves work for the thread.
     pub fn leave(&self, todo: Todo) {
         let mut state = self.state.lock();
@@ -184,7 +201,7 @@ impl Room {
         self.wake();
     }
 
-    /// Sees to it that the thread wakes when this time (milliseconds since the epoch) has come.
+    /// Sees to it that the thread wakes when this time (on the monotonic clock) has come.
     pub fn wake_by(&self, state: &State, time: u64) {
         if state.wakes_at == 0 || time < state.wakes_at {
             self.wake();
@@ -218,15 +235,19 @@ impl Room {
     fn carry(&self) {
         while let Some(todo) = self.wait() {
             let Some(mut session) = self.session() else { return };
-            todo.into_iter().for_each(|todo| self.perform(todo, &mut session));
+            for todo in todo {
+                self.perform(todo, &mut session);
+                self.tell();
+            }
             self.end_overdue(&mut session);
+            self.tell();
         }
     }
 
     /// Waits for work, or for a deadline. None once the room ends.
     fn wait(&self) -> Option<VecDeque<Todo>> {
         let mut state = self.state.lock();
-        let now = clock::now_ms();
+        let now = clock::monotonic_ms();
         if state.todo.is_empty() && !self.is_ending.load(Relaxed) {
             let until = state.calls.next_deadline().unwrap_or(u64::MAX).min(now + ROUND_MS);
             state.wakes_at = until;
@@ -252,13 +273,14 @@ impl Room {
                 }
             }
             Todo::Act(actions) => calling::act(self, session, actions),
+            Todo::Orphans(orphans) => old::find_others(self, session, orphans),
             Todo::Flushed(names) => context::flushed(self, session, names),
         }
     }
 
     /// Ends calls whose time is over, and looks after peers now and then.
     fn end_overdue(&self, session: &mut Session) {
-        let now = clock::now_ms();
+        let now = clock::monotonic_ms();
         let mut state = self.state.lock();
         let actions = {
             let state = &mut *state;
@@ -278,7 +300,7 @@ impl Room {
 
 impl Peers for Room {
     fn run(&self, verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-        match verb {
+        let outcome = match verb {
             Verb::Register => presence::register(self, session, args, reply),
             Verb::Heartbeat => presence::heartbeat(self, session, reply),
             Verb::Join => presence::join(self, session, args, reply),
@@ -302,12 +324,15 @@ impl Peers for Room {
             Verb::Workspaces => describe::workspaces(self, session, args, reply),
             Verb::Status => describe::status(self, session, args, reply),
             Verb::Clean => clean::clean(self, session, args, reply),
-        }
+        };
+        self.tell();
+        outcome
     }
 
     fn left(&self, session: &mut Session) {
         calling::left(self, session);
         presence::disconnected(self, session);
+        self.tell();
     }
 }
 
@@ -319,7 +344,10 @@ impl Observer for Room {
         match names::place(&event.key) {
             Place::Peer(id) | Place::PeerWorkspaces(id) => {
                 if let Some(mut session) = self.session() {
-                    presence::sync(self, &mut session, id);
+                    match event.class {
+                        Class::Expired => presence::expired(self, &mut session, id),
+                        _ => presence::sync(self, &mut session, id),
+                    }
                 }
             }
             Place::Queue(id) if event.name.ends_with("push") => old::pushed(self, id, &event.elements),
@@ -330,6 +358,7 @@ impl Observer for Room {
             }
             Place::Queue(_) | Place::Results(_) | Place::Events(_) | Place::Other => {}
         }
+        self.tell();
     }
 
     fn published(&self, channel: &[u8], message: &[u8]) {

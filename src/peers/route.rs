@@ -1,84 +1,172 @@
-//! Who gets a call, among the peers that could take it.
+//! Who gets a call, among the peers that could take it. What is looked at is bounded, however many peers there are: a call is given
+//! while the room is locked.
+
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use crate::peers::calls::Route;
-use crate::peers::directory::Id;
+use crate::peers::directory::{Capable, Id};
 
-/// Chooses a peer. `turn` is a number that is one higher each time; `load` tells how many calls a peer has, None if it can take
-/// none.
-pub fn pick<'a>(peers: &'a [Id], turn: usize, route: &Route, load: impl Fn(&Id) -> Option<usize>) -> Option<&'a Id> {
+/// Peers among which the least loaded is found: those whose turn is next. With more of them the one that is found has hardly fewer calls.
+const CHOICES_MAX: usize = 64;
+/// Places on the ring that a key tries. With so many, no peer gets much more than its share, though one close behind another gets less.
+const TRIES: u64 = 21;
+
+/// Chooses a peer. `load` tells how many calls a peer has, None if it can take none: such peers are passed over, for as long as they
+/// are there, which is half a second for those that died.
+pub fn pick<'a>(capable: &'a Capable, route: &Route, load: impl Fn(&Id) -> Option<usize>) -> Option<&'a Id> {
     match route {
-        Route::LeastLoaded => least_loaded(peers, turn, load),
-        Route::RoundRobin => in_turn(peers, turn).find(|peer| load(peer).is_some()),
-        // Each peer's number depends only on the key and on itself, so one that comes or goes moves only its own share of keys.
-        Route::Sticky(key) => peers.iter().filter(|peer| load(peer).is_some()).max_by_key(|peer| weight(key, peer)),
+        Route::LeastLoaded => least_loaded(capable, load),
+        Route::RoundRobin => capable.in_turn().find(|peer| load(peer).is_some()),
+        Route::Sticky(key) => capable.ring().pick(key, |peer| load(peer).is_some()),
     }
 }
 
-fn in_turn(peers: &[Id], turn: usize) -> impl Iterator<Item = &Id> {
-    let (before, after) = peers.split_at(turn % peers.len().max(1));
-    after.iter().chain(before)
-}
-
-fn least_loaded(peers: &[Id], turn: usize, load: impl Fn(&Id) -> Option<usize>) -> Option<&Id> {
+fn least_loaded(capable: &Capable, load: impl Fn(&Id) -> Option<usize>) -> Option<&Id> {
     let mut least: Option<(&Id, usize)> = None;
-    for peer in in_turn(peers, turn) {
-        match load(peer) {
-            Some(0) => return Some(peer),
-            Some(count) if least.is_none_or(|(_, other)| count < other) => least = Some((peer, count)),
-            Some(_) | None => {}
+    let able = capable.in_turn().filter_map(|peer| Some((peer, load(peer)?)));
+    for (peer, count) in able.take(CHOICES_MAX) {
+        if count == 0 {
+            return Some(peer);
+        }
+        if least.is_none_or(|(_, other)| count < other) {
+            least = Some((peer, count));
         }
     }
     least.map(|(peer, _)| peer)
 }
 
-/// A number that is the same for the same key and peer in every run.
-fn weight(key: &[u8], peer: &Id) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&(key.len() as u64).to_le_bytes()).update(key).update(peer.as_bytes());
-    let hash = hasher.finalize();
+/// Peers on a ring, each at a place that depends only on its id. A key tries some places and takes the peer that comes soonest after
+/// one of them; so a peer that comes or goes moves only its own share of keys, and is found among n in O(log n).
+#[derive(Default)]
+pub struct Ring(BTreeSet<(u64, Id)>);
+
+impl Ring {
+    /// Puts a peer on it.
+    pub fn add(&mut self, peer: &Id) {
+        self.0.insert((place(peer.as_bytes(), 0), Arc::clone(peer)));
+    }
+
+    /// Takes a peer off it.
+    pub fn remove(&mut self, peer: &str) {
+        self.0.remove(&(place(peer.as_bytes(), 0), peer.into()));
+    }
+
+    /// The peer of a key, among those that can take a call.
+    fn pick(&self, key: &[u8], is_able: impl Fn(&Id) -> bool) -> Option<&Id> {
+        let try_at = |number| {
+            let from = place(key, number);
+            let (at, peer) = self.after(from).find(|(_, peer)| is_able(peer))?;
+            Some((at.wrapping_sub(from), peer))
+        };
+        // Where one try finds nobody, so do all.
+        let first = try_at(1)?;
+        let rest = (2..=TRIES).filter_map(try_at);
+        rest.fold(Some(first), |best, next| best.filter(|best| *best <= next).or(Some(next))).map(|(_, peer)| peer)
+    }
+
+    /// All peers, from a place on.
+    fn after(&self, place: u64) -> impl Iterator<Item = &(u64, Id)> {
+        let from = (place, Id::default());
+        let before = self.0.range((Unbounded, Excluded(from.clone())));
+        self.0.range(from..).chain(before)
+    }
+}
+
+/// A place on the ring that is the same for the same name and number in every run.
+fn place(name: &[u8], number: u64) -> u64 {
+    let hash = blake3::Hasher::new().update(&number.to_le_bytes()).update(name).finalize();
     hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cell::Cell;
 
-    fn peers() -> Vec<Id> {
-        (0..4).map(|number| Id::from(format!("peer-{number}"))).collect()
+    use super::*;
+    use crate::peers::directory::{Directory, Kind, Peer};
+
+    fn directory(count: usize) -> Directory {
+        let mut directory = Directory::default();
+        for number in 0..count {
+            let json = r#"{"name":"x","capabilities":[{"name":"f"}]}"#;
+            directory.insert(Peer::read(&format!("peer-{number}"), json, 0, Kind::Old));
+        }
+        directory
+    }
+
+    /// Picks so many times, each in its turn.
+    fn picked(directory: &mut Directory, times: usize, route: &Route, load: impl Fn(&Id) -> Option<usize>) -> Vec<String> {
+        let pick = |_| {
+            let peer = pick(directory.with_capability("f").unwrap(), route, &load).unwrap().clone();
+            directory.took_turn("f", &peer);
+            peer.to_string()
+        };
+        (0..times).map(pick).collect()
     }
 
     #[test]
     fn the_least_loaded_is_chosen_and_equals_take_turns() {
-        let peers = peers();
         let load = |peer: &Id| Some(if &**peer == "peer-2" { 1 } else { 3 });
-        assert!((0..9).all(|turn| &**pick(&peers, turn, &Route::LeastLoaded, load).unwrap() == "peer-2"));
-        let equal: Vec<_> = (0..4).map(|turn| pick(&peers, turn, &Route::LeastLoaded, |_| Some(5)).unwrap().clone()).collect();
-        assert_eq!(equal, peers);
+        assert!(picked(&mut directory(4), 9, &Route::LeastLoaded, load).iter().all(|peer| peer == "peer-2"));
+        let equal = picked(&mut directory(4), 5, &Route::LeastLoaded, |_| Some(5));
+        assert_eq!(equal, ["peer-0", "peer-1", "peer-2", "peer-3", "peer-0"]);
     }
 
     #[test]
     fn round_robin_passes_over_those_that_cannot() {
-        let peers = peers();
         let load = |peer: &Id| (&**peer != "peer-1").then_some(0);
-        let chosen: Vec<_> = (0..4).map(|turn| pick(&peers, turn, &Route::RoundRobin, load).unwrap().to_string()).collect();
-        assert_eq!(chosen, ["peer-0", "peer-2", "peer-2", "peer-3"]);
-        assert_eq!(pick(&peers, 0, &Route::RoundRobin, |_| None), None);
+        let mut four = directory(4);
+        assert_eq!(picked(&mut four, 4, &Route::RoundRobin, load), ["peer-0", "peer-2", "peer-3", "peer-0"]);
+        assert_eq!(pick(four.with_capability("f").unwrap(), &Route::RoundRobin, |_| None), None);
+        assert_eq!(pick(four.with_capability("f").unwrap(), &Route::Sticky(b"k".to_vec()), |_| None), None);
     }
 
     #[test]
     fn sticky_keys_stay_and_only_those_of_a_peer_that_left_move() {
-        let peers = peers();
-        let at = |key: usize, load: &dyn Fn(&Id) -> Option<usize>| {
-            pick(&peers, key, &Route::Sticky(key.to_string().into_bytes()), load).unwrap().clone()
+        let four = directory(4);
+        let mut three = directory(4);
+        three.remove("peer-3");
+        let at = |directory: &Directory, key: usize, load: &dyn Fn(&Id) -> Option<usize>| {
+            let route = Route::Sticky(key.to_string().into_bytes());
+            pick(directory.with_capability("f").unwrap(), &route, load).unwrap().clone()
         };
         let mut moved = 0;
         for key in 0..200 {
-            let before = at(key, &|_| Some(9));
-            assert_eq!(before, at(key, &|_| Some(0)));
-            let after = at(key, &|peer| (&**peer != "peer-3").then_some(0));
+            let before = at(&four, key, &|_| Some(9));
+            assert_eq!(before, at(&four, key, &|_| Some(0)));
+            let after = at(&four, key, &|peer| (&**peer != "peer-3").then_some(0));
             assert!(before == after || &*before == "peer-3");
+            assert_eq!(after, at(&three, key, &|_| Some(0)), "one that cannot is as one that is not there");
             moved += usize::from(before != after);
         }
         assert!((20..90).contains(&moved), "{moved} of 200 keys were at one of four peers");
+    }
+
+    #[test]
+    fn few_of_ten_thousand_peers_are_looked_at() {
+        let many = directory(10_000);
+        for route in [Route::LeastLoaded, Route::RoundRobin, Route::Sticky(b"key".to_vec())] {
+            let looks = Cell::new(0);
+            let load = |_: &Id| {
+                looks.set(looks.get() + 1);
+                Some(7)
+            };
+            assert!(pick(many.with_capability("f").unwrap(), &route, load).is_some());
+            assert!(looks.get() <= CHOICES_MAX, "{route:?} looked at {} peers", looks.get());
+        }
+    }
+
+    #[test]
+    fn no_peer_gets_much_more_than_its_share_of_sticky_keys() {
+        let fifty = directory(50);
+        let mut counts = std::collections::HashMap::new();
+        for key in 0..10_000_u32 {
+            let route = Route::Sticky(key.to_be_bytes().to_vec());
+            *counts.entry(pick(fifty.with_capability("f").unwrap(), &route, |_| Some(0)).unwrap().clone()).or_insert(0) += 1;
+        }
+        let most = counts.values().max().unwrap();
+        assert!(counts.len() == 50 && *most < 300, "{most} keys of 10,000 at one of fifty peers");
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::clock;
 use crate::commands::args::{int, wrong_subcommand};
 use crate::commands::clients::state;
 use crate::commands::elsewhere::elsewhere;
@@ -95,6 +96,13 @@ const SUBCOMMANDS: &[Sub] = &[
     Sub { name: "dict-resizing", args: (2, 2), syntax: "<0|1>", help: "Accepted.", run: accept },
     Sub { name: "drop-cluster-packet-filter", args: (2, 2), syntax: "type", help: "Accepted; there is no cluster.", run: accept },
     Sub { name: "pause-cron", args: (2, 2), syntax: "<0|1>", help: "Accepted.", run: accept },
+    Sub {
+        name: "shift-clock",
+        args: (2, 2),
+        syntax: "milliseconds",
+        help: "Sets the server's wall clock off by so much, as if someone had set the machine's.",
+        run: shift_clock,
+    },
     Sub { name: "sleep", args: (2, 2), syntax: "seconds", help: "Holds up every command on keys for so long.", run: sleep },
     Sub {
         name: "stringmatch-len",
@@ -180,6 +188,13 @@ fn crash(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
 
 fn set_active_expire(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.engine.set_sweeps(args.at(2) != b"0");
+    reply.ok();
+    Ok(())
+}
+
+fn shift_clock(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let ms = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)?;
+    clock::shift(ms);
     reply.ok();
     Ok(())
 }

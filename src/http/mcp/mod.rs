@@ -66,6 +66,16 @@ impl Server {
         Ok(cmd("FLUX.CAPABILITIES").query_async(&mut line).await?)
     }
 
+    /// A tool by its name. Hardly ever are all of them looked at for that: most have the name of their capability.
+    async fn entry(&self, tool: &str) -> Result<Option<Entry>, ErrorData> {
+        let mut line = (self.open)(None).await.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?;
+        let named: Result<String, _> = cmd("FLUX.DESCRIBE").arg(tool).query_async(&mut line).await;
+        if let Some(entry) = named.ok().and_then(|text| tools::tools(&[text]).into_iter().find(|entry| entry.tool.name == tool)) {
+            return Ok(Some(entry));
+        }
+        Ok(self.entries().await?.into_iter().find(|entry| entry.tool.name == tool))
+    }
+
     async fn entries(&self) -> Result<Vec<Entry>, ErrorData> {
         let capabilities = self.capabilities().await;
         Ok(tools::tools(&capabilities.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?))
@@ -133,13 +143,14 @@ struct Look {
     line: Option<MultiplexedConnection>,
     /// Rung when peers' capabilities change, and when the connection ends.
     news: Arc<Notify>,
-    known: Vec<String>,
+    /// A digest of the tools: as many hosts look as there are sessions, so none keeps a list.
+    known: blake3::Hash,
 }
 
 impl Look {
     async fn at(server: Server) -> Look {
-        let mut look = Look { server, line: None, news: Arc::default(), known: Vec::new() };
-        look.known = look.tools().await.unwrap_or_default();
+        let mut look = Look { server, line: None, news: Arc::default(), known: digest(&[]) };
+        look.known = look.tools().await.unwrap_or(look.known);
         look
     }
 
@@ -165,7 +176,7 @@ impl Look {
         }
     }
 
-    async fn tools(&mut self) -> Result<Vec<String>, Refusal> {
+    async fn tools(&mut self) -> Result<blake3::Hash, Refusal> {
         let line = match &mut self.line {
             Some(line) => line,
             none => {
@@ -176,8 +187,17 @@ impl Look {
             }
         };
         let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
-        Ok(tools::tools(&capabilities).iter().map(|entry| serde_json::to_string(&entry.tool).unwrap_or_default()).collect())
+        Ok(digest(&tools::tools(&capabilities)))
     }
+}
+
+fn digest(tools: &[Entry]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for entry in tools {
+        let text = serde_json::to_vec(&entry.tool).unwrap_or_default();
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(&text);
+    }
+    hasher.finalize()
 }
 
 impl ServerHandler for Server {
@@ -200,8 +220,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let entries = self.entries().await?;
-        let Some(entry) = entries.into_iter().find(|entry| entry.tool.name == request.name) else {
+        let Some(entry) = self.entry(&request.name).await? else {
             let text = format!("there is no tool `{}`: no live peer has such a capability", request.name);
             return Err(ErrorData::invalid_params(text, None));
         };

@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use crate::peers::calls::hall::{Calls, Holder, State, find};
+use crate::peers::calls::making::BYTES_MAX;
 use crate::peers::calls::moving::Cause;
-use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Part, Refused};
+use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::wire;
 
 /// Results kept for callers that come back for them, in number and in bytes; the oldest go first.
 const KEPT_MAX: usize = 100_000;
 const KEPT_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of the answers that one call gathers: what comes beyond is left out, and says so in its place.
+pub(super) const GATHERED_BYTES_MAX: usize = 64 << 20;
+/// Answers that are shorter than what would stand in their place are kept always; their number is that of the peers asked.
+const FAILURE_BYTES: usize = 300;
 
 impl Calls {
     /// An answer of a peer, or of an old one, which nobody can tell from others: None.
@@ -29,11 +35,12 @@ impl Calls {
                 find(&mut call.holder, &mut self.lost, &call.job.id, Holder::Peer);
                 match &call.caller {
                     // One place is left for the end.
-                    Caller::Channel(parts) if parts.capacity() < 2 => {
-                        call.chunks -= 1;
-                        return Err(Refused::Busy);
+                    Caller::Channel(parts) => {
+                        if !parts.send_piece(data, call.chunks) {
+                            call.chunks -= 1;
+                            return Err(Refused::Busy);
+                        }
                     }
-                    Caller::Channel(parts) => drop(parts.try_send(Part::Chunk(data, call.chunks))),
                     Caller::Peer(caller, _) => {
                         actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(&call.job.id), data, call.chunks));
                     }
@@ -75,7 +82,8 @@ impl Calls {
             }
             State::Running(peer) => Some(peer),
             State::Queued(_) => None,
-            State::Gathering { parts, .. } => {
+            State::Gathering { parts, bytes, .. } => {
+                self.bytes -= bytes;
                 let parts: Vec<Id> = parts.into_iter().collect();
                 parts.iter().for_each(|part| self.drop_part(part, actions));
                 None
@@ -129,11 +137,23 @@ impl Calls {
     pub(super) fn gathered(&mut self, id: &Id, part: &Id, peer: Option<Id>, outcome: &Outcome, actions: &mut Vec<Action>) {
         let peer = peer.unwrap_or_else(|| "".into());
         let name = self.stations.get(&peer).and_then(|station| station.name.clone());
-        let Some(State::Gathering { parts, wanted, answers }) = self.calls.get_mut(id).map(|call| &mut call.state) else {
+        let Some(State::Gathering { parts, wanted, answers, bytes }) = self.calls.get_mut(id).map(|call| &mut call.state) else {
             return;
         };
         parts.remove(part);
-        answers.push(wire::answer(&peer, name.as_deref().unwrap_or_default(), outcome));
+        let mut answer = wire::answer(&peer, name.as_deref().unwrap_or_default(), outcome);
+        let is_too_much = *bytes + answer.len() > GATHERED_BYTES_MAX || self.bytes + answer.len() > BYTES_MAX;
+        if is_too_much && size(outcome) > FAILURE_BYTES {
+            let text = format!(
+                "an answer of {} bytes is too much: those gathered by a call may have {GATHERED_BYTES_MAX} bytes together, and all calls \
+                 {BYTES_MAX}; ask for less, or for fewer answers",
+                answer.len()
+            );
+            answer = wire::answer(&peer, name.as_deref().unwrap_or_default(), &Err(Failure::new("TOOBIG", text)));
+        }
+        *bytes += answer.len();
+        self.bytes += answer.len();
+        answers.push(answer);
         if answers.len() >= *wanted || parts.is_empty() {
             let array = format!("[{}]", answers.join(","));
             self.end(id, Ok(array.into_bytes().into()), actions);
@@ -212,7 +232,7 @@ impl Calls {
         Fetched::Ended(outcome)
     }
 
-    /// When the next call must end, in milliseconds since the epoch.
+    /// When the next call must end, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }

@@ -15,6 +15,9 @@ use crate::peers::directory::{Directory, Id, Peer};
 /// How long a peer that has lost the connection over which it took a call may take to say that it runs it all the same.
 pub(super) const LOST_MS: u64 = 1_000;
 
+/// Waits of a peer before those that are over are looked for; then twice as many as were left, so that a wait costs O(1).
+const SWEEP_MIN: usize = 4;
+
 impl Calls {
     /// A peer, which is in the directory, has these capabilities. Calls that wait for one it has no more go to others, or end.
     pub fn station(&mut self, directory: &mut Directory, peer: &Peer, now: u64) -> Vec<Action> {
@@ -24,7 +27,7 @@ impl Calls {
         for lane in station.lanes.values_mut() {
             lane.limit = u32::MAX;
         }
-        for capability in &peer.capabilities {
+        for capability in peer.capabilities.iter() {
             let lane = station.lanes.entry(Arc::clone(&capability.name)).or_default();
             lane.limit = capability.concurrency;
             lane.retry = capability.retry;
@@ -44,11 +47,13 @@ impl Calls {
         if station.is_old {
             call.state = State::Running(Arc::clone(peer));
             station.running.insert(Arc::clone(id));
+            self.total.running += 1;
             actions.push(Action::Send(Arc::clone(peer), call.job.clone()));
             return;
         }
         call.state = State::Queued(Arc::clone(peer));
         station.queued += 1;
+        self.total.queued += 1;
         let unknown = || Lane { limit: u32::MAX, ..Lane::default() };
         let lane = station.lanes.entry(Arc::clone(&call.job.capability)).or_insert_with(unknown);
         lane.queue.insert((Reverse(call.priority), call.number), Arc::clone(id));
@@ -80,6 +85,8 @@ impl Calls {
         {
             lane.running += 1;
             station.queued -= 1;
+            self.total.queued -= 1;
+            self.total.running += 1;
             station.running.insert(Arc::clone(&id));
             let call = self.calls.get_mut(&id).expect("what is queued is a call");
             call.state = State::Running(Arc::clone(peer));
@@ -89,10 +96,14 @@ impl Calls {
         jobs
     }
 
-    /// Waits for up to `count` jobs for a peer. Only to be called after [`Self::take`] gave none.
+    /// Waits for up to `count` jobs for a peer, which must be in the directory: one that is not would never be told of anything. Only to
+    /// be called after [`Self::take`] gave none.
     pub fn wait(&mut self, peer: &Id, waiter: Arc<Waiter>, count: usize, client: u64) {
-        let Some(station) = self.stations.get_mut(peer) else { return };
-        station.waiting.retain(|wait| !wait.waiter.is_over());
+        let station = self.stations.get_mut(peer).expect("who is in the directory has a station: both change under one lock");
+        if station.waiting.len() >= station.sweep_at {
+            station.waiting.retain(|wait| !wait.waiter.is_over());
+            station.sweep_at = SWEEP_MIN + 2 * station.waiting.len();
+        }
         station.waiting.push_back(Wait { waiter, count, client });
     }
 
@@ -135,11 +146,13 @@ impl Calls {
         let (State::Queued(peer) | State::Running(peer)) = &call.state else { return };
         let Some(station) = self.stations.get_mut(peer) else { return };
         let was_running = station.running.remove(id);
+        self.total.running -= usize::from(was_running);
         let Some(lane) = station.lanes.get_mut(&call.job.capability) else { return };
         if was_running {
             lane.running = lane.running.saturating_sub(1);
         } else if lane.queue.remove(&(Reverse(call.priority), call.number)).is_some() {
             station.queued -= 1;
+            self.total.queued -= 1;
         }
     }
 }

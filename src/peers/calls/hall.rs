@@ -24,6 +24,8 @@ pub struct Calls {
     pub(super) kept_bytes: usize,
     pub(super) bytes: usize,
     pub(super) number: u64,
+    /// The sum over all stations.
+    pub(super) total: Load,
     pub(super) tallies: Map<Id, Tally>,
     /// Times a call was given to another peer because the one that had it was gone.
     pub rerouted: u64,
@@ -47,7 +49,13 @@ pub(super) struct Call {
 pub(super) enum State {
     Queued(Id),
     Running(Id),
-    Gathering { parts: HashSet<Id>, wanted: usize, answers: Vec<String> },
+    Gathering {
+        parts: HashSet<Id>,
+        wanted: usize,
+        answers: Vec<String>,
+        /// Of the answers.
+        bytes: usize,
+    },
     Ended(Outcome),
 }
 
@@ -74,6 +82,8 @@ pub(super) struct Station {
     pub(super) running: HashSet<Id>,
     pub(super) queued: usize,
     pub(super) waiting: VecDeque<Wait>,
+    /// With so many waits, those that are over are taken out.
+    pub(super) sweep_at: usize,
 }
 
 /// Someone who waits for up to so many calls for a peer, and over which client's connection.
@@ -109,10 +119,7 @@ impl Calls {
 
     /// How many calls there are at all peers.
     pub fn total(&self) -> Load {
-        self.stations.values().fold(Load::default(), |sum, station| Load {
-            queued: sum.queued + station.queued,
-            running: sum.running + station.running.len(),
-        })
+        self.total
     }
 
     /// What became of the calls of a capability.

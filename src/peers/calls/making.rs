@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::id;
 use crate::peers::calls::hall::{Call, Calls, Holder, State};
 use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
-use crate::peers::directory::{Directory, Id};
+use crate::peers::directory::{Capable, Directory, Id};
 use crate::peers::route;
 
 /// Calls that wait for one peer or are run by it.
 pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
 
-/// Bytes of payloads and kept results in all: a flood of calls ends in BUSY, not in the end of the memory.
+/// Bytes of payloads and gathered answers in all: a flood of calls ends in BUSY, not in the end of the memory.
 pub(super) const BYTES_MAX: usize = 1 << 30;
 
 /// Capabilities whose calls are counted.
@@ -64,13 +64,14 @@ impl Calls {
         actions: &mut Vec<Action>,
     ) -> Result<(), Failure> {
         let is_live = |peer: &&Id| directory.get(peer).is_some_and(|peer| peer.is_live(now));
-        let peers: Vec<Id> = directory.with_capability(&order.capability).iter().filter(is_live).cloned().collect();
+        let capable = directory.with_capability(&order.capability);
+        let peers: Vec<Id> = capable.into_iter().flat_map(Capable::iter).filter(is_live).cloned().collect();
         if peers.is_empty() {
             return Err(nobody(&order.capability));
         }
         let parts: Vec<Id> = peers.iter().map(|_| Id::from(id::call())).collect();
         let wanted = if wanted == 0 { peers.len() } else { wanted.min(peers.len()) };
-        let state = State::Gathering { parts: parts.iter().cloned().collect(), wanted, answers: Vec::new() };
+        let state = State::Gathering { parts: parts.iter().cloned().collect(), wanted, answers: Vec::new(), bytes: 0 };
         self.add(id, order, caller, state, now);
         for (part, peer) in parts.iter().zip(&peers) {
             let order = Order { to: Some(Arc::clone(peer)), gather: None, ..order.clone() };
@@ -128,18 +129,17 @@ impl Calls {
             let peer = peer.ok_or_else(|| Failure::new("NOPEER", format!("no live peer \"{to}\" handles \"{capability}\"")))?;
             return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(busy(to)) };
         }
-        let (_, turn) = directory.turn(capability);
-        let peers = directory.with_capability(capability);
+        let Some(capable) = directory.with_capability(capability) else { return Err(nobody(capability)) };
         let load = |peer: &Id| {
             let load = self.load(peer).total();
             (load < CALLS_OF_A_PEER_MAX && directory.get(peer).is_some_and(|peer| peer.is_live(now))).then_some(load)
         };
-        if let Some(peer) = route::pick(peers, turn, route, load) {
-            return Ok(Arc::clone(peer));
+        if let Some(peer) = route::pick(capable, route, load).cloned() {
+            directory.took_turn(capability, &peer);
+            return Ok(peer);
         }
-        match peers.iter().find(|peer| directory.get(peer).is_some_and(|peer| peer.is_live(now))) {
+        match capable.iter().find(|peer| directory.get(peer).is_some_and(|peer| peer.is_live(now))) {
             Some(peer) => Err(busy(peer)),
-            None if peers.is_empty() => Err(nobody(capability)),
             None => Err(nobody_alive(capability)),
         }
     }

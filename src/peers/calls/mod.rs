@@ -20,6 +20,6 @@ mod tests;
 pub use hall::Calls;
 pub use making::nobody_alive;
 pub use terms::{
-    Action, Answer, Caller, Failure, Fetched, Job, Load, Order, Outcome, Part, Parts, Refused, Route, TIMEOUT_MS, TIMEOUT_MS_MAX,
-    Tally,
+    Action, Answer, Caller, Failure, Fetched, Job, Load, Order, Outcome, Part, Parts, PartsTaken, Refused, Route, TIMEOUT_MS,
+    TIMEOUT_MS_MAX, Tally, parts,
 };

@@ -26,6 +26,8 @@ impl Calls {
     pub fn gone(&mut self, directory: &mut Directory, peer: &Id, listed: &HashSet<String>, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(station) = self.stations.remove(peer) else { return actions };
+        self.total.queued -= station.queued;
+        self.total.running -= station.running.len();
         let waiting = station.waiting.into_iter().map(|wait| wait.waiter);
         actions.extend(waiting.filter(|waiter| waiter.end()).map(Action::Refuse));
         let queued = station.lanes.into_values().flat_map(|lane| lane.queue.into_values());
@@ -38,6 +40,17 @@ impl Calls {
             if matches!(self.calls.get(&id), Some(Call { caller: Caller::Old(..), .. })) {
                 actions.extend(self.cancel(&id, None).into_iter().flatten());
             }
+        }
+        actions
+    }
+
+    /// A caller is gone and said that it does not come back: nobody wants the outcomes of its calls any more, and those under way are cancelled.
+    pub fn forget_caller(&mut self, peer: &Id) -> Vec<Action> {
+        let ids: Vec<Id> = self.of_caller.get(peer).into_iter().flatten().cloned().collect();
+        let mut actions = Vec::new();
+        for id in ids {
+            actions.extend(self.cancel(&id, None).into_iter().flatten());
+            self.forget(&id);
         }
         actions
     }

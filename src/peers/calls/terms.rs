@@ -1,6 +1,7 @@
 //! The words that callers, peers and the room use about calls: what is asked, answered, and to be done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
@@ -103,8 +104,60 @@ pub enum Part {
     End(Outcome),
 }
 
+/// Pieces that may wait for a caller who reads slowly; then the callee is told to wait.
+const PARTS_MAX: usize = 256;
+/// Their bytes, beyond a single piece, which may be as long as payloads may be.
+const PARTS_BYTES_MAX: usize = 4 << 20;
+
 /// Where parts go to a caller within the process.
-pub type Parts = mpsc::Sender<Part>;
+#[derive(Clone)]
+pub struct Parts {
+    sender: mpsc::Sender<Part>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// Where that caller takes them.
+pub struct PartsTaken {
+    receiver: mpsc::Receiver<Part>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// A way for the parts of a call.
+pub fn parts() -> (Parts, PartsTaken) {
+    let (sender, receiver) = mpsc::channel(PARTS_MAX);
+    let bytes = Arc::<AtomicUsize>::default();
+    (Parts { sender, bytes: Arc::clone(&bytes) }, PartsTaken { receiver, bytes })
+}
+
+impl Parts {
+    /// Sends a piece, unless as much waits already as may. One place is left for the end.
+    pub fn send_piece(&self, data: Arc<[u8]>, number: u64) -> bool {
+        let (bytes, waiting) = (data.len(), self.bytes.load(Relaxed));
+        if self.sender.capacity() < 2 || waiting > 0 && waiting + bytes > PARTS_BYTES_MAX {
+            return false;
+        }
+        self.bytes.fetch_add(bytes, Relaxed);
+        // One that is gone takes nothing.
+        let _ = self.sender.try_send(Part::Chunk(data, number));
+        true
+    }
+
+    /// Sends the end: a place was kept free for it; if it fails, the caller is gone.
+    pub fn end(&self, outcome: Outcome) {
+        let _ = self.sender.try_send(Part::End(outcome));
+    }
+}
+
+impl PartsTaken {
+    /// The next part; None where the room is gone.
+    pub async fn next(&mut self) -> Option<Part> {
+        let part = self.receiver.recv().await;
+        if let Some(Part::Chunk(data, _)) = &part {
+            self.bytes.fetch_sub(data.len(), Relaxed);
+        }
+        part
+    }
+}
 
 /// A call as the peer that runs it sees it.
 #[derive(Debug, Clone)]
@@ -117,7 +170,7 @@ pub struct Job {
     pub payload: Arc<[u8]>,
     /// The peer that calls, if one does.
     pub from: Option<Id>,
-    /// When the caller stops waiting, in milliseconds since the epoch.
+    /// When the caller stops waiting, on the monotonic clock.
     pub deadline: u64,
     /// Which try it is, from 1 on.
     pub attempt: u32,

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::clock;
 use crate::commands::Outcome;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
-use crate::peers::directory::{Id, Peer};
-use crate::peers::presence::leaving::depart;
-use crate::peers::presence::{KEY_TTLS, Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, together, write_json};
+use crate::peers::directory::{Id, Peer, SLICE};
+use crate::peers::presence::leaving::{depart, forsake};
+use crate::peers::presence::{Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, exists_or_revives, together, write_json};
 use crate::peers::room::{Room, Todo};
 use crate::peers::wire::Event;
-use crate::peers::{log, names, streams};
+use crate::peers::{log, names};
 use crate::resp::{Args, Reply};
 
 /// `FLUX.JOIN ws`
@@ -70,7 +71,7 @@ fn leave_workspace(room: &Room, session: &mut Session, workspace: &str) -> Resul
             log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
             Ok(())
         })? {
-            streams::left(room, session, workspace, &before.id);
+            forsake(room, session, workspace, &before.id);
             return Ok(());
         }
     }
@@ -86,10 +87,10 @@ fn change(
     run: impl FnOnce(&Room, &mut Together<'_>, &Peer) -> Result<(), Error>,
 ) -> Result<bool, Error> {
     peer.rewrite();
+    exists_or_revives(session, &peer.id)?;
     let mut keys = vec![names::peer(&peer.id), names::peer_workspaces(&peer.id), names::workspace_peers(workspace)];
     keys.extend(log::keys(workspace));
     together(session, &keys, |together| {
-        let now = together.now();
         if !together.run::<bool>(&[b"EXISTS", names::peer(&peer.id).as_bytes()])? {
             room.leave(Todo::Gone(Arc::clone(&peer.id)));
             return Err(NOT_A_PEER);
@@ -100,10 +101,9 @@ fn change(
             if !Arc::ptr_eq(&there.json, &before.json) {
                 return Ok(false);
             }
-            there.json = Arc::clone(&peer.json);
-            there.workspaces.clone_from(&peer.workspaces);
-            there.expire_at = now + there.ttl_ms;
-            there.key_until = now + KEY_TTLS * there.ttl_ms;
+            // What proves its secret lasts no longer than before, so that is what counts.
+            there.expire_at = clock::monotonic_ms() + there.ttl_ms;
+            state.directory.set_workspaces(&peer.id, &peer.workspaces, &peer.json);
         }
         write_json(together, &peer)?;
         run(room, together, &peer)?;
@@ -138,17 +138,42 @@ pub fn list(room: &Room, session: &mut Session, workspace: Option<&str>, capabil
     if let Some(workspace) = workspace {
         return in_workspace(room, session, workspace, |peer| capability.is_none_or(|name| peer.capability(name).is_some()));
     }
-    let state = room.state.lock();
-    let mut found: Vec<(u64, Id)> = match capability {
-        None => state.directory.peers().map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect(),
-        Some(name) => {
-            let ids = state.directory.with_capability(name).iter();
-            ids.filter_map(|id| state.directory.get(id)).map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect()
+    let Some(name) = capability else { return Ok(all(room)) };
+    let mut found = Vec::new();
+    let mut last = 0;
+    loop {
+        let state = room.state.lock();
+        let before = last;
+        for (number, id) in
+            state.directory.with_capability(name).into_iter().flat_map(|capable| capable.after(before)).take(SLICE)
+        {
+            last = number;
+            found.extend(state.directory.get(id).map(|peer| (peer.started_at, Arc::clone(&peer.json))));
         }
-    };
-    drop(state);
+        if last == before {
+            break;
+        }
+    }
+    Ok(oldest_first(found))
+}
+
+fn all(room: &Room) -> Vec<Id> {
+    let (mut found, mut last) = (Vec::new(), None);
+    loop {
+        let before = found.len();
+        for (age, peer) in room.state.lock().directory.peers_after(last.clone().as_ref()) {
+            last = Some(age.clone());
+            found.push(Arc::clone(&peer.json));
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+fn oldest_first(mut found: Vec<(u64, Id)>) -> Vec<Id> {
     found.sort_unstable();
-    Ok(found.into_iter().map(|(_, json)| json).collect())
+    found.into_iter().map(|(_, json)| json).collect()
 }
 
 /// The JSON of the live peers of a workspace that are wanted, oldest first.
@@ -159,10 +184,11 @@ fn in_workspace(
     is_wanted: impl Fn(&Peer) -> bool,
 ) -> Result<Vec<Id>, Error> {
     let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::workspace_peers(workspace).as_bytes()])?;
-    let state = room.state.lock();
-    let peers = ids.iter().filter_map(|id| state.directory.get(id)).filter(|peer| is_wanted(peer));
-    let mut found: Vec<(u64, Id)> = peers.map(|peer| (peer.started_at, Arc::clone(&peer.json))).collect();
-    drop(state);
-    found.sort_unstable();
-    Ok(found.into_iter().map(|(_, json)| json).collect())
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(SLICE) {
+        let state = room.state.lock();
+        let peers = ids.iter().filter_map(|id| state.directory.get(id)).filter(|peer| is_wanted(peer));
+        found.extend(peers.map(|peer| (peer.started_at, Arc::clone(&peer.json))));
+    }
+    Ok(oldest_first(found))
 }

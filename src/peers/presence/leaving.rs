@@ -8,7 +8,7 @@ use crate::clock;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::peers::directory::{Id, Kind, Peer};
-use crate::peers::presence::{Left, tell_capabilities, together};
+use crate::peers::presence::{Left, exists_or_revives, tell_capabilities, together};
 use crate::peers::room::Room;
 use crate::peers::wire::Event;
 use crate::peers::{log, names, old, streams};
@@ -22,7 +22,7 @@ pub fn disconnected(room: &Room, session: &mut Session) {
         clients.retain(|client| *client != session.client.id);
         let is_last = clients.is_empty();
         // Also of the last: the peer may come back before it is removed.
-        state.calls.lose(&id, session.client.id, clock::now_ms());
+        state.calls.lose(&id, session.client.id, clock::monotonic_ms());
         is_last
     };
     // When the server ends, its peers stay: they come back to the next one, or their time runs out.
@@ -39,6 +39,9 @@ pub fn disconnected(room: &Room, session: &mut Session) {
 
 /// A peer's key is gone.
 pub fn gone(room: &Room, session: &mut Session, id: &Id) {
+    if exists_or_revives(session, id).unwrap_or(false) {
+        return;
+    }
     depart(room, session, id, Left::Expired, |_, together| {
         !together.run::<bool>(&[b"EXISTS", names::peer(id).as_bytes()]).unwrap_or(false)
     });
@@ -56,12 +59,13 @@ pub(super) fn depart(room: &Room, session: &mut Session, id: &Id, left: Left, du
         let mut keys = peer.keys();
         keys.push(names::queue(id));
         keys.extend(peer.workspaces.iter().flat_map(|workspace| log::keys(workspace)));
-        let jobs = together(session, &keys, |together| {
+        let done = together(session, &keys, |together| {
             if !due(&peer, together) {
                 return Some(None);
             }
-            {
-                let mut state = room.state.lock();
+            let jobs = old::listed(together, id);
+            let orphans = {
+                let state = &mut *room.state.lock();
                 if !state.directory.get(id).is_some_and(|there| Arc::ptr_eq(&there.json, &peer.json)) {
                     return None;
                 }
@@ -69,30 +73,36 @@ pub(super) fn depart(room: &Room, session: &mut Session, id: &Id, left: Left, du
                     return Some(None);
                 }
                 state.directory.remove(id);
-            }
+                // At once, so that nobody waits at a place that is about to go, and one who comes back under this id finds it free.
+                old::gone(room, state, &peer.id, jobs, left == Left::Stopped)
+            };
             tell_capabilities(room, id, Some(&peer), None);
-            Some(Some(erase(room, together, &peer, left)))
+            erase(room, together, &peer, left);
+            Some(Some(orphans))
         });
-        match jobs {
+        match done {
             None => {}
             Some(None) => return,
-            Some(Some(jobs)) => {
-                peer.workspaces.iter().for_each(|workspace| streams::left(room, session, workspace, id));
-                old::gone(room, session, &peer, jobs);
+            Some(Some(orphans)) => {
+                peer.workspaces.iter().for_each(|workspace| forsake(room, session, workspace, id));
+                old::find_others(room, session, orphans);
                 return;
             }
         }
     }
 }
 
-/// Removes the keys of a peer and what names it, and tells its workspaces. Returns the jobs on its list, oldest first. Goes on
-/// where a key holds something else: the rest must go in any case.
-fn erase(room: &Room, together: &mut Together<'_>, peer: &Peer, left: Left) -> Vec<Vec<u8>> {
+/// A peer left a workspace: its streams there do not last long, nor do the events, where nobody is left.
+pub(super) fn forsake(room: &Room, session: &mut Session, workspace: &str, id: &str) {
+    streams::left(room, session, workspace, id);
+    log::left(room, session, workspace);
+}
+
+/// Removes the keys of a peer and what names it, and tells its workspaces. Goes on where a key holds something else: the rest must go
+/// in any case.
+fn erase(room: &Room, together: &mut Together<'_>, peer: &Peer, left: Left) {
     let id = peer.id.as_bytes();
-    let queue = names::queue(&peer.id);
-    let mut jobs: Vec<Vec<u8>> = together.run(&[b"LRANGE", queue.as_bytes(), b"0", b"-1"]).unwrap_or_default();
-    jobs.reverse();
-    let own = [names::peer(&peer.id), names::auth(&peer.id), names::peer_workspaces(&peer.id), queue];
+    let own = [names::peer(&peer.id), names::auth(&peer.id), names::peer_workspaces(&peer.id), names::queue(&peer.id)];
     for key in &own {
         let _ = together.run::<i64>(&[b"DEL", key.as_bytes()]);
     }
@@ -106,5 +116,4 @@ fn erase(room: &Room, together: &mut Together<'_>, peer: &Peer, left: Left) -> V
         let left = Some(left.word().to_owned());
         log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
     }
-    jobs
 }

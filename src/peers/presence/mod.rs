@@ -14,15 +14,17 @@ use std::sync::Arc;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
-use crate::peers::directory::{Id, Kind, Peer};
+use crate::peers::calls::Calls;
+use crate::peers::directory::{Capabilities, Id, Kind, Peer};
 use crate::peers::names;
 use crate::peers::room::Room;
 
 pub use joining::{join, leave, list, peers};
 pub use leaving::{disconnected, gone};
+use living::exists_or_revives;
 pub use living::{heartbeat, look_around};
 pub use registering::register;
-pub use syncing::{heard, load, sync};
+pub use syncing::{expired, heard, load, sync};
 
 /// How long a peer lives without a heartbeat, in milliseconds, if it does not say.
 const TTL_MS: u64 = 10_000;
@@ -58,9 +60,15 @@ impl Left {
 
 /// The peer this session is attached to, which is alive.
 pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
+    attached_with(room, session, |_, _| ()).map(|(id, ())| id)
+}
+
+/// The same, and does something before anyone can remove the peer: whoever finds it here and acts later may act for one that is gone.
+pub fn attached_with<R>(room: &Room, session: &mut Session, run: impl FnOnce(&mut Calls, &Peer) -> R) -> Result<(Id, R), Error> {
     let id = session.presence.peer.clone().ok_or(NOT_A_PEER)?;
-    if room.state.lock().directory.get(&id).is_some_and(|peer| peer.has_client(session.client.id)) {
-        return Ok(id);
+    let state = &mut *room.state.lock();
+    if let Some(peer) = state.directory.get(&id).filter(|peer| peer.has_client(session.client.id)) {
+        return Ok((id, run(&mut state.calls, peer)));
     }
     session.presence.peer = None;
     Err(NOT_A_PEER)
@@ -68,28 +76,34 @@ pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
 
 /// The same, with its name.
 pub fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
-    let id = attached(room, session)?;
-    let name = room.state.lock().directory.get(&id).map(|peer| Arc::clone(&peer.name));
-    Ok((id, name.ok_or(NOT_A_PEER)?))
+    attached_with(room, session, |_, peer| Arc::clone(&peer.name))
 }
 
 /// The same, with all that is known of it.
 fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
-    let id = attached(room, session)?;
-    room.state.lock().directory.get(&id).cloned().ok_or(NOT_A_PEER)
+    attached_with(room, session, |_, peer| peer.clone()).map(|(_, peer)| peer)
 }
 
 /// Tells that what peers can be called for has changed, if it has with this one.
 fn tell_capabilities(room: &Room, id: &str, before: Option<&Peer>, after: Option<&Peer>) {
-    let told = |peer: Option<&Peer>| peer.map(|peer| peer.wire().capabilities).unwrap_or_default();
-    if told(before) != told(after) {
-        room.publish(names::CAPABILITIES, id.as_bytes());
+    let none = Capabilities::default();
+    let of = |peer: Option<&Peer>| peer.map_or(none.clone(), |peer| peer.capabilities.clone());
+    if !of(before).are_like(&of(after)) {
+        room.publish_later(names::CAPABILITIES, id.as_bytes());
     }
 }
 
 fn write_json(together: &mut Together<'_>, peer: &Peer) -> Result<(), Error> {
     let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
     together.run::<()>(&[b"SET", names::peer(&peer.id).as_bytes(), peer.json.as_bytes(), b"PX", ttl_ms.as_bytes()])
+}
+
+/// Writes the keys that last only as long as the peer.
+fn write_own(together: &mut Together<'_>, peer: &Peer) -> Result<(), Error> {
+    write_json(together, peer)?;
+    let Kind::New { secret, .. } = &peer.kind else { return Ok(()) };
+    let (key, ttl_ms) = (names::auth(&peer.id), (KEY_TTLS * peer.ttl_ms).to_string());
+    together.run::<()>(&[b"SET", key.as_bytes(), secret.text().as_bytes(), b"PX", ttl_ms.as_bytes()])
 }
 
 /// Runs with the locks of these keys.

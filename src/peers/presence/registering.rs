@@ -11,12 +11,12 @@ use crate::commands::{Outcome, args as read};
 use crate::engine::error::{self, Error};
 use crate::id;
 use crate::peers::calls::Action;
-use crate::peers::directory::{Capability, Id, Kind, Peer, Secret};
-use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_json};
+use crate::peers::directory::{Capabilities, Capability, Id, Kind, Peer, Secret};
+use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_own};
 use crate::peers::room::{Room, Todo};
 use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
-use crate::peers::{calling, log, names};
+use crate::peers::{calling, log, names, old};
 use crate::resp::{Args, Reply};
 
 /// The least and the most milliseconds that a peer may say it lives without a heartbeat.
@@ -27,7 +27,7 @@ const SECRET_BYTES_MAX: usize = 256;
 /// What `FLUX.REGISTER` was given.
 struct Registration {
     wire: wire::Peer,
-    capabilities: Vec<Capability>,
+    capabilities: Capabilities,
     secret: Option<String>,
     ttl_ms: u64,
     /// The calls it runs, if it says so.
@@ -82,11 +82,13 @@ impl Registration {
             }
             at += 2;
         }
+        let capabilities = capabilities.into_iter().collect();
         Ok(Registration { wire, capabilities, secret, ttl_ms, running })
     }
 
     /// The peer that comes of it. What it was before keeps its workspaces and clients.
-    fn peer(&self, before: Option<&Peer>, secret: &Secret, client: u64, now: u64) -> Peer {
+    fn peer(&self, before: Option<&Peer>, secret: &Secret, client: u64) -> Peer {
+        let now = clock::monotonic_ms();
         let mut workspaces = before.map(|peer| peer.workspaces.clone()).unwrap_or_default();
         for workspace in &self.wire.workspaces {
             if !workspaces.iter().any(|other| **other == **workspace) {
@@ -101,10 +103,11 @@ impl Registration {
             capabilities: self.capabilities.clone(),
             workspaces,
             farewells: Vec::new(),
-            started_at: if started_at == 0 { now } else { started_at },
+            started_at: if started_at == 0 { clock::now_ms() } else { started_at },
             ttl_ms: self.ttl_ms,
             expire_at: now + self.ttl_ms,
             key_until: now + KEY_TTLS * self.ttl_ms,
+            doubts: 0,
             kind: Kind::New { secret: secret.clone(), clients: smallvec::smallvec![client] },
         };
         peer.rewrite();
@@ -122,7 +125,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     let secret = Secret::of(given.as_bytes());
     let (peer, actions) = loop {
         let before = room.state.lock().directory.get(&registration.wire.id).cloned();
-        let peer = registration.peer(before.as_ref(), &secret, session.client.id, clock::now_ms());
+        let peer = registration.peer(before.as_ref(), &secret, session.client.id);
         if let Some(done) = try_register(room, session, &peer, before.as_ref(), &secret)? {
             break done;
         }
@@ -132,7 +135,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     if let Some(running) = &registration.running {
         let actions = {
             let state = &mut *room.state.lock();
-            state.calls.claim(&mut state.directory, &peer.id, session.client.id, running, clock::now_ms())
+            state.calls.claim(&mut state.directory, &peer.id, session.client.id, running, clock::monotonic_ms())
         };
         calling::act(room, session, actions);
     }
@@ -191,13 +194,18 @@ fn try_register(
         state.directory.insert(peer.clone());
         let actions = {
             let state = &mut *state;
-            state.calls.station(&mut state.directory, peer, together.now())
+            state.calls.station(&mut state.directory, peer, clock::monotonic_ms())
         };
         drop(state);
         let written = write(together, peer, before);
         if let Err(error) = written {
-            room.state.lock().directory.remove(&peer.id);
+            let orphans = {
+                let state = &mut *room.state.lock();
+                state.directory.remove(&peer.id);
+                old::gone(room, state, &peer.id, Vec::new(), false)
+            };
             room.leave(Todo::Act(actions));
+            room.leave(Todo::Orphans(orphans));
             return Err(error);
         }
         tell_capabilities(room, &peer.id, before, Some(peer));
@@ -210,18 +218,13 @@ fn try_register(
 
 /// Writes all keys of a peer.
 fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Result<(), Error> {
-    write_json(together, peer)?;
-    if let Kind::New { secret, .. } = &peer.kind {
-        let ttl_ms = (KEY_TTLS * peer.ttl_ms).to_string();
-        let key = names::auth(&peer.id);
-        together.run::<()>(&[b"SET", key.as_bytes(), secret.text().as_bytes(), b"PX", ttl_ms.as_bytes()])?;
-    }
+    write_own(together, peer)?;
     let id = peer.id.as_bytes();
     together.run::<i64>(&[b"SADD", names::PEERS.as_bytes(), id])?;
-    for capability in &peer.capabilities {
+    for capability in peer.capabilities.iter() {
         together.run::<i64>(&[b"SADD", names::function(&capability.name).as_bytes(), id])?;
     }
-    for capability in before.iter().flat_map(|before| &before.capabilities) {
+    for capability in before.iter().flat_map(|before| before.capabilities.iter()) {
         if peer.capability(&capability.name).is_none() {
             together.run::<i64>(&[b"SREM", names::function(&capability.name).as_bytes(), id])?;
         }

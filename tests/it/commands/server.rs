@@ -219,7 +219,7 @@ fn info_has_the_sections_asked_for() {
         assert!(default.contains(field), "{field}");
     }
     assert!(default.contains("db0:keys=11,expires=1,avg_ttl="), "{default}");
-    assert!(default.contains("db3:keys=1,expires=0,avg_ttl=0\r\n"), "{default}");
+    assert!(default.contains("db3:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n"), "{default}");
     let some = info(&["cpu", "COMMANDSTATS"]);
     assert!(some.contains("# CPU") && some.contains("cmdstat_hset:calls=301,") && !some.contains("# Server"), "{some}");
     assert_eq!(info(&["nothing"]), "\"\"");

@@ -215,3 +215,31 @@ fn the_same_over_standard_input_and_output() {
         client.cancel().await.unwrap();
     });
 }
+
+#[test]
+fn sessions_that_nobody_ends_make_way_for_new_ones_of_others() {
+    let door = Door::open(&[]);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
+    let headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+    let begin = || door.ask("POST", "/mcp", &headers, body);
+    let mut statuses: Vec<u16> = (0..251).map(|_| begin().status).collect();
+    assert_eq!(statuses.pop(), Some(503), "an address has its share, and was there just now");
+    assert!(statuses.iter().all(|status| *status == 200));
+}
+
+#[test]
+fn a_tool_is_found_by_its_name_however_it_was_made() {
+    let door = Door::open(&[]);
+    let capabilities = r#"[{"name":"a.b","schema":{}},{"name":"a_b","schema":{}},{"name":"c.d","schema":{}},{"name":"e.f"}]"#;
+    let _worker = Worker::start(&door, "names", capabilities, |_| vec![["OK".into(), "1".into()]]);
+    run(async {
+        let client = Host::default().serve(transport(&door, None)).await.unwrap();
+        for tool in client.list_all_tools().await.unwrap() {
+            let result = client.call_tool(CallToolRequestParams::new(tool.name.to_string())).await.unwrap();
+            assert_eq!(text(&result), "1", "{}", tool.name);
+        }
+        for missing in ["c.d", "e.f", "e_f"] {
+            assert!(client.call_tool(ask(missing, json!({}))).await.is_err(), "{missing}");
+        }
+    });
+}

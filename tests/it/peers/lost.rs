@@ -95,3 +95,25 @@ fn calls_that_wait_for_a_capability_its_peer_gives_up_go_to_others_or_fail_at_on
     second.ok(&["FLUX.REGISTER", r#"{"id":"second"}"#, "SECRET", "second"]);
     assert_eq!(error(&client.read()), r#"NOPEER no live peer handles "work""#);
 }
+
+#[test]
+fn a_wait_for_work_ends_when_its_peer_leaves_in_the_same_moment() {
+    let server = Process::flux(&[]);
+    let (mut waits, mut leaves) = (Client::new(&server), Client::new(&server));
+    for _ in 0..300 {
+        attach(&mut waits, &[]);
+        attach(&mut leaves, &[]);
+        leaves.send(&["FLUX.LEAVE"]);
+        waits.send(&["FLUX.NEXT"]);
+        leaves.read();
+        assert!(error(&waits.read()).starts_with("NOPEER"));
+        // One who comes back in the same moment finds its place.
+        attach(&mut leaves, &[]);
+        attach(&mut waits, &[]);
+        leaves.send(&["FLUX.LEAVE"]);
+        attach(&mut waits, &[]);
+        leaves.read();
+        waits.send(&["FLUX.NEXT", "TIMEOUT", "1"]);
+        waits.read();
+    }
+}

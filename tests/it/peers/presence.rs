@@ -243,3 +243,46 @@ fn a_change_of_what_peers_can_do_is_told() {
     old.commands.ok(&["DEL", "flux:peer:old"]);
     assert_eq!(ear.heard(), "old");
 }
+
+/// Bytes in use, as INFO tells them.
+fn used(client: &mut Client) -> i64 {
+    let info = client.text(&["INFO", "memory"]);
+    info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn peers_that_said_goodbye_leave_nothing_in_memory() {
+    let server = Process::flux(&[]);
+    let (mut peer, mut other) = (Client::new(&server), Client::new(&server));
+    let worker = Client::peer(&server, "worker", json!([{ "name": "work" }]), &[]);
+    let mut cycles = |from: usize, count: usize| {
+        for number in from..from + count {
+            let name = json!({ "id": format!("p{number}"), "name": "p", "capabilities": [{ "name": "f" }] }).to_string();
+            peer.ok(&["FLUX.REGISTER", &name]);
+            peer.ok(&["FLUX.JOIN", "w"]);
+            peer.ok(&["FLUX.CALL", "f", "1", "ASYNC"]);
+            let job = peer.next(&[]).remove(0);
+            peer.ok(&["FLUX.REPLY", &job[0], "OK", "1"]);
+            peer.ok(&["FLUX.CALL", "work", "1", "ASYNC"]);
+            peer.ok(&["FLUX.LEAVE"]);
+        }
+    };
+    cycles(0, 1500);
+    let before = used(&mut other);
+    cycles(1500, 1500);
+    let each = (used(&mut other) - before) / 1500;
+    assert!(each < 100, "{each} bytes are kept for each peer that came and left");
+    let status = other.text(&["FLUX.STATUS"]);
+    assert!(status.contains("\"callsQueued\":0") && status.contains("\"callsRunning\":0"), "{status}");
+    drop(worker);
+}
+
+#[test]
+fn the_events_of_a_workspace_that_everybody_left_do_not_last_long() {
+    let server = Process::flux(&[]);
+    let mut peer = Client::peer(&server, "p", json!([]), &["w"]);
+    let left = |peer: &mut Client| text(&peer.ok(&["PTTL", "flux:ws:w:log"])).parse::<i64>().unwrap();
+    assert!(left(&mut peer) > 90_000);
+    peer.ok(&["FLUX.LEAVE"]);
+    assert!((60_000..=90_000).contains(&left(&mut peer)));
+}

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Hall, PEERS, done, order, waiter};
+use crate::peers::calls::ending::GATHERED_BYTES_MAX;
 use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
-use crate::peers::calls::{Answer, Caller, Fetched, Order, Refused};
+use crate::peers::calls::{Answer, Caller, Fetched, Order, Part, Refused, parts};
 use crate::peers::directory::Secret;
 
 #[test]
@@ -136,4 +137,46 @@ fn a_call_of_which_a_piece_was_seen_is_not_begun_anew() {
     hall.arrive("b", 0, 1);
     hall.die("a");
     assert_eq!(hall.code(&ids[1]), "GONE");
+}
+
+#[test]
+fn answers_that_are_too_much_to_gather_are_left_out_and_say_so() {
+    let mut hall = Hall::default();
+    ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
+    let id = hall.make(Order { gather: Some(0), ..order() }, Caller::Waiter(waiter())).unwrap();
+    let large: Arc<[u8]> = vec![b'1'; GATHERED_BYTES_MAX / 2 + 1].into();
+    for peer in ["a", "b", "c"] {
+        let part = hall.take(peer, 1).remove(0);
+        hall.answer(peer, &part, Answer::Done(Arc::clone(&large))).unwrap();
+    }
+    let text = String::from_utf8(hall.outcome(&id).as_ref().unwrap().to_vec()).unwrap();
+    assert!(text.len() < GATHERED_BYTES_MAX && text.matches("TOOBIG").count() == 2, "{} bytes", text.len());
+    assert_eq!(hall.calls.bytes, 0, "nothing is counted for ever");
+}
+
+#[test]
+fn pieces_wait_for_a_slow_caller_up_to_a_bound_in_bytes() {
+    let (parts, mut taken) = parts();
+    let piece: Arc<[u8]> = vec![b'1'; 3 << 20].into();
+    assert!(parts.send_piece(Arc::clone(&piece), 1));
+    assert!(!parts.send_piece(Arc::clone(&piece), 2), "the caller reads slower than they come");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(matches!(runtime.block_on(taken.next()), Some(Part::Chunk(_, 1))));
+    assert!(parts.send_piece(piece, 2));
+    parts.end(Ok(b"1"[..].into()));
+}
+
+#[test]
+fn calls_are_counted_as_they_come_and_go() {
+    let mut hall = Hall::default();
+    ["a", "b"].iter().for_each(|id| hall.arrive(id, 0, 0));
+    let ids: Vec<_> = (0..8).map(|_| hall.make(order(), Caller::Waiter(waiter())).unwrap()).collect();
+    let taken = hall.take("a", 3);
+    assert_eq!((hall.calls.total().queued, hall.calls.total().running), (5, 3));
+    hall.answer("a", &taken[0], done()).unwrap();
+    hall.die("a");
+    let total = hall.calls.total();
+    assert_eq!((total.total(), total.running), (hall.calls.load("b").total(), 0));
+    ids.iter().for_each(|id| drop(hall.calls.cancel(id, None)));
+    assert_eq!(hall.calls.total().total(), 0);
 }
