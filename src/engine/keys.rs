@@ -116,6 +116,10 @@ pub struct Read<'a> {
     pub(crate) block: Option<KeyWait>,
     /// Values that rest on disk and were met: see [`Self::lacks`].
     pub(crate) missing: Vec<Missing>,
+    /// Whether more was done under these locks than changing keys, so that it cannot be done again.
+    pub(crate) is_final: bool,
+    /// Whether uses of keys leave no trace in their entries (`CLIENT NO-TOUCH`).
+    pub(crate) leaves_access: bool,
 }
 
 /// What a command sees that changes keys: all of [`Read`], and the changes.
@@ -476,11 +480,13 @@ impl<'a> Read<'a> {
     /// Counts a use of the key at a position, whose value must be in memory, or the command ends here: see [`Self::bring`].
     #[inline]
     fn use_at(&mut self, hash: u64, at: u32, counts: bool) -> Result<(&mut Shard, usize, u32), Error> {
-        let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
+        let (engine, now, db, leaves_access) = (self.engine, self.now, usize::from(self.stored_db), self.leaves_access);
         let shard = self.held.get(shard_of(hash));
         shard.counts.hits += u64::from(counts);
         let entry = shard.databases[db].keys.at_mut(at);
-        evict::touch(engine, now, entry);
+        if !leaves_access {
+            evict::touch(engine, now, entry);
+        }
         if matches!(entry.value, Value::OnDisk(_)) {
             self.bring(hash, at)?;
         }
@@ -488,14 +494,14 @@ impl<'a> Read<'a> {
     }
 
     /// A value that is needed rests on disk. The command ends here, having changed nothing, and is run again once the value has been read.
-    /// Only one that has changed others already has it read at once, with its shards locked: it did not name this key, as `SORT … GET`
+    /// Only one that has changed others already, or answers after something that cannot be done twice, has it read at once, with its shards locked: it did not name this key, as `SORT … GET`
     /// in a transaction does not. What is named is looked for before: see [`Self::lacks`].
     #[cold]
     fn bring(&mut self, hash: u64, at: u32) -> Result<(), Error> {
         let db = self.stored_db;
         let entry = self.database(hash).keys.at(at);
         let missing = Missing { db, key: entry.key.clone(), kind: entry.value.kind(), changed: entry.changed };
-        if self.wrote_epoch() == 0 {
+        if self.wrote_epoch() == 0 && !self.is_final {
             self.missing.push(missing);
             return Err(error::ON_DISK);
         }

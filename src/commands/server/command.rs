@@ -165,7 +165,7 @@ fn write_info(named: &Named, reply: &mut Reply) {
     reply.set(tips.len());
     tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(named, reply);
-    reply.array(row.subcommands.len());
+    reply.set(row.subcommands.len());
     for sub in subcommands(named) {
         write_info(&sub, reply);
     }
@@ -272,7 +272,7 @@ fn specs(keys: Keys, count: usize) -> Vec<Spec> {
 fn write_key_specs(named: &Named, reply: &mut Reply) {
     let flags = key_flags::of(named.name);
     let specs = specs(named.row.keys, flags.len());
-    reply.array(specs.len());
+    reply.set(specs.len());
     for (at, spec) in specs.iter().enumerate() {
         reply.map(3);
         reply.bulk(b"flags");

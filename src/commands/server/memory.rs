@@ -7,6 +7,7 @@ use crate::commands::args::int;
 use crate::commands::server::info::human;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
 use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::engine::error;
 use crate::engine::keys::Read;
 use crate::engine::shard::Entry;
@@ -39,8 +40,8 @@ pub fn bytes_of(entry: &Entry) -> usize {
 }
 
 /// `MEMORY STATS`
-pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let used = snapshot.used_bytes;
     let startup = session.instance.startup_bytes;
     let overhead = snapshot.overhead_bytes(&session.instance);
@@ -121,8 +122,8 @@ fn put_all(reply: &mut Reply, fields: &[(&str, u64)]) {
 }
 
 /// `MEMORY DOCTOR`
-pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn doctor(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let limit = maxmemory(&session.instance);
     let used = snapshot.used_bytes;
     let mut text = String::new();
@@ -157,8 +158,8 @@ pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `MEMORY MALLOC-STATS`
-pub fn malloc_stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn malloc_stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let text = format!(
         "allocator: mimalloc\nallocated: {}\npeak: {}\nresident: {}\n",
         snapshot.used_bytes, snapshot.peak_bytes, snapshot.resident_bytes

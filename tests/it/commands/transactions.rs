@@ -37,3 +37,20 @@ fn exec_fails_when_a_watched_key_changed() {
     ",
     );
 }
+
+#[test]
+fn subscriptions_begin_within_a_transaction() {
+    check(
+        "
+        MULTI
+        SUBSCRIBE news => QUEUED
+        PSUBSCRIBE n* => QUEUED
+        SET a 1 => QUEUED
+        EXEC => [[subscribe, news, 1], [psubscribe, n*, 2], OK]
+        GET a => ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context
+        b: MULTI
+        b: SSUBSCRIBE news => QUEUED
+        b: EXEC => [ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client]
+    ",
+    );
+}
