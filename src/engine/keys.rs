@@ -211,6 +211,14 @@ impl<'a> Read<'a> {
         Some(self.database(hash).keys.at(at))
     }
 
+    /// When a key expires, in milliseconds since the epoch: `Some(None)` for one that lasts, None where there is no such key.
+    pub fn expiry(&mut self, key: &[u8]) -> Option<Option<u64>> {
+        let hash = dict::hash(key);
+        let at = self.live(hash, key)?;
+        let database = self.database(hash);
+        Some(database.expire_at(database.keys.at(at)))
+    }
+
     /// The value at a key, without counting as a use of it.
     pub fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
         let hash = dict::hash(key);
@@ -634,11 +642,13 @@ impl<'a> Write<'a> {
         set(Some(&mut entry.value));
         evict::touch(engine, now, entry);
         entry.changed = log.generation;
-        let before = entry.expire_at_or_0();
-        let expire_at = wanted.unwrap_or(before);
-        if expire_at != before {
-            database.set_expiry(at, expire_at);
-        }
+        let expire_at = match wanted {
+            Some(expire_at) => {
+                database.set_expiry(at, expire_at);
+                expire_at
+            }
+            None => database.expire_at_or_0(database.keys.at(at)),
+        };
         log.touch(db, key);
         (number, at, expire_at)
     }
@@ -648,10 +658,8 @@ impl<'a> Write<'a> {
         if self.0.locate(dict::hash(key), key, false)?.is_none() {
             return Ok(None);
         }
-        Ok(self.remove_entry(key).map(|entry| {
-            let expire_at = entry.expire_at();
-            (entry.value, expire_at)
-        }))
+        let expire_at = self.expiry(key);
+        Ok(self.remove_entry(key).zip(expire_at).map(|(entry, expire_at)| (entry.value, expire_at)))
     }
 
     /// Removes a key; tells whether it was there. No notification is sent.
@@ -752,7 +760,7 @@ impl<'a> Write<'a> {
         self.0.notify(Class::New, "new", key);
         let access = evict::fresh(self.0.engine, self.0.now);
         let db = usize::from(self.0.stored_db);
-        let entry = Entry::new(key, value, expire_at, access, 0);
-        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry)
+        let entry = Entry::new(key, value, access, 0);
+        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry, expire_at)
     }
 }

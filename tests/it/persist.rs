@@ -26,7 +26,8 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
     let mut all = BTreeMap::new();
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
-            for entry in shard.database(db as u8).keys().iter() {
+            let database = shard.database(db as u8);
+            for entry in database.keys().iter() {
                 let mut rows = Vec::new();
                 let value = entry.value().rows().expect("it is in memory");
                 value.each_row(&mut |element, bytes| rows.push((element.to_vec(), bytes.to_vec())));
@@ -36,7 +37,7 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
                     rows.iter_mut().filter(|(element, _)| element[0] == CONSUMER).for_each(|(_, bytes)| bytes[..8].fill(0));
                 }
                 let kind = entry.value().kind().name().to_owned();
-                all.insert((db, entry.key().to_vec()), (kind, entry.expire_at(), rows));
+                all.insert((db, entry.key().to_vec()), (kind, database.expire_at(entry), rows));
             }
         }
     });

@@ -253,7 +253,7 @@ fn digest(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply
 
 fn digest_of_key(keys: &mut Write<'_>, db: u8, key: &[u8], now: u64) -> Result<Digest, Error> {
     let value = keys.inspect(key)?.and_then(|value| Digest::of_value(value, now)).unwrap_or_default();
-    let expires = keys.peek(key).and_then(|entry| entry.expire_at()).is_some();
+    let expires = keys.peek(key).is_some_and(|entry| entry.expires());
     Ok(Digest::of(&[&[db, u8::from(expires)], key, value.text().as_bytes()]))
 }
 
