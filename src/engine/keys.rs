@@ -17,7 +17,7 @@ use crate::engine::evict;
 use crate::engine::free;
 use crate::engine::load::Missing;
 use crate::engine::notify::{Class, Event};
-use crate::engine::shard::{Database, Entry, RowLog, Shard};
+use crate::engine::shard::{Audience, Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
@@ -557,7 +557,15 @@ impl<'a> Write<'a> {
         let (shard, db, at) = self.0.use_at(hash, at, false)?;
         let entry = shard.databases[db].keys.at_mut(at);
         let value = T::of_mut(&mut entry.value).ok_or(error::WRONG_TYPE)?;
-        let log = RowLog { log: &mut shard.log, changed: &mut entry.changed, db: db as u8, key, kind: T::KIND, is_open: false };
+        let log = RowLog {
+            log: &mut shard.log,
+            changed: &mut entry.changed,
+            db: db as u8,
+            key,
+            kind: T::KIND,
+            is_open: false,
+            audience: Audience::All,
+        };
         Ok(Edit { value, log, is_new: false })
     }
 

@@ -282,11 +282,16 @@ impl EffectLog {
     /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
     #[inline]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
+        self.tell(db, key, Audience::All);
+    }
+
+    #[inline]
+    fn tell(&mut self, db: u8, key: &[u8], audience: Audience) {
         self.changes += 1;
-        if !self.watched.is_empty() {
+        if audience == Audience::All && !self.watched.is_empty() {
             self.wake_watchers(db, key);
         }
-        if !self.waiters.is_empty() {
+        if audience != Audience::Nobody && !self.waiters.is_empty() {
             self.waiters.touch(db, key);
         }
     }
@@ -375,6 +380,17 @@ impl Shard {
     }
 }
 
+/// Who is told that a key changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Those who watch it, and those who wait for it.
+    All,
+    /// Only those who wait for it: to WATCH a stream's groups are no part of it, as in Redis.
+    Waiters,
+    /// Nobody: nothing came of it that anyone waits for.
+    Nobody,
+}
+
 /// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
 pub struct RowLog<'a> {
     pub(crate) log: &'a mut EffectLog,
@@ -383,6 +399,7 @@ pub struct RowLog<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) kind: Kind,
     pub(crate) is_open: bool,
+    pub(crate) audience: Audience,
 }
 
 impl RowLog<'_> {
@@ -415,12 +432,17 @@ impl RowLog<'_> {
         self.log.record(|to| effect::push_write_at(to, db, key, offset, bytes));
     }
 
+    /// Tells of a change that left all as it was: who watches the key cannot know that.
+    pub fn touch(&mut self) {
+        self.log.touch(self.db, self.key);
+    }
+
     #[inline]
     fn open(&mut self) {
         if !self.is_open {
             self.is_open = true;
             *self.changed = self.log.generation;
-            self.log.touch(self.db, self.key);
+            self.log.tell(self.db, self.key, self.audience);
             let (db, key, kind) = (self.db, self.key, self.kind);
             self.log.record(|to| effect::push_change(to, db, key, kind));
         }

@@ -294,3 +294,25 @@ fn memory_limit_info(client: &mut Connection, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(&field)).expect("the field is there");
     line.parse().unwrap()
 }
+
+#[test]
+fn a_time_far_away_is_the_same_after_a_restart_and_after_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let times = [(1u64 << 48) - 2, (1 << 48) - 1, 1 << 48, i64::MAX as u64];
+    for with_checkpoint in [false, true, false] {
+        let (engine, persistence) = Persistence::open(dir.path(), quick()).unwrap();
+        let mut store = store_kept(&engine, &persistence);
+        for (number, time) in times.iter().enumerate() {
+            let key = format!("key:{number}");
+            let told = |store: &mut Store| String::from_utf8(store.call(&[b"PEXPIRETIME", key.as_bytes()])).unwrap();
+            if persistence.loaded().keys > 0 {
+                assert_eq!(told(&mut store), format!(":{time}\r\n"));
+            }
+            store.call(&[b"SET", key.as_bytes(), b"value"]);
+            store.call(&[b"PEXPIREAT", key.as_bytes(), time.to_string().as_bytes()]);
+            assert_eq!(told(&mut store), format!(":{time}\r\n"));
+        }
+        drop(store);
+        persistence.close(with_checkpoint).unwrap();
+    }
+}

@@ -16,14 +16,12 @@ use crate::resp::{Args, Reply};
 
 /// `MEMORY USAGE`
 pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    match args.len() {
-        3 => {}
-        5 if args.is(3, "samples") => {
-            if int(args, 4)? < 0 {
-                return Err(error::SYNTAX);
-            }
+    let mut at = 3;
+    while at < args.len() {
+        if !args.is(at, "samples") || at + 1 == args.len() || int(args, at + 1)? < 0 {
+            return Err(error::SYNTAX);
         }
-        _ => return Err(error::SYNTAX),
+        at += 2;
     }
     match keys.peek(args.at(2)) {
         Some(entry) => reply.count(bytes_of(entry)),

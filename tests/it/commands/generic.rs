@@ -319,29 +319,3 @@ fn a_key_expires_when_it_was_told_to_however_far_that_is() {
     ",
     );
 }
-
-#[test]
-fn what_a_client_reads_that_touches_nothing_stays_as_old_as_it_was() {
-    check(
-        "
-        CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0 lfu-decay-time 0
-        SET k v
-        GET k
-        OBJECT FREQ k => 6
-        CLIENT NO-TOUCH on => OK
-        GET k => v
-        EXISTS k
-        APPEND k w
-        MULTI
-        GET k
-        STRLEN k
-        EXEC
-        OBJECT FREQ k => 6
-        TOUCH k => 1
-        OBJECT FREQ k => 7
-        CLIENT NO-TOUCH off => OK
-        GET k
-        OBJECT FREQ k => 8
-    ",
-    );
-}
