@@ -535,8 +535,9 @@ fn describe_engine(engine: &Engine) -> Vec<String> {
     let mut all = BTreeMap::new();
     engine.each_shard(|_, shard| {
         for db in 0..16 {
-            for entry in shard.database(db).keys().iter() {
-                let text = describe_value(db, entry.key(), entry.value(), entry.expire_at().unwrap_or(0));
+            let database = shard.database(db);
+            for entry in database.keys().iter() {
+                let text = describe_value(db, entry.key(), entry.value(), database.expire_at(entry).unwrap_or(0));
                 all.insert((db, entry.key().to_vec()), text);
             }
         }

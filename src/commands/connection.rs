@@ -365,7 +365,23 @@ fn getredir(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn tracking(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let mut at = 3;
+    while at < args.len() {
+        let has_value = at + 1 < args.len();
+        if args.is(at, "redirect") && has_value {
+            let id = int(args, at + 1)?;
+            if u64::try_from(id).ok().and_then(|id| session.instance.clients.get(id)).is_none() {
+                return Err(Error::new("ERR The client ID you want redirect to does not exist"));
+            }
+            at += 1;
+        } else if args.is(at, "prefix") && has_value {
+            at += 1;
+        } else if !["bcast", "optin", "optout", "noloop"].iter().any(|option| args.is(at, option)) {
+            return Err(error::SYNTAX);
+        }
+        at += 1;
+    }
     if on_off(args, 2)? {
         return Err(Error::new("ERR client-side caching is not available in this version of flux"));
     }
@@ -386,6 +402,9 @@ fn trackinginfo(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.len() > 4 {
+        return Err(args::wrong_subcommand(args));
+    }
     let only_writes = match args.get(3) {
         None => false,
         Some(_) if args.is(3, "write") => true,
@@ -409,6 +428,9 @@ fn unpause(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn unblock(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if args.len() > 4 {
+        return Err(args::wrong_subcommand(args));
+    }
     let with_error = match args.get(3) {
         None => false,
         Some(_) if args.is(3, "timeout") => false,

@@ -61,6 +61,8 @@ pub struct Instance {
     pub startup_bytes: u64,
     /// Set by `SHUTDOWN NOSAVE`: everything is in the journal anyway.
     pub skips_last_checkpoint: AtomicBool,
+    /// Whether the config file is being written.
+    pub is_rewriting: AtomicBool,
     /// Names this run of the server.
     pub run_id: String,
     /// Told when the server must end.
@@ -208,6 +210,7 @@ impl Instance {
             connections_before_reset: AtomicU64::new(0),
             startup_bytes: memory::used_bytes(),
             skips_last_checkpoint: AtomicBool::new(false),
+            is_rewriting: AtomicBool::new(false),
             run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
@@ -234,10 +237,9 @@ impl Instance {
         changes
     }
 
-    /// Begins the statistics anew (`CONFIG RESETSTAT`).
+    /// Begins the statistics anew (`CONFIG RESETSTAT`), but for those that shards keep.
     pub fn reset_statistics(&self) {
         self.stats.reset();
-        self.engine.each_shard(|_, shard| shard.reset_counts());
         self.engine.freeing().freed.store(0, Relaxed);
         self.slowlog.reset_totals();
         self.connections_before_reset.store(self.clients.total(), Relaxed);

@@ -418,6 +418,9 @@ fn ltrim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
         list.remove_range(from + count, len, &mut log);
         list.remove_range(0, from, &mut log);
     }
+    if list.len() == len {
+        log.touch();
+    }
     drop(log);
     keys.notify(Class::List, "ltrim", key);
     if count == 0 {

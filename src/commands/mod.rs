@@ -28,6 +28,7 @@ pub mod server;
 pub mod serving;
 pub mod session;
 pub mod set;
+pub mod shards;
 pub mod slowlog;
 pub mod stats;
 pub mod stream;

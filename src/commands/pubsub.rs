@@ -8,7 +8,7 @@ use crate::engine::blob::Blob;
 use crate::engine::error::Error;
 use crate::engine::keys::Waiting;
 use crate::engine::pubsub::Topic;
-use crate::resp::{Args, Protocol, Reply};
+use crate::resp::{Args, Reply};
 
 const LISTEN: u32 = flag::PUBSUB | flag::NO_SCRIPT | flag::LOADING | flag::STALE;
 const SEND: u32 = flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST;
@@ -113,9 +113,9 @@ fn tell_others(session: &Session) {
 }
 
 fn subscribe(session: &mut Session, topic: Topic, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    if session.waiting == Waiting::Never && reply.protocol() == Protocol::Resp2 {
-        let name = String::from_utf8_lossy(args.at(0)).to_uppercase();
-        return Err(Error::new(format!("ERR {name} isn't allowed for a DENY BLOCKING client")));
+    // As Redis: what SUBSCRIBE and PSUBSCRIBE may do within a transaction, this may not.
+    if session.waiting == Waiting::Never && topic == Topic::Shard {
+        return Err(Error::new("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
     }
     for name in args.from(1).iter() {
         if session.subscriptions[topic as usize].insert(Blob::from(name)) {

@@ -1,6 +1,7 @@
 //! Commands of Redis' `scripting` group. There is no scripting yet: only what clients call to make sure that nothing is
 //! left of scripts of before, which is true.
 
+use crate::commands::args::wrong_subcommand;
 use crate::commands::session::Session;
 use crate::commands::table::Group::Scripting as GROUP;
 use crate::commands::table::flag;
@@ -24,7 +25,7 @@ pub const COMMANDS: &[Command] = &[
                 .flags(flag::LOADING | flag::STALE)
                 .since("7.0.0", "O(1)")
                 .doc("", "Lists the subcommands."),
-            sub("list", |_, _, reply| none(reply))
+            sub("list", list)
                 .args_min(1)
                 .since("7.0.0", "O(N) where N is the number of functions")
                 .doc("[LIBRARYNAME library-name-pattern] [WITHCODE]", "Names the libraries of functions; there are none."),
@@ -65,6 +66,9 @@ const fn sub(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> 
 
 fn flush(container: &str, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let is_right = args.len() == 2 || args.len() == 3 && (args.is(2, "async") || args.is(2, "sync"));
+    if container == "FUNCTION" && args.len() > 3 {
+        return Err(wrong_subcommand(args));
+    }
     if !is_right {
         return Err(Error::new(if container == "SCRIPT" {
             "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
@@ -82,7 +86,19 @@ fn exists(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn none(reply: &mut Reply) -> Outcome {
+fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let mut at = 2;
+    while at < args.len() {
+        if args.is(at, "libraryname") {
+            at += 1;
+            if at == args.len() {
+                return Err(Error::new("ERR library name argument was not given"));
+            }
+        } else if !args.is(at, "withcode") {
+            return Err(Error::new(format!("ERR Unknown argument {}", String::from_utf8_lossy(args.at(at)))));
+        }
+        at += 1;
+    }
     reply.array(0);
     Ok(())
 }

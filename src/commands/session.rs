@@ -13,6 +13,7 @@ use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
 use crate::commands::server::key_flags;
 use crate::commands::serving::serve;
+use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
 use crate::commands::{args, flux, monitor, slowlog, transactions};
@@ -423,9 +424,14 @@ impl Session {
             turn.release();
             return run(self, args, reply);
         }
+        if let Run::Server(run) = command.run {
+            turn.release();
+            return run(self, &mut Shards::Free, args, reply);
+        }
         let mut ran = with_scope(command, args, |scope| {
             let mut view = turn.view(self.db, self.now(), scope);
             view.waiting = self.waiting;
+            view.leaves_access = self.leaves_access(command);
             let outcome;
             if lacks(&mut view, command, scope) {
                 outcome = Err(error::ON_DISK);
@@ -449,6 +455,12 @@ impl Session {
         });
         self.after(&mut ran);
         ran.outcome
+    }
+
+    /// Whether a command of this client leaves the access times of keys alone. `TOUCH` never does.
+    #[inline]
+    pub(crate) fn leaves_access(&self, command: &Command) -> bool {
+        self.client.has_state(state::NO_TOUCH) && command.name != "touch"
     }
 
     /// What follows a command once its locks are released: its events, those who waited for its keys, the journal.
@@ -685,7 +697,7 @@ pub(crate) fn call<'a>(mut view: Read<'a>, command: &Command, args: Args<'_>, re
             let mut view = Write(view);
             (run(&mut view, args, reply), view.0)
         }
-        Run::Session(_) | Run::Container => unreachable!("only commands on keys are called with a view"),
+        Run::Session(_) | Run::Server(_) | Run::Container => unreachable!("only commands on keys are called with a view"),
     }
 }
 

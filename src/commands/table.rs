@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use smallvec::SmallVec;
 
 use crate::commands::GROUPS;
+use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::engine::error::Error;
 use crate::engine::keys::{Read, Write};
 use crate::resp::{Args, Reply};
@@ -48,7 +50,9 @@ pub enum Run {
     /// Changes keys.
     Write(fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome),
     /// Has to do with the client or the server rather than with keys.
-    Session(fn(&mut crate::commands::session::Session, Args<'_>, &mut Reply) -> Outcome),
+    Session(fn(&mut Session, Args<'_>, &mut Reply) -> Outcome),
+    /// Has to do with the server, and looks at all shards.
+    Server(fn(&mut Session, &mut Shards<'_, '_>, Args<'_>, &mut Reply) -> Outcome),
     /// Only its subcommands do anything.
     Container,
 }
@@ -154,8 +158,6 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 13;
     /// Dangerous in the sense of ACL categories (`@dangerous`).
     pub const DANGEROUS: u32 = 1 << 14;
-    /// A session command that locks shards on its own: not run under a transaction's locks. Not shown to clients.
-    pub const LOCKS_SHARDS: u32 = 1 << 15;
     /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
     pub const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
@@ -221,12 +223,17 @@ impl Command {
     }
 
     /// A command about the client or the server.
-    pub const fn session(
+    pub const fn session(group: Group, name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> Outcome) -> Command {
+        Command::new(group, name, Run::Session(run))
+    }
+
+    /// A command about the server that looks at all shards.
+    pub const fn server(
         group: Group,
         name: &'static str,
-        run: fn(&mut crate::commands::session::Session, Args<'_>, &mut Reply) -> Outcome,
+        run: fn(&mut Session, &mut Shards<'_, '_>, Args<'_>, &mut Reply) -> Outcome,
     ) -> Command {
-        Command::new(group, name, Run::Session(run))
+        Command::new(group, name, Run::Server(run))
     }
 
     /// A command that only has subcommands.
@@ -295,7 +302,7 @@ impl Command {
     pub const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
         self.since = since;
         self.complexity = complexity;
-        if matches!(complexity.as_bytes(), b"O(1)") && !matches!(self.run, Run::Session(_) | Run::Container) {
+        if matches!(complexity.as_bytes(), b"O(1)") && !matches!(self.run, Run::Session(_) | Run::Server(_) | Run::Container) {
             self.flags |= flag::QUICK;
         }
         self
@@ -320,7 +327,7 @@ impl Command {
     /// Whether all shards must be locked for it.
     pub fn may_touch_any_key(&self, args: Args<'_>) -> bool {
         let has_pattern = || (2..args.len()).any(|at| args.is(at, "by") || args.is(at, "get"));
-        matches!(self.keys, Keys::Any) || self.flags & flag::PATTERNS != 0 && has_pattern()
+        matches!(self.keys, Keys::Any) || matches!(self.run, Run::Server(_)) || self.flags & flag::PATTERNS != 0 && has_pattern()
     }
 
     /// Whether it changes keys.

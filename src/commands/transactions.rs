@@ -1,13 +1,15 @@
 //! Commands of Redis' `transactions` group.
 //!
 //! `EXEC` locks the shards of all keys its commands name, first, and runs them under those locks: nobody sees half of a
-//! transaction, and its effects are in one epoch, so the journal holds all of it or nothing.
+//! transaction, and its effects are in one epoch, so the journal holds all of it or nothing. Where one of its commands looks at all
+//! shards, such as `INFO`, it locks all of them. No command within may lock a shard by itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::commands::clients::state;
 use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
+use crate::commands::shards::Shards;
 use crate::commands::slowlog;
 use crate::commands::table::Group::Transactions as GROUP;
 use crate::commands::table::{Keys, Run, flag};
@@ -15,10 +17,10 @@ use crate::commands::{Command, Outcome};
 use crate::engine::Scope;
 use crate::engine::blob::Blob;
 use crate::engine::error::Error;
-use crate::engine::keys::{Read, Waiting};
+use crate::engine::keys::{Read, Waiting, Write};
 use crate::engine::load::Loads;
 use crate::engine::shard::DATABASES;
-use crate::resp::{Args, OwnedArgs, Reply};
+use crate::resp::{Args, Reply};
 
 const ALWAYS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
@@ -156,89 +158,79 @@ fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
         session.txn = Some(txn);
         return Ok(());
     }
-    tell_ended(session);
     if txn.is_refused {
+        tell_ended(session);
         unwatch(session);
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
     session.waiting = Waiting::Never;
-    let is_done = run_all(session, &txn, reply);
+    let end = run_all(session, &txn, reply);
     session.waiting = Waiting::Allowed;
-    if !is_done {
-        reply.null_array();
+    match end {
+        End::Done => {}
+        End::Stale => reply.null_array(),
+        End::Lacks => {
+            session.txn = Some(txn);
+            return Ok(());
+        }
     }
+    tell_ended(session);
     unwatch(session);
     Ok(())
 }
 
-/// Runs the queued commands; false if a watched key had changed.
-///
-/// A command that locks shards on its own (such as `DEBUG`) splits the transaction: what stands before and after it is
-/// isolated each for itself.
-fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> bool {
-    let locks_itself = |(_, command, args): &(u16, &'static Command, OwnedArgs)| {
-        leaf_unchecked(command, args.args()).flags & flag::LOCKS_SHARDS != 0
-    };
-    let mut rest = txn.commands.as_slice();
-    let mut is_first = true;
-    loop {
-        let count = rest.iter().position(locks_itself).unwrap_or(rest.len());
-        let (together, after) = rest.split_at(count);
-        if !run_together(session, together, is_first.then_some(txn.commands.len()), reply) {
-            return false;
-        }
-        is_first = false;
-        let Some(((number, command, args), after)) = after.split_first() else { return true };
-        session.run_queued(*number, command, args.args(), None, reply);
-        rest = after;
-    }
+/// How a transaction ended.
+enum End {
+    /// It ran.
+    Done,
+    /// It did not: a watched key had changed.
+    Stale,
+    /// It needs values that rest on disk and could not be known before. It has done nothing, and is run again when they have been read.
+    Lacks,
 }
 
-/// Runs commands under one set of locks. `total`: this is the transaction's beginning, with so many commands in all.
-fn run_together(
-    session: &mut Session,
-    commands: &[(u16, &'static Command, OwnedArgs)],
-    total: Option<usize>,
-    reply: &mut Reply,
-) -> bool {
+/// Runs the queued commands under one set of locks, whatever they are: those that look at all shards do so through its view.
+fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
     let engine = Arc::clone(&session.instance.engine);
     let mut keys: Vec<&[u8]> = Vec::new();
     let mut is_everything = false;
-    for (_, command, args) in commands {
+    for (_, command, args) in &txn.commands {
         let args = args.args();
         let leaf = leaf_unchecked(command, args);
         is_everything |= leaf.may_touch_any_key(args);
         keys.extend(leaf.key_positions(args).into_iter().filter_map(|at| args.get(at)));
     }
     let watched: Vec<Blob> = session.watch.places.iter().map(|(_, key)| key.clone()).collect();
-    if total.is_some() {
-        keys.extend(watched.iter().map(|key| &**key));
-    }
+    keys.extend(watched.iter().map(|key| &**key));
     let scope = if is_everything { Scope::Everything } else { Scope::Keys(&keys) };
     let mut view = engine.view(session.db, session.now(), scope);
-    if let Some(total) = total {
-        if is_stale(session, &mut view) {
-            let ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: 0 };
-            drop(view);
-            session.after(&mut { ran });
-            return false;
-        }
-        reply.array(total);
-    }
-    for (number, command, args) in commands {
-        let leaf = leaf_unchecked(command, args.args());
-        if matches!(leaf.run, Run::Session(_)) {
-            session.run_queued(*number, command, args.args(), None, reply);
-        } else {
-            view.select(session.db);
-            view = session.run_queued(*number, command, args.args(), Some(view), reply).expect("a view that is lent comes back");
-        }
-    }
+    let end = if is_stale(session, &mut view) {
+        End::Stale
+    } else {
+        reply.array(txn.commands.len());
+        let lacks;
+        (view, lacks) = run_each(session, txn, view, reply);
+        if lacks { End::Lacks } else { End::Done }
+    };
     let epoch = view.wrote_epoch();
-    let mut ran = Ran { outcome: Ok(()), events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch };
+    let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), epoch };
     drop(view);
     session.after(&mut ran);
-    true
+    end
+}
+
+/// Runs the queued commands with a view, and gives it back; tells whether one of them lacks values, so that all of them must run again.
+fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, bool) {
+    for (number, command, args) in &txn.commands {
+        view.select(session.db);
+        view.leaves_access = session.leaves_access(leaf_unchecked(command, args.args()));
+        view = session.run_queued(*number, command, args.args(), view, reply);
+        session.missing.extend(view.take_missing());
+        if !session.missing.is_empty() {
+            return (view, true);
+        }
+    }
+    (view, false)
 }
 
 /// Whether a watched key has changed, or has ceased to be because its time is over.
@@ -275,26 +267,24 @@ impl Session {
         !self.missing.is_empty()
     }
 
-    /// Runs one queued command, with the view that is lent for it, and counts it.
-    pub(crate) fn run_queued<'a>(
+    /// Runs one queued command with the view that is lent for it, and counts it.
+    fn run_queued<'a>(
         &mut self,
         number: u16,
         command: &'static Command,
         args: Args<'_>,
-        view: Option<Read<'a>>,
+        view: Read<'a>,
         reply: &mut Reply,
-    ) -> Option<Read<'a>> {
+    ) -> Read<'a> {
         let leaf = leaf_unchecked(command, args);
         let mark = reply.mark();
         let before = self.now_ns;
-        let (outcome, view) = match (leaf.run, view) {
-            (Run::Session(run), view) => (run(self, args, reply), view),
-            (_, Some(view)) => {
-                let (outcome, view) = call(view, leaf, args, reply);
-                (outcome, Some(view))
-            }
-            (_, None) => unreachable!("commands on keys are run with a view"),
-        };
+        let (outcome, mut view) = self.call_queued(leaf, args, view, reply);
+        if !view.missing.is_empty() || !self.missing.is_empty() {
+            return view;
+        }
+        // What is no change of keys cannot be taken back, nor done twice.
+        view.is_final |= matches!(leaf.run, Run::Session(_) | Run::Server(_));
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
@@ -308,5 +298,16 @@ impl Session {
             slowlog::note(self, command, args, took);
         }
         view
+    }
+
+    fn call_queued<'a>(&mut self, leaf: &Command, args: Args<'_>, view: Read<'a>, reply: &mut Reply) -> (Outcome, Read<'a>) {
+        match leaf.run {
+            Run::Session(run) => (run(self, args, reply), view),
+            Run::Server(run) => {
+                let mut view = Write(view);
+                (run(self, &mut Shards::Held(&mut view), args, reply), view.0)
+            }
+            _ => call(view, leaf, args, reply),
+        }
     }
 }

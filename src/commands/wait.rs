@@ -38,8 +38,8 @@ fn lacks_replicas(session: &mut Session, replicas: i64, timeout_ms: u64, args: A
 }
 
 fn wait(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let timeout_ms = timeout(args, 2)?;
     let replicas = int(args, 1)?;
+    let timeout_ms = timeout(args, 2)?;
     if !lacks_replicas(session, replicas, timeout_ms, args, reply) {
         reply.int(0);
     }
@@ -49,7 +49,7 @@ fn wait(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn waitaof(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let local = int(args, 1)?;
     if !(0..=1).contains(&local) {
-        return Err(error::OUT_OF_RANGE);
+        return Err(Error::new("ERR value is out of range, value must between 0 and 1"));
     }
     let replicas = int(args, 2).ok().filter(|replicas| *replicas >= 0).ok_or(error::NOT_POSITIVE)?;
     let timeout_ms = timeout(args, 3)?;

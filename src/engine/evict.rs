@@ -268,7 +268,7 @@ fn sample(databases: &[Database; DATABASES], policy: Policy) -> Option<(usize, u
             number -= size;
         } else if policy.spares_lasting() {
             let (expire_at, hash) = database.expiries.random()?;
-            let at = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at);
+            let at = database.keys.find_where(hash, |entry| database.expire_at_or_0(entry) == expire_at);
             debug_assert!(at.is_some(), "what expires is there");
             return at.map(|at| (stored, at));
         } else {
@@ -279,7 +279,7 @@ fn sample(databases: &[Database; DATABASES], policy: Policy) -> Option<(usize, u
 }
 
 fn may_go(entry: &Entry, policy: Policy) -> bool {
-    !policy.spares_lasting() || entry.expire_at().is_some()
+    !policy.spares_lasting() || entry.expires()
 }
 
 /// How much a key should stay: less goes first. It changes only when the key is used, or falls with time.

@@ -86,7 +86,7 @@ fn sweep_keys(
     while count < count_max {
         let database = &mut shard.databases[stored];
         let Some((expire_at, hash)) = database.expiries.first().filter(|(expire_at, _)| *expire_at <= now) else { break };
-        let Some(at) = database.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at) else {
+        let Some(at) = database.keys.find_where(hash, |entry| database.expire_at_or_0(entry) == expire_at) else {
             database.drop_expiry(expire_at, hash);
             continue;
         };

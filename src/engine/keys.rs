@@ -17,7 +17,7 @@ use crate::engine::evict;
 use crate::engine::free;
 use crate::engine::load::Missing;
 use crate::engine::notify::{Class, Event};
-use crate::engine::shard::{Database, Entry, RowLog, Shard};
+use crate::engine::shard::{Audience, Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
@@ -116,6 +116,10 @@ pub struct Read<'a> {
     pub(crate) block: Option<KeyWait>,
     /// Values that rest on disk and were met: see [`Self::lacks`].
     pub(crate) missing: Vec<Missing>,
+    /// Whether more was done under these locks than changing keys, so that it cannot be done again.
+    pub(crate) is_final: bool,
+    /// Whether uses of keys leave no trace in their entries (`CLIENT NO-TOUCH`).
+    pub(crate) leaves_access: bool,
 }
 
 /// What a command sees that changes keys: all of [`Read`], and the changes.
@@ -205,6 +209,14 @@ impl<'a> Read<'a> {
         let hash = dict::hash(key);
         let at = self.live(hash, key)?;
         Some(self.database(hash).keys.at(at))
+    }
+
+    /// When a key expires, in milliseconds since the epoch: `Some(None)` for one that lasts, None where there is no such key.
+    pub fn expiry(&mut self, key: &[u8]) -> Option<Option<u64>> {
+        let hash = dict::hash(key);
+        let at = self.live(hash, key)?;
+        let database = self.database(hash);
+        Some(database.expire_at(database.keys.at(at)))
     }
 
     /// The value at a key, without counting as a use of it.
@@ -476,11 +488,13 @@ impl<'a> Read<'a> {
     /// Counts a use of the key at a position, whose value must be in memory, or the command ends here: see [`Self::bring`].
     #[inline]
     fn use_at(&mut self, hash: u64, at: u32, counts: bool) -> Result<(&mut Shard, usize, u32), Error> {
-        let (engine, now, db) = (self.engine, self.now, usize::from(self.stored_db));
+        let (engine, now, db, leaves_access) = (self.engine, self.now, usize::from(self.stored_db), self.leaves_access);
         let shard = self.held.get(shard_of(hash));
         shard.counts.hits += u64::from(counts);
         let entry = shard.databases[db].keys.at_mut(at);
-        evict::touch(engine, now, entry);
+        if !leaves_access {
+            evict::touch(engine, now, entry);
+        }
         if matches!(entry.value, Value::OnDisk(_)) {
             self.bring(hash, at)?;
         }
@@ -488,14 +502,14 @@ impl<'a> Read<'a> {
     }
 
     /// A value that is needed rests on disk. The command ends here, having changed nothing, and is run again once the value has been read.
-    /// Only one that has changed others already has it read at once, with its shards locked: it did not name this key, as `SORT … GET`
+    /// Only one that has changed others already, or answers after something that cannot be done twice, has it read at once, with its shards locked: it did not name this key, as `SORT … GET`
     /// in a transaction does not. What is named is looked for before: see [`Self::lacks`].
     #[cold]
     fn bring(&mut self, hash: u64, at: u32) -> Result<(), Error> {
         let db = self.stored_db;
         let entry = self.database(hash).keys.at(at);
         let missing = Missing { db, key: entry.key.clone(), kind: entry.value.kind(), changed: entry.changed };
-        if self.wrote_epoch() == 0 {
+        if self.wrote_epoch() == 0 && !self.is_final {
             self.missing.push(missing);
             return Err(error::ON_DISK);
         }
@@ -543,7 +557,15 @@ impl<'a> Write<'a> {
         let (shard, db, at) = self.0.use_at(hash, at, false)?;
         let entry = shard.databases[db].keys.at_mut(at);
         let value = T::of_mut(&mut entry.value).ok_or(error::WRONG_TYPE)?;
-        let log = RowLog { log: &mut shard.log, changed: &mut entry.changed, db: db as u8, key, kind: T::KIND, is_open: false };
+        let log = RowLog {
+            log: &mut shard.log,
+            changed: &mut entry.changed,
+            db: db as u8,
+            key,
+            kind: T::KIND,
+            is_open: false,
+            audience: Audience::All,
+        };
         Ok(Edit { value, log, is_new: false })
     }
 
@@ -628,11 +650,13 @@ impl<'a> Write<'a> {
         set(Some(&mut entry.value));
         evict::touch(engine, now, entry);
         entry.changed = log.generation;
-        let before = entry.expire_at_or_0();
-        let expire_at = wanted.unwrap_or(before);
-        if expire_at != before {
-            database.set_expiry(at, expire_at);
-        }
+        let expire_at = match wanted {
+            Some(expire_at) => {
+                database.set_expiry(at, expire_at);
+                expire_at
+            }
+            None => database.expire_at_or_0(database.keys.at(at)),
+        };
         log.touch(db, key);
         (number, at, expire_at)
     }
@@ -642,10 +666,8 @@ impl<'a> Write<'a> {
         if self.0.locate(dict::hash(key), key, false)?.is_none() {
             return Ok(None);
         }
-        Ok(self.remove_entry(key).map(|entry| {
-            let expire_at = entry.expire_at();
-            (entry.value, expire_at)
-        }))
+        let expire_at = self.expiry(key);
+        Ok(self.remove_entry(key).zip(expire_at).map(|(entry, expire_at)| (entry.value, expire_at)))
     }
 
     /// Removes a key; tells whether it was there. No notification is sent.
@@ -746,7 +768,7 @@ impl<'a> Write<'a> {
         self.0.notify(Class::New, "new", key);
         let access = evict::fresh(self.0.engine, self.0.now);
         let db = usize::from(self.0.stored_db);
-        let entry = Entry::new(key, value, expire_at, access, 0);
-        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry)
+        let entry = Entry::new(key, value, access, 0);
+        self.0.held.get(shard_of(hash)).databases[db].insert(hash as u32, entry, expire_at)
     }
 }

@@ -162,6 +162,8 @@ impl Engine {
             waiting: Waiting::Never,
             block: None,
             missing: Vec::new(),
+            is_final: false,
+            leaves_access: false,
         }
     }
 

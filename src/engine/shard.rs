@@ -21,7 +21,7 @@ pub struct Entry {
     pub(crate) key: Blob,
     pub(crate) value: Value,
     link: dict::Link,
-    /// Milliseconds since the epoch, 48 bits; 0 for never.
+    /// Milliseconds since the epoch, 48 bits; 0 for never, [`FAR`] where [`Database::far`] tells.
     expire_at: [u16; 3],
     /// When and how often it was used, 24 bits, as the eviction policy keeps it; see `engine::evict`.
     access: [u8; 3],
@@ -29,8 +29,8 @@ pub struct Entry {
     pub(crate) changed: u8,
 }
 
-/// The last time an entry can expire at, in milliseconds since the epoch: some time in the year 10889.
-pub const EXPIRE_AT_MAX: u64 = (1 << 48) - 1;
+/// What an entry says that expires at this time, in milliseconds since the epoch, or later: some time in the year 10889.
+const FAR: u64 = (1 << 48) - 1;
 
 impl dict::Entry for Entry {
     #[inline]
@@ -50,11 +50,10 @@ impl dict::Entry for Entry {
 }
 
 impl Entry {
-    /// A key that expires at this time (milliseconds since the epoch, 0 for never).
-    pub(crate) fn new(key: &[u8], value: Value, expire_at: u64, access: u32, changed: u8) -> Entry {
+    /// A key that lasts, until [`Database::insert`] says when it expires.
+    pub(crate) fn new(key: &[u8], value: Value, access: u32, changed: u8) -> Entry {
         let mut entry =
             Entry { key: Blob::from(key), value, link: dict::Link::default(), expire_at: [0; 3], access: [0; 3], changed };
-        entry.set_expire_at(expire_at);
         entry.set_access(access);
         entry
     }
@@ -69,12 +68,12 @@ impl Entry {
         &self.value
     }
 
-    /// When it expires, in milliseconds since the epoch; None for never.
-    pub fn expire_at(&self) -> Option<u64> {
-        Some(self.expire_at_or_0()).filter(|at| *at != 0)
+    /// Whether it expires at all.
+    pub fn expires(&self) -> bool {
+        self.expire_at != [0; 3]
     }
 
-    /// When it expires, in milliseconds since the epoch; 0 for never.
+    /// When it expires, in milliseconds since the epoch; 0 for never. What is far away seems nearer: see [`Database::expire_at`].
     #[inline]
     pub(crate) fn expire_at_or_0(&self) -> u64 {
         let [low, middle, high] = self.expire_at.map(u64::from);
@@ -82,14 +81,14 @@ impl Entry {
     }
 
     fn set_expire_at(&mut self, expire_at: u64) {
-        let at = expire_at.min(EXPIRE_AT_MAX);
+        let at = expire_at.min(FAR);
         self.expire_at = [at as u16, (at >> 16) as u16, (at >> 32) as u16];
     }
 
     /// Whether its time is over.
     #[inline]
     pub fn is_expired(&self, now: u64) -> bool {
-        self.expire_at != [0; 3] && self.expire_at_or_0() <= now
+        self.expires() && self.expire_at_or_0() <= now
     }
 
     /// When and how often it was used; see `engine::evict`.
@@ -112,7 +111,9 @@ pub struct Database {
     pub(crate) keys: Dict<Entry>,
     /// Keys that expire, soonest first, each as its time and the low 32 bits of its hash.
     pub(crate) expiries: Expiries,
-    /// The same for hashes with fields that expire; a hint, checked when its time has come.
+    /// When keys expire whose entries have no room for that. Few have.
+    far: HashMap<Blob, u64, foldhash::fast::RandomState>,
+    /// The same as [`Self::expiries`] for hashes with fields that expire; a hint, checked when its time has come.
     pub(crate) field_expiries: BTreeSet<(u64, u32)>,
     /// The sum of the times in `expiries`; 128 bits, as 2^16 of them fill 64.
     expiry_sum: u128,
@@ -153,35 +154,57 @@ impl Database {
         }
     }
 
-    pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
-        let hash = self.keys.hash_at(position);
-        let expire_at = expire_at.min(EXPIRE_AT_MAX);
-        let entry = self.keys.at_mut(position);
-        let before = entry.expire_at_or_0();
-        entry.set_expire_at(expire_at);
-        if before != expire_at {
-            if before != 0 {
-                self.forget_expiry(before, hash);
-            }
-            if expire_at != 0 {
-                self.note_expiry(expire_at, hash);
-            }
+    /// When a key of this database expires, in milliseconds since the epoch; None for never.
+    pub fn expire_at(&self, entry: &Entry) -> Option<u64> {
+        Some(self.expire_at_or_0(entry)).filter(|at| *at != 0)
+    }
+
+    #[inline]
+    pub(crate) fn expire_at_or_0(&self, entry: &Entry) -> u64 {
+        match entry.expire_at_or_0() {
+            FAR => self.far.get(&entry.key).copied().unwrap_or(FAR),
+            near => near,
         }
     }
 
-    pub(crate) fn insert(&mut self, hash: u32, entry: Entry) -> u32 {
-        let expire_at = entry.expire_at_or_0();
-        let position = self.keys.insert_new(hash, entry);
+    pub(crate) fn set_expiry(&mut self, position: u32, expire_at: u64) {
+        let hash = self.keys.hash_at(position);
+        let before = self.expire_at_or_0(self.keys.at(position));
+        if before == expire_at {
+            return;
+        }
+        let entry = self.keys.at_mut(position);
+        entry.set_expire_at(expire_at);
+        if expire_at >= FAR {
+            self.far.insert(entry.key.clone(), expire_at);
+        } else if before >= FAR {
+            self.far.remove(&entry.key);
+        }
+        if before != 0 {
+            self.forget_expiry(before, hash);
+        }
         if expire_at != 0 {
             self.note_expiry(expire_at, hash);
+        }
+    }
+
+    /// Adds a key that is not there, and that expires at this time (milliseconds since the epoch, 0 for never).
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry, expire_at: u64) -> u32 {
+        let position = self.keys.insert_new(hash, entry);
+        if expire_at != 0 {
+            self.set_expiry(position, expire_at);
         }
         position
     }
 
     pub(crate) fn remove(&mut self, position: u32) -> Entry {
         let hash = self.keys.hash_at(position);
+        let expire_at = self.expire_at_or_0(self.keys.at(position));
         let (entry, _) = self.keys.remove(position);
-        if let Some(expire_at) = entry.expire_at() {
+        if expire_at >= FAR {
+            self.far.remove(&entry.key);
+        }
+        if expire_at != 0 {
             self.forget_expiry(expire_at, hash);
         }
         entry
@@ -199,7 +222,7 @@ impl Database {
 
     fn forget_expiry(&mut self, expire_at: u64, hash: u32) {
         // Two keys may share both time and hash; the set holds such a pair once, until the last of them is gone.
-        if self.keys.find_where(hash, |entry| entry.expire_at_or_0() == expire_at).is_none() {
+        if self.keys.find_where(hash, |entry| self.expire_at_or_0(entry) == expire_at).is_none() {
             self.drop_expiry(expire_at, hash);
         }
     }
@@ -259,11 +282,16 @@ impl EffectLog {
     /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
     #[inline]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
+        self.tell(db, key, Audience::All);
+    }
+
+    #[inline]
+    fn tell(&mut self, db: u8, key: &[u8], audience: Audience) {
         self.changes += 1;
-        if !self.watched.is_empty() {
+        if audience == Audience::All && !self.watched.is_empty() {
             self.wake_watchers(db, key);
         }
-        if !self.waiters.is_empty() {
+        if audience != Audience::Nobody && !self.waiters.is_empty() {
             self.waiters.touch(db, key);
         }
     }
@@ -352,6 +380,17 @@ impl Shard {
     }
 }
 
+/// Who is told that a key changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Those who watch it, and those who wait for it.
+    All,
+    /// Only those who wait for it: to WATCH a stream's groups are no part of it, as in Redis.
+    Waiters,
+    /// Nobody: nothing came of it that anyone waits for.
+    Nobody,
+}
+
 /// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
 pub struct RowLog<'a> {
     pub(crate) log: &'a mut EffectLog,
@@ -360,6 +399,7 @@ pub struct RowLog<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) kind: Kind,
     pub(crate) is_open: bool,
+    pub(crate) audience: Audience,
 }
 
 impl RowLog<'_> {
@@ -392,12 +432,17 @@ impl RowLog<'_> {
         self.log.record(|to| effect::push_write_at(to, db, key, offset, bytes));
     }
 
+    /// Tells of a change that left all as it was: who watches the key cannot know that.
+    pub fn touch(&mut self) {
+        self.log.touch(self.db, self.key);
+    }
+
     #[inline]
     fn open(&mut self) {
         if !self.is_open {
             self.is_open = true;
             *self.changed = self.log.generation;
-            self.log.touch(self.db, self.key);
+            self.log.tell(self.db, self.key, self.audience);
             let (db, key, kind) = (self.db, self.key, self.kind);
             self.log.record(|to| effect::push_change(to, db, key, kind));
         }

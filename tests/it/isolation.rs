@@ -1,10 +1,15 @@
 //! Transactions under many threads: nobody sees half of one, and nothing comes between its commands.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use flux::Flux;
+use flux::commands::instance::Instance;
+use flux::config::{Config, Source};
+use flux::engine::Engine;
+use flux::engine::effect::{self, Effect, Row};
 use flux::store::Store;
+use flux::{Flux, clock};
 
 const THREADS: usize = 8;
 const TRANSFERS: usize = 2000;
@@ -138,4 +143,96 @@ fn key(account: usize) -> String {
 fn call(store: &mut Store, words: &[&str]) -> String {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     String::from_utf8_lossy(&store.call(&words)).into_owned()
+}
+
+/// Commands that look at all shards, by statistics or by digests.
+const LOOKS_AT_ALL: &[&[&str]] = &[
+    &["INFO"],
+    &["INFO", "keyspace"],
+    &["MEMORY", "STATS"],
+    &["MEMORY", "DOCTOR"],
+    &["MEMORY", "MALLOC-STATS"],
+    &["CONFIG", "RESETSTAT"],
+    &["DBSIZE"],
+    &["DEBUG", "DIGEST"],
+    &["DEBUG", "HTSTATS", "0"],
+    &["DEBUG", "RELOAD"],
+    &["DEBUG", "POPULATE", "3"],
+];
+
+/// Runs a transaction with such a command in the middle of two changes.
+fn change_two(store: &mut Store, round: usize) {
+    let value = round.to_string();
+    call(store, &["MULTI"]);
+    call(store, &["SET", "one", &value]);
+    call(store, LOOKS_AT_ALL[round % LOOKS_AT_ALL.len()]);
+    call(store, &["SET", "other", &value]);
+    let reply = call(store, &["EXEC"]);
+    assert!(reply.starts_with("*3\r\n+OK\r\n"), "{reply}");
+    assert!(reply.ends_with("\r\n+OK\r\n") && !reply.contains("\r\n-"), "{reply}");
+}
+
+#[test]
+fn a_command_that_looks_at_all_shards_does_not_split_its_transaction() {
+    let instance = with_debug(&Arc::new(Engine::new(false)));
+    let (instance, is_over) = (&instance, &AtomicBool::new(false));
+    change_two(&mut Store::new(instance), 0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let mut store = Store::new(instance);
+                while !is_over.load(Relaxed) {
+                    let reply = call(&mut store, &["MGET", "one", "other"]);
+                    let values: Vec<&str> = reply.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+                    assert_eq!(values[0], values[1], "half of a transaction is seen");
+                }
+            });
+        }
+        let mut store = Store::new(instance);
+        (1..500).for_each(|round| change_two(&mut store, round));
+        is_over.store(true, Relaxed);
+    });
+}
+
+/// Each cut is what one commit writes: after any of them both keys hold the same.
+#[test]
+fn a_transaction_is_in_one_epoch_whatever_its_commands() {
+    let engine = Arc::new(Engine::new(true));
+    let instance = with_debug(&engine);
+    let (instance, is_over) = (&instance, &AtomicBool::new(false));
+    let mut values: [Vec<u8>; 2] = Default::default();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut store = Store::new(instance);
+            (0..500).for_each(|round| change_two(&mut store, round));
+            is_over.store(true, Relaxed);
+        });
+        loop {
+            let was_over = is_over.load(Relaxed);
+            for (_, effects) in engine.cut().shards {
+                let mut rest = effects.as_slice();
+                while !rest.is_empty() {
+                    let Effect::Put { key, mut rows, .. } = effect::read(&mut rest).unwrap() else { continue };
+                    let Some(Row::Put(_, value)) = rows.next() else { panic!("a string has a row") };
+                    match key {
+                        b"one" => values[0] = value.to_vec(),
+                        b"other" => values[1] = value.to_vec(),
+                        _ => {}
+                    }
+                }
+            }
+            assert_eq!(values[0], values[1], "a commit holds half of a transaction");
+            if was_over {
+                break;
+            }
+        }
+    });
+    assert_eq!(values[0], b"499");
+}
+
+/// A server in memory whose clients may look inside.
+fn with_debug(engine: &Arc<Engine>) -> Arc<Instance> {
+    let config = Arc::new(Config::default());
+    config.choose("enable-debug-command", "yes", Source::Flag).unwrap();
+    Instance::new(Arc::clone(engine), config, clock::now_ms())
 }

@@ -8,6 +8,7 @@ mod clients;
 mod commands;
 mod crash;
 mod docs;
+mod errors;
 mod fuzz;
 mod http;
 mod isolation;

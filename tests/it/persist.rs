@@ -26,7 +26,8 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
     let mut all = BTreeMap::new();
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
-            for entry in shard.database(db as u8).keys().iter() {
+            let database = shard.database(db as u8);
+            for entry in database.keys().iter() {
                 let mut rows = Vec::new();
                 let value = entry.value().rows().expect("it is in memory");
                 value.each_row(&mut |element, bytes| rows.push((element.to_vec(), bytes.to_vec())));
@@ -36,7 +37,7 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
                     rows.iter_mut().filter(|(element, _)| element[0] == CONSUMER).for_each(|(_, bytes)| bytes[..8].fill(0));
                 }
                 let kind = entry.value().kind().name().to_owned();
-                all.insert((db, entry.key().to_vec()), (kind, entry.expire_at(), rows));
+                all.insert((db, entry.key().to_vec()), (kind, database.expire_at(entry), rows));
             }
         }
     });
@@ -292,4 +293,26 @@ fn memory_limit_info(client: &mut Connection, name: &str) -> u64 {
     let field = format!("memory_limit_{name}:");
     let line = text.lines().find_map(|line| line.strip_prefix(&field)).expect("the field is there");
     line.parse().unwrap()
+}
+
+#[test]
+fn a_time_far_away_is_the_same_after_a_restart_and_after_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let times = [(1u64 << 48) - 2, (1 << 48) - 1, 1 << 48, i64::MAX as u64];
+    for with_checkpoint in [false, true, false] {
+        let (engine, persistence) = Persistence::open(dir.path(), quick()).unwrap();
+        let mut store = store_kept(&engine, &persistence);
+        for (number, time) in times.iter().enumerate() {
+            let key = format!("key:{number}");
+            let told = |store: &mut Store| String::from_utf8(store.call(&[b"PEXPIRETIME", key.as_bytes()])).unwrap();
+            if persistence.loaded().keys > 0 {
+                assert_eq!(told(&mut store), format!(":{time}\r\n"));
+            }
+            store.call(&[b"SET", key.as_bytes(), b"value"]);
+            store.call(&[b"PEXPIREAT", key.as_bytes(), time.to_string().as_bytes()]);
+            assert_eq!(told(&mut store), format!(":{time}\r\n"));
+        }
+        drop(store);
+        persistence.close(with_checkpoint).unwrap();
+    }
 }

@@ -93,6 +93,8 @@ const COMMANDS: &[&str] = &[
     "MULTI; SET x 1; SELECT 3; COPY list dest; SELECT 0; HGETALL hash; EXEC",
     "MULTI; SWAPDB 0 1; SELECT 1; HGETALL hash; LRANGE list 0 -1; EXEC",
     "MULTI; SET x 1; SORT list BY w:*->n GET w:*->n; EXEC",
+    "MULTI; SORT list BY w:*->n GET #; SET x 1; EXEC",
+    "MULTI; DEBUG DIGEST; SET x 1; EXEC",
     "WATCH list; MULTI; LRANGE list 0 -1; EXEC",
 ];
 

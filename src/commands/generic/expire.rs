@@ -30,9 +30,11 @@ pub fn pexpiretime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
 
 fn show(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply, say: fn(u64, u64) -> u64) -> Outcome {
     let now = keys.now();
-    reply.int(match keys.look(args.at(1)) {
+    let is_there = keys.look(args.at(1)).is_some();
+    let expiry = if is_there { keys.expiry(args.at(1)) } else { None };
+    reply.int(match expiry {
         None => MISSING,
-        Some(entry) => entry.expire_at().map_or(LASTS, |at| say(at, now) as i64),
+        Some(expire_at) => expire_at.map_or(LASTS, |at| say(at, now) as i64),
     });
     Ok(())
 }
@@ -117,7 +119,7 @@ fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, time: Time) -> O
     let key = args.at(1);
     let conditions = Conditions::read(args.from(3))?;
     let at = time.read(args, 2)?;
-    let Some(before) = keys.peek(key).map(|entry| entry.expire_at()) else {
+    let Some(before) = keys.expiry(key) else {
         reply.int(0);
         return Ok(());
     };
@@ -141,7 +143,7 @@ fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, time: Time) -> O
 
 pub fn persist(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(1);
-    let expires = keys.peek(key).is_some_and(|entry| entry.expire_at().is_some());
+    let expires = keys.peek(key).is_some_and(|entry| entry.expires());
     if expires {
         keys.set_expiry(key, None);
         keys.notify(Class::Generic, "persist", key);

@@ -80,7 +80,7 @@ pub fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         reply.int(0);
         return Ok(());
     };
-    let expiry = as_expiry(keys.peek(source).and_then(|entry| entry.expire_at()));
+    let expiry = as_expiry(keys.expiry(source).flatten());
     keys.select(to);
     let is_free = keys.peek(destination).is_none();
     if is_free || replaces {

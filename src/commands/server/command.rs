@@ -108,7 +108,7 @@ pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
     for name in args.from(2).iter() {
         match find(name) {
             Some(row) => write_info(&row, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())
@@ -165,7 +165,11 @@ fn write_info(named: &Named, reply: &mut Reply) {
     reply.set(tips.len());
     tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     write_key_specs(named, reply);
-    reply.array(row.subcommands.len());
+    // An empty set where there are none, as Redis.
+    match row.subcommands.len() {
+        0 => reply.set(0),
+        count => reply.array(count),
+    }
     for sub in subcommands(named) {
         write_info(&sub, reply);
     }
@@ -272,7 +276,7 @@ fn specs(keys: Keys, count: usize) -> Vec<Spec> {
 fn write_key_specs(named: &Named, reply: &mut Reply) {
     let flags = key_flags::of(named.name);
     let specs = specs(named.row.keys, flags.len());
-    reply.array(specs.len());
+    reply.set(specs.len());
     for (at, spec) in specs.iter().enumerate() {
         reply.map(3);
         reply.bulk(b"flags");

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::commands::Outcome;
+use crate::commands::elsewhere::elsewhere;
+use crate::commands::instance::Instance;
 use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::config::{self, Refused};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
 use crate::engine::keys::Waiting;
+use crate::engine::shard::Shard;
 use crate::resp::{Args, Reply};
 
 /// `CONFIG GET`
@@ -58,18 +63,43 @@ fn refusal(refused: &Refused) -> Error {
 }
 
 /// `CONFIG REWRITE`
-pub fn rewrite(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    match session.instance.config.rewrite() {
-        None => return Err(Error::new("ERR The server is running without a config file")),
-        Some(Err(cause)) => return Err(Error::new(format!("ERR Rewriting config file: {cause}"))),
-        Some(Ok(())) => reply.ok(),
+pub fn rewrite(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.instance.config.file().is_none() {
+        return Err(Error::new("ERR The server is running without a config file"));
     }
-    Ok(())
+    let rewriting = Rewriting::begin(&session.instance)?;
+    elsewhere(session, args, reply, "rewrite", move |instance, reply| {
+        let _rewriting = rewriting;
+        if let Some(Err(cause)) = instance.config.rewrite() {
+            return Err(Error::new(format!("ERR Rewriting config file: {cause}")));
+        }
+        reply.ok();
+        Ok(())
+    })
+}
+
+/// The file is being written: by one thread at a time, so that clients cannot start many.
+struct Rewriting(Arc<Instance>);
+
+impl Rewriting {
+    fn begin(instance: &Arc<Instance>) -> Result<Rewriting, Error> {
+        if instance.is_rewriting.swap(true, Relaxed) {
+            return Err(Error::new("ERR the config file is being written; try again when that is over"));
+        }
+        Ok(Rewriting(Arc::clone(instance)))
+    }
+}
+
+impl Drop for Rewriting {
+    fn drop(&mut self) {
+        self.0.is_rewriting.store(false, Relaxed);
+    }
 }
 
 /// `CONFIG RESETSTAT`
-pub fn resetstat(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn resetstat(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.reset_statistics();
+    shards.each(&session.instance.engine, Shard::reset_counts);
     reply.ok();
     Ok(())
 }

@@ -13,13 +13,14 @@ use crate::commands::elsewhere::elsewhere;
 use crate::commands::generic::object::encoding_of;
 use crate::commands::server::digest::Digest;
 use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::commands::{Command, Outcome};
 use crate::config::Name;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Write};
 use crate::engine::shard::DATABASES;
 use crate::engine::value::Value;
-use crate::engine::{SHARDS, Scope, evict};
+use crate::engine::{Engine, SHARDS, evict};
 use crate::resp::{Args, Reply};
 
 /// Keys that `DEBUG POPULATE` makes before it lets others have the locks for a moment.
@@ -33,7 +34,7 @@ struct Sub {
     args: (usize, usize),
     syntax: &'static str,
     help: &'static str,
-    run: fn(&mut Session, Args<'_>, &mut Reply) -> Outcome,
+    run: fn(&mut Session, &mut Shards<'_, '_>, Args<'_>, &mut Reply) -> Outcome,
 }
 
 /// The double Redis shows here.
@@ -122,7 +123,7 @@ const SUBCOMMANDS: &[Sub] = &[
 ];
 
 /// `DEBUG`
-pub fn debug(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let may = match &*session.instance.config.text(Name::EnableDebugCommand) {
         "yes" => true,
         "local" => is_local(session),
@@ -139,7 +140,7 @@ pub fn debug(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcom
     }
     let count = args.len() - 1;
     let sub = SUBCOMMANDS.iter().find(|sub| args.is(1, sub.name) && (sub.args.0..=sub.args.1).contains(&count));
-    (sub.ok_or_else(|| wrong_subcommand(args))?.run)(session, args, reply)
+    (sub.ok_or_else(|| wrong_subcommand(args))?.run)(session, shards, args, reply)
 }
 
 /// Whether a client is on this machine.
@@ -158,16 +159,16 @@ fn help(reply: &mut Reply) {
     }
 }
 
-fn accept(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+fn accept(_: &mut Session, _: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.ok();
     Ok(())
 }
 
-fn rewrite(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn rewrite(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     super::config::rewrite(session, args, reply)
 }
 
-fn fail(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn fail(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     // Written as it is, with a code of the caller's choice, and counted as any error.
     let text = String::from_utf8_lossy(args.at(2)).into_owned();
     session.instance.stats.error(&text);
@@ -175,39 +176,39 @@ fn fail(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn log(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn log(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.at(2)));
     reply.ok();
     Ok(())
 }
 
-fn crash(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
+fn crash(_: &mut Session, _: &mut Shards<'_, '_>, _: Args<'_>, _: &mut Reply) -> Outcome {
     tracing::error!("ending at once, as DEBUG was told to");
     std::process::abort()
 }
 
-fn set_active_expire(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn set_active_expire(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.engine.set_sweeps(args.at(2) != b"0");
     reply.ok();
     Ok(())
 }
 
-fn shift_clock(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn shift_clock(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let ms = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)?;
     clock::shift(ms);
     reply.ok();
     Ok(())
 }
 
-fn sleep(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn sleep(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let seconds = std::str::from_utf8(args.at(2)).ok().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
     let time = Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| error::OUT_OF_RANGE)?;
-    session.instance.engine.read(session.db, session.now(), Scope::Everything, |_| thread::sleep(time));
+    shards.together(session, |_| thread::sleep(time));
     reply.ok();
     Ok(())
 }
 
-fn threshold(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn threshold(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let text = String::from_utf8_lossy(args.at(2)).to_lowercase();
     if !text.starts_with(|letter: char| letter.is_ascii_digit()) {
         return Err(Error::new("ERR argument must be a memory value bigger than 1 and smaller than 4gb"));
@@ -216,13 +217,13 @@ fn threshold(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn stringmatch(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn stringmatch(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let len = usize::try_from(int(args, 2)?).ok().filter(|len| *len <= 1 << 20).ok_or(error::OUT_OF_RANGE)?;
     reply.int(i64::from(crate::engine::glob::matches(args.at(3), &vec![b'a'; len], false)));
     Ok(())
 }
 
-fn structsize(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+fn structsize(_: &mut Session, _: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let text = format!(
         "bits:{} entry:{} value:{} command:{}",
         usize::BITS,
@@ -234,19 +235,9 @@ fn structsize(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-/// Runs with all shards held, to change things.
-fn with_all<R>(session: &mut Session, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
-    let engine = Arc::clone(&session.instance.engine);
-    engine.write(session.db, session.now(), Scope::Everything, |keys| {
-        let outcome = run(keys);
-        session.missing.extend(keys.take_missing());
-        outcome
-    })
-}
-
-fn digest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+fn digest(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = session.now();
-    let digest = with_all(session, |keys| {
+    let digest = shards.together(session, |keys| {
         let mut all = Digest::default();
         for db in 0..DATABASES as u8 {
             keys.select(db);
@@ -262,7 +253,7 @@ fn digest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 
 fn digest_of_key(keys: &mut Write<'_>, db: u8, key: &[u8], now: u64) -> Result<Digest, Error> {
     let value = keys.inspect(key)?.and_then(|value| Digest::of_value(value, now)).unwrap_or_default();
-    let expires = keys.peek(key).and_then(|entry| entry.expire_at()).is_some();
+    let expires = keys.peek(key).is_some_and(|entry| entry.expires());
     Ok(Digest::of(&[&[db, u8::from(expires)], key, value.text().as_bytes()]))
 }
 
@@ -276,10 +267,10 @@ fn names(keys: &mut Write<'_>) -> Vec<Vec<u8>> {
     (0..SHARDS).flat_map(|number| names(keys.database_in(number))).collect()
 }
 
-fn digest_value(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn digest_value(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = session.now();
     reply.array(args.len() - 2);
-    with_all(session, |keys| {
+    shards.together(session, |keys| {
         for key in args.from(2).iter() {
             let digest = keys.inspect(key)?.and_then(|value| Digest::of_value(value, now)).unwrap_or_default();
             reply.simple(&digest.text());
@@ -288,25 +279,35 @@ fn digest_value(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Out
     })
 }
 
-fn reload(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn reload(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     for at in 2..args.len() {
         if !["merge", "noflush", "nosave"].iter().any(|option| args.is(at, option)) {
             return Err(Error::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options."));
         }
     }
-    elsewhere(session, args, reply, "reload", |instance, reply| {
-        let mut outcome = Ok(());
-        instance.engine.each_shard(|_, shard| {
-            let mut entries = shard.databases.iter_mut().flat_map(|database| database.keys.iter_mut());
-            outcome =
-                std::mem::replace(&mut outcome, Ok(())).and_then(|()| entries.try_for_each(|entry| rebuild(&mut entry.value)));
-        });
+    if shards.is_held() {
+        let engine = Arc::clone(&session.instance.engine);
+        rebuild_all(&engine, shards)?;
         reply.ok();
-        outcome
+        return Ok(());
+    }
+    elsewhere(session, args, reply, "reload", |instance, reply| {
+        rebuild_all(&instance.engine, &mut Shards::Free)?;
+        reply.ok();
+        Ok(())
     })
 }
 
-fn spill(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn rebuild_all(engine: &Engine, shards: &mut Shards<'_, '_>) -> Outcome {
+    let mut outcome = Ok(());
+    shards.each(engine, |shard| {
+        let mut entries = shard.databases.iter_mut().flat_map(|database| database.keys.iter_mut());
+        outcome = std::mem::replace(&mut outcome, Ok(())).and_then(|()| entries.try_for_each(|entry| rebuild(&mut entry.value)));
+    });
+    outcome
+}
+
+fn spill(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     elsewhere(session, args, reply, "spill", |instance, reply| {
         let persistence = instance.persistence().ok_or(Error::new("ERR there is no data folder"))?;
         let dropped = persistence.spill().map_err(|cause| Error::new(format!("ERR {cause}")))?;
@@ -326,7 +327,7 @@ fn rebuild(value: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
-fn populate(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn populate(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let count = u64::try_from(int(args, 2)?).map_err(|_| error::NOT_POSITIVE)?;
     let prefix = args.get(3).unwrap_or(b"key");
     let size = match args.get(4) {
@@ -336,15 +337,13 @@ fn populate(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
     let mut next = 0;
     while next < count {
         let end = (next + POPULATE_STEP).min(count);
-        with_all(session, |keys| {
+        shards.together(session, |keys| {
             for number in next..end {
                 populate_one(keys, prefix, number, size);
             }
         });
         next = end;
     }
-    let epoch = session.instance.engine.epoch();
-    session.wrote(epoch);
     reply.ok();
     Ok(())
 }
@@ -361,8 +360,8 @@ fn populate_one(keys: &mut Write<'_>, prefix: &[u8], number: u64, size: usize) {
     keys.put_string(&key, &value, Expiry::Never);
 }
 
-fn object(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let text = with_all(session, |keys| {
+fn object(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let text = shards.together(session, |keys| {
         let (engine, now) = (keys.engine(), keys.now());
         let value = keys.inspect(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
         let mut text = format!(
@@ -395,8 +394,8 @@ fn serialized_bytes(value: &Value) -> usize {
     bytes
 }
 
-fn sdslen(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let text = with_all(session, |keys| match keys.inspect(args.at(2))?.ok_or(error::NO_SUCH_KEY)? {
+fn sdslen(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let text = shards.together(session, |keys| match keys.inspect(args.at(2))?.ok_or(error::NO_SUCH_KEY)? {
         Value::String(string) if string.int().is_none() => Ok(format!(
             "key_sds_len:{}, key_sds_avail:0, key_zmalloc: {}, val_sds_len:{}, val_sds_avail:0, val_zmalloc: {}",
             args.at(2).len(),
@@ -410,16 +409,16 @@ fn sdslen(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn listpack(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    with_all(session, |keys| keys.inspect(args.at(2))?.map(drop).ok_or(error::NO_SUCH_KEY))?;
+fn listpack(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    shards.together(session, |keys| keys.inspect(args.at(2))?.map(drop).ok_or(error::NO_SUCH_KEY))?;
     reply.simple("Listpack structure printed on stdout");
     Ok(())
 }
 
-fn htstats(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn htstats(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let db = int(args, 2)?;
     let db = u8::try_from(db).ok().filter(|db| usize::from(*db) < DATABASES).ok_or(Error::new("ERR Out of range database"))?;
-    let text = with_all(session, |keys| {
+    let text = shards.together(session, |keys| {
         keys.select(db);
         let (mut count, mut expiring, mut bytes) = (0, 0, 0);
         for number in 0..SHARDS {
@@ -436,8 +435,8 @@ fn htstats(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
     Ok(())
 }
 
-fn htstats_key(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let text = with_all(session, |keys| {
+fn htstats_key(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let text = shards.together(session, |keys| {
         let value = keys.inspect(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
         match encoding_of(value) {
             "hashtable" | "skiplist" => Ok(format!(
@@ -452,7 +451,7 @@ fn htstats_key(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outc
     Ok(())
 }
 
-fn protocol(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+fn protocol(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let is_resp3 = reply.is_resp3();
     match String::from_utf8_lossy(args.at(2)).to_lowercase().as_str() {
         "string" => reply.bulk(b"Hello World"),

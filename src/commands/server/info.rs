@@ -9,6 +9,7 @@ use crate::commands::Outcome;
 use crate::commands::instance::Instance;
 use crate::commands::server::snapshot::{self, Snapshot};
 use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::commands::table;
 use crate::config::{self, Name};
 use crate::engine::persist::{self, Persistence};
@@ -45,19 +46,19 @@ const SECTIONS: &[Section] = &[
 ];
 
 /// `INFO`
-pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn info(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     session.tick();
     let names: Vec<String> = args.from(1).iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
-    reply.verbatim("txt", &text(&session.instance, &names, session.now()));
+    reply.verbatim("txt", &text(&session.instance, shards, &names, session.now()));
     Ok(())
 }
 
 /// The sections of these names, or those that are shown when none is named.
-pub fn text(instance: &Instance, names: &[String], now: u64) -> String {
+pub fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], now: u64) -> String {
     let is = |wanted: &str| names.iter().any(|name| name == wanted);
     let all = is("all") || is("everything");
     let default = names.is_empty() || is("default");
-    let snapshot = Snapshot::take(instance, now);
+    let snapshot = Snapshot::take_of(instance, shards, now);
     let mut fields = Fields::default();
     for section in SECTIONS {
         if all || default && section.is_default || is(section.name) {

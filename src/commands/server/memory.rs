@@ -7,6 +7,7 @@ use crate::commands::args::int;
 use crate::commands::server::info::human;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
 use crate::commands::session::Session;
+use crate::commands::shards::Shards;
 use crate::engine::error;
 use crate::engine::keys::Read;
 use crate::engine::shard::Entry;
@@ -15,14 +16,12 @@ use crate::resp::{Args, Reply};
 
 /// `MEMORY USAGE`
 pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    match args.len() {
-        3 => {}
-        5 if args.is(3, "samples") => {
-            if int(args, 4)? < 0 {
-                return Err(error::SYNTAX);
-            }
+    let mut at = 3;
+    while at < args.len() {
+        if !args.is(at, "samples") || at + 1 == args.len() || int(args, at + 1)? < 0 {
+            return Err(error::SYNTAX);
         }
-        _ => return Err(error::SYNTAX),
+        at += 2;
     }
     match keys.peek(args.at(2)) {
         Some(entry) => reply.count(bytes_of(entry)),
@@ -39,8 +38,8 @@ pub fn bytes_of(entry: &Entry) -> usize {
 }
 
 /// `MEMORY STATS`
-pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let used = snapshot.used_bytes;
     let startup = session.instance.startup_bytes;
     let overhead = snapshot.overhead_bytes(&session.instance);
@@ -121,8 +120,8 @@ fn put_all(reply: &mut Reply, fields: &[(&str, u64)]) {
 }
 
 /// `MEMORY DOCTOR`
-pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn doctor(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let limit = maxmemory(&session.instance);
     let used = snapshot.used_bytes;
     let mut text = String::new();
@@ -157,8 +156,8 @@ pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `MEMORY MALLOC-STATS`
-pub fn malloc_stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let snapshot = Snapshot::take(&session.instance, session.now());
+pub fn malloc_stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let text = format!(
         "allocator: mimalloc\nallocated: {}\npeak: {}\nresident: {}\n",
         snapshot.used_bytes, snapshot.peak_bytes, snapshot.resident_bytes

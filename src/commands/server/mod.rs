@@ -54,9 +54,9 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("1.0.0", "O(1)")
         .doc("", "Tells how many keys the database has."),
-    Command::session(GROUP, "debug", debug::debug)
+    Command::server(GROUP, "debug", debug::debug)
         .args_min(1)
-        .flags(OPERATOR | flag::LOCKS_SHARDS)
+        .flags(OPERATOR)
         .since("1.0.0", CONTAINER_COST)
         .doc("<subcommand> [<arg> [value] [opt] ...]", "Looks inside, and provokes what tests need."),
     Command::write(GROUP, "flushall", keyspace::flushall)
@@ -72,9 +72,9 @@ pub const COMMANDS: &[Command] = &[
         .since("1.0.0", "O(N) where N is the number of keys in the selected database")
         .doc("[ASYNC | SYNC]", "Removes all keys of the database."),
     Command::container(GROUP, "flux", FLUX).since("flux 0.1", CONTAINER_COST).doc("", "What flux has beyond Redis."),
-    Command::session(GROUP, "info", info::info)
+    Command::server(GROUP, "info", info::info)
         .args_min(0)
-        .flags(ANYTIME | flag::DANGEROUS | flag::LOCKS_SHARDS)
+        .flags(ANYTIME | flag::DANGEROUS)
         .since("1.0.0", "O(1)")
         .doc("[section [section ...]]", "Tells about the server and its statistics."),
     Command::session(GROUP, "lastsave", saving::lastsave)
@@ -195,7 +195,11 @@ const CONFIG: &[Command] = &[
         .since("2.0.0", "O(N) when N is the number of configuration parameters provided")
         .doc("parameter [parameter ...]", "Reads the settings whose names match patterns."),
     sub("help", |_, _, reply| lines("config", reply)).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
-    sub("resetstat", config::resetstat).args(1).flags(OPERATOR).since("2.0.0", "O(1)").doc("", "Begins the statistics anew."),
+    Command::server(GROUP, "resetstat", config::resetstat)
+        .args(1)
+        .flags(OPERATOR)
+        .since("2.0.0", "O(1)")
+        .doc("", "Begins the statistics anew."),
     sub("rewrite", config::rewrite)
         .args(1)
         .flags(OPERATOR)
@@ -211,7 +215,7 @@ const CONFIG: &[Command] = &[
 const FLUX: &[Command] = &[
     sub("backup", saving::backup)
         .args(2)
-        .flags(OPERATOR)
+        .flags(OPERATOR | flag::NO_MULTI)
         .since("flux 0.1", "O(N) where N is the total number of keys in all databases")
         .doc("path", "Writes a consistent copy of all data to a file on the server's machine; for clients on that machine only."),
     sub("help", |_, _, reply| lines("flux", reply)).args(1).since("flux 0.1", "O(1)").doc("", "Lists the subcommands."),
@@ -252,14 +256,12 @@ const LATENCY: &[Command] = &[
 ];
 
 const MEMORY: &[Command] = &[
-    sub("doctor", memory::doctor)
-        .without(ANYTIME)
+    Command::server(GROUP, "doctor", memory::doctor)
         .args(1)
         .since("4.0.0", "O(1)")
         .doc("", "Says in words whether memory is used well."),
     sub("help", |_, _, reply| lines("memory", reply)).args(1).since("4.0.0", "O(1)").doc("", "Lists the subcommands."),
-    sub("malloc-stats", memory::malloc_stats)
-        .without(ANYTIME)
+    Command::server(GROUP, "malloc-stats", memory::malloc_stats)
         .args(1)
         .since("4.0.0", "Depends on how much memory is allocated, could be slow")
         .doc("", "Tells what the allocator knows."),
@@ -268,12 +270,7 @@ const MEMORY: &[Command] = &[
         .args(1)
         .since("4.0.0", "Depends on how much memory is allocated, could be slow")
         .doc("", "Asks the allocator to give memory back."),
-    sub("stats", memory::stats)
-        .without(ANYTIME)
-        .args(1)
-        .flags(flag::LOCKS_SHARDS)
-        .since("4.0.0", "O(1)")
-        .doc("", "Tells what memory is used for."),
+    Command::server(GROUP, "stats", memory::stats).args(1).since("4.0.0", "O(1)").doc("", "Tells what memory is used for."),
     Command::read(GROUP, "usage", memory::usage)
         .args_min(2)
         .keys(Keys::Range { first: 2, last: 2, step: 1 })

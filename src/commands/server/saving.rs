@@ -16,6 +16,7 @@ use crate::commands::instance::Instance;
 use crate::commands::server::debug::is_local;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
+use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
 
 /// Between two looks at a checkpoint that is waited for.
@@ -61,7 +62,7 @@ pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     };
     let running = Running::begin(&session.instance, is_scheduled);
     begin_checkpoint(running.ok_or(Error::new("ERR Background save already in progress"))?);
-    reply.simple("Background saving started");
+    reply.simple(if session.waiting == Waiting::Never { "Background saving scheduled" } else { "Background saving started" });
     Ok(())
 }
 
@@ -71,7 +72,8 @@ pub fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Ou
         // Nobody waits for it; `INFO` tells how it ended.
         drop(persistence.checkpoint());
     }
-    reply.simple("Background append only file rewriting started");
+    let when = if session.waiting == Waiting::Never { "scheduled" } else { "started" };
+    reply.simple(&format!("Background append only file rewriting {when}"));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
 use crate::commands::instance::Instance;
+use crate::commands::shards::Shards;
 use crate::commands::stats::Sums;
 use crate::config::Name;
 use crate::engine::pubsub::Topic;
@@ -101,6 +102,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// Takes a picture. Locks each shard for a moment, one after another; what it costs does not grow with the number of clients.
     pub fn take(instance: &Instance, now: u64) -> Snapshot {
+        Snapshot::take_of(instance, &mut Shards::Free, now)
+    }
+
+    /// The same for a command, which may be part of a transaction.
+    pub fn take_of(instance: &Instance, shards: &mut Shards<'_, '_>, now: u64) -> Snapshot {
         let monotonic_ms = clock::monotonic_ms();
         let stats = &instance.stats;
         let (resident_bytes, anonymous_bytes) = machine::resident_bytes();
@@ -129,7 +135,7 @@ impl Snapshot {
             ..Snapshot::default()
         };
         snapshot.look_at_threads();
-        instance.engine.each_shard(|_, shard| snapshot.look_at_shard(&instance.engine, shard));
+        shards.each(&instance.engine, |shard| snapshot.look_at_shard(&instance.engine, shard));
         snapshot.unsaved_changes = snapshot.changes.saturating_sub(instance.saves.changes.load(Relaxed));
         snapshot
     }

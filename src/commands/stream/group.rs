@@ -7,6 +7,7 @@ use crate::commands::{Outcome, find, help as helps};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
+use crate::engine::shard::Audience;
 use crate::engine::types::stream::group::{Group, Pending};
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::{Claim, Stream};
@@ -66,6 +67,9 @@ pub fn create(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
         id => parse::id(id)?,
     };
     let mut edit = keys.edit_or_new::<Stream>(key)?;
+    if !edit.is_new {
+        edit.log.audience = Audience::Nobody;
+    }
     if edit.is_new {
         edit.value.log_new(&mut edit.log);
     }
@@ -82,6 +86,7 @@ pub fn set_id(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     let place = Place::parse(args, false)?;
     let (key, name) = (args.at(2), args.at(3));
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
+    edit.log.audience = Audience::Waiters;
     let mut open = edit.value.open_group(name).ok_or_else(|| no_group_in_key(key, name))?;
     if args.len() > 7 {
         return Err(wrong_subcommand(args));
@@ -100,6 +105,7 @@ pub fn set_id(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
 pub fn destroy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(2);
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
+    edit.log.audience = Audience::Waiters;
     let was_there = edit.value.destroy_group(args.at(3), &mut edit.log);
     drop(edit);
     if was_there {
@@ -112,6 +118,7 @@ pub fn destroy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 pub fn create_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name, now) = (args.at(2), args.at(3), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
+    edit.log.audience = Audience::Nobody;
     let mut open = edit.value.open_group(name).ok_or_else(|| no_group_in_key(key, name))?;
     let is_new = open.create_consumer(args.at(4), now, &mut edit.log);
     drop(edit);
@@ -125,6 +132,7 @@ pub fn create_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) 
 pub fn delete_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name) = (args.at(2), args.at(3));
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
+    edit.log.audience = Audience::Nobody;
     let mut open = edit.value.open_group(name).ok_or_else(|| no_group_in_key(key, name))?;
     let pending = open.delete_consumer(args.at(4), &mut edit.log);
     drop(edit);
@@ -140,6 +148,7 @@ pub fn xack(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     if let Some(mut edit) = keys.edit::<Stream>(args.at(1))?
         && let Some(mut open) = edit.value.open_group(args.at(2))
     {
+        edit.log.audience = Audience::Nobody;
         for id in parse::ids(args, 3)? {
             acknowledged += usize::from(open.acknowledge(id, &mut edit.log));
         }
@@ -286,6 +295,7 @@ fn unknown_option(option: &[u8]) -> Error {
 pub fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name, now) = (args.at(1), args.at(2), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or_else(|| no_group(key, name, ""))?;
+    edit.log.audience = Audience::Nobody;
     let log = &mut edit.log;
     let mut open = edit.value.open_group(name).ok_or_else(|| no_group(key, name, ""))?;
     let (claim, ids, last_id) = parse_claim(args, now)?;
@@ -327,6 +337,7 @@ pub fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     }
     let (key, name, now) = (args.at(1), args.at(2), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or_else(|| no_group(key, name, ""))?;
+    edit.log.audience = Audience::Nobody;
     let log = &mut edit.log;
     let mut open = edit.value.open_group(name).ok_or_else(|| no_group(key, name, ""))?;
     let (consumer, is_new) = open.see_consumer(args.at(3), now, log);

@@ -15,6 +15,7 @@ use crate::commands::{Command, Keys, Outcome};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
+use crate::engine::shard::Audience;
 use crate::engine::types::stream::entries::{Entry, Text};
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::{Sequence, Stream};
@@ -350,6 +351,7 @@ fn xsetid(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     }
     let key = args.at(1);
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::NO_SUCH_KEY)?;
+    edit.log.audience = Audience::Nobody;
     let sequence = edit.value.sequence();
     if id < sequence.max_deleted_id {
         return Err(error::XSETID_BELOW_DELETED);

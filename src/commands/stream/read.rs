@@ -11,6 +11,7 @@ use crate::engine::block::{AtKey, Want};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
+use crate::engine::shard::Audience;
 use crate::engine::types::stream::Stream;
 use crate::engine::types::stream::id::Id;
 use crate::resp::{Args, OwnedArgs, Reply};
@@ -248,7 +249,7 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
             request.at_key((0..request.keys).map(|number| Blob::from(request.id(number))).collect())
         })
     {
-        return see(keys, &request, group, consumer);
+        return see(keys, &request, group, consumer, is_retry);
     }
     let mut answer = Answer::new(reply);
     for (number, above) in above.iter().enumerate() {
@@ -260,15 +261,20 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     Ok(())
 }
 
-/// Notes that a consumer asks, where it is known. One that only waits is not made.
-fn see(keys: &mut Write<'_>, request: &Request<'_>, group: &[u8], consumer: &[u8]) -> Outcome {
+/// Notes that a consumer asks. One that waits is made at its first try, as in Redis since 7.2.
+fn see(keys: &mut Write<'_>, request: &Request<'_>, group: &[u8], consumer: &[u8], is_retry: bool) -> Outcome {
     let now = keys.now();
     for key in request.all_keys() {
-        if let Some(edit) = keys.edit::<Stream>(key)?
-            && let Some(open) = edit.value.open_group(group)
-            && let Some(number) = open.group.find_consumer(consumer)
-        {
-            open.group.consumer_mut(number).seen_at = now;
+        let Some(mut edit) = keys.edit::<Stream>(key)? else { continue };
+        edit.log.audience = Audience::Nobody;
+        let Some(mut open) = edit.value.open_group(group) else { continue };
+        if is_retry && open.group.find_consumer(consumer).is_none() {
+            continue;
+        }
+        let (_, is_new) = open.see_consumer(consumer, now, &mut edit.log);
+        drop(edit);
+        if is_new {
+            keys.notify(Class::Stream, "xgroup-createconsumer", key);
         }
     }
     Ok(())
@@ -285,6 +291,7 @@ fn read_for_group(
 ) -> Outcome {
     let (key, now) = (request.key(number), keys.now());
     let Some(mut edit) = keys.edit::<Stream>(key)? else { return Ok(()) };
+    edit.log.audience = Audience::Nobody;
     let log = &mut edit.log;
     let Some(mut open) = edit.value.open_group(group) else { return Ok(()) };
     let (consumer, is_new) = open.see_consumer(consumer, now, log);

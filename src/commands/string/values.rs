@@ -89,7 +89,7 @@ pub fn getex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
             keys.set_expiry(key, Some(at));
             keys.notify(Class::Generic, "expire", key);
         }
-        Some(Expiry::Never) if keys.peek(key).is_some_and(|entry| entry.expire_at().is_some()) => {
+        Some(Expiry::Never) if keys.peek(key).is_some_and(|entry| entry.expires()) => {
             keys.set_expiry(key, None);
             keys.notify(Class::Generic, "persist", key);
         }

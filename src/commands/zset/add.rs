@@ -89,6 +89,10 @@ pub fn zadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
 
 pub fn zincrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let options = Options { is_sum: true, ..Options::default() };
+    // Redis takes a condition of ZADD for one here, too, and misses the rest then.
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| args.is(2, option)) {
+        return Err(error::SYNTAX);
+    }
     let pair = (float(args, 2)?, args.at(3));
     add(keys, args.at(1), options, &[pair], reply)
 }

@@ -27,7 +27,8 @@ pub const INLINE_BYTES_MAX: usize = 22;
 struct Batch {
     shard: usize,
     db: u8,
-    entries: Vec<(u32, Entry)>,
+    /// Each with the low bits of its hash, and when it expires.
+    entries: Vec<(u32, Entry, u64)>,
 }
 
 /// Puts all keys of the tables into an empty engine; tells how many. Above `memory_limit` (0: none) values stay on disk.
@@ -45,8 +46,8 @@ fn insert(engine: &Engine, batches: Receiver<Batch>) {
     for batch in batches {
         let mut shard = engine.shards[batch.shard].0.lock();
         let database = &mut shard.databases[usize::from(batch.db)];
-        for (hash, entry) in batch.entries {
-            database.insert(hash, entry);
+        for (hash, entry, expire_at) in batch.entries {
+            database.insert(hash, entry, expire_at);
         }
     }
 }
@@ -72,7 +73,7 @@ impl Scan<'_> {
     }
 
     fn database(&mut self, db: u8, stored: &Stored) -> Result<(), Error> {
-        let mut batches: Vec<Vec<(u32, Entry)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
+        let mut batches: Vec<Vec<(u32, Entry, u64)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
         let access = evict::fresh(self.engine, self.now);
         // Keys spread evenly over the shards, by their hashes.
         let share = stored.len()? as usize / SHARDS;
@@ -81,9 +82,9 @@ impl Scan<'_> {
             let record = Record::read(record).map_err(|_| bad_key(db, key))?;
             let value = self.value(stored, key, &record).map_err(|error| place(error, db, key))?;
             let hash = dict::hash(key);
-            let entry = Entry::new(key, value, record.expire_at, access, 0);
+            let entry = Entry::new(key, value, access, 0);
             let shard = shard_of(hash);
-            batches[shard].push((hash as u32, entry));
+            batches[shard].push((hash as u32, entry, record.expire_at));
             self.keys += 1;
             if batches[shard].len() == BATCH {
                 let entries = std::mem::replace(&mut batches[shard], Vec::with_capacity(BATCH));

@@ -133,8 +133,8 @@ fn made(engine: &Engine, database: &mut Database, hash: u32, key: &[u8], kind: K
         return (at, false);
     }
     let access = evict::fresh(engine, now);
-    let entry = Entry::new(key, Value::OnDisk(kind), 0, access, CHANGED);
-    (database.insert(hash, entry), true)
+    let entry = Entry::new(key, Value::OnDisk(kind), access, CHANGED);
+    (database.insert(hash, entry, 0), true)
 }
 
 /// Removes what expired while nobody was looking, which the journal must learn like any removal.

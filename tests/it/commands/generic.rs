@@ -276,3 +276,46 @@ fn expired_keys_are_neither_walked_over_nor_counted() {
     ",
     );
 }
+
+/// As far as Redis holds a time: any positive number of milliseconds of 63 bits.
+#[test]
+fn a_key_expires_when_it_was_told_to_however_far_that_is() {
+    check(
+        "
+        SET a 1 PXAT 281474976710654 => OK
+        PEXPIRETIME a => 281474976710654
+        PEXPIREAT a 281474976710655 => 1
+        PEXPIRETIME a => 281474976710655
+        PEXPIREAT a 9223372036854775807 => 1
+        PEXPIRETIME a => 9223372036854775807
+        PEXPIREAT a 9223372036854775806 GT => 0
+        PEXPIREAT a 9223372036854775806 LT => 1
+        PEXPIRETIME a => 9223372036854775806
+        SET a 2 KEEPTTL => OK
+        PEXPIRETIME a => 9223372036854775806
+        COPY a b DB 3 => 1
+        RENAME a c => OK
+        PEXPIRETIME a => -2
+        PEXPIRETIME c => 9223372036854775806
+        SWAPDB 0 3 => OK
+        PEXPIRETIME b => 9223372036854775806
+        GETEX b PXAT 300000000000000 => 2
+        PEXPIRETIME b => 300000000000000
+        MOVE b 3 => 1
+        SELECT 3 => OK
+        PEXPIRETIME b => 300000000000000
+        PERSIST b => 1
+        PEXPIRETIME b => -1
+        SET b 1 PXAT 300000000000001 => OK
+        PEXPIRE b 100000 => 1
+        EXPIREAT b 9223372036854775 => 1
+        PEXPIRETIME b => 9223372036854775000
+        DEL b => 1
+        SET b 1 => OK
+        PEXPIRETIME b => -1
+        SET b 1 PX 9223372036854775807 => ERR invalid expire time in 'set' command
+        SETEX b 9223372036854775 1 => ERR invalid expire time in 'setex' command
+        EXPIRE b 9223372036854775807 => ERR invalid expire time in 'expire' command
+    ",
+    );
+}

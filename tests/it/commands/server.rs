@@ -2,6 +2,7 @@
 
 use flux::Flux;
 
+use crate::process::{Process, Reply};
 use crate::script::{check, show};
 
 #[test]
@@ -337,4 +338,40 @@ fn time_and_art() {
         LASTSAVE => *
     ",
     );
+}
+
+#[test]
+fn what_is_told_of_commands_has_the_shapes_of_both_protocols() {
+    check(
+        "
+        COMMAND INFO nosuch => [(nil)]
+        HELLO 3
+        COMMAND INFO nosuch => [(nil)]
+        COMMAND DOCS nosuch => {}
+    ",
+    );
+}
+
+#[test]
+fn what_a_client_reads_that_touches_nothing_stays_as_old_as_it_was() {
+    let server = Process::flux(&[]);
+    let mut client = server.connect();
+    let mut call = |line: &str| client.call(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    // Each use counts, and no time makes it less.
+    call("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0 lfu-decay-time 0");
+    let frequency = |number: i64| Reply::Line(format!(":{number}"));
+    for line in ["SET k v", "GET k"] {
+        call(line);
+    }
+    assert_eq!(call("OBJECT FREQ k"), frequency(6));
+    for line in ["CLIENT NO-TOUCH on", "GET k", "EXISTS k", "APPEND k w", "MULTI", "GET k", "STRLEN k", "EXEC"] {
+        call(line);
+    }
+    assert_eq!(call("OBJECT FREQ k"), frequency(6));
+    call("TOUCH k");
+    assert_eq!(call("OBJECT FREQ k"), frequency(7));
+    for line in ["CLIENT NO-TOUCH off", "GET k"] {
+        call(line);
+    }
+    assert_eq!(call("OBJECT FREQ k"), frequency(8));
 }

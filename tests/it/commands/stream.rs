@@ -251,3 +251,26 @@ fn groups_tell_how_far_they_are() {
     ",
     );
 }
+
+/// As Redis since 7.2, also where nothing came of it.
+#[test]
+fn a_consumer_is_made_when_it_is_named() {
+    for asks in [
+        "XREADGROUP GROUP g new STREAMS s >",
+        "XREADGROUP GROUP g new STREAMS s 0",
+        "XREADGROUP GROUP g new BLOCK 1 STREAMS s >",
+        "XCLAIM s g new 0 9-9",
+        "XCLAIM s g new 1000000 1-1",
+        "XAUTOCLAIM s g new 1000000 0",
+    ] {
+        check(&format!(
+            "
+            XADD s 1-1 f v
+            XGROUP CREATE s g 0
+            XREADGROUP GROUP g c STREAMS s >
+            {asks} => *
+            XGROUP CREATECONSUMER s g new => 0
+        "
+        ));
+    }
+}

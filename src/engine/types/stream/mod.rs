@@ -449,7 +449,15 @@ mod tests {
     fn logged(run: impl FnOnce(&mut RowLog<'_>)) -> Vec<u8> {
         let mut shard = Shard::new(true);
         let mut changed = 0;
-        run(&mut RowLog { log: &mut shard.log, changed: &mut changed, db: 0, key: b"k", kind: Kind::Stream, is_open: false });
+        run(&mut RowLog {
+            log: &mut shard.log,
+            changed: &mut changed,
+            db: 0,
+            key: b"k",
+            kind: Kind::Stream,
+            is_open: false,
+            audience: crate::engine::shard::Audience::All,
+        });
         shard.log.pending[0].to_vec()
     }
 
