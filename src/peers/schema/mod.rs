@@ -171,7 +171,7 @@ fn read_steps(payload: &[u8], budget: &mut Budget<'_>) -> Result<(), Spent> {
 const READ_STEPS: [u8; 256] = {
     let mut steps = [0; 256];
     steps[b',' as usize] = 5;
-    steps[b':' as usize] = 10;
+    steps[b':' as usize] = 25;
     steps[b'[' as usize] = 10;
     steps[b'{' as usize] = 50;
     steps
