@@ -210,7 +210,7 @@ fn a_transaction_is_in_one_epoch_whatever_its_commands() {
         loop {
             let was_over = is_over.load(Relaxed);
             for (_, effects) in engine.cut().shards {
-                let mut rest = effects.as_slice();
+                let mut rest = &effects[..];
                 while !rest.is_empty() {
                     let Effect::Put { key, mut rows, .. } = effect::read(&mut rest).unwrap() else { continue };
                     let Some(Row::Put(_, value)) = rows.next() else { panic!("a string has a row") };

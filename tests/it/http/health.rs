@@ -29,6 +29,7 @@ fn it_is_not_ready_while_it_ends() {
 fn metrics_tell_what_happened() {
     let door = Door::open(&[]);
     door.instance.reset_statistics();
+    door.instance.engine.each_shard(|_, shard| shard.reset_counts());
     door.instance.stats.is_tracking.store(true, Relaxed);
     let mut store = door.store();
     store.call(&[b"SET", b"key", b"value"]);
