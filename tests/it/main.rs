@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod docs;
 mod fuzz;
+mod gate;
 mod http;
 mod isolation;
 mod model;

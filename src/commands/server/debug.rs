@@ -1,13 +1,11 @@
 //! `DEBUG`: what test suites and tools call to look inside and to provoke what is rare. Who may use it is the setting
 //! `enable-debug-command`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::commands::args::{int, wrong_subcommand};
-use crate::commands::clients::state;
 use crate::commands::elsewhere::elsewhere;
 use crate::commands::generic::object::encoding_of;
 use crate::commands::server::digest::Digest;
@@ -115,12 +113,7 @@ const SUBCOMMANDS: &[Sub] = &[
 
 /// `DEBUG`
 pub fn debug(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let may = match &*session.instance.config.text(Name::EnableDebugCommand) {
-        "yes" => true,
-        "local" => is_local(session),
-        _ => false,
-    };
-    if !may {
+    if !session.may(Name::EnableDebugCommand) {
         return Err(Error::new(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         ));
@@ -132,13 +125,6 @@ pub fn debug(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcom
     let count = args.len() - 1;
     let sub = SUBCOMMANDS.iter().find(|sub| args.is(1, sub.name) && (sub.args.0..=sub.args.1).contains(&count));
     (sub.ok_or_else(|| wrong_subcommand(args))?.run)(session, args, reply)
-}
-
-/// Whether a client is on this machine.
-pub fn is_local(session: &Session) -> bool {
-    let address = session.client.address.parse::<SocketAddr>();
-    // What has no address came through a unix socket or from within the process.
-    session.client.has_state(state::UNIX) || address.map_or(true, |address| address.ip().is_loopback())
 }
 
 fn help(reply: &mut Reply) {
