@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::commands::clients::{Origin, Reach};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
 use crate::commands::stats::{Buffers, WorkerStats};
@@ -25,7 +26,7 @@ use crate::config::{self, Name};
 use crate::engine::gate::{Gate, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
-use crate::resp::{Parser, Protocol, Reply};
+use crate::resp::{Parser, Protocol, ProtocolError, Reply};
 
 /// Room made for each read. A pipeline of 64 small commands fits.
 const READ_BYTES: usize = 16 * 1024;
@@ -57,27 +58,15 @@ const PROTECTED: &str = "-DENIED Redis is running in protected mode because prot
                          default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
                          off with CONFIG SET protected-mode no.\r\n";
 
-/// Where a client comes from.
-pub struct Origin {
-    /// As `CLIENT LIST` shows it.
-    pub address: String,
-    /// Where it came to, likewise.
-    pub local_address: String,
-    /// Bits of `clients::state` that are set from the beginning.
-    pub state: u64,
-    /// Whether it is on this machine.
-    pub is_near: bool,
-}
-
 /// A session for a client that has just come; or what to tell it, in RESP, where there are too many clients or protected mode
 /// keeps it out.
 pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, &'static str> {
     let is_full = instance.clients.count() >= instance.config.count(Name::Maxclients) as usize;
-    if is_full || is_protected(instance, origin.is_near) {
+    if is_full || is_protected(instance, origin.reach) {
         instance.stats.rejected_connections.fetch_add(1, Relaxed);
         return Err(if is_full { "-ERR max number of clients reached\r\n" } else { PROTECTED });
     }
-    let client = instance.clients.connect(origin.address, origin.local_address, origin.state, clock::now_ms());
+    let client = instance.clients.connect(origin, clock::now_ms());
     if instance.is_ending.load(Relaxed) {
         // Too late to be told with the others.
         client.mailbox.leave(|mail| mail.close = Some(true));
@@ -88,8 +77,8 @@ pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) 
 
 /// Whether protected mode keeps a client out: it comes from another machine and there is no password. The start refuses to
 /// listen that far then, but a password may be removed later.
-pub fn is_protected(instance: &Instance, is_near: bool) -> bool {
-    !is_near && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
+pub fn is_protected(instance: &Instance, reach: Reach) -> bool {
+    reach == Reach::Far && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
 }
 
 /// A connection could not be accepted, most likely since the process has no file descriptors left: notes it, and waits for some to be
@@ -286,6 +275,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Some(args)) => args,
                 Ok(None) => break,
                 Err(error) => {
+                    if error == ProtocolError::Foreign {
+                        self.session.note_foreigner();
+                    }
                     let error = error.to_string();
                     self.session.instance.stats.error(&error);
                     self.reply.error(&error);

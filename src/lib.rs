@@ -17,6 +17,7 @@ pub mod node;
 pub mod peers;
 pub mod prefetch;
 pub mod resp;
+pub mod seldom;
 pub mod server;
 pub mod settings;
 pub mod storage;
@@ -26,6 +27,7 @@ pub mod version;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::config::Config;
@@ -78,7 +80,7 @@ impl Flux {
         let instance = Arc::clone(&self.instance);
         peers::Peer::of(peers::Target::within(move || {
             let (near, far) = tokio::io::duplex(PIPE_BYTES);
-            let client = instance.clients.connect("in-process:0".into(), "in-process:0".into(), 0, clock::now_ms());
+            let client = instance.clients.connect(Origin::within(), clock::now_ms());
             let session = Session::new(Arc::clone(&instance), client, instance.stats.worker(), true);
             tokio::spawn(connection::run_alone(far, session));
             near

@@ -1,6 +1,7 @@
 //! Where settings come from when the server starts: flags, then the `FLUX_*` environment, then a TOML file, then defaults.
 //! The settings themselves are `config`'s.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -41,7 +42,7 @@ fn hint(refused: &Refused) -> String {
 }
 
 /// What settings are read from.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Sources {
     /// Names and values given as flags.
     pub flags: Vec<(String, String)>,
@@ -127,6 +128,18 @@ pub fn connect_limits(config: &Config) {
     config.watch(&[Name::ListMaxListpackSize], |config| {
         limits::LIST_MAX_LISTPACK_SIZE.store(config.number(Name::ListMaxListpackSize), Relaxed);
     });
+}
+
+/// What to warn of: a file with a secret in it that other users of the machine may read.
+pub fn exposed(config: &Config) -> Option<String> {
+    let path = config.file()?;
+    let mode = path.metadata().ok()?.permissions().mode();
+    let is_secret = config::settings().any(|setting| {
+        let (value, source) = config.show(setting);
+        setting.is_secret() && source == Source::File && !value.is_empty()
+    });
+    let text = || format!("`{}` holds a password, and other users may read it: chmod 600 it", path.display());
+    (is_secret && mode & 0o077 != 0).then(text)
 }
 
 /// The setting a mistyped name most likely meant.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 
 use crate::clock;
+use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
 use crate::engine::mailbox::Ended;
@@ -37,7 +38,7 @@ impl Wake for Unpark {
 impl Store {
     /// A new session on a running instance.
     pub fn new(instance: &Arc<Instance>) -> Store {
-        let client = instance.clients.connect("in-process:0".into(), "in-process:0".into(), 0, clock::now_ms());
+        let client = instance.clients.connect(Origin::within(), clock::now_ms());
         let session = Session::new(Arc::clone(instance), client, instance.stats.worker(), true);
         Store { session, reply: Reply::new(Protocol::Resp2) }
     }

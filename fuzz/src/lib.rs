@@ -72,7 +72,7 @@ fn arrive(pieces: &[&[u8]], limits: Limits) -> (Requests, Option<String>) {
             match parser.next(&buffer, limits) {
                 Ok(Some(args)) => requests.push(args.iter().map(<[u8]>::to_vec).collect()),
                 Ok(None) => break,
-                Err(error) => return (requests, Some(error.0)),
+                Err(error) => return (requests, Some(error.to_string())),
             }
         }
         let consumed = parser.consumed();

@@ -1,5 +1,7 @@
 //! `flux backup`, `flux restore`, `flux check`: a data folder and its copies.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -30,9 +32,14 @@ pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
     refuse_existing(file)?;
     let file = std::path::absolute(file).context("failed to find out where the file would be")?;
     let mut connection = connect(url).context("failed to back up; to copy the folder of a stopped server use --data DIR")?;
+    // The server takes the place of a file of ours only: see `commands::server::saving`.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).context("failed to make the file")?;
     let mut request = redis::cmd("FLUX");
-    let _: () =
-        request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes()).query(&mut connection).context("failed to back up")?;
+    let asked = request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes()).query(&mut connection);
+    if asked.is_err() && file.metadata().is_ok_and(|about| about.len() == 0) {
+        let _ = std::fs::remove_file(&file);
+    }
+    let _: () = asked.context("failed to back up")?;
     println!("written to {}", file.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::config::{Config, Name};
 use crate::machine;
 use crate::node::Node;
 use crate::settings;
+use crate::storage::folder::make_private;
 use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
@@ -23,6 +24,9 @@ pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
     machine::refuse_huge_pages();
     let config = Arc::new(config);
     start_log(&config);
+    if let Some(exposed) = settings::exposed(&config) {
+        tracing::warn!("{exposed}");
+    }
     settings::connect_limits(&config);
     let data = data_folder(&config)?;
     let node = Node::start(Arc::clone(&config), data.as_deref()).context("failed to start")?;
@@ -76,7 +80,7 @@ fn data_folder(config: &Config) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let hint = || format!("failed to use `{folder}` as data folder; choose another with --data DIR, or --data off");
-    std::fs::create_dir_all(&*folder).with_context(hint)?;
+    make_private(Path::new(&*folder)).with_context(hint)?;
     let path = std::fs::canonicalize(&*folder).with_context(hint)?;
     config.settle(Name::Data, &path.to_string_lossy());
     Ok(Some(path))

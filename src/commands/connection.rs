@@ -9,12 +9,14 @@ use crate::commands::args::int;
 use crate::commands::clients::{Client, state};
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
-use crate::commands::table::flag;
+use crate::commands::table::{Positions, flag};
 use crate::commands::{Command, Outcome, args, flux, help, pubsub, table, transactions};
+use crate::engine::block::Block;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Protocol, Reply};
+use crate::seldom::Seldom;
 use crate::version::REDIS_VERSION;
 
 const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
@@ -25,7 +27,8 @@ pub const COMMANDS: &[Command] = &[
         .args_min(1)
         .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
         .since("1.0.0", "O(N) where N is the number of passwords defined for the user")
-        .doc("[username] password", "Gives the server's password."),
+        .doc("[username] password", "Gives the server's password.")
+        .secrets(|args| (1..args.len()).collect()),
     Command::container(GROUP, "client", CLIENT)
         .since("2.4.0", "Depends on subcommand.")
         .doc("", "Asks about connections, and changes them."),
@@ -38,7 +41,8 @@ pub const COMMANDS: &[Command] = &[
     Command::session(GROUP, "hello", hello)
         .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
         .since("6.0.0", "O(1)")
-        .doc("[protover [AUTH username password] [SETNAME clientname]]", "Chooses the protocol, and tells about the server."),
+        .doc("[protover [AUTH username password] [SETNAME clientname]]", "Chooses the protocol, and tells about the server.")
+        .secrets(given_to_hello),
     Command::session(GROUP, "ping", ping).fast().since("1.0.0", "O(1)").doc("[message]", "Answers PONG, or its argument."),
     Command::session(GROUP, "quit", quit)
         .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
@@ -190,31 +194,54 @@ fn auth(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
             ));
         }
-        2 => log_in(session, b"default", args.at(1))?,
-        3 => log_in(session, args.at(1), args.at(2))?,
+        2 | 3 => {}
         _ => return Err(error::SYNTAX),
     }
-    reply.ok();
+    let user = if args.len() == 3 { args.at(1) } else { b"default" };
+    if log_in(session, user, args.at(args.len() - 1), args, reply)? {
+        reply.ok();
+    }
     Ok(())
 }
 
-fn log_in(session: &mut Session, user: &[u8], password: &[u8]) -> Result<(), Error> {
-    let is_right = match session.instance.password() {
-        None => user == b"default",
-        Some(expected) => user == b"default" && is_same(expected.as_bytes(), password),
-    };
-    if !is_right {
+/// Where `HELLO` has a user and a password, also among options that it does not know.
+fn given_to_hello(args: Args<'_>) -> Positions {
+    let mut secrets = Positions::new();
+    for at in (2..args.len()).filter(|at| args.is(*at, "auth")) {
+        secrets.extend(at + 1..(at + 3).min(args.len()));
+    }
+    secrets
+}
+
+/// Looks at a password; false if the command has to wait before that is done, and is run again then.
+fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, reply: &Reply) -> Result<bool, Error> {
+    let (from, now) = (session.client.ip, clock::monotonic_ms());
+    let expected = session.instance.password();
+    if expected.is_some() && session.waiting == Waiting::Allowed {
+        let wait_ms = session.instance.guesses.try_one(from, now);
+        if wait_ms > 0 {
+            session.block = Some(Block::new(session.waiter(args, reply), Some(wait_ms)));
+            return Ok(false);
+        }
+    }
+    if user != b"default" || expected.as_ref().is_some_and(|expected| !expected.is(password)) {
         session.instance.stats.denied_logins.fetch_add(1, Relaxed);
+        note_wrong_password(&session.client.address);
         return Err(Error::new("WRONGPASS invalid username-password pair or user is disabled."));
     }
+    if expected.is_some() {
+        session.instance.guesses.was_right(from, now);
+    }
     session.is_authenticated = true;
-    Ok(())
+    Ok(true)
 }
 
-/// Compares secrets in a time that does not tell where they differ.
-pub fn is_same(one: &[u8], other: &[u8]) -> bool {
-    let difference = one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b));
-    one.len() == other.len() && difference == 0
+/// Says that someone gave a wrong password, now and then.
+pub fn note_wrong_password(address: &str) {
+    static SEEN: Seldom = Seldom::new();
+    if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
+        tracing::warn!("{address} gave a wrong password ({unsaid} more were given since the last line like this)");
+    }
 }
 
 fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -231,7 +258,9 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     while at < args.len() {
         let left = args.len() - at - 1;
         if args.is(at, "auth") && left >= 2 {
-            log_in(session, args.at(at + 1), args.at(at + 2))?;
+            if !log_in(session, args.at(at + 1), args.at(at + 2), args, reply)? {
+                return Ok(());
+            }
             at += 3;
         } else if args.is(at, "setname") && left >= 1 {
             name = Some(checked_name(args.at(at + 1))?);

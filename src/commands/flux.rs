@@ -79,7 +79,8 @@ pub const COMMANDS: &[Command] = &[
         .doc(
             "peer-json [SECRET secret] [TTL milliseconds] [RUNNING count [call-id ...]]",
             "Makes this connection a peer, or attaches it to the peer with this id and secret.",
-        ),
+        )
+        .secrets(|args| (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1).collect()),
     row("flux.heartbeat", hand_over!(Heartbeat))
         .args(0)
         .flags(CHANGES | flag::FAST)

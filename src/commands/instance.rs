@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::commands::clients::{Client, Clients};
 use crate::commands::flux::Peers;
+use crate::commands::guesses::Guesses;
 use crate::commands::serving;
 use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
@@ -33,6 +34,8 @@ pub struct Instance {
     pub engine: Arc<Engine>,
     /// Who is connected.
     pub clients: Clients,
+    /// Passwords that were tried.
+    pub guesses: Guesses,
     /// What commands cost.
     pub stats: Stats,
     /// Clients that see every command.
@@ -72,6 +75,18 @@ pub struct Instance {
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
     peers: OnceLock<Arc<dyn Peers>>,
+}
+
+/// A password, which can be compared and neither shown nor logged.
+pub struct Password(Arc<str>);
+
+impl Password {
+    /// Whether this is it, in a time that does not tell where they differ.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let expected = self.0.as_bytes();
+        let difference = expected.iter().zip(given).fold(0, |difference, (a, b)| difference | (a ^ b));
+        expected.len() == given.len() && difference == 0
+    }
 }
 
 /// How fast commands and bytes come.
@@ -196,6 +211,7 @@ impl Instance {
             config,
             engine,
             clients: Clients::default(),
+            guesses: Guesses::default(),
             stats: Stats::default(),
             monitors: Mutex::default(),
             monitor_count: AtomicUsize::new(0),
@@ -308,8 +324,8 @@ impl Instance {
     }
 
     /// The password clients must give, if one is set.
-    pub fn password(&self) -> Option<Arc<str>> {
-        Some(self.config.text(Name::Requirepass)).filter(|password| !password.is_empty())
+    pub fn password(&self) -> Option<Password> {
+        Some(self.config.text(Name::Requirepass)).filter(|password| !password.is_empty()).map(Password)
     }
 
     /// How many clients wait for keys (`blocked_clients`).

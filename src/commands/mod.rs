@@ -15,6 +15,7 @@ pub mod float;
 pub mod flux;
 pub mod generic;
 pub mod geo;
+pub mod guesses;
 pub mod hash;
 pub mod help;
 pub mod hyperloglog;

@@ -1,25 +1,25 @@
-//! `MONITOR`: shows a client every command that any client sends.
+//! `MONITOR`: shows a client every command that any client sends, without its secrets; those of operators not at all.
 
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::commands::Outcome;
 use crate::commands::clients::state;
 use crate::commands::session::Session;
+use crate::commands::{Command, Outcome, table};
 use crate::engine::error::Error;
 use crate::resp::{Args, Reply};
 
 /// Shows a command to all monitors.
 #[cold]
-pub fn show(session: &Session, args: Args<'_>) {
-    let line = line(session, args);
+pub fn show(session: &Session, command: &Command, args: Args<'_>) {
+    let line = line(session, command, args);
     for monitor in session.instance.monitors.lock().iter() {
         monitor.mailbox.send(line.as_bytes());
     }
 }
 
-fn line(session: &Session, args: Args<'_>) -> String {
+fn line(session: &Session, command: &Command, args: Args<'_>) -> String {
     let micros = session.now_ns / 1000;
     let from = if session.client.has_state(state::UNIX) {
         format!("unix:{}", session.client.address)
@@ -27,14 +27,9 @@ fn line(session: &Session, args: Args<'_>) -> String {
         session.client.address.clone()
     };
     let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, session.db);
-    let is_secret = args.is(0, "auth") || args.is(0, "hello");
-    for (at, arg) in args.iter().enumerate() {
-        if is_secret && at > 0 {
-            line.push_str(" \"(redacted)\"");
-        } else {
-            line.push(' ');
-            quote(&mut line, arg);
-        }
+    for arg in table::shown(command, args) {
+        line.push(' ');
+        quote(&mut line, arg);
     }
     line.push_str("\r\n");
     line

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::commands::clients::{Client, state};
+use crate::commands::clients::{Client, Reach, state};
 use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
 use crate::commands::server::key_flags;
@@ -28,7 +28,9 @@ use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, Scope, evict};
-use crate::resp::{Args, OwnedArgs, Protocol, Reply};
+use crate::resp::request::FOREIGN;
+use crate::resp::{Args, OwnedArgs, Protocol, Reply, is_foreign};
+use crate::seldom::Seldom;
 
 /// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
 const FAST_COMMANDS_PER_TICK: usize = 16;
@@ -179,6 +181,15 @@ impl Session {
         }
     }
 
+    /// Whether this client may use what a setting of `no`, `yes` or `local` guards. The program itself always may.
+    pub fn may(&self, setting: Name) -> bool {
+        match &*self.instance.config.text(setting) {
+            "yes" => true,
+            "local" => self.client.reach != Reach::Far,
+            _ => self.client.reach == Reach::Within,
+        }
+    }
+
     /// The time, in milliseconds since the epoch, as of the last look at the clock.
     pub fn now(&self) -> u64 {
         self.now_ns / 1_000_000
@@ -298,9 +309,9 @@ impl Session {
         {
             return Err(Refusal::Paused(left_ms));
         }
-        if self.instance.monitor_count.load(Relaxed) > 0 && command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
+        if self.instance.monitor_count.load(Relaxed) > 0 && leaf.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             turn.release();
-            monitor::show(self, args);
+            monitor::show(self, leaf, args);
         }
         if let Some(txn) = &mut self.txn
             && !transactions::runs_at_once(command.name)
@@ -329,10 +340,30 @@ impl Session {
         {
             return Ok((number, command));
         }
-        let Some(found) = table::find(name) else { return Err(Refusal::Error(unknown(args))) };
+        let Some(found) = table::find(name) else {
+            if is_foreign(name) {
+                self.closes = true;
+                self.note_foreigner();
+                return Err(Refusal::Error(Error::new(FOREIGN)));
+            }
+            return Err(Refusal::Error(unknown(args)));
+        };
         self.last = Some(found);
         self.client.last_command.store(u64::from(found.0) + 1, Relaxed);
         Ok(found)
+    }
+
+    /// Notes that this client, which is closed now, speaks HTTP or TLS.
+    #[cold]
+    pub fn note_foreigner(&self) {
+        static SEEN: Seldom = Seldom::new();
+        if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
+            tracing::warn!(
+                "possible SECURITY ATTACK: {} sent HTTP or TLS to the port for clients of Redis, as a browser does when a web page makes it \
+                 (cross-protocol scripting); closed it ({unsaid} more were closed since the last line like this)",
+                self.client.address
+            );
+        }
     }
 
     /// Evicts keys until `maxmemory` is kept, or nothing is left that may go; tells whether memory is still short.
@@ -751,7 +782,7 @@ pub fn full_name(command: &Command, leaf: &Command) -> String {
 fn unknown(args: Args<'_>) -> Error {
     let name = String::from_utf8_lossy(&args.at(0)[..args.at(0).len().min(128)]).into_owned();
     let mut with = String::new();
-    for arg in args.from(1).iter() {
+    for arg in table::shown_of_stranger(args) {
         if with.len() >= 128 {
             break;
         }

@@ -162,6 +162,8 @@ pub mod flag {
     pub const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
     pub const PATTERNS: u32 = 1 << 19;
+    /// For operators in the sense of ACL categories (`@admin`), and yet shown by `MONITOR`.
+    pub const ADMIN_CATEGORY: u32 = 1 << 20;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
     pub const READ_ONLY: u32 = 1 << 17;
     /// A session command that changes keys: refused and held back when writes are. Not shown to clients.
@@ -193,6 +195,25 @@ pub struct Command {
     pub syntax: &'static str,
     /// What it contains.
     pub subcommands: &'static [Command],
+    /// Which of its arguments nobody else may see, in `MONITOR`, the slow log or anywhere: passwords. Must answer for any arguments.
+    pub secrets: fn(Args<'_>) -> Positions,
+}
+
+/// What stands in the place of an argument that must not be shown, as in Redis.
+const REDACTED: &[u8] = b"(redacted)";
+/// Commands of Redis that take passwords and are not here yet: also where they are only complained of, they are not repeated.
+const SECRETIVE_STRANGERS: &[&str] = &["acl", "migrate"];
+
+/// The arguments of a command as anyone may see them. Of a container, `command` is the subcommand.
+pub fn shown<'a>(command: &Command, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let secrets = (command.secrets)(args);
+    args.iter().enumerate().map(move |(at, arg)| if secrets.contains(&at) { REDACTED } else { arg })
+}
+
+/// The same for one that is no command of ours, from its first argument on.
+pub fn shown_of_stranger<'a>(args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let is_secretive = SECRETIVE_STRANGERS.iter().any(|name| args.is(0, name));
+    args.from(1).iter().map(move |arg| if is_secretive { REDACTED } else { arg })
 }
 
 impl Command {
@@ -209,6 +230,7 @@ impl Command {
             summary: "",
             syntax: "",
             subcommands: &[],
+            secrets: |_| Positions::new(),
         }
     }
 
@@ -285,6 +307,12 @@ impl Command {
     /// Takes back bits of [`flag`].
     pub const fn without(mut self, flags: u32) -> Command {
         self.flags &= !flags;
+        self
+    }
+
+    /// These of its arguments are passwords.
+    pub const fn secrets(mut self, find: fn(Args<'_>) -> Positions) -> Command {
+        self.secrets = find;
         self
     }
 

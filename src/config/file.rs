@@ -2,13 +2,16 @@
 //! need not change.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use toml::{Table, Value};
 
 use crate::config::setting::{Kind, Setting};
 use crate::config::{Config, Source, find, settings};
+use crate::storage::folder::PRIVATE_FILE;
 
 /// A file holds nothing larger than this; a mistaken path should not be read whole.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -32,7 +35,12 @@ pub fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, FileError> {
 }
 
 fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
-    let table: Table = text.parse().map_err(|cause: toml::de::Error| cause.to_string().trim().to_owned())?;
+    // Not the line itself, which may hold a password.
+    let place = |cause: &toml::de::Error| {
+        let before = cause.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        before.matches('\n').count() + 1
+    };
+    let table: Table = text.parse().map_err(|cause: toml::de::Error| format!("line {}: {}", place(&cause), cause.message()))?;
     table.iter().map(|(name, value)| Ok((name.clone(), plain(name, value)?))).collect()
 }
 
@@ -64,7 +72,12 @@ pub fn rewrite(path: &Path, config: &Config) -> Result<(), FileError> {
 /// Puts a file in the place of another in one step, so that a crash leaves one of both.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("toml.new");
-    let mut file = std::fs::File::create(&draft)?;
+    let _ = std::fs::remove_file(&draft);
+    // It may hold a password: nobody else's to read, unless the one before is.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&draft)?;
+    if let Ok(before) = path.metadata() {
+        file.set_permissions(before.permissions())?;
+    }
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&draft, path)

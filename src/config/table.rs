@@ -155,9 +155,12 @@ settings! {
     }
     Running "Running" {
         Threads = number("threads", "0", 0, 1024).at_start().help("Threads that serve clients; 0 is one less than there are cores, at least one.");
-        EnableDebugCommand = choice("enable-debug-command", "local", &["no", "yes", "local"])
+        EnableDebugCommand = choice("enable-debug-command", "no", &["no", "yes", "local"])
             .fixed()
             .help("Who may use `DEBUG`: nobody, everybody, or clients on this machine.");
+        EnableBackupCommand = choice("enable-backup-command", "local", &["no", "yes", "local"])
+            .fixed()
+            .help("Who may use `FLUX BACKUP`, which writes a file on the server's machine: nobody, everybody, or clients on that machine.");
         ShutdownTimeout = number("shutdown-timeout", "10", 0, INT).help("Seconds that clients get to take their replies when the server stops.");
         MinReplicasToWrite = number("min-replicas-to-write", "0", 0, INT)
             .aliases(&["min-slaves-to-write"])

@@ -8,7 +8,8 @@ use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, RedisConnectionInf
 
 use super::answer::Refusal;
 use super::{Busy, Caller, Door};
-use crate::connection::{self, Origin};
+use crate::commands::clients::Origin;
+use crate::connection;
 
 /// Bytes that may be on their way in either direction.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -54,12 +55,7 @@ pub fn config(hear: Option<Hear>) -> AsyncConnectionConfig {
 
 /// As `CLIENT LIST` and protected mode see a caller.
 pub fn origin(caller: Caller) -> Origin {
-    Origin {
-        address: caller.address.to_string(),
-        local_address: caller.local_address.to_string(),
-        state: 0,
-        is_near: caller.address.ip().is_loopback(),
-    }
+    Origin::tcp(Ok(caller.address), Ok(caller.local_address))
 }
 
 /// A RESP error as one of HTTP.

@@ -14,9 +14,19 @@ pub struct Route {
     pub method: &'static str,
     pub path: &'static str,
     pub help: &'static str,
-    /// Whether everybody may ask, without a password and from any page.
-    pub is_open: bool,
+    pub access: Access,
     answer: fn() -> MethodRouter<Arc<Door>>,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody without a password, and pages of any origin: it is the same on every server.
+    Public,
+    /// Everybody without a password, also while the server ends.
+    Open,
+    /// Who has the password, if there is one.
+    Guarded,
 }
 
 pub const ROUTES: &[Route] = &[
@@ -28,7 +38,7 @@ pub const ROUTES: &[Route] = &[
     open("/metrics", "Counts and times in the text format of Prometheus.", || get(health::metrics)),
     open("/sdk/", "The client libraries for JavaScript and Python.", || get(sdk::index)),
     open("/sdk/{file}", "One of them, as npm and pip install it.", || get(sdk::package)),
-    open("/sdk/js/{module}", "A module of the JavaScript one, for pages to import: `/sdk/js/flux.js`.", || get(sdk::module)),
+    public("/sdk/js/{module}", "A module of the JavaScript one, for pages to import: `/sdk/js/flux.js`.", || get(sdk::module)),
     route("POST", "/call/{capability}", "Calls a capability: JSON in and out, or pieces as events.", || post(call::call)),
     route("GET", "/peers", "The live peers; `?workspace=` and `?capability=` choose among them.", || get(directory::peers)),
     route("GET", "/capabilities", "What peers can be called for.", || get(directory::capabilities)),
@@ -57,11 +67,15 @@ pub const ROUTES: &[Route] = &[
 ];
 
 const fn open(path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
-    Route { method: "GET", path, help, is_open: true, answer }
+    Route { method: "GET", path, help, access: Access::Open, answer }
+}
+
+const fn public(path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
+    Route { method: "GET", path, help, access: Access::Public, answer }
 }
 
 const fn route(method: &'static str, path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
-    Route { method, path, help, is_open: false, answer }
+    Route { method, path, help, access: Access::Guarded, answer }
 }
 
 /// All routes behind their guard.
@@ -69,11 +83,11 @@ pub fn router(door: &Arc<Door>) -> Router {
     // A key of a context may have slashes.
     let path = |route: &Route| route.path.replace("{key}", "{*key}");
     let add = |router: Router<Arc<Door>>, route: &Route| router.route(&path(route), (route.answer)());
-    let guarded = ROUTES.iter().filter(|route| !route.is_open).fold(Router::new(), add);
-    let guarded = guarded.fallback(nothing).method_not_allowed_fallback(wrong_method);
-    let guarded = guarded.layer(from_fn_with_state(Arc::clone(door), guard::check));
-    let open = ROUTES.iter().filter(|route| route.is_open).fold(Router::new(), add);
-    open.merge(guarded).with_state(Arc::clone(door))
+    let routes = |access| ROUTES.iter().filter(move |route| route.access == access).fold(Router::new(), add);
+    let rule = |access| from_fn_with_state(guard::Rule { door: Arc::clone(door), access }, guard::check);
+    let guarded = routes(Access::Guarded).fallback(nothing).method_not_allowed_fallback(wrong_method);
+    let open = [Access::Public, Access::Open].map(|access| routes(access).layer(rule(access)));
+    open.into_iter().fold(guarded.layer(rule(Access::Guarded)), Router::merge).with_state(Arc::clone(door))
 }
 
 async fn nothing() -> Refusal {

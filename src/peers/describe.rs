@@ -168,7 +168,7 @@ pub fn status(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply
     let state = room.state.lock();
     let load = state.calls.total();
     let shown = json!({
-        "peers": state.directory.len(),
+        "peers": state.directory.count(),
         "oldPeers": state.directory.old_len(),
         "workspaces": workspaces,
         "capabilities": state.directory.capability_count(),

@@ -317,7 +317,7 @@ pub struct Capable {
 
 impl Capable {
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.peers.len()
     }
 
@@ -389,7 +389,7 @@ impl Directory {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.peers.len()
     }
 

@@ -63,7 +63,7 @@ impl Ring {
         // Where one try finds nobody, so do all.
         let first = try_at(1)?;
         let rest = (2..=TRIES).filter_map(try_at);
-        rest.fold(Some(first), |best, next| best.filter(|best| *best <= next).or(Some(next))).map(|(_, peer)| peer)
+        std::iter::once(first).chain(rest).min().map(|(_, peer)| peer)
     }
 
     /// All peers, from a place on.

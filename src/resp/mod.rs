@@ -5,4 +5,4 @@ pub mod reply;
 pub mod request;
 
 pub use reply::{Protocol, Reply};
-pub use request::{AHEAD_MAX, Args, Limits, OwnedArgs, Parser, ProtocolError};
+pub use request::{AHEAD_MAX, Args, Limits, OwnedArgs, Parser, ProtocolError, is_foreign};

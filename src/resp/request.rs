@@ -1,6 +1,7 @@
 //! Reads requests: arrays of bulk strings, and inline commands as a person types them. A request that has only partly
 //! arrived is taken up where it stopped, and no more is allocated than what arrived.
 
+use std::fmt;
 use std::ops::{Index, Range};
 
 use smallvec::SmallVec;
@@ -19,14 +20,51 @@ const KEEP_ARGS: usize = 1024;
 
 /// Why a client's bytes are not a request. The connection is closed after the error is sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("ERR Protocol error: {0}")]
-pub struct ProtocolError(pub String);
+pub enum ProtocolError {
+    /// They are wrong in this way.
+    #[error("ERR Protocol error: {0}")]
+    Wrong(String),
+    /// They are HTTP or TLS: a browser may send them for a page of strangers, and what follows may be the page's.
+    #[error("{FOREIGN}")]
+    Foreign,
+}
+
+/// What a client is told that speaks HTTP or TLS. It is closed then.
+pub const FOREIGN: &str = "ERR Protocol error: this port is for clients of Redis, and takes neither HTTP nor TLS";
+
+/// A TLS connection begins with these bytes, the type of a record and its version. A page of strangers knows what follows in part: the
+/// session ticket is its own server's.
+const TLS: &[u8] = &[0x16, 0x03];
+
+fn wrong(text: impl Into<String>) -> ProtocolError {
+    ProtocolError::Wrong(text.into())
+}
+
+/// Whether a line is the first one of a request over HTTP: `GET /path HTTP/1.1`, with any method and target.
+fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let version = words.next_back().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..]) && words.count() >= 1
+}
+
+/// Whether a command is one that no client sends: how the first line of a form posted by a browser begins, or the header that every
+/// request over HTTP has.
+pub fn is_foreign(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
 
 /// The arguments of a request, its name first, borrowed from the bytes that arrived.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Args<'a> {
     bytes: &'a [u8],
     ranges: &'a [(u32, u32)],
+}
+
+/// Not what they are: one may be a password.
+impl fmt::Debug for Args<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{} arguments", self.len())
+    }
 }
 
 impl<'a> Args<'a> {
@@ -91,10 +129,16 @@ impl Index<usize> for Args<'_> {
 }
 
 /// Arguments with bytes of their own: of a queued command, or of one made in process.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct OwnedArgs {
     bytes: Vec<u8>,
     ranges: Vec<(u32, u32)>,
+}
+
+impl fmt::Debug for OwnedArgs {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.args().fmt(to)
+    }
 }
 
 impl OwnedArgs {
@@ -143,6 +187,8 @@ pub struct Parser {
     missing: Option<usize>,
     /// Where to go on reading.
     at: usize,
+    /// Whether a request has come before.
+    has_begun: bool,
     /// An inline request's arguments, when quotes made them differ from the bytes that arrived.
     unquoted: Option<OwnedArgs>,
 }
@@ -236,6 +282,7 @@ impl Parser {
         if let Some(ahead) = self.ahead.get(self.taken) {
             self.at = ahead.at;
             self.taken += 1;
+            self.has_begun = true;
             return Ok(Some(self.args_ahead(self.taken - 1, bytes)));
         }
         self.forget_ahead();
@@ -249,10 +296,10 @@ impl Parser {
                             return Ok(None);
                         };
                         if count > ARGS_MAX {
-                            return Err(ProtocolError("invalid multibulk length".into()));
+                            return Err(wrong("invalid multibulk length"));
                         }
                         if count > UNAUTHENTICATED_ARGS_MAX && !limits.is_authenticated {
-                            return Err(ProtocolError("unauthenticated multibulk length".into()));
+                            return Err(wrong("unauthenticated multibulk length"));
                         }
                         if count <= 0 {
                             continue;
@@ -277,6 +324,7 @@ impl Parser {
             self.unquoted = None;
             break;
         }
+        self.has_begun = true;
         Ok(Some(match &self.unquoted {
             Some(owned) => owned.args(),
             None => Args { bytes, ranges: &self.ranges },
@@ -289,15 +337,15 @@ impl Parser {
             match bytes.get(self.at) {
                 None => return Ok(false),
                 Some(b'$') => {}
-                Some(&other) => return Err(ProtocolError(format!("expected '$', got '{}'", char::from(other)))),
+                Some(&other) => return Err(wrong(format!("expected '$', got '{}'", char::from(other)))),
             }
             let before = self.at;
             let Some(len) = self.line_int(bytes, "too big bulk count string", "invalid bulk length")? else { return Ok(false) };
             if len < 0 || len as u64 > limits.bulk_bytes_max || self.at as u64 + len as u64 > u64::from(u32::MAX) - 2 {
-                return Err(ProtocolError("invalid bulk length".into()));
+                return Err(wrong("invalid bulk length"));
             }
             if len > UNAUTHENTICATED_BYTES_MAX && !limits.is_authenticated {
-                return Err(ProtocolError("unauthenticated bulk length".into()));
+                return Err(wrong("unauthenticated bulk length"));
             }
             let end = self.at + len as usize;
             if bytes.len() < end + 2 {
@@ -325,13 +373,13 @@ impl Parser {
             return Ok(Some(i64::from(ten - b'0') * 10 + i64::from(one - b'0')));
         }
         let Some(end) = memchr::memchr(b'\r', &line[..line.len().min(LINE_BYTES_MAX)]) else {
-            return if line.len() >= LINE_BYTES_MAX { Err(ProtocolError(too_long.into())) } else { Ok(None) };
+            return if line.len() >= LINE_BYTES_MAX { Err(wrong(too_long)) } else { Ok(None) };
         };
         if line.len() < end + 2 {
             return Ok(None);
         }
         let text = std::str::from_utf8(&line[..end]).ok().filter(|text| !text.starts_with('+'));
-        let number = text.and_then(|text| text.parse().ok()).ok_or_else(|| ProtocolError(invalid.into()))?;
+        let number = text.and_then(|text| text.parse().ok()).ok_or_else(|| wrong(invalid))?;
         self.at += end + 3;
         Ok(Some(number))
     }
@@ -339,11 +387,17 @@ impl Parser {
     /// Reads an inline request; false if its line has not ended yet.
     fn inline(&mut self, bytes: &[u8]) -> Result<bool, ProtocolError> {
         let rest = &bytes[self.at..];
+        if !self.has_begun && rest.starts_with(TLS) {
+            return Err(ProtocolError::Foreign);
+        }
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            return if rest.len() > LINE_BYTES_MAX { Err(ProtocolError("too big inline request".into())) } else { Ok(false) };
+            return if rest.len() > LINE_BYTES_MAX { Err(wrong("too big inline request")) } else { Ok(false) };
         };
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-        let words = split_words(line).ok_or_else(|| ProtocolError("unbalanced quotes in request".into()))?;
+        if !self.has_begun && is_http(line) {
+            return Err(ProtocolError::Foreign);
+        }
+        let words = split_words(line).ok_or_else(|| wrong("unbalanced quotes in request"))?;
         self.at += end + 1;
         self.unquoted = Some(OwnedArgs::new(words.iter().map(Vec::as_slice)));
         Ok(true)
@@ -511,7 +565,40 @@ mod tests {
             (b"GET \"x\r\n", "unbalanced quotes in request"),
             (b"*3000000000\r\n", "invalid multibulk length"),
         ] {
-            assert_eq!(all(bytes).unwrap_err().0, text);
+            assert_eq!(all(bytes).unwrap_err(), wrong(text));
         }
+    }
+
+    #[test]
+    fn a_connection_that_begins_as_http_or_tls_is_told_from_all_others() {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"SET /a HTTP/1.1\nFLUSHALL\r\n",
+            b"\r\n\r\nOPTIONS * HTTP/1.0\r\n",
+            b"PUT /\"unbalanced HTTP/1.1\r\n",
+            b"PRI * HTTP/2.0\r\n",
+            b"\x16\x03\x01\x02\x00\x01",
+            b"\x16\x03\nFLUSHALL\n",
+        ] {
+            assert_eq!(all(bytes).unwrap_err(), ProtocolError::Foreign, "{}", String::from_utf8_lossy(bytes));
+        }
+        for bytes in [
+            // Values that happen to look so: where a client's own words come first, or as one sends them.
+            &b"PING\r\nSET a HTTP/1.1\r\n"[..],
+            b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$8\r\nHTTP/1.1\r\n",
+            b"*1\r\n$4\r\nPING\r\nGET HTTP/1\r\n",
+            b"HTTP/1.1\r\n",
+            b"SET a HTTP/\r\n",
+            b"SET a http/1.1\r\n",
+            b"\x16",
+        ] {
+            assert!(all(bytes).is_ok(), "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn arguments_do_not_print() {
+        let args = OwnedArgs::new([&b"AUTH"[..], b"hunter2"]);
+        assert_eq!(format!("{args:?} {:?}", args.args()), "2 arguments 2 arguments");
     }
 }

@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::commands::clients::state;
+use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
-use crate::connection::{self, Origin};
+use crate::connection;
 use crate::engine::gate::Gate;
 use crate::memory;
 use crate::storage;
@@ -266,15 +266,10 @@ async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>
 
 fn origin(accepted: &Accepted) -> Origin {
     match accepted {
-        Accepted::Tcp(stream) => {
-            let text = |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".to_owned(), |address| address.to_string());
-            let is_near = stream.peer_addr().map_or(true, |address| address.ip().is_loopback());
-            Origin { address: text(stream.peer_addr()), local_address: text(stream.local_addr()), state: 0, is_near }
-        }
+        Accepted::Tcp(stream) => Origin::tcp(stream.peer_addr(), stream.local_addr()),
         Accepted::Unix(stream) => {
-            let path = stream.local_addr().ok().and_then(|address| address.as_pathname().map(|path| path.display().to_string()));
-            let path = format!("{}:0", path.unwrap_or_default());
-            Origin { address: path.clone(), local_address: path, state: state::UNIX, is_near: true }
+            let address = stream.local_addr().ok();
+            Origin::unix(address.as_ref().and_then(|address| address.as_pathname()))
         }
     }
 }

@@ -1,11 +1,23 @@
 //! A data folder, held by one process at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
 use crate::storage::Error;
+
+/// The data is nobody else's to read.
+const PRIVATE_FOLDER: u32 = 0o700;
+/// The same for a file, wherever it is copied or moved to.
+pub const PRIVATE_FILE: u32 = 0o600;
+
+/// Makes a folder, if it is missing, that only this user may enter. One that is there stays as it is.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
+}
 
 /// A folder this process holds, until it is let go or dropped.
 #[derive(Debug)]
@@ -18,9 +30,15 @@ pub struct Folder {
 impl Folder {
     /// Takes hold of a folder, made if missing.
     pub fn open(path: &Path) -> Result<Folder, Error> {
-        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        make_private(path).map_err(Error::io("create", path))?;
         let place = path.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&place).map_err(Error::io("open", &place))?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE_FILE)
+            .open(&place)
+            .map_err(Error::io("open", &place))?;
         match lock.try_lock() {
             Ok(()) => Ok(Folder { path: path.to_owned(), lock: Mutex::new(Some(lock)) }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),

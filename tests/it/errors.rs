@@ -382,7 +382,8 @@ const IN_MULTI: &[(&str, Like)] = &[
     ("LATENCY HISTORY x", Same),
     ("LATENCY GRAPH x", Same),
     ("LATENCY HISTOGRAM nosuch", Same),
-    ("SLOWLOG LEN", Same),
+    // How long commands take is each server's own.
+    ("SLOWLOG LEN", Kind),
     ("SLOWLOG RESET", Same),
     ("ROLE", Same),
     ("REPLICAOF NO ONE", Same),

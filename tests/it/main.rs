@@ -10,6 +10,7 @@ mod crash;
 mod docs;
 mod errors;
 mod fuzz;
+mod gate;
 mod http;
 mod isolation;
 mod linear;

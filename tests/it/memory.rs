@@ -68,7 +68,14 @@ fn with_a_journal_what_is_on_its_way_there_costs_no_key() {
 #[test]
 fn policies_for_keys_that_expire_spare_those_just_read_however_far_off_their_expiry_is() {
     for policy in ["volatile-lru", "volatile-lfu"] {
-        let flux = Process::flux_in_memory(&["--maxmemory-policy", policy, "--maxmemory-samples", "10"]);
+        let flux = Process::flux_in_memory(&[
+            "--maxmemory-policy",
+            policy,
+            "--maxmemory-samples",
+            "10",
+            "--enable-debug-command",
+            "yes",
+        ]);
         let mut client = flux.connect();
         let mut all = |words: &mut dyn Iterator<Item = Vec<String>>| {
             let mut sent = 0;

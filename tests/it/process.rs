@@ -14,7 +14,7 @@ pub struct Process {
     child: Child,
     port: u16,
     /// Removed when the server is gone.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Process {
@@ -62,13 +62,24 @@ impl Process {
         Some(Process::start(command, dir, port))
     }
 
+    /// A redis-server with no settings of ours but what the test machine needs. None if none is installed.
+    pub fn redis_as_it_comes() -> Option<Process> {
+        if !has("redis-server (Debian: redis-server)", Command::new("redis-server").arg("--version")) {
+            return None;
+        }
+        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let mut command = Command::new("redis-server");
+        command.arg("--dir").arg(dir.path()).args(["--port", &port.to_string(), "--save", ""]);
+        Some(Process::start(command, dir, port))
+    }
+
     fn start(mut command: Command, dir: TempDir, port: u16) -> Process {
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut process = Process { child, port, _dir: dir };
+        let mut process = Process { child, port, dir };
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = || std::fs::read_to_string(process._dir.path().join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(process.dir.path().join("log")).unwrap_or_default();
             assert!(process.child.try_wait().unwrap().is_none(), "the server ended at once: {}", log());
             assert!(Instant::now() < deadline, "the server does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(10));
@@ -90,6 +101,25 @@ impl Process {
     /// Its process' number.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where flux answers HTTP.
+    pub fn http_port(&self) -> u16 {
+        let Reply::Many(_, pair) = self.connect().call(&["CONFIG", "GET", "http-port"]).unwrap() else {
+            panic!("it is a setting")
+        };
+        let Reply::Bulk(_, port) = &pair[1] else { panic!("it has a value") };
+        String::from_utf8_lossy(port).parse().unwrap()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
     }
 
     /// A new connection.

@@ -235,7 +235,7 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
     let is = |category: &str| match category {
         "read" => is_reading(row),
         "write" => is_writing(row),
-        "admin" => row.flags & flag::ADMIN != 0,
+        "admin" => row.flags & (flag::ADMIN | flag::ADMIN_CATEGORY) != 0,
         "dangerous" => row.flags & (flag::ADMIN | flag::DANGEROUS) != 0,
         "fast" => row.flags & flag::FAST != 0,
         "slow" => row.flags & flag::FAST == 0,

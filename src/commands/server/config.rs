@@ -9,6 +9,7 @@ use crate::commands::elsewhere::elsewhere;
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
+use crate::commands::table::Positions;
 use crate::config::{self, Refused};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
@@ -51,6 +52,15 @@ pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
     }
     reply.ok();
     Ok(())
+}
+
+/// Values of settings that are secrets; where a name is none, it may be one that was mistyped.
+pub fn secrets(args: Args<'_>) -> Positions {
+    let is_plain = |at: usize| {
+        let name = String::from_utf8_lossy(args.at(at));
+        config::find(&name).is_some_and(|setting| !setting.is_secret())
+    };
+    (2..args.len()).step_by(2).filter(|at| !is_plain(*at)).map(|at| at + 1).collect()
 }
 
 fn refusal(refused: &Refused) -> Error {

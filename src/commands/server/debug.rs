@@ -1,14 +1,12 @@
 //! `DEBUG`: what test suites and tools call to look inside and to provoke what is rare. Who may use it is the setting
 //! `enable-debug-command`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crate::clock;
 use crate::commands::args::{int, wrong_subcommand};
-use crate::commands::clients::state;
 use crate::commands::elsewhere::elsewhere;
 use crate::commands::generic::object::encoding_of;
 use crate::commands::server::digest::Digest;
@@ -124,12 +122,7 @@ const SUBCOMMANDS: &[Sub] = &[
 
 /// `DEBUG`
 pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let may = match &*session.instance.config.text(Name::EnableDebugCommand) {
-        "yes" => true,
-        "local" => is_local(session),
-        _ => false,
-    };
-    if !may {
+    if !session.may(Name::EnableDebugCommand) {
         return Err(Error::new(
             "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
         ));
@@ -141,13 +134,6 @@ pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>,
     let count = args.len() - 1;
     let sub = SUBCOMMANDS.iter().find(|sub| args.is(1, sub.name) && (sub.args.0..=sub.args.1).contains(&count));
     (sub.ok_or_else(|| wrong_subcommand(args))?.run)(session, shards, args, reply)
-}
-
-/// Whether a client is on this machine.
-pub fn is_local(session: &Session) -> bool {
-    let address = session.client.address.parse::<SocketAddr>();
-    // What has no address came through a unix socket or from within the process.
-    session.client.has_state(state::UNIX) || address.map_or(true, |address| address.ip().is_loopback())
 }
 
 fn help(reply: &mut Reply) {

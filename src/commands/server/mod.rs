@@ -80,7 +80,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session(GROUP, "lastsave", saving::lastsave)
         .args(0)
         .fast()
-        .flags(ANYTIME | flag::ADMIN | flag::DANGEROUS)
+        .flags(ANYTIME | flag::ADMIN_CATEGORY | flag::DANGEROUS)
         .since("1.0.0", "O(1)")
         .doc("", "Tells when the last checkpoint ended, in seconds since the epoch."),
     Command::container(GROUP, "latency", LATENCY).since("2.8.13", CONTAINER_COST).doc("", "Tells what took long."),
@@ -105,7 +105,7 @@ pub const COMMANDS: &[Command] = &[
     Command::session(GROUP, "role", replication::role)
         .args(0)
         .fast()
-        .flags(ANYTIME | flag::NO_SCRIPT | flag::ADMIN | flag::DANGEROUS)
+        .flags(ANYTIME | flag::NO_SCRIPT | flag::ADMIN_CATEGORY | flag::DANGEROUS)
         .since("2.8.12", "O(1)")
         .doc("", "Tells the server's part in replication: master."),
     Command::session(GROUP, "save", saving::save)
@@ -209,7 +209,8 @@ const CONFIG: &[Command] = &[
         .args_min(3)
         .flags(OPERATOR)
         .since("2.0.0", "O(N) when N is the number of configuration parameters provided")
-        .doc("parameter value [parameter value ...]", "Changes settings, all of them or none."),
+        .doc("parameter value [parameter value ...]", "Changes settings, all of them or none.")
+        .secrets(config::secrets),
 ];
 
 const FLUX: &[Command] = &[
@@ -217,7 +218,7 @@ const FLUX: &[Command] = &[
         .args(2)
         .flags(OPERATOR | flag::NO_MULTI)
         .since("flux 0.1", "O(N) where N is the total number of keys in all databases")
-        .doc("path", "Writes a consistent copy of all data to a file on the server's machine; for clients on that machine only."),
+        .doc("path", "Writes a consistent copy of all data in the place of an empty file on the server's machine; for clients on that machine only."),
     sub("help", |_, _, reply| lines("flux", reply)).args(1).since("flux 0.1", "O(1)").doc("", "Lists the subcommands."),
 ];
 

@@ -1,7 +1,11 @@
 //! Saving in the sense of Redis: checkpoints, backups, and the end of the server. Changes are journaled all the time, so
 //! none of these is needed to keep them.
 
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -11,10 +15,11 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::clients::Reach;
 use crate::commands::elsewhere::elsewhere;
 use crate::commands::instance::Instance;
-use crate::commands::server::debug::is_local;
 use crate::commands::session::Session;
+use crate::config::Name;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
@@ -140,28 +145,68 @@ pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome
 
 /// `FLUX BACKUP`
 pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    if !is_local(session) {
-        return Err(Error::new("ERR FLUX BACKUP writes a file here, so only clients on this machine may ask for it"));
+    if !session.may(Name::EnableBackupCommand) {
+        return Err(Error::new(
+            "ERR FLUX BACKUP writes a file on the server's machine, and the setting enable-backup-command does not let you ask for it",
+        ));
     }
     let path = std::str::from_utf8(args.at(2)).map(Path::new).map_err(|_| Error::new("ERR the path is not UTF-8"))?;
     if !path.is_absolute() {
         return Err(Error::new("ERR the path must be absolute, since client and server may work in different folders"));
-    }
-    if path.exists() {
-        return Err(Error::new(format!("ERR `{}` exists already", path.display())));
     }
     let persistence = session.instance.persistence().cloned();
     let persistence = persistence.ok_or(Error::new("ERR there is no data folder; start the server with --data DIR"))?;
     let running =
         Running::begin(&session.instance, false).ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
     let path = path.to_owned();
+    let is_trusted = session.client.reach == Reach::Within;
     elsewhere(session, args, reply, "backup", move |_, reply| {
+        let failed = |cause: String| Error::new(format!("ERR failed to back up: {cause}"));
+        let place = Place::open(&path).map_err(|cause| failed(format!("open the folder of `{}`: {cause}", path.display())))?;
+        let may_be_made = is_trusted && !place.exists();
+        if !place.is_offered() && !may_be_made {
+            return Err(failed(format!(
+                "`{}` must be an empty file of no other name: make it, so that the server knows that you may write there",
+                path.display()
+            )));
+        }
         let backups = &running.0.saves.backups;
         backups.fetch_add(1, Relaxed);
-        let backed_up = persistence.backup(&path);
+        let backed_up = persistence.backup(&place.path);
         backups.fetch_sub(1, Relaxed);
-        backed_up.map_err(|cause| Error::new(format!("ERR failed to back up: {cause}")))?;
+        backed_up.map_err(|cause| failed(cause.to_string()))?;
         reply.ok();
         Ok(())
     })
+}
+
+/// Where a client wants a file. A client of Redis is not a user of the machine, and the server may write where that client's user may
+/// not: so it only takes the place of an empty file that is there already, which whoever asks made. The folder is opened once, lest
+/// another one is put in its place meanwhile.
+struct Place {
+    path: PathBuf,
+    /// What `path` goes through, while it is open.
+    _folder: File,
+}
+
+impl Place {
+    fn open(path: &Path) -> io::Result<Place> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let opened = File::open(folder)?;
+        let through = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+        // A system that does not have it gets the path as it is.
+        let folder = if through.exists() { &through } else { folder };
+        Ok(Place { path: folder.join(name), _folder: opened })
+    }
+
+    fn exists(&self) -> bool {
+        self.path.symlink_metadata().is_ok()
+    }
+
+    /// Whether an empty file is there for us, that is no link of any kind.
+    fn is_offered(&self) -> bool {
+        self.path.symlink_metadata().is_ok_and(|about| about.is_file() && about.len() == 0 && about.nlink() == 1)
+    }
 }

@@ -1,9 +1,11 @@
 //! Backups: a copy of the tables in one file, made while serving, and a data folder made from it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::persist::{Error, Inner};
-use crate::storage::folder::{TABLES, sync_folder};
+use crate::storage::folder::{PRIVATE_FILE, TABLES, make_private, sync_folder};
 use crate::storage::tables::Meta;
 use crate::storage::{self, Files, Folder, Tables};
 
@@ -39,7 +41,7 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
     if !file.is_file() {
         return Err(io("open backup", file, std::io::ErrorKind::NotFound.into()));
     }
-    std::fs::create_dir_all(dir).map_err(|source| io("create", dir, source))?;
+    make_private(dir).map_err(|source| io("create", dir, source))?;
     let mut entries = std::fs::read_dir(dir).map_err(|source| io("read", dir, source))?;
     if entries.next().is_some() {
         return Err(Error::NotEmpty { path: dir.to_owned() });
@@ -48,6 +50,9 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
     let part = dir.join(format!("{TABLES}.part"));
     let result = (|| {
         std::fs::copy(file, &part).map_err(|source| io("copy the backup to", &part, source))?;
+        // The copy has the permissions of what was copied.
+        let permissions = Permissions::from_mode(PRIVATE_FILE);
+        std::fs::set_permissions(&part, permissions).map_err(|source| io("set the permissions of", &part, source))?;
         let mut tables = Tables::open(&Files, &part, CACHE_BYTES)?;
         let is_sound = tables.verify()?;
         drop(tables);

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use flux::clock;
+
 use super::Door;
 
 const OPEN: [&str; 4] = ["/", "/health", "/ready", "/metrics"];
@@ -54,6 +56,92 @@ fn a_name_made_to_point_here_is_not_ours() {
     let headers = |password| [("Host", "flux.example"), ("Authorization", password)];
     assert_eq!(door.ask("GET", "/nothing", &headers("Bearer secret"), "").status, 404);
     assert_eq!(door.ask("GET", "/nothing", &headers("Bearer other"), "").status, 401);
+}
+
+#[test]
+fn all_routes_are_guarded_alike() {
+    let door = Door::open(&[]);
+    let (port, bare) = (door.address.port(), format!("{}", door.address));
+    let paths =
+        ["/", "/health", "/ready", "/metrics", "/sdk/", "/sdk/js/flux.js", "/peers", "/nothing", "/mcp", "/resp", "/call/x"];
+    let refused = |path: &str, head: &str| {
+        let head = head.replace("PORT", &port.to_string());
+        let mut text = String::new();
+        let asked = format!("{head}Connection: close\r\n\r\n").replace("PATH", path);
+        door.send(asked.as_bytes()).read_to_string(&mut text).unwrap();
+        text.starts_with("HTTP/1.1 403") || text.starts_with("HTTP/1.0 403") || text.starts_with("HTTP/1.1 400")
+    };
+    for path in paths {
+        for head in [
+            "GET PATH HTTP/1.1\r\nHost: evil.example:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:80.evil.example\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost@evil.example\r\n",
+            "GET PATH HTTP/1.1\r\nHost:\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n",
+            "GET http://evil.example:PORTPATH HTTP/1.1\r\nHost: localhost:PORT\r\n",
+            "GET http://localhost:PORTPATH HTTP/1.1\r\nHost: evil.example:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: evil.example:PORT\r\nOrigin: http://evil.example:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://evil.example\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://localhost:3000@evil.com\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: chrome-extension://localhost\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: null\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin:\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n",
+            "POST PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://evil.example\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n",
+            "OPTIONS PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://evil.example\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        ] {
+            // The modules are the same everywhere, and pages of any origin may import them: what they may do then is guarded.
+            let is_public =
+                path.starts_with("/sdk/js/") && head.contains(": localhost:PORT") && !head.contains("evil.example:PORT");
+            assert!(is_public || refused(path, head), "{path}: {head}");
+        }
+        for head in [
+            &format!("GET PATH HTTP/1.1\r\nHost: {bare}\r\n"),
+            "GET PATH HTTP/1.1\r\nHost: LOCALHOST:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost.:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: [::1]:PORT\r\n",
+            "GET PATH HTTP/1.0\r\n",
+            "GET http://localhost:PORTPATH HTTP/1.1\r\nHost: localhost:PORT\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nOrigin: http://localhost:5173\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
+            "GET PATH HTTP/1.1\r\nHost: localhost:PORT\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n",
+        ] {
+            assert!(!refused(path, head), "{path}: {head}");
+        }
+    }
+}
+
+#[test]
+fn a_name_made_to_point_here_needs_the_password_also_for_what_is_open() {
+    let door = Door::open(&[("requirepass", "secret")]);
+    for path in OPEN {
+        assert_eq!(door.ask("GET", path, &[("Host", "evil.example")], "").status, 403, "{path}");
+        assert_eq!(
+            door.ask("GET", path, &[("Host", "evil.example"), ("Authorization", "Bearer wrong")], "").status,
+            403,
+            "{path}"
+        );
+        assert_eq!(
+            door.ask("GET", path, &[("Host", "evil.example"), ("Authorization", "Bearer secret")], "").status,
+            200,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn guesses_over_http_wait_and_the_right_password_gets_in() {
+    let door = Door::open(&[("requirepass", "secret")]);
+    let ask = |password| door.ask("GET", "/peers", &[("Authorization", password)], "").status;
+    for _ in 0..22 {
+        assert_eq!(ask("Bearer wrong"), 401);
+    }
+    assert!(door.instance.guesses.owed_ms(Some(door.address.ip()), clock::monotonic_ms()) > 0, "there is a debt");
+    assert_eq!(ask("Bearer secret"), 200);
 }
 
 #[test]

@@ -186,3 +186,20 @@ fn the_end_of_the_server_ends_sessions() {
     assert_eq!(closed(&mut socket), 1000);
     assert_eq!(door.ask("GET", "/nothing", &[], "").status, 503);
 }
+
+#[test]
+fn http_within_a_websocket_is_closed_as_over_tcp() {
+    let door = Door::open(&[]);
+    for foreign in ["GET / HTTP/1.1", "POST / HTTP/1.1", "Host: localhost", "MULTI\r\nSET stolen 1\r\npost"] {
+        let mut socket = connect(&door);
+        let _ = socket.send(Message::binary(format!("{foreign}\r\nSET stolen 1\r\nEXEC\r\n")));
+        let mut heard = Vec::new();
+        while let Ok(message) = socket.read() {
+            if let Message::Binary(bytes) = message {
+                heard.extend_from_slice(&bytes);
+            }
+        }
+        assert!(heard.ends_with(b"neither HTTP nor TLS\r\n"), "{foreign}: {}", String::from_utf8_lossy(&heard));
+        assert_eq!(door.store().call(&[b"EXISTS", b"stolen"]), b":0\r\n");
+    }
+}
