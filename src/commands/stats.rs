@@ -286,7 +286,7 @@ const STALE_WEIGHT: u64 = 20;
 
 /// Adds a round to a mean of shares.
 pub fn mean_share(mean_ppm: &AtomicU64, part: u64, whole: u64) {
-    let share = if whole == 0 { 0 } else { part * 1_000_000 / whole };
+    let share = (part * 1_000_000).checked_div(whole).unwrap_or(0);
     mean_ppm.store((mean_ppm.load(Relaxed) * (STALE_WEIGHT - 1) + share) / STALE_WEIGHT, Relaxed);
 }
 
