@@ -9,14 +9,69 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use flux::clock;
+use flux::commands::instance::Instance;
+use flux::config::Config;
 use flux::engine::keys::Expiry;
 use flux::engine::persist::{Fsync, Options, Persistence};
 use flux::engine::types::string::Str;
 use flux::engine::{Engine, Scope};
 use flux::storage::Disk;
+use flux::store::Store;
 use redb::StorageBackend;
 
 use crate::workload::Seeded;
+
+/// Working files whose syncs take longer than the committer waits between two cuts.
+#[derive(Debug)]
+struct Slow(Arc<Memory>);
+
+#[derive(Debug)]
+struct SlowHandle(Box<dyn StorageBackend>);
+
+impl Disk for Slow {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(SlowHandle(Shared(self.0.clone()).open(path)?)))
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Shared(self.0.clone()).list(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        Shared(self.0.clone()).exists(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Shared(self.0.clone()).remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Shared(self.0.clone()).rename(from, to)
+    }
+}
+
+impl StorageBackend for SlowHandle {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(20));
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(offset, bytes)
+    }
+}
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,4 +433,62 @@ fn a_full_disk_refuses_writes_until_there_is_space_again() {
     assert!(persistence.is_writable() && persistence.last_error().is_none());
     persistence.close(true).unwrap();
     assert_eq!(found(dir.path(), &disk.after_restart()), number);
+}
+
+/// A keyspace on such a disk, and a field of its INFO.
+fn told(disk: Arc<dyn Disk>, dir: &Path) -> (Arc<Instance>, impl Fn(&str) -> String) {
+    let (engine, persistence) = Persistence::open_on(disk, dir, options()).unwrap();
+    let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
+    instance.set_persistence(persistence);
+    let told = Arc::clone(&instance);
+    let field = move |name: &str| {
+        let text = String::from_utf8(Store::new(&told).call(&[b"INFO", b"persistence"])).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("there is no {name} in {text}")).to_owned()
+    };
+    (instance, field)
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn info_tells_of_a_disk_that_fails_or_is_slow() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::new(Fault::Full, 1000);
+    let (instance, field) = told(Arc::new(Shared(disk.clone())), dir.path());
+    let statuses = ["aof_last_write_status", "aof_last_bgrewrite_status", "checkpoint_last_status"];
+    assert_eq!(statuses.map(&field), ["ok"; 3]);
+    // From here on there is no space.
+    disk.left.store(0, SeqCst);
+    put(&instance.engine, 0);
+    instance.persistence().unwrap().poke();
+    until(|| field("aof_last_write_status") == "err");
+    // It fails, again and again, and each time is counted.
+    for failures in ["1", "2"] {
+        let asked = instance.persistence().unwrap().checkpoint();
+        assert!(asked.blocking_recv().unwrap().is_err());
+        assert_eq!(field("aof_rewrites_consecutive_failures"), failures);
+    }
+    assert_eq!([field("aof_last_bgrewrite_status"), field("checkpoint_last_status")], ["err", "err"]);
+    disk.heal();
+    until(|| field("aof_last_write_status") == "ok");
+    let asked = instance.persistence().unwrap().checkpoint();
+    asked.blocking_recv().unwrap().unwrap();
+    assert_eq!(statuses.map(&field), ["ok"; 3]);
+    assert_eq!(field("aof_rewrites_consecutive_failures"), "0");
+    instance.persistence().unwrap().close(false).unwrap();
+
+    let dir = tempfile::tempdir().unwrap();
+    let (instance, field) = told(Arc::new(Slow(Memory::healthy())), dir.path());
+    let before = field("aof_delayed_fsync");
+    put(&instance.engine, 0);
+    instance.persistence().unwrap().poke();
+    until(|| field("aof_delayed_fsync") != before);
+    instance.persistence().unwrap().close(false).unwrap();
 }

@@ -5,6 +5,7 @@ mod generic;
 mod geo;
 mod hash;
 mod hyperloglog;
+mod info;
 mod list;
 mod server;
 mod set;

@@ -59,3 +59,97 @@ fn metrics_tell_what_happened() {
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
 }
+
+/// Numbers that INFO and `/metrics` both tell, by both names; those of INFO that only a restart or time moves are left out.
+const TOLD_TWICE: &[(&str, &str)] = &[
+    ("connected_clients", "flux_clients"),
+    ("blocked_clients", "flux_clients_blocked"),
+    ("clients_in_timeout_table", "flux_clients_blocked_for_a_time"),
+    ("pubsub_clients", "flux_clients_listening"),
+    ("watching_clients", "flux_clients_watching"),
+    ("total_watched_keys", "flux_keys_watched"),
+    ("total_blocking_keys", "flux_keys_awaited"),
+    ("maxmemory", "flux_memory_max_bytes"),
+    ("total_connections_received", "flux_connections_total"),
+    ("rejected_connections", "flux_connections_rejected_total"),
+    ("expired_keys", "flux_keys_expired_total"),
+    ("expired_subkeys", "flux_fields_expired_total"),
+    ("expired_time_cap_reached_count", "flux_expiry_capped_total"),
+    ("evicted_keys", "flux_keys_evicted_total"),
+    ("keyspace_hits", "flux_keyspace_hits_total"),
+    ("keyspace_misses", "flux_keyspace_misses_total"),
+    ("pubsub_channels", "flux_pubsub_channels"),
+    ("pubsub_patterns", "flux_pubsub_patterns"),
+    ("pubsubshard_channels", "flux_pubsub_shard_channels"),
+    ("total_error_replies", "flux_error_replies_total"),
+    ("acl_access_denied_auth", "flux_logins_denied_total"),
+    ("client_query_buffer_limit_disconnections", "flux_clients_cut_by_query_total"),
+    ("client_output_buffer_limit_disconnections", "flux_clients_cut_by_output_total"),
+    ("slowlog_commands_count", "flux_slow_commands_total"),
+    ("lazyfreed_objects", "flux_objects_freed_total"),
+    ("lazyfree_pending_objects", "flux_objects_to_free"),
+    ("rdb_changes_since_last_save", "flux_changes_unsaved"),
+];
+
+/// Those that move while one looks.
+const METRICS_THAT_MOVE: &[&str] = &[
+    "flux_uptime_seconds",
+    "flux_commands_processed_total",
+    "flux_read_bytes_total",
+    "flux_written_bytes_total",
+    "flux_reads_total",
+    "flux_writes_total",
+    "flux_request_longest_bytes",
+    "flux_reply_longest_bytes",
+    "flux_reply_buffers_grown_total",
+    "flux_reply_buffers_shrunk_total",
+    "flux_worker_wakes_total",
+    "flux_worker_seconds_total",
+    "flux_memory_used_bytes",
+    "flux_memory_peak_bytes",
+    "flux_memory_resident_bytes",
+    "flux_memory_committed_bytes",
+    "flux_memory_overhead_bytes",
+    "flux_memory_client_buffers_bytes",
+    "flux_memory_exceeded_seconds_total",
+    "flux_cpu_user_seconds_total",
+    "flux_cpu_system_seconds_total",
+    "flux_expiry_seconds_total",
+    "flux_slow_commands_seconds_total",
+    "flux_journal_bytes",
+    "flux_journal_unsynced_bytes",
+    "flux_journal_slow_syncs_total",
+    "flux_journal_commits_total",
+    "flux_checkpoints_total",
+    "flux_checkpoints_failed",
+];
+
+#[test]
+fn metrics_and_info_tell_the_same() {
+    let door = Door::open(&[("maxmemory", "3gb"), ("requirepass", "secret"), ("slowlog-log-slower-than", "1000")]);
+    let mut store = door.store();
+    let mut other = door.store();
+    for words in [
+        &["SET", "key", "value"][..],
+        &["GET", "key"],
+        &["GET", "missing"],
+        &["WATCH", "key"],
+        &["AUTH", "wrong"],
+        &["NOPE"],
+        &["SUBSCRIBE", "channel"],
+    ] {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        other.call(&words);
+    }
+    let info = String::from_utf8(store.call(&[b"INFO"])).unwrap();
+    let bearer = [("Authorization", "Bearer secret")];
+    let metrics = door.ask("GET", "/metrics", &bearer, "").body;
+    let value = |text: &str, name: &str, gap: char| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(gap).map(str::to_owned));
+        value.unwrap_or_else(|| panic!("there is no {name} in:\n{text}"))
+    };
+    for (field, metric) in TOLD_TWICE {
+        assert_eq!(value(&info, field, ':'), value(&metrics, metric, ' '), "{field} and {metric}");
+    }
+    METRICS_THAT_MOVE.iter().for_each(|metric| assert!(value(&metrics, metric, ' ').parse::<f64>().is_ok(), "{metric}"));
+}
