@@ -13,6 +13,7 @@ use crate::driver::{Load, Random, Throughput, Times, benchmark, timed, write_req
 use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
 use crate::server::{Kind, Server};
+use crate::waiting;
 
 type Section = fn(&Options, &mut Report) -> Result<()>;
 
@@ -29,6 +30,7 @@ pub const ALL: &[(&str, Section)] = &[
     ("fanout", peers::fan_out),
     ("crashes", peers::crashes),
     ("heartbeats", peers::heartbeats),
+    ("waiting", waiting::waiting),
 ];
 
 /// flux as it is by default.
