@@ -12,6 +12,7 @@ mod peers;
 mod report;
 mod sections;
 mod server;
+mod waiting;
 
 use std::path::PathBuf;
 
@@ -27,7 +28,7 @@ pub struct Options {
     /// A minute or two: throughput and CPU of six commands at -P 64, of two at -P 1, three rounds. Writes nothing.
     #[arg(long)]
     quick: bool,
-    /// Sections to run: commands, latency, always, memory, load, checkpoint, larger, eviction, calls, fanout, crashes, heartbeats. All of them where none is named.
+    /// Sections to run: commands, latency, always, memory, load, checkpoint, larger, eviction, calls, fanout, crashes, heartbeats, waiting. All of them where none is named.
     #[arg(value_name = "SECTION")]
     sections: Vec<String>,
     /// Tests of redis-benchmark.

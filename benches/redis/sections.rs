@@ -14,6 +14,7 @@ use crate::eviction;
 use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
 use crate::server::{Kind, Server};
+use crate::waiting;
 
 type Section = fn(&Options, &mut Report) -> Result<()>;
 
@@ -31,6 +32,7 @@ pub const ALL: &[(&str, Section)] = &[
     ("fanout", peers::fan_out),
     ("crashes", peers::crashes),
     ("heartbeats", peers::heartbeats),
+    ("waiting", waiting::waiting),
 ];
 
 /// flux as it is by default.
