@@ -154,8 +154,8 @@ struct Connection<S> {
     sent: usize,
     /// Bytes at the front of `reply` that may be sent: what they tell of is on disk, where it must be.
     shown: usize,
-    /// What the rest of `reply` waits for, if it does: this epoch on disk.
-    held: Option<(u64, Visit)>,
+    /// What bytes after these wait for, if they do.
+    held: Option<Held>,
     /// What holds the next command back.
     waiting: Option<Wait>,
     /// The client will send no more.
@@ -164,6 +164,13 @@ struct Connection<S> {
     closes: bool,
     /// Since when more waits than the soft limit allows.
     burdened_since: Option<Instant>,
+}
+
+/// Bytes of `reply` up to `end` may be sent once this epoch is on disk. What comes behind them meanwhile waits for an epoch of its own.
+struct Held {
+    epoch: u64,
+    end: usize,
+    visit: Visit,
 }
 
 /// What woke the connection.
@@ -213,8 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Event::Sent => {}
                 Event::Shown => {
-                    self.held = None;
-                    self.shown = self.reply.bytes().len();
+                    self.shown = self.held.take().map_or(self.shown, |held| held.end);
                 }
                 Event::Mail(mail) => {
                     if !self.mail(mail) {
@@ -335,7 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // After this long the reply goes out all the same: writers are slowed down, not stopped.
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
-        self.held = Some((epoch, Visit::default()));
+        self.held = Some(Held { epoch, end: self.reply.bytes().len(), visit: Visit::default() });
     }
 
     /// Waits for whatever comes first.
@@ -355,8 +361,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let mailbox = &self.session.client.mailbox;
         mailbox.register(cx.waker());
-        if let Some((epoch, visit)) = &mut self.held {
-            match self.gate.poll(*epoch, visit, cx) {
+        if let Some(held) = &mut self.held {
+            match self.gate.poll(held.epoch, &mut held.visit, cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Shown),
                 // A journal that is gone ends the server; the reply must not be sent then.
                 Poll::Ready(Err(())) => return Poll::Ready(Event::Broken),

@@ -104,7 +104,7 @@ pub const COMMANDS: &[Command] = &[
     row("flux.call", hand_over!(Call))
         .args_min(2)
         .flags(ASKS | flag::BLOCKING | flag::CHANGES_KEYS)
-        .since("flux 0.1", "O(1), O(N) in the peers with the capability for GATHER and STICKY")
+        .since("flux 0.1", "O(log N) in the peers with the capability, O(N) for GATHER")
         .doc(
             "capability payload-json [TO peer-id] [TIMEOUT milliseconds] [RETRIES count] [PRIORITY priority] \
              [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ASYNC] [CHUNKS]",
