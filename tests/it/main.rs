@@ -26,4 +26,5 @@ mod settings;
 mod spilled;
 mod storage;
 mod tidy;
+mod waits;
 mod workload;
