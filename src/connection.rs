@@ -135,6 +135,10 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
     connection.session.carried(true);
     connection.carry().await;
+    // It takes nothing from those who are there, while it waits for its turn to leave.
+    if let Some(wait) = &connection.waiting {
+        wait.waiter.end();
+    }
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.
     gate.leave(move || connection.end()).await;
@@ -372,6 +376,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         let may_send = self.shown == self.sent || mailbox.is_free();
+        if let Some(held) = &mut self.held {
+            // What an outlet could not send goes before all that was asked later, also while mail has to wait.
+            let rest = mailbox.take_rest();
+            self.shown += rest.len();
+            held.end += rest.len();
+            self.reply.bytes_mut().splice(self.sent..self.sent, rest);
+        }
         if self.held.is_none()
             && let Some(mail) = mailbox.take()
         {
@@ -417,7 +428,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Lets others answer while this client waits, if all it was sent before is on its way and it has sent nothing more. One that waits at
     /// several keys has to leave the others when it is answered, so that must wake it.
     fn lend(&mut self) {
-        let may_lend = |wait: &Wait| !wait.tries_again && wait.waiter.keys.len() < 2;
+        let may_lend = |wait: &Wait| !wait.tries_again && !wait.is_muted && wait.waiter.keys.len() < 2;
         if self.has_lent || self.backlog() > 0 || !self.input.is_empty() || !self.waiting.as_ref().is_some_and(may_lend) {
             return;
         }
@@ -484,7 +495,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .expect("who ends a wait is the only one, and this task looks for mail of it before it begins another");
         match ended {
             Ended::Answer { bytes, epoch, sent } => {
-                self.reply.raw(&bytes);
+                if !wait.is_muted {
+                    self.reply.raw(&bytes);
+                }
                 self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
                 self.session.answered(&wait.waiter, &bytes);
                 match sent {
@@ -501,7 +514,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Ended::Unblocked { with_error } => {
                 self.session.waited(&wait);
-                self.session.give_up(&wait.waiter, with_error, &mut self.reply);
+                self.session.give_up(&wait, with_error, &mut self.reply);
             }
         }
     }
@@ -519,13 +532,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if wait.tries_again {
             self.try_again(&wait);
         } else {
-            self.session.give_up(&wait.waiter, false, &mut self.reply);
+            self.session.give_up(&wait, false, &mut self.reply);
         }
     }
 
     /// Runs a command that was held back.
     fn try_again(&mut self, wait: &Wait) {
-        match self.session.execute(wait.waiter.args.args(), &mut self.reply) {
+        match self.session.execute_again(wait, &mut self.reply) {
             Flow::Next => {}
             Flow::Close => self.closes = true,
             Flow::Wait(wait) => self.waiting = Some(wait),

@@ -60,14 +60,16 @@ impl Store {
             self.session.waited(&wait);
             flow = match ended {
                 Ended::Answer { bytes, epoch, .. } => {
-                    self.reply.raw(&bytes);
+                    if !wait.is_muted {
+                        self.reply.raw(&bytes);
+                    }
                     self.session.answered(&wait.waiter, &bytes);
                     self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
                     Flow::Next
                 }
-                Ended::Again => self.session.execute(wait.waiter.args.args(), &mut self.reply),
+                Ended::Again => self.session.execute_again(&wait, &mut self.reply),
                 Ended::Unblocked { with_error } => {
-                    self.session.give_up(&wait.waiter, with_error, &mut self.reply);
+                    self.session.give_up(&wait, with_error, &mut self.reply);
                     Flow::Next
                 }
             };

@@ -53,6 +53,8 @@ pub struct Wait {
     pub until: Option<u64>,
     /// See [`Block::tries_again`].
     pub tries_again: bool,
+    /// Whether the client wants no answer (`CLIENT REPLY`).
+    pub is_muted: bool,
 }
 
 /// What a client sees of its own replies (`CLIENT REPLY`).
@@ -226,7 +228,7 @@ impl Session {
     /// The same, as a part of a turn.
     pub fn execute_in(&mut self, turn: &mut Turn<'_>, args: Args<'_>, reply: &mut Reply) -> Flow {
         let mark = reply.mark();
-        let flow = match self.admit(turn, args, reply) {
+        let mut flow = match self.admit(turn, args, reply) {
             Ok(Some((number, command))) => self.run(turn, number, command, args, reply),
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
@@ -246,6 +248,9 @@ impl Session {
             Replies::Off | Replies::Skip => {
                 if !is_push(args) {
                     reply.truncate(mark);
+                }
+                if let Flow::Wait(wait) = &mut flow {
+                    wait.is_muted = true;
                 }
                 if self.replies == Replies::Skip {
                     self.replies = Replies::On;
@@ -549,7 +554,7 @@ impl Session {
             }
         }
         let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
-        Flow::Wait(Wait { waiter, until, tries_again })
+        Flow::Wait(Wait { waiter, until, tries_again, is_muted: false })
     }
 
     /// Holds a command back until a pause is over.
@@ -608,7 +613,23 @@ impl Session {
     }
 
     /// Answers a command whose wait is over and to which nothing came: what it says then, or `with_error` that it was unblocked.
-    pub fn give_up(&mut self, waiter: &Waiter, with_error: bool, reply: &mut Reply) {
+    pub fn give_up(&mut self, wait: &Wait, with_error: bool, reply: &mut Reply) {
+        let mark = reply.mark();
+        self.say_nothing_came(&wait.waiter, with_error, reply);
+        if wait.is_muted {
+            reply.truncate(mark);
+        }
+    }
+
+    /// Runs a command again whose wait is over.
+    pub fn execute_again(&mut self, wait: &Wait, reply: &mut Reply) -> Flow {
+        if wait.is_muted && self.replies == Replies::On {
+            self.replies = Replies::Skip;
+        }
+        self.execute(wait.waiter.args.args(), reply)
+    }
+
+    fn say_nothing_came(&mut self, waiter: &Waiter, with_error: bool, reply: &mut Reply) {
         if with_error {
             self.instance.stats.error(error::UNBLOCKED.0.as_ref());
             return reply.error(&error::UNBLOCKED.0);

@@ -177,6 +177,11 @@ impl Mailbox {
         Some(std::mem::take(&mut *self.mail.lock()))
     }
 
+    /// Takes the rest of an answer that went out by the outlet in part, and leaves all else; to be called after [`Self::is_free`].
+    pub fn take_rest(&self) -> Vec<u8> {
+        if self.has_mail() { std::mem::take(&mut self.mail.lock().rest) } else { Vec::new() }
+    }
+
     /// Whether the connection must be closed at once.
     pub fn is_cut(&self) -> bool {
         self.has_mail() && self.mail.lock().close == Some(false)

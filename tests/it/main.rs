@@ -29,4 +29,5 @@ mod settings;
 mod spilled;
 mod storage;
 mod tidy;
+mod waits;
 mod workload;

@@ -587,6 +587,7 @@ impl Scene {
     fn back_up(&mut self) {
         self.populate();
         let path = self.dir.path().join(format!("backup-{}", self.tries));
+        std::fs::File::create(&path).unwrap();
         let mut other = self.other();
         other.send(&["FLUX", "BACKUP", path.to_str().unwrap()]).unwrap();
         self.kept.push(other);

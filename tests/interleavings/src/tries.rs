@@ -1,0 +1,238 @@
+//! What is tried: a server's thread on one side, the task of a client, or the keeper of a gate, on the other.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+use std::task::{Context, Poll};
+
+use loom::future::{AtomicWaker, block_on};
+use loom::sync::Mutex;
+use loom::thread;
+use tokio::sync::watch;
+
+use crate::engine::durability::Durability;
+use crate::engine::gate::{Gate, Visit};
+use crate::engine::mailbox::{Ended, Mailbox, Outlet};
+
+/// So many times may a thread lose its core where it need not: most faults take two, and each more multiplies the orders.
+const PREEMPTIONS_MAX: usize = 3;
+
+fn in_every_order(run: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(PREEMPTIONS_MAX);
+    model.check(run);
+}
+
+/// What has gone to the client, and how much an outlet can send at once.
+#[derive(Default)]
+struct Wire {
+    out: Mutex<Vec<u8>>,
+    room: usize,
+}
+
+impl Wire {
+    fn new(room: usize) -> Arc<Wire> {
+        Arc::new(Wire { out: Mutex::default(), room })
+    }
+
+    fn out(&self) -> String {
+        String::from_utf8_lossy(&self.out.lock().unwrap()).into_owned()
+    }
+}
+
+impl Outlet for Wire {
+    fn begin(&self) -> bool {
+        true
+    }
+
+    fn send(&self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.room);
+        self.out.lock().unwrap().extend_from_slice(&bytes[..len]);
+        len
+    }
+}
+
+/// A client that waits, and has sent two commands more meanwhile: one is answered at once, with `3`, the other, with `4`, once its change is on
+/// disk. These are the steps of `connection::Connection::poll` and what follows from them, in their order, and must stay so.
+#[derive(Default)]
+struct Client {
+    reply: Vec<u8>,
+    sent: usize,
+    shown: usize,
+    is_held: bool,
+    is_answered: bool,
+    commands: &'static [u8],
+}
+
+impl Client {
+    fn run(&mut self, mailbox: &Mailbox, wire: &Wire, is_durable: &AtomicBool, cx: &mut Context<'_>) {
+        while self.step(mailbox, wire, is_durable, cx) {
+            if self.is_answered
+                && !self.is_held
+                && let Some((command, later)) = self.commands.split_first()
+            {
+                self.commands = later;
+                self.is_held = *command == b'4';
+                self.reply.push(*command);
+                self.shown = if self.is_held { self.shown } else { self.reply.len() };
+            }
+        }
+    }
+
+    /// Whether something was done.
+    fn step(&mut self, mailbox: &Mailbox, wire: &Wire, is_durable: &AtomicBool, cx: &mut Context<'_>) -> bool {
+        mailbox.register(cx.waker());
+        if self.is_held && is_durable.load(Acquire) {
+            (self.is_held, self.shown) = (false, self.reply.len());
+            return true;
+        }
+        let may_send = self.shown == self.sent || mailbox.is_free();
+        if !self.is_held
+            && let Some(mail) = mailbox.take()
+        {
+            self.shown += mail.rest.len();
+            self.reply.splice(self.sent..self.sent, mail.rest);
+            self.reply.extend(mail.bytes);
+            if let Some(Ended::Answer { bytes, .. }) = mail.ended {
+                assert!(!std::mem::replace(&mut self.is_answered, true), "it waited once");
+                self.reply.extend(bytes);
+            }
+            self.shown = self.reply.len();
+            return true;
+        }
+        if may_send && self.sent < self.shown {
+            wire.out.lock().unwrap().extend_from_slice(&self.reply[self.sent..self.shown]);
+            self.sent = self.shown;
+            return true;
+        }
+        false
+    }
+}
+
+/// An answer through an outlet that has so much room.
+fn answer(room: usize) {
+    in_every_order(move || {
+        let (mailbox, wire, is_durable) = (Arc::new(Mailbox::default()), Wire::new(room), Arc::new(AtomicBool::new(false)));
+        mailbox.lend(Arc::clone(&wire) as Arc<dyn Outlet>);
+        let (client_s, disk) = (Arc::clone(&mailbox), Arc::clone(&is_durable));
+        let server = thread::spawn(move || {
+            client_s.serve(b"12".to_vec(), 0);
+            disk.store(true, Release);
+            // The gate wakes the same task.
+            client_s.leave(|_| {});
+        });
+        let mut client = Client { commands: b"34", ..Client::default() };
+        block_on(poll_fn(|cx| {
+            client.run(&mailbox, &wire, &is_durable, cx);
+            if wire.out.lock().unwrap().len() == 4 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        server.join().unwrap();
+        assert_eq!(wire.out(), "1234");
+    });
+}
+
+#[test]
+fn an_answer_that_goes_out_at_once_comes_first() {
+    answer(2);
+}
+
+#[test]
+fn an_answer_of_which_a_part_goes_out_comes_first() {
+    answer(1);
+}
+
+#[test]
+fn an_answer_that_cannot_go_out_comes_first() {
+    answer(0);
+}
+
+/// A task that takes its outlet back gets the answer once: by the outlet, or as mail that wakes it.
+#[test]
+fn an_outlet_may_be_taken_back_at_any_moment() {
+    in_every_order(|| {
+        let (mailbox, wire) = (Arc::new(Mailbox::default()), Wire::new(2));
+        mailbox.lend(Arc::clone(&wire) as Arc<dyn Outlet>);
+        let other = Arc::clone(&mailbox);
+        let server = thread::spawn(move || other.serve(b"12".to_vec(), 0));
+        mailbox.take_back();
+        let (bytes, sent) = block_on(poll_fn(|cx| {
+            mailbox.register(cx.waker());
+            match mailbox.take().and_then(|mail| mail.ended) {
+                Some(Ended::Answer { bytes, sent, .. }) => Poll::Ready((bytes, sent)),
+                _ => Poll::Pending,
+            }
+        }));
+        server.join().unwrap();
+        let by_outlet = wire.out();
+        assert_eq!(sent.is_some(), !by_outlet.is_empty());
+        assert_eq!(by_outlet + &String::from_utf8_lossy(&bytes), "12");
+    });
+}
+
+/// Two who leave mail: nothing is lost, and the task is woken for the last.
+#[test]
+fn mail_of_two_is_all_found() {
+    in_every_order(|| {
+        let mailbox = Arc::new(Mailbox::default());
+        let senders = [b"1", b"2"].map(|bytes| {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || mailbox.send(bytes))
+        });
+        let mut found = 0;
+        block_on(poll_fn(|cx| {
+            mailbox.register(cx.waker());
+            found += mailbox.take().map_or(0, |mail| mail.bytes.len());
+            if found == 2 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+/// Commits as soon as it is told that someone waits, and never else.
+struct Disk(watch::Sender<u64>);
+
+impl Durability for Disk {
+    fn poke(&self) {}
+    fn hurry(&self) {
+        self.0.send_replace(1);
+    }
+    fn is_always(&self) -> bool {
+        true
+    }
+    fn is_crowded(&self) -> bool {
+        false
+    }
+    fn crowded(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+    fn durable(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+    fn write_error(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Whoever comes to a gate is told of to the committer, and let through, whatever its keeper does at that moment.
+#[test]
+fn who_comes_to_a_gate_is_let_through() {
+    in_every_order(|| {
+        let (gate, is_over, told) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)), Arc::new(AtomicWaker::new()));
+        let (kept, ends, tells) = (Arc::clone(&gate), Arc::clone(&is_over), Arc::clone(&told));
+        let keeper = thread::spawn(move || {
+            let mut keeping = Box::pin(kept.keep(Arc::new(Disk(watch::Sender::new(0)))));
+            block_on(poll_fn(|cx| {
+                tells.register_by_ref(cx.waker());
+                if ends.load(Acquire) { Poll::Ready(()) } else { keeping.as_mut().poll(cx) }
+            }));
+        });
+        let mut visit = Visit::default();
+        assert_eq!(block_on(poll_fn(|cx| gate.poll(1, &mut visit, cx))), Ok(()));
+        is_over.store(true, Release);
+        told.wake();
+        keeper.join().unwrap();
+    });
+}

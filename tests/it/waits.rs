@@ -1,0 +1,269 @@
+//! Waits that meet: a reply that waits for the disk, an answer that another thread is just sending, a command that is held back, a client
+//! that wants no replies. The disk and the outlet are the test's own, so that each meeting happens every time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use flux::clock;
+use flux::commands::clients::Origin;
+use flux::commands::instance::Instance;
+use flux::commands::session::Session;
+use flux::config::Config;
+use flux::connection;
+use flux::engine::Engine;
+use flux::engine::durability::Durability;
+use flux::engine::gate::Gate;
+use flux::engine::mailbox::Outlet;
+use flux::store::Store;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::watch;
+
+/// A disk on which nothing is until the test says so.
+struct Disk {
+    durable: watch::Sender<u64>,
+    is_always: bool,
+}
+
+impl Durability for Disk {
+    fn poke(&self) {}
+    fn hurry(&self) {}
+    fn is_always(&self) -> bool {
+        self.is_always
+    }
+    fn is_crowded(&self) -> bool {
+        false
+    }
+    fn crowded(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+    fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.subscribe()
+    }
+    fn write_error(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A keyspace with such a disk.
+struct House {
+    instance: Arc<Instance>,
+    disk: Arc<Disk>,
+    gate: Arc<Gate>,
+}
+
+impl House {
+    fn new(is_always: bool) -> House {
+        let engine = Arc::new(Engine::new(true));
+        engine.set_shows_only_durable(is_always);
+        let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
+        let disk = Arc::new(Disk { durable: watch::Sender::new(0), is_always });
+        instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
+        House { instance, disk, gate: Arc::default() }
+    }
+
+    /// All changes up to this epoch are on disk.
+    fn sync(&self, epoch: u64) {
+        self.instance.engine.note_durable(epoch);
+        self.disk.durable.send_replace(epoch);
+    }
+
+    /// What a client within the process does, in a thread of its own, since it may have to wait for the disk.
+    fn call(&self, words: &'static [&'static str]) -> thread::JoinHandle<Vec<u8>> {
+        let mut store = Store::new(&self.instance);
+        thread::spawn(move || store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()))
+    }
+
+    /// A client whose bytes the test sends and reads.
+    fn connect(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> DuplexStream {
+        let client = self.instance.clients.connect(Origin::within(), clock::now_ms());
+        let session = Session::new(Arc::clone(&self.instance), client, self.instance.stats.worker(), true);
+        let (near, far) = tokio::io::duplex(1 << 20);
+        connection::keep(&self.gate, &self.instance);
+        tokio::spawn(connection::run(Wire { input: far, out: Arc::clone(out) }, session, Arc::clone(&self.gate), outlet));
+        near
+    }
+}
+
+/// Reads what the test sends; keeps what is sent to the client.
+struct Wire {
+    input: DuplexStream,
+    out: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.out.lock().unwrap().extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Takes the first two bytes of an answer: tells when it begins, and goes on when it is told to.
+struct Narrow {
+    out: Arc<Mutex<Vec<u8>>>,
+    begun: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Outlet for Narrow {
+    fn begin(&self) -> bool {
+        true
+    }
+    fn send(&self, bytes: &[u8]) -> usize {
+        self.begun.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        self.out.lock().unwrap().extend_from_slice(&bytes[..2]);
+        2
+    }
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+/// Lets every task of this thread run until it has nothing to do.
+async fn rest() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits for a condition, which must come; no test's outcome depends on how soon.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..5000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn text(out: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&out.lock().unwrap()).into_owned()
+}
+
+/// The rest of an answer that another thread could send only a part of comes before all that was asked later, also where that waits
+/// for the disk.
+#[test]
+fn the_rest_of_an_answer_goes_before_what_was_asked_while_it_was_being_sent() {
+    run(async {
+        let (house, out) = (House::new(false), Arc::default());
+        let (begun, has_begun) = channel();
+        let (may_go_on, go_on) = channel();
+        let outlet = Arc::new(Narrow { out: Arc::clone(&out), begun, go_on: Mutex::new(go_on) });
+        let mut client = house.connect(Some(outlet), &out);
+        client.write_all(b"SET x found\r\nXREAD BLOCK 0 STREAMS s $\r\n").await.unwrap();
+        rest().await;
+        assert_eq!(text(&out), "+OK\r\n");
+        let add = house.call(&["XADD", "s", "1-1", "f", "v"]);
+        has_begun.recv().unwrap();
+        // Two reads: the first answer is shown, the second waits for the disk.
+        client.write_all(b"GET x\r\n").await.unwrap();
+        rest().await;
+        client.write_all(b"WAITAOF 0 0 0\r\n").await.unwrap();
+        rest().await;
+        may_go_on.send(()).unwrap();
+        add.join().unwrap();
+        rest().await;
+        house.sync(u64::MAX);
+        until("the answer to WAITAOF", || text(&out).ends_with("*2\r\n:1\r\n:0\r\n")).await;
+        let entry = "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(text(&out), format!("+OK\r\n{entry}$5\r\nfound\r\n*2\r\n:1\r\n:0\r\n"));
+    });
+}
+
+/// With `appendfsync always`, a command that runs because a pause is over shows nothing before it is on disk, though an older reply of its
+/// client was waiting for the disk meanwhile.
+#[test]
+fn what_ran_while_an_older_reply_waited_for_the_disk_waits_for_its_own_change() {
+    run(async {
+        let (house, out) = (House::new(true), Arc::default());
+        let mut client = house.connect(None, &out);
+        let other = house.call(&["SET", "x", "1"]);
+        until("the other's change", || house.instance.engine.unshown_epoch() > 0).await;
+        let first = house.instance.engine.unshown_epoch();
+        house.instance.pause.start(50, true);
+        client.write_all(b"GET x\r\nSET y 2\r\n").await.unwrap();
+        rest().await;
+        // What is written from here on is in a later commit.
+        house.instance.engine.cut();
+        until("the end of the pause", || house.instance.engine.unshown_epoch() > first).await;
+        house.sync(first);
+        other.join().unwrap();
+        until("the older reply", || !out.lock().unwrap().is_empty()).await;
+        rest().await;
+        assert_eq!(text(&out), "$1\r\n1\r\n", "SET y is answered, and is not on disk");
+        house.sync(u64::MAX);
+        until("the answer to SET y", || text(&out) == "$1\r\n1\r\n+OK\r\n").await;
+    });
+}
+
+/// One that is gone takes nothing from those who are there, also while it has to wait until others have left.
+#[test]
+fn a_client_that_is_gone_takes_no_element() {
+    run(async {
+        let (house, out) = (House::new(false), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"BLPOP list 0\r\n").await.unwrap();
+        rest().await;
+        // Many leave at this moment: each has had its first turn and waits for its second.
+        let mut leaving: Vec<_> = (0..100).map(|_| Box::pin(house.gate.leave(|| ()))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for one in &mut leaving {
+            assert!(one.as_mut().poll(&mut context).is_pending());
+        }
+        drop(client);
+        rest().await;
+        house.call(&["RPUSH", "list", "element"]).join().unwrap();
+        let left = house.call(&["LLEN", "list"]).join().unwrap();
+        assert_eq!(String::from_utf8_lossy(&left), ":1\r\n", "it went to a client that is gone");
+    });
+}
+
+/// `CLIENT REPLY OFF` and `SKIP` hold for commands that are answered later, whatever ends the wait: else each later answer is taken for that of
+/// another command.
+#[test]
+fn who_wants_no_replies_gets_none_of_commands_that_wait() {
+    for (mode, on) in [("OFF", "CLIENT REPLY ON\r\n"), ("SKIP", "")] {
+        for (waits, ended_by) in [
+            ("BLPOP list 0", Some(&["RPUSH", "list", "element"][..])),
+            ("BLPOP list 0.02", None),
+            ("WAIT 1 20", None),
+            ("XREAD BLOCK 0 STREAMS s $", Some(&["XADD", "s", "1-1", "f", "v"])),
+            ("BLPOP list 0", Some(&["CLIENT", "UNBLOCK", "1"])),
+            ("BLPOP list 0", Some(&["CLIENT", "UNBLOCK", "1", "ERROR"])),
+            ("SAVE", None),
+        ] {
+            run(async {
+                let (house, out) = (House::new(false), Arc::default());
+                let mut client = house.connect(None, &out);
+                let sent = format!("CLIENT REPLY {mode}\r\n{waits}\r\n{on}PING\r\n");
+                client.write_all(sent.as_bytes()).await.unwrap();
+                rest().await;
+                if let Some(words) = ended_by {
+                    house.call(words).join().unwrap();
+                }
+                until("the answer to PING", || text(&out).ends_with("PONG\r\n")).await;
+                let expected = if on.is_empty() { "+PONG\r\n" } else { "+OK\r\n+PONG\r\n" };
+                assert_eq!(text(&out), expected, "CLIENT REPLY {mode}, {waits}, ended by {ended_by:?}");
+            });
+        }
+    }
+}
