@@ -174,6 +174,8 @@ pub fn make_checked(room: &Room, session: &mut Session, order: Order, caller: Ca
             made = Err(calls::nobody_alive(&order.capability));
         }
     }
+    // Looking for peers may have found changes that are to be told, also where the call comes to nothing.
+    room.tell();
     room.counts.calls.fetch_add(1, Relaxed);
     match made {
         Ok((id, actions)) => {

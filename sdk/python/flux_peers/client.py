@@ -415,6 +415,8 @@ class Flux:
                     # Calls that come from here on go to others.
                     await asyncio.wait_for(self._announce(), LEAVE_TIMEOUT)
                 await self._work.drain(self._stop_timeout)
+            # Its own calls end now: the server tells of a peer's leaving that they were cancelled.
+            self._calls.stop()
             if self._commands.wire is not None:
                 await asyncio.wait_for(self._commands.wire.call("FLUX.LEAVE"), LEAVE_TIMEOUT)
         except (FluxError, asyncio.TimeoutError) as error:
