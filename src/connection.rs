@@ -21,12 +21,14 @@ use crate::clock;
 use crate::commands::clients::{Origin, Reach};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
+use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
 use crate::engine::gate::{Gate, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
 use crate::resp::{Parser, Protocol, ProtocolError, Reply};
+use crate::seldom::Seldom;
 
 /// Room made for each read. A pipeline of 64 small commands fits.
 const READ_BYTES: usize = 16 * 1024;
@@ -53,18 +55,37 @@ const CROWDED_TURN_BYTES: usize = 256 * 1024;
 /// How long nobody is accepted after that failed: no client notices, and it costs no processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a client is told for which there is no room.
+pub const FULL: &str = "-ERR max number of clients reached\r\n";
+
+/// How long a client that has not given the password is left alone when others find no room.
+const STRANGER_MS: u64 = 2_000;
+
 /// What a client is told that protected mode keeps out. Redis begins with the same words.
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
                          default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
                          off with CONFIG SET protected-mode no.\r\n";
 
-/// A session for a client that has just come; or what to tell it, in RESP, where there are too many clients or protected mode
-/// keeps it out.
-pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, &'static str> {
-    let is_full = instance.clients.count() >= instance.config.count(Name::Maxclients) as usize;
-    if is_full || is_protected(instance, origin.reach) {
+/// Room for a connection that was just accepted; None where it must be refused. Where those who have not given the password for a while fill
+/// the room, the oldest of them makes way, lest they keep those out who have it.
+pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option<Permit> {
+    let max = instance.config.count(Name::Maxclients) as usize;
+    let permit = instance.sockets.admit(max).or_else(|| {
+        let before = clock::monotonic_ms().saturating_sub(STRANGER_MS);
+        instance.clients.dismiss_stranger(before).then(|| instance.sockets.admit_in_place(max)).flatten()
+    });
+    if permit.is_none() {
         instance.stats.rejected_connections.fetch_add(1, Relaxed);
-        return Err(if is_full { "-ERR max number of clients reached\r\n" } else { PROTECTED });
+        note_refused(&address.to_string(), max);
+    }
+    permit
+}
+
+/// A session for a client that has just come; or what to tell it, in RESP, where protected mode keeps it out.
+pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, &'static str> {
+    if is_protected(instance, origin.reach) {
+        instance.stats.rejected_connections.fetch_add(1, Relaxed);
+        return Err(PROTECTED);
     }
     let client = instance.clients.connect(origin, clock::now_ms());
     if instance.is_ending.load(Relaxed) {
@@ -72,6 +93,9 @@ pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) 
         client.mailbox.leave(|mail| mail.close = Some(true));
     }
     let is_open = instance.password().is_none();
+    if !is_open {
+        instance.clients.is_stranger(&client, clock::monotonic_ms());
+    }
     Ok(Session::new(Arc::clone(instance), client, stats, is_open))
 }
 
@@ -84,7 +108,10 @@ pub fn is_protected(instance: &Instance, reach: Reach) -> bool {
 /// A connection could not be accepted, most likely since the process has no file descriptors left: notes it, and waits for some to be
 /// closed, as accepting at once would fail again.
 pub async fn not_accepted(error: &io::Error) {
-    tracing::warn!("failed to accept a connection: {error}");
+    static SEEN: Seldom = Seldom::new();
+    if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
+        tracing::warn!("failed to accept a connection: {error} ({unsaid} more failed since the last line like this)");
+    }
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::OnceLock;
 
+use rustix::process::{Resource, Rlimit};
+
 /// Processor time is told in hundredths of a second on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -23,6 +25,21 @@ pub fn memory_bytes() -> u64 {
 pub fn refuse_huge_pages() {
     // A system that has none needs no telling.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+/// Lets this process have so many files and connections open, as far as the system does; tells how many it may have then.
+pub fn allow_open_files(wanted: u64) -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    // No limit is said as None.
+    let (current, maximum) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    if current >= wanted {
+        return current;
+    }
+    let raised = wanted.min(maximum);
+    match rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum }) {
+        Ok(()) => raised,
+        Err(_) => current,
+    }
 }
 
 fn kilobytes(text: &str, field: &str) -> u64 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::chores;
 use crate::clock;
 use crate::commands::instance::{Instance, Listeners};
+use crate::commands::sockets;
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
 use crate::engine::durability::Durability;
@@ -40,6 +41,9 @@ pub enum Error {
     /// See there.
     #[error(transparent)]
     Http(#[from] http::Error),
+    /// The system allows too few open files.
+    #[error("serve clients: the system allows too few open files; at least {0} are needed (ulimit -n)")]
+    Files(u64),
     /// A thread could not be started.
     #[error("start a thread: {0}")]
     Thread(std::io::Error),
@@ -70,7 +74,9 @@ impl Node {
         };
         let instance = share(engine, &config, persistence.as_ref());
         let peers = peers::start(&instance);
-        let door = server::start(&instance, &door_options(&config, addresses))?;
+        let options = door_options(&config, addresses);
+        fit_clients(&instance, options.workers)?;
+        let door = server::start(&instance, &options)?;
         let unix_socket = Some(config.text(Name::Unixsocket)).filter(|path| !path.is_empty()).map(|path| PathBuf::from(&*path));
         let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket });
         if let Some(address) = door.addresses.first() {
@@ -184,6 +190,25 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&P
             persistence.set_memory_limit(config.count(Name::MemoryLimit));
         });
     }
+}
+
+/// Has the system allow as many connections as `maxclients`, or lowers that to what it allows.
+fn fit_clients(instance: &Instance, workers: usize) -> Result<(), Error> {
+    instance.workers.store(workers, Relaxed);
+    let wanted = instance.config.count(Name::Maxclients);
+    let room = sockets::make_room(wanted, workers);
+    if room == 0 {
+        return Err(Error::Files(sockets::kept(workers) + 1));
+    }
+    if room < wanted {
+        tracing::warn!(
+            "the system allows {} open files: maxclients is {room} now instead of {wanted}; for more raise the limit (ulimit -n {})",
+            room + sockets::kept(workers),
+            wanted + sockets::kept(workers)
+        );
+        instance.config.settle(Name::Maxclients, &room.to_string());
+    }
+    Ok(())
 }
 
 fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Error> {

@@ -157,6 +157,8 @@ impl Client {
 #[derive(Default)]
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Those that have still to give the password, oldest first: when each came, on the monotonic clock.
+    strangers: Mutex<BTreeMap<u64, u64>>,
     last_id: AtomicU64,
     listening: AtomicU64,
     watching: AtomicU64,
@@ -181,10 +183,35 @@ impl Clients {
         client
     }
 
+    /// This client has still to give the password.
+    pub fn is_stranger(&self, client: &Client, now: u64) {
+        self.strangers.lock().insert(client.id, now);
+    }
+
+    /// It has given it.
+    pub fn is_known(&self, client: &Client) {
+        self.strangers.lock().remove(&client.id);
+    }
+
+    /// Has the oldest client go that came before this time of the monotonic clock and never gave the password; tells whether there was one.
+    pub fn dismiss_stranger(&self, before: u64) -> bool {
+        let oldest = {
+            let mut strangers = self.strangers.lock();
+            let oldest = strangers.first_key_value().filter(|(_, came)| **came < before).map(|(id, _)| *id);
+            oldest.inspect(|id| {
+                strangers.remove(id);
+            })
+        };
+        let Some(client) = oldest.and_then(|id| self.get(id)) else { return false };
+        client.mailbox.leave(|mail| mail.close = Some(false));
+        true
+    }
+
     /// Removes a client that is gone.
     pub fn disconnect(&self, client: &Client) {
         self.listens(client, 0);
         self.watches(client, 0);
+        self.is_known(client);
         self.by_id.lock().remove(&client.id);
     }
 

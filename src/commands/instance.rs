@@ -14,6 +14,7 @@ use crate::commands::clients::{Client, Clients};
 use crate::commands::flux::Peers;
 use crate::commands::guesses::Guesses;
 use crate::commands::serving;
+use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
 use crate::config::{Config, Name};
 use crate::engine::block::Waiter;
@@ -34,6 +35,10 @@ pub struct Instance {
     pub engine: Arc<Engine>,
     /// Who is connected.
     pub clients: Clients,
+    /// Connections that are open.
+    pub sockets: Sockets,
+    /// Threads that carry clients, which have files open too.
+    pub workers: AtomicUsize,
     /// Passwords that were tried.
     pub guesses: Guesses,
     /// What commands cost.
@@ -211,6 +216,8 @@ impl Instance {
             config,
             engine,
             clients: Clients::default(),
+            sockets: Sockets::default(),
+            workers: AtomicUsize::new(0),
             guesses: Guesses::default(),
             stats: Stats::default(),
             monitors: Mutex::default(),

@@ -31,6 +31,7 @@ pub mod session;
 pub mod set;
 pub mod shards;
 pub mod slowlog;
+pub mod sockets;
 pub mod stats;
 pub mod stream;
 pub mod string;

@@ -23,7 +23,6 @@ mod websocket;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +37,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::commands::instance::Instance;
+use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
@@ -51,6 +51,10 @@ pub use routes::markdown;
 const BACKLOG: i32 = 128;
 /// How long a client may take to send the head of a request, and to send the next one on a connection it keeps.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a client is told for which there is no room.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 74\r\nConnection: close\r\n\r\n\
+    {\"error\":\"as many are connected as maxclients allows\",\"code\":\"MAXCLIENTS\"}";
 /// Bytes that the head of a request may have.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -174,17 +178,16 @@ fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Rec
     runtime.block_on(async {
         connection::keep(&door.gate, &door.instance);
         let router = routes::router(door);
-        let open = Arc::new(AtomicUsize::new(0));
         for listener in listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok()) {
-            tokio::spawn(accept(Arc::clone(door), router.clone(), listener, Arc::clone(&open)));
+            tokio::spawn(accept(Arc::clone(door), router.clone(), listener));
         }
         // What touches the keyspace has ended before, and the rest may be cut.
         let _ = stopped.await;
     });
 }
 
-/// Accepts connections, as many at a time as `maxclients` says.
-async fn accept(door: Arc<Door>, router: Router, listener: TcpListener, open: Arc<AtomicUsize>) {
+/// Accepts connections, as long as there is room.
+async fn accept(door: Arc<Door>, router: Router, listener: TcpListener) {
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -193,27 +196,25 @@ async fn accept(door: Arc<Door>, router: Router, listener: TcpListener, open: Ar
                 continue;
             }
         };
-        if open.load(Relaxed) >= door.instance.config.count(Name::Maxclients) as usize {
-            door.instance.stats.rejected_connections.fetch_add(1, Relaxed);
+        let Some(permit) = connection::make_room(&door.instance, &address) else {
+            // The socket's buffer is empty, so this does not wait; a client that is gone needs no answer.
+            let _ = stream.try_write(FULL);
             continue;
-        }
-        open.fetch_add(1, Relaxed);
-        let (router, open) = (router.clone(), Arc::clone(&open));
-        tokio::spawn(async move {
-            carry(stream, address, router).await;
-            open.fetch_sub(1, Relaxed);
-        });
+        };
+        let router = router.clone();
+        tokio::spawn(async move { carry(stream, address, router, Arc::new(permit)).await });
     }
 }
 
 /// Serves one connection until it is closed or becomes a WebSocket.
-async fn carry(stream: TcpStream, address: SocketAddr, router: Router) {
+async fn carry(stream: TcpStream, address: SocketAddr, router: Router, permit: Arc<Permit>) {
     // Events and replies are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let caller = Caller { address, local_address: stream.local_addr().unwrap_or(address) };
     let answers = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(Arc::clone(&permit));
         answers.call(request)
     });
     let mut http = http1::Builder::new();

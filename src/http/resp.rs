@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use super::answer::Refusal;
 use super::websocket::{self, WebSocket};
 use super::{Busy, Caller, Door, line};
+use crate::commands::sockets::Permit;
 use crate::connection;
 
 /// How long a client may take to read the last words.
@@ -23,7 +24,10 @@ pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension
         return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], axum::Json(refusal.json())).into_response();
     };
     let upgraded = hyper::upgrade::on(&mut request);
+    // The connection goes on when the request is over.
+    let permit = request.extensions_mut().remove::<Arc<Permit>>();
     tokio::spawn(async move {
+        let _permit = permit;
         if let Ok(stream) = upgraded.await {
             talk(WebSocket::new(TokioIo::new(stream)), &door, caller).await;
         }

@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
+use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
@@ -73,6 +74,9 @@ enum Accepted {
     Tcp(std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
+
+/// A connection there is room for.
+type Admitted = (Accepted, Permit);
 
 /// Opens the listeners and starts the workers.
 pub fn start(instance: &Arc<Instance>, options: &Options) -> Result<Handle, Error> {
@@ -150,17 +154,22 @@ fn accept_all(
     instance: &Arc<Instance>,
     tcp: Vec<StdTcpListener>,
     unix: Option<std::os::unix::net::UnixListener>,
-    workers: &[mpsc::UnboundedSender<Accepted>],
+    workers: &[mpsc::UnboundedSender<Admitted>],
 ) {
     runtime(|| ()).block_on(async {
         let local = tokio::task::LocalSet::new();
         let next = std::rc::Rc::new(std::cell::Cell::new(0));
         let hand_over = {
             let workers = workers.to_vec();
+            let instance = Arc::clone(instance);
             move |accepted: Accepted| {
+                // Here and not at the worker, so that no file descriptor waits there.
+                let Some(permit) = connection::make_room(&instance, &origin(&accepted).address) else {
+                    return refuse(accepted, connection::FULL);
+                };
                 next.set((next.get() + 1) % workers.len());
                 // A worker that is gone means the server ends.
-                let _ = workers[next.get()].send(accepted);
+                let _ = workers[next.get()].send((accepted, permit));
             }
         };
         for listener in tcp {
@@ -187,7 +196,7 @@ async fn accept_from(accept: impl AsyncFn() -> io::Result<Accepted>, hand_over: 
 }
 
 /// A worker's life: carries its connections until the server ends.
-fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Admitted>) {
     storage::serve_here();
     let stats = instance.stats.worker();
     stats.is_this_thread();
@@ -238,7 +247,7 @@ impl Rest {
     }
 }
 
-async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>, accepted: Accepted) {
+async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>, (accepted, _permit): Admitted) {
     let keepalive = instance.config.count(Name::TcpKeepalive);
     let session = match connection::admit(&instance, stats, origin(&accepted)) {
         Ok(session) => session,

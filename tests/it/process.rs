@@ -20,24 +20,34 @@ pub struct Process {
 impl Process {
     /// `flux serve` with an empty folder and these arguments more; with two workers on any machine, so that clients meet those of another.
     pub fn flux(args: &[&str]) -> Process {
+        Process::flux_by(Command::new(env!("CARGO_BIN_EXE_flux")), args)
+    }
+
+    /// The same with a limit of open files, as the shell's `ulimit` is told it.
+    pub fn flux_with_files(limit: &str, args: &[&str]) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_flux")]);
+        Process::flux_by(command, args)
+    }
+
+    fn flux_by(command: Command, args: &[&str]) -> Process {
         let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
-        Process::serve(dir, data.as_ref(), args)
+        Process::serve(command, dir, data.as_ref(), args)
     }
 
     /// The same on a folder that outlives it.
     pub fn flux_in(data: &Path, args: &[&str]) -> Process {
-        Process::serve(TempDir::new().unwrap(), data.as_ref(), args)
+        Process::serve(Command::new(env!("CARGO_BIN_EXE_flux")), TempDir::new().unwrap(), data.as_ref(), args)
     }
 
     /// The same without a folder.
     pub fn flux_in_memory(args: &[&str]) -> Process {
-        Process::serve(TempDir::new().unwrap(), "off".as_ref(), args)
+        Process::serve(Command::new(env!("CARGO_BIN_EXE_flux")), TempDir::new().unwrap(), "off".as_ref(), args)
     }
 
-    fn serve(dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
+    fn serve(mut command: Command, dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
         let port = free_port();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
         command
             .arg("serve")
             .arg("--data")

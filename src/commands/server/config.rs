@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::commands::Outcome;
 use crate::commands::elsewhere::elsewhere;
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
 use crate::commands::table::Positions;
+use crate::commands::{Outcome, sockets};
 use crate::config::{self, Refused};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
@@ -44,6 +44,7 @@ pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
     let text = |at| String::from_utf8_lossy(args.at(at)).into_owned();
     let changes: Vec<(String, String)> = (2..args.len()).step_by(2).map(|at| (text(at), text(at + 1))).collect();
     let changes: Vec<(&str, &str)> = changes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    make_room(session, &changes)?;
     session.instance.config.set(&changes).map_err(|refused| refusal(&refused))?;
     // A lower limit is kept at once. Within a transaction shards are held, and the next command that needs memory sees to it.
     let is_limit = changes.iter().any(|(name, _)| name.eq_ignore_ascii_case("maxmemory"));
@@ -51,6 +52,19 @@ pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
         session.make_room();
     }
     reply.ok();
+    Ok(())
+}
+
+/// Sees to it that the system allows as many connections as a new `maxclients` does.
+fn make_room(session: &Session, changes: &[(&str, &str)]) -> Result<(), Error> {
+    let wanted =
+        changes.iter().find(|(name, _)| name.eq_ignore_ascii_case("maxclients")).and_then(|(_, value)| value.parse().ok());
+    let Some(wanted) = wanted.filter(|wanted| *wanted <= u64::from(u32::MAX)) else { return Ok(()) };
+    let room = sockets::make_room(wanted, session.instance.workers.load(Relaxed));
+    if room < wanted {
+        let reason = format!("The operating system is not able to handle the specified number of clients, try with {room}");
+        return Err(Error::new(format!("ERR CONFIG SET failed (possibly related to argument 'maxclients') - {reason}")));
+    }
     Ok(())
 }
 

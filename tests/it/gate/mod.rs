@@ -1,6 +1,7 @@
 //! Who gets in, and as what: no page of strangers through the port for Redis, nobody to `DEBUG` who was not let, nobody's secrets in
 //! `MONITOR`, no guessing of passwords, and no crowd at the door that keeps those within from writing.
 
+mod crowd;
 mod foreign;
 mod guessing;
 mod page;

@@ -111,12 +111,17 @@ fn it_is_a_client_like_any_other() {
 }
 
 #[test]
-fn a_client_there_is_no_room_for_is_told_so() {
+fn a_websocket_takes_its_room_for_as_long_as_it_is_open() {
     let door = Door::open(&[("maxclients", "1")]);
-    let _store = door.store();
     let mut socket = connect(&door);
-    hear(&mut socket, "-ERR max number of clients reached\r\n");
-    assert_eq!(closed(&mut socket), 1000);
+    say(&mut socket, "PING", "+PONG\r\n");
+    let mut text = String::new();
+    door.send(b"").read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+    assert_eq!(door.instance.sockets.count(), 1);
+    drop(socket);
+    eventually("there is room again", || door.instance.sockets.count() == 0);
+    assert_eq!(door.get("/health").0, 200);
 }
 
 #[test]

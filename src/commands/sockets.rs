@@ -1,0 +1,87 @@
+//! How many connections may be open, whichever door they came through: `maxclients` in all, and never so many that the journal, the tables,
+//! a backup or the log find no file descriptor left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::clock;
+use crate::machine;
+use crate::seldom::Seldom;
+
+/// File descriptors that are kept for all but connections: listeners and runtimes (3 for each worker and for a few threads more), the
+/// journal's and tables' files, a backup, and some for what a command opens for a moment.
+const KEPT_MIN: u64 = 96;
+/// What a worker has open of its own.
+const KEPT_BY_WORKER: u64 = 4;
+/// Connections beyond `maxclients` that may take the place of others which are told to go and not gone yet.
+const TAKEN_OVER_MAX: usize = 16;
+
+/// The connections that are open.
+#[derive(Default)]
+pub struct Sockets(Arc<AtomicUsize>);
+
+/// One of them, while it lives.
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Sockets {
+    /// Room for one more, where fewer than `max` are open.
+    pub fn admit(&self, max: usize) -> Option<Permit> {
+        let more = |open: usize| (open < max).then_some(open + 1);
+        self.0.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Permit(Arc::clone(&self.0)))
+    }
+
+    /// The same for one that takes the place of another which goes.
+    pub fn admit_in_place(&self, max: usize) -> Option<Permit> {
+        self.admit(max.saturating_add(TAKEN_OVER_MAX))
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+/// File descriptors that are no connections'.
+pub fn kept(workers: usize) -> u64 {
+    KEPT_MIN + KEPT_BY_WORKER * workers as u64
+}
+
+/// Has the system allow so many connections; tells for how many there is room, which may be fewer.
+pub fn make_room(wanted: u64, workers: usize) -> u64 {
+    let kept = kept(workers);
+    machine::allow_open_files(wanted.saturating_add(kept)).saturating_sub(kept).min(wanted)
+}
+
+/// Says now and then that someone found no room.
+pub fn note_refused(address: &str, max: usize) {
+    static SEEN: Seldom = Seldom::new();
+    if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
+        tracing::warn!(
+            "no room for {address}: {max} connections are open, as many as maxclients allows ({unsaid} more were refused since the last \
+             line like this)"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_admitted_than_there_is_room_for_and_those_that_go_make_some() {
+        let sockets = Sockets::default();
+        let first = sockets.admit(2).expect("there is room");
+        let _second = sockets.admit(2).expect("there is room");
+        assert!(sockets.admit(2).is_none());
+        drop(first);
+        let _third = sockets.admit(2).expect("one has gone");
+        let over: Vec<Permit> = std::iter::from_fn(|| sockets.admit_in_place(2)).collect();
+        assert_eq!((over.len(), sockets.count()), (TAKEN_OVER_MAX, 2 + TAKEN_OVER_MAX));
+    }
+}
