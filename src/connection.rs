@@ -527,6 +527,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
                 self.session.answered(&wait.waiter, &bytes);
+                if wait.tries_again {
+                    self.session.fetching_failed(&wait);
+                }
                 match sent {
                     Some(count) => {
                         self.session.moved(0, count);

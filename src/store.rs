@@ -64,6 +64,9 @@ impl Store {
                         self.reply.raw(&bytes);
                     }
                     self.session.answered(&wait.waiter, &bytes);
+                    if wait.tries_again {
+                        self.session.fetching_failed(&wait);
+                    }
                     self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
                     Flow::Next
                 }
@@ -88,6 +91,10 @@ impl Store {
                 self.reply.raw(&mail.bytes);
                 if let Some(ended) = mail.ended {
                     return ended;
+                }
+                // The server ends, or the client was killed: nobody may answer any more.
+                if mail.close.is_some() && wait.waiter.end() {
+                    return Ended::Unblocked { with_error: true };
                 }
             }
             let now = clock::monotonic_ms();

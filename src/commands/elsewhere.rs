@@ -21,6 +21,9 @@ pub fn elsewhere(
     name: &str,
     work: impl FnOnce(&Arc<Instance>, &mut Reply) -> Outcome + Send + 'static,
 ) -> Outcome {
+    if session.waiting == Waiting::Over {
+        return Err(Error::new("UNBLOCKED the wait was ended; the work goes on"));
+    }
     if session.waiting == Waiting::Never {
         return Err(Error::new("ERR Command not allowed inside a transaction"));
     }

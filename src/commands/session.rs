@@ -233,6 +233,7 @@ impl Session {
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
                 turn.release();
+                self.pin = None;
                 self.refuse(args, error, reply);
                 Flow::Next
             }
@@ -629,6 +630,14 @@ impl Session {
         self.execute(wait.waiter.args.args(), reply)
     }
 
+    /// A command that was to be run again was answered instead: what it needs cannot be read. What was kept for it is let go.
+    pub fn fetching_failed(&mut self, wait: &Wait) {
+        (self.has_fetched, self.pin) = (false, None);
+        if wait.waiter.args.args().is(0, "exec") {
+            transactions::end(self);
+        }
+    }
+
     fn say_nothing_came(&mut self, waiter: &Waiter, with_error: bool, reply: &mut Reply) {
         if with_error {
             self.instance.stats.error(error::UNBLOCKED.0.as_ref());
@@ -753,9 +762,9 @@ pub(crate) fn call<'a>(mut view: Read<'a>, command: &Command, args: Args<'_>, re
     }
 }
 
-/// The keys that were touched, if anyone waits at all.
+/// The keys that were touched at which someone waits. Asked of the shards that are held: who joins a queue there is seen.
 pub(crate) fn touched(view: &mut Read<'_>) -> Vec<Place> {
-    if view.engine().waiting().load(Relaxed) == 0 { Vec::new() } else { view.take_touched() }
+    view.take_touched()
 }
 
 /// Runs with the scope of a command's keys.

@@ -53,6 +53,7 @@ impl Backing for () {
 pub struct Loads {
     wanted: Mutex<Wanted>,
     came: Condvar,
+    handed: Condvar,
     has_dropped: AtomicBool,
     pins: AtomicUsize,
     waits: AtomicU64,
@@ -62,6 +63,8 @@ pub struct Loads {
 struct Wanted {
     /// In the order it is read in.
     queue: VecDeque<Missing>,
+    /// For threads that hold the key's shard and wait: see [`Loads::run_hands`].
+    hands: VecDeque<(Missing, SyncSender<Result<Value, Error>>)>,
     /// Also of what is being read now.
     waiting: HashMap<Place, Vec<Then>, foldhash::fast::RandomState>,
     is_stopping: bool,
@@ -73,8 +76,6 @@ enum Then {
     Retry { waiter: Arc<Waiter>, missing: Arc<AtomicUsize> },
     /// Clients that wait at this key are served.
     Serve(Place),
-    /// It is handed to a thread that holds the key's shard and waits.
-    Hand(SyncSender<Result<Value, Error>>),
 }
 
 /// While it lives, nothing is dropped from memory.
@@ -126,7 +127,13 @@ impl Loads {
     pub fn fetch_now(&self, missing: Missing) -> Result<Value, Error> {
         self.waits.fetch_add(1, Relaxed);
         let (sender, receiver) = sync_channel(1);
-        self.want(missing, Then::Hand(sender));
+        {
+            let mut wanted = self.wanted.lock();
+            if !wanted.is_stopping {
+                wanted.hands.push_back((missing, sender));
+                self.handed.notify_one();
+            }
+        }
         // Readers that have ended answer nobody.
         receiver.recv().unwrap_or(Err(error::DISK_READ))
     }
@@ -153,26 +160,40 @@ impl Loads {
     /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
     pub fn run(&self, engine: &Engine, backing: &dyn Backing) {
         while let Some(missing) = self.next() {
-            let mut outcome = backing.load(&missing);
+            let outcome = backing.load(&missing);
             let place = (missing.db, missing.key.clone());
-            let mut waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
-            for hand in waiting.extract_if(.., |then| matches!(then, Then::Hand(_))) {
-                // Only one thread holds the shard. Whoever else waits finds the value in memory, or has it read again.
-                if let Then::Hand(sender) = hand {
-                    drop(sender.send(std::mem::replace(&mut outcome, Err(error::DISK_READ))));
-                    outcome = Ok(Value::OnDisk(missing.kind));
-                }
-            }
+            let waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
             let outcome = outcome.map(|value| install(engine, &missing, value));
             let mut waited_at = Vec::new();
             for then in waiting {
                 match then {
                     Then::Serve(place) => waited_at.push(place),
                     Then::Retry { waiter, missing } => go_on(&waiter, &missing, outcome.as_ref().err()),
-                    Then::Hand(_) => unreachable!("it was taken out before"),
                 }
             }
-            engine.serve(waited_at);
+            // Who waits at a key whose value cannot be read waits on: to serve it would be to read it again.
+            if outcome.is_ok() {
+                engine.serve(waited_at);
+            }
+        }
+    }
+
+    /// The life of the reader that serves threads which hold shards: it never locks one itself, as the others do that bring values back.
+    pub fn run_hands(&self, backing: &dyn Backing) {
+        loop {
+            let (missing, sender) = {
+                let mut wanted = self.wanted.lock();
+                loop {
+                    if wanted.is_stopping {
+                        return;
+                    }
+                    if let Some(next) = wanted.hands.pop_front() {
+                        break next;
+                    }
+                    self.handed.wait(&mut wanted);
+                }
+            };
+            let _ = sender.send(backing.load(&missing));
         }
     }
 
@@ -195,7 +216,9 @@ impl Loads {
         wanted.is_stopping = true;
         // Those who are handed values learn that nobody reads any more.
         wanted.waiting.clear();
+        wanted.hands.clear();
         drop(wanted);
+        self.handed.notify_all();
         self.came.notify_all();
     }
 }

@@ -341,6 +341,7 @@ impl Persistence {
         for number in 0..READERS {
             inner.start(Part::Reads, &format!("flux-read-{number}"), spill::read);
         }
+        inner.start(Part::Reads, "flux-read-held", spill::read_for_holders);
         inner.engine.set_shows_only_durable(inner.fsync() == Fsync::Always);
         inner.commits.poke();
         Ok((inner.engine.clone(), Persistence(inner)))

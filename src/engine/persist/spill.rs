@@ -186,6 +186,11 @@ pub fn read(inner: &Inner) {
     inner.engine.loads().run(&inner.engine, inner);
 }
 
+/// The same for threads that hold shards.
+pub fn read_for_holders(inner: &Inner) {
+    inner.engine.loads().run_hands(inner);
+}
+
 impl Backing for Inner {
     fn load(&self, missing: &Missing) -> Result<Value, Error> {
         self.spill.loads.fetch_add(1, Relaxed);
