@@ -249,7 +249,7 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
             request.at_key((0..request.keys).map(|number| Blob::from(request.id(number))).collect())
         })
     {
-        return see(keys, &request, group, consumer, is_retry);
+        return see(keys, &request, group, consumer);
     }
     let mut answer = Answer::new(reply);
     for (number, above) in above.iter().enumerate() {
@@ -261,20 +261,15 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     Ok(())
 }
 
-/// Notes that a consumer asks. One that waits is made at its first try, as in Redis since 7.2.
-fn see(keys: &mut Write<'_>, request: &Request<'_>, group: &[u8], consumer: &[u8], is_retry: bool) -> Outcome {
+/// Notes that a consumer asks, where it is known. One that only waits is not made.
+fn see(keys: &mut Write<'_>, request: &Request<'_>, group: &[u8], consumer: &[u8]) -> Outcome {
     let now = keys.now();
     for key in request.all_keys() {
         let Some(mut edit) = keys.edit::<Stream>(key)? else { continue };
         edit.log.audience = Audience::Nobody;
         let Some(mut open) = edit.value.open_group(group) else { continue };
-        if is_retry && open.group.find_consumer(consumer).is_none() {
-            continue;
-        }
-        let (_, is_new) = open.see_consumer(consumer, now, &mut edit.log);
-        drop(edit);
-        if is_new {
-            keys.notify(Class::Stream, "xgroup-createconsumer", key);
+        if open.group.find_consumer(consumer).is_some() {
+            open.see_consumer(consumer, now, &mut edit.log);
         }
     }
     Ok(())

@@ -258,7 +258,6 @@ fn a_consumer_is_made_when_it_is_named() {
     for asks in [
         "XREADGROUP GROUP g new STREAMS s >",
         "XREADGROUP GROUP g new STREAMS s 0",
-        "XREADGROUP GROUP g new BLOCK 1 STREAMS s >",
         "XCLAIM s g new 0 9-9",
         "XCLAIM s g new 1000000 1-1",
         "XAUTOCLAIM s g new 1000000 0",
