@@ -12,6 +12,16 @@ use crate::storage::{self, Files, Folder, Tables};
 /// Pages kept in memory while copying.
 const CACHE_BYTES: usize = 16 << 20;
 
+/// Refuses a place inside the data folder, whatever way leads there.
+pub fn check_place(inner: &Inner, to: &Path) -> Result<(), Error> {
+    let real = |path: &Path| path.canonicalize().map_err(|source| io("look for", path, source));
+    let (folder, data) = (real(&folder_of(to))?, real(inner.folder.path())?);
+    if !folder.starts_with(&data) {
+        return Ok(());
+    }
+    Err(Error::Inside { path: folder.join(to.file_name().unwrap_or_default()) })
+}
+
 /// Copies what the tables hold to a file that appears when it is whole.
 pub fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
     let snapshot = {

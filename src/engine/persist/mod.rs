@@ -95,6 +95,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A backup would take the place of what a server works with, its lock above all.
+    #[error("back up to `{}`: it is inside the data folder; choose a place outside of it", path.display())]
+    Inside {
+        /// Where to.
+        path: PathBuf,
+    },
     /// The journal or the tables cannot be written now.
     #[error("write to disk: {0}")]
     Write(String),
@@ -474,6 +480,7 @@ impl Persistence {
     /// Writes a consistent copy of everything written so far to a file, while serving. Takes as long as writing it takes;
     /// call it where waiting is allowed.
     pub fn backup(&self, to: &Path) -> Result<(), Error> {
+        backup::check_place(&self.0, to)?;
         self.wait_checkpoint()?;
         backup::backup(&self.0, to)
     }

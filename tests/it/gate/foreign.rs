@@ -129,10 +129,18 @@ fn a_file_is_written_only_where_whoever_asks_may_write() {
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".part"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+    // The data folder's lock is an empty file of one name, too.
+    let lock = server.data().join("lock");
+    assert_eq!(lock.metadata().unwrap().len(), 0);
+    std::os::unix::fs::symlink(server.data(), path("way")).unwrap();
+    for inside in [lock.clone(), path("way").join("lock")] {
+        assert!(is_refused(backup(&server, &inside)), "{}", inside.display());
+    }
+    assert_eq!(lock.metadata().unwrap().len(), 0, "the lock is what it was");
     let closed = Process::flux(&["--enable-backup-command", "no"]);
     assert!(is_refused(backup(&closed, &path("aim"))));
     // As in Redis, no setting moves the files of a running server.
-    for change in ["dir /tmp", "dbfilename x", "unixsocket /tmp/x", "data /tmp"] {
+    for change in ["dir elsewhere", "dbfilename x", "unixsocket elsewhere", "data elsewhere"] {
         assert!(is_refused(ask(&server, &format!("CONFIG SET {change}"))), "{change}");
     }
 }
