@@ -159,6 +159,50 @@ fn who_waits_at_a_key_is_served_from_what_was_dropped() {
 }
 
 #[test]
+fn a_key_whose_time_is_over_is_passed_over_beside_one_that_was_dropped() {
+    let server = server();
+    let mut client = server.connect();
+    run(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0");
+    let value = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for commands in
+        ["MGET over large", "MGET large over", "MULTI; MGET over large; EXEC", "WATCH over; MULTI; MGET large over; EXEC"]
+    {
+        run(&mut client, &format!("SET large {value}; SET over x PX 1"));
+        spill(&mut client);
+        // Time passes, and nobody looks at the key.
+        run(&mut client, "BLPOP never 0.01");
+        let reply = run(&mut client, commands).pop().unwrap();
+        assert!(format!("{reply:?}").contains("97, 97, 97"), "{commands}: {reply:?}");
+        assert!(format!("{reply:?}").contains("$-1"), "{commands}: {reply:?}");
+        assert_eq!(run(&mut client, "PING").pop(), Some(Reply::Line("+PONG".into())));
+    }
+}
+
+#[test]
+fn a_transaction_that_reads_while_it_holds_all_keys_is_not_held_up_by_those_who_wait_for_them() {
+    let server = server();
+    let mut client = server.connect();
+    for round in 0..20 {
+        for number in 0..40 {
+            run(
+                &mut client,
+                &format!("HSET w:{number} n {number} pad aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; RPUSH l:{round} {number}"),
+            );
+        }
+        spill(&mut client);
+        // More than there are readers want other values at this moment.
+        let mut others: Vec<Connection> = (0..16).map(|_| server.connect()).collect();
+        for (number, other) in others.iter_mut().enumerate() {
+            other.send(&["HGETALL", &format!("w:{}", 39 - number)]).unwrap();
+        }
+        let replies = run(&mut client, &format!("MULTI; SET x 1; SORT l:{round} BY w:*->n GET w:*->n; EXEC"));
+        let Some(Reply::Many(_, done)) = replies.last() else { panic!("{replies:?}") };
+        assert!(matches!(&done[1], Reply::Many(_, sorted) if sorted.len() == 40));
+        others.iter_mut().for_each(|other| assert!(matches!(other.read().unwrap(), Reply::Many(..))));
+    }
+}
+
+#[test]
 fn more_than_may_be_in_memory_is_read_by_one_command_all_the_same() {
     let server = Process::flux(&["--enable-debug-command", "yes", "--memory-limit", "32mb"]);
     let mut client = server.connect();

@@ -1,6 +1,6 @@
 //! What stands in for `std`, `parking_lot` and `atomic_waker` where every order of threads is tried: the same names, on loom. And
 //! for `tokio`, whose `select!` draws what it looks at first, which no order could be repeated with.
-#![allow(ambiguous_glob_reexports)]
+#![allow(ambiguous_glob_reexports, reason = "what loom has stands in the place of what std has under the same name")]
 
 pub use ::std::*;
 
