@@ -72,7 +72,7 @@ pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option
     let max = instance.config.count(Name::Maxclients) as usize;
     let permit = instance.sockets.admit(max).or_else(|| {
         let before = clock::monotonic_ms().saturating_sub(STRANGER_MS);
-        instance.clients.dismiss_stranger(before).then(|| instance.sockets.admit_in_place(max)).flatten()
+        instance.sockets.dismiss_stranger(before).then(|| instance.sockets.admit_in_place(max)).flatten()
     });
     if permit.is_none() {
         instance.stats.rejected_connections.fetch_add(1, Relaxed);
@@ -94,7 +94,9 @@ pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) 
     }
     let is_open = instance.password().is_none();
     if !is_open {
-        instance.clients.is_stranger(&client, clock::monotonic_ms());
+        let mailbox = Arc::clone(&client.mailbox);
+        let go = move || mailbox.leave(|mail| mail.close = Some(false));
+        *client.stranger.lock() = Some(instance.sockets.stranger(clock::monotonic_ms(), go));
     }
     Ok(Session::new(Arc::clone(instance), client, stats, is_open))
 }

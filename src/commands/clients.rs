@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::commands::sockets::Stranger;
 use crate::engine::block::Waiter;
 use crate::engine::mailbox::Mailbox;
 
@@ -87,6 +88,8 @@ pub struct Client {
     pub about: Mutex<About>,
     /// When it last sent a command or was last sent anything, on the monotonic clock.
     pub active_at: AtomicU64,
+    /// Its place among those that have still to give the password.
+    pub stranger: Mutex<Option<Stranger>>,
     /// The command it waits with, if that may be ended with `CLIENT UNBLOCK`.
     pub waiter: Mutex<Option<Arc<Waiter>>>,
     /// Bytes it has sent that are not carried out yet.
@@ -157,8 +160,6 @@ impl Client {
 #[derive(Default)]
 pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
-    /// Those that have still to give the password, oldest first: when each came, on the monotonic clock.
-    strangers: Mutex<BTreeMap<u64, u64>>,
     last_id: AtomicU64,
     listening: AtomicU64,
     watching: AtomicU64,
@@ -183,35 +184,11 @@ impl Clients {
         client
     }
 
-    /// This client has still to give the password.
-    pub fn is_stranger(&self, client: &Client, now: u64) {
-        self.strangers.lock().insert(client.id, now);
-    }
-
-    /// It has given it.
-    pub fn is_known(&self, client: &Client) {
-        self.strangers.lock().remove(&client.id);
-    }
-
-    /// Has the oldest client go that came before this time of the monotonic clock and never gave the password; tells whether there was one.
-    pub fn dismiss_stranger(&self, before: u64) -> bool {
-        let oldest = {
-            let mut strangers = self.strangers.lock();
-            let oldest = strangers.first_key_value().filter(|(_, came)| **came < before).map(|(id, _)| *id);
-            oldest.inspect(|id| {
-                strangers.remove(id);
-            })
-        };
-        let Some(client) = oldest.and_then(|id| self.get(id)) else { return false };
-        client.mailbox.leave(|mail| mail.close = Some(false));
-        true
-    }
-
     /// Removes a client that is gone.
     pub fn disconnect(&self, client: &Client) {
         self.listens(client, 0);
         self.watches(client, 0);
-        self.is_known(client);
+        *client.stranger.lock() = None;
         self.by_id.lock().remove(&client.id);
     }
 

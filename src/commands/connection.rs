@@ -231,7 +231,7 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, r
     }
     if expected.is_some() {
         session.instance.guesses.was_right(from, now);
-        session.instance.clients.is_known(&session.client);
+        *session.client.stranger.lock() = None;
     }
     session.is_authenticated = true;
     Ok(true)

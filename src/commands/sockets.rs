@@ -1,8 +1,11 @@
 //! How many connections may be open, whichever door they came through: `maxclients` in all, and never so many that the journal, the tables,
 //! a backup or the log find no file descriptor left.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use crate::clock;
 use crate::machine;
@@ -18,14 +21,42 @@ const TAKEN_OVER_MAX: usize = 16;
 
 /// The connections that are open.
 #[derive(Default)]
-pub struct Sockets(Arc<AtomicUsize>);
+pub struct Sockets {
+    open: Arc<AtomicUsize>,
+    strangers: Arc<Mutex<Strangers>>,
+}
+
+/// Those that have still to give the password.
+#[derive(Default)]
+struct Strangers {
+    last: u64,
+    /// When each came, on the monotonic clock, and what has it go; oldest first.
+    by_age: BTreeMap<u64, (u64, Box<dyn FnOnce() + Send>)>,
+}
+
+/// Someone who has still to give the password, until this is dropped.
+pub struct Stranger {
+    number: u64,
+    strangers: Arc<Mutex<Strangers>>,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        // What it holds is dropped when the lock is free again.
+        let _gone = self.strangers.lock().by_age.remove(&self.number);
+    }
+}
 
 /// One of them, while it lives.
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit {
+    open: Arc<AtomicUsize>,
+    /// Where the connection's door asks for the password itself.
+    pub stranger: Mutex<Option<Stranger>>,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -33,7 +64,8 @@ impl Sockets {
     /// Room for one more, where fewer than `max` are open.
     pub fn admit(&self, max: usize) -> Option<Permit> {
         let more = |open: usize| (open < max).then_some(open + 1);
-        self.0.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Permit(Arc::clone(&self.0)))
+        let is_admitted = self.open.fetch_update(Relaxed, Relaxed, more).is_ok();
+        is_admitted.then(|| Permit { open: Arc::clone(&self.open), stranger: Mutex::default() })
     }
 
     /// The same for one that takes the place of another which goes.
@@ -43,7 +75,26 @@ impl Sockets {
 
     /// How many are open.
     pub fn count(&self) -> usize {
-        self.0.load(Relaxed)
+        self.open.load(Relaxed)
+    }
+
+    /// Someone has come, at this time of the monotonic clock, who has still to give the password, and may have to `go` for others.
+    pub fn stranger(&self, now: u64, go: impl FnOnce() + Send + 'static) -> Stranger {
+        let mut strangers = self.strangers.lock();
+        strangers.last += 1;
+        let number = strangers.last;
+        strangers.by_age.insert(number, (now, Box::new(go)));
+        Stranger { number, strangers: Arc::clone(&self.strangers) }
+    }
+
+    /// Has the oldest stranger go that came before this time; tells whether there was one.
+    pub fn dismiss_stranger(&self, before: u64) -> bool {
+        let oldest = {
+            let mut strangers = self.strangers.lock();
+            let is_due = strangers.by_age.first_key_value().is_some_and(|(_, (came, _))| *came < before);
+            if is_due { strangers.by_age.pop_first() } else { None }
+        };
+        oldest.map(|(_, (_, go))| go()).is_some()
     }
 }
 
@@ -83,5 +134,19 @@ mod tests {
         let _third = sockets.admit(2).expect("one has gone");
         let over: Vec<Permit> = std::iter::from_fn(|| sockets.admit_in_place(2)).collect();
         assert_eq!((over.len(), sockets.count()), (TAKEN_OVER_MAX, 2 + TAKEN_OVER_MAX));
+    }
+
+    #[test]
+    fn the_oldest_stranger_goes_once_and_neither_who_is_known_nor_who_has_just_come() {
+        let sockets = Sockets::default();
+        let gone = Arc::new(Mutex::new(Vec::new()));
+        let come = |now: u64| {
+            let gone = Arc::clone(&gone);
+            sockets.stranger(now, move || gone.lock().push(now))
+        };
+        let _all = [come(1), come(2), come(9)];
+        drop(come(3));
+        let dismissed = [(); 3].map(|()| sockets.dismiss_stranger(5));
+        assert_eq!((dismissed, &**gone.lock()), ([true, true, false], &[1, 2][..]));
     }
 }

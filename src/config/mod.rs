@@ -194,8 +194,7 @@ impl Config {
         let places = changes.iter().map(|(name, _)| place(name)).collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(changes.len());
         for (number, ((name, value), (at, setting))) in changes.iter().zip(&places).enumerate() {
-            // To set what is set already asks for nothing.
-            if setting.change == Change::Never && **self.slots[*at].text.read() != **value {
+            if setting.change == Change::Never {
                 return Err(Refused::setting(name, "can't set immutable config"));
             }
             if places[..number].iter().any(|(other, _)| other == at) {

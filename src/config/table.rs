@@ -159,7 +159,7 @@ settings! {
             .fixed()
             .help("Who may use `DEBUG`: nobody, everybody, or clients on this machine.");
         EnableBackupCommand = choice("enable-backup-command", "local", &["no", "yes", "local"])
-            .fixed()
+            .at_start()
             .help("Who may use `FLUX BACKUP`, which writes a file on the server's machine: nobody, everybody, or clients on that machine.");
         ShutdownTimeout = number("shutdown-timeout", "10", 0, INT).help("Seconds that clients get to take their replies when the server stops.");
         MinReplicasToWrite = number("min-replicas-to-write", "0", 0, INT)

@@ -25,6 +25,7 @@ use super::routes::Access;
 use super::{Busy, Caller, Door, line};
 use crate::clock;
 use crate::commands::connection::note_wrong_password;
+use crate::commands::sockets::Permit;
 use crate::config::Name;
 use crate::connection::is_protected;
 
@@ -54,6 +55,9 @@ pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller
     } else if needs_password && !has_password(&rule.door, caller, given).await {
         without_password(&rule, &request)
     } else {
+        if needs_password && let Some(permit) = request.extensions().get::<Arc<Permit>>() {
+            *permit.stranger.lock() = None;
+        }
         let _busy = (rule.access == Access::Guarded).then(|| Busy::begin(&rule.door));
         next.run(request).await
     };

@@ -26,6 +26,7 @@ pub async fn open(door: &Arc<Door>, caller: Caller) -> Result<MultiplexedConnect
 pub async fn open_for(door: &Arc<Door>, caller: Caller, hear: Option<Hear>) -> Result<MultiplexedConnection, Refusal> {
     let mut session = connection::admit(&door.instance, Arc::clone(&door.stats), origin(caller)).map_err(refused)?;
     session.is_authenticated = true;
+    *session.client.stranger.lock() = None;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let (busy, gate) = (Busy::begin(door), Arc::clone(&door.gate));
     tokio::spawn(async move {

@@ -34,8 +34,9 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
+use crate::clock;
 use crate::commands::instance::Instance;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
@@ -201,8 +202,19 @@ async fn accept(door: Arc<Door>, router: Router, listener: TcpListener) {
             let _ = stream.try_write(FULL);
             continue;
         };
-        let router = router.clone();
-        tokio::spawn(async move { carry(stream, address, router, Arc::new(permit)).await });
+        let (router, go) = (router.clone(), Arc::new(Notify::new()));
+        if door.instance.password().is_some() {
+            let goes = Arc::clone(&go);
+            let stranger = door.instance.sockets.stranger(clock::monotonic_ms(), move || goes.notify_one());
+            *permit.stranger.lock() = Some(stranger);
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                () = carry(stream, address, router, Arc::new(permit)) => {}
+                // Others find no room, and it has not given the password.
+                () = go.notified() => {}
+            }
+        });
     }
 }
 

@@ -26,6 +26,8 @@ pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension
     let upgraded = hyper::upgrade::on(&mut request);
     // The connection goes on when the request is over.
     let permit = request.extensions_mut().remove::<Arc<Permit>>();
+    // From here on its session is the one that has to give the password.
+    permit.iter().for_each(|permit| *permit.stranger.lock() = None);
     tokio::spawn(async move {
         let _permit = permit;
         if let Ok(stream) = upgraded.await {

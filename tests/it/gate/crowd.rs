@@ -52,6 +52,14 @@ fn the_soft_limit_is_raised_to_what_maxclients_needs() {
 
 #[test]
 fn a_crowd_without_the_password_keeps_nobody_from_writing_nor_out_for_ever() {
+    // Both doors have one budget: a third of the crowd comes through the other one, or all of it.
+    for every in [3, 1] {
+        crowd(every);
+    }
+}
+
+/// A crowd of which `every` so manieth comes over HTTP.
+fn crowd(every: usize) {
     let server = Process::flux_with_files(&format!("-n {FILES}"), &["--requirepass", "secret"]);
     let mut inside = server.connect();
     assert_eq!(inside.call(&["AUTH", "secret"]).unwrap(), line("+OK"));
@@ -63,10 +71,9 @@ fn a_crowd_without_the_password_keeps_nobody_from_writing_nor_out_for_ever() {
         other => panic!("{other:?}"),
     };
     let (http, room) = (number(1), number(3));
-    // Both doors have one budget: a third of them comes through the other one.
     let crowd: Vec<TcpStream> = (0..2 * FILES as usize)
         .map(|at| {
-            let port = if at % 3 == 0 { http as u16 } else { server.port() };
+            let port = if at % every == 0 { http as u16 } else { server.port() };
             let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket
