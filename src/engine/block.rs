@@ -167,7 +167,14 @@ pub type Place = (u8, Blob);
 #[derive(Default)]
 pub struct Waiters {
     places: HashMap<Place, Queues, foldhash::fast::RandomState>,
-    touched: Vec<Place>,
+    /// Each with its place in the order in which keys of all shards were touched, which is the order they are served in.
+    touched: Vec<(u64, Place)>,
+}
+
+/// Only keys that someone waits for are numbered, so threads seldom meet here.
+fn next_touch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Relaxed)
 }
 
 /// Those who wait at one key.
@@ -191,7 +198,7 @@ impl Waiters {
         if let Some(queues) = self.places.get_mut(&place)
             && !std::mem::replace(&mut queues.is_touched, true)
         {
-            self.touched.push(place);
+            self.touched.push((next_touch(), place));
         }
     }
 
@@ -201,10 +208,10 @@ impl Waiters {
         let (moved, stay) = std::mem::take(&mut self.places).into_iter().partition(|((db, _), _)| [a, b].contains(db));
         self.places = stay;
         let moved: HashMap<Place, Queues, foldhash::fast::RandomState> = moved;
-        self.touched.retain(|(db, _)| ![a, b].contains(db));
+        self.touched.retain(|(_, (db, _))| ![a, b].contains(db));
         for ((db, key), mut queues) in moved {
             queues.is_touched = true;
-            self.touched.push((other(db), key.clone()));
+            self.touched.push((next_touch(), (other(db), key.clone())));
             self.places.insert((other(db), key), queues);
         }
     }
@@ -217,7 +224,12 @@ impl Waiters {
 
     /// Takes the keys that changed.
     pub fn take_touched(&mut self) -> Vec<Place> {
-        for place in &self.touched {
+        self.take_touched_in_order().into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// The same, to be put in one order with those of other shards.
+    pub(crate) fn take_touched_in_order(&mut self) -> Vec<(u64, Place)> {
+        for (_, place) in &self.touched {
             if let Some(queues) = self.places.get_mut(place) {
                 queues.is_touched = false;
             }
@@ -256,7 +268,7 @@ impl Waiters {
         }
         if queues.by_want.is_empty() {
             if queues.is_touched {
-                self.touched.retain(|other| other != place);
+                self.touched.retain(|(_, other)| other != place);
             }
             self.places.remove(place);
         }

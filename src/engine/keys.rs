@@ -333,12 +333,12 @@ impl<'a> Read<'a> {
         !self.missing.is_empty()
     }
 
-    /// Takes the keys someone waits for that were touched in the held shards.
+    /// Takes the keys someone waits for that were touched in the held shards, in the order they were.
     pub(crate) fn take_touched(&mut self) -> Vec<Place> {
         let mut places = Vec::new();
         let mut collect = |shard: &mut Shard| {
             if !shard.log.waiters.is_empty() {
-                places.append(&mut shard.log.waiters.take_touched());
+                places.append(&mut shard.log.waiters.take_touched_in_order());
             }
         };
         match &mut self.held {
@@ -347,7 +347,8 @@ impl<'a> Read<'a> {
             Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| collect(guard)),
             Held::All(guards) => guards.iter_mut().for_each(|guard| collect(guard)),
         }
-        places
+        places.sort_unstable_by_key(|(order, _)| *order);
+        places.into_iter().map(|(_, place)| place).collect()
     }
 
     /// Sets this flag when the key changes from now on (`WATCH`).
