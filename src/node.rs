@@ -22,6 +22,7 @@ use crate::http;
 use crate::memory;
 use crate::peers;
 use crate::server;
+use crate::storage::opening::OnDamage;
 
 /// Why a node could not start or end.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +63,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Loads the keyspace from the folder `data` (in memory only without one) and opens the RESP door.
-    pub fn start(config: Arc<Config>, data: Option<&Path>) -> Result<Node, Error> {
+    /// Loads the keyspace from the folder `data` (in memory only without one) and opens the doors.
+    pub fn start(config: Arc<Config>, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
         let addresses = addresses(&config)?;
         let (engine, persistence) = match data {
             Some(data) => {
-                let (engine, persistence) = Persistence::open(data, options(&config))?;
+                let options = persist::Options { on_damage, ..options(&config) };
+                let (engine, persistence) = Persistence::open(data, options)?;
                 (engine, Some(persistence))
             }
             None => (Arc::new(Engine::new(false)), None),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use crate::cli::connect;
-use crate::engine::persist::{self, Options, Persistence};
+use crate::engine::persist;
 
 /// Problems that `flux check` prints at most.
 const PROBLEMS_MAX: usize = 100;
@@ -19,11 +19,10 @@ pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
         bail!("`{}` is not a data folder; to copy the data of a running server use --url", folder.display());
     }
     refuse_existing(file)?;
-    let (_engine, persistence) = Persistence::open(folder, Options::default())
-        .context("failed to open the data folder; to copy the data of a running server use --url")?;
-    persistence.backup(file).context("failed to back up")?;
-    persistence.close(false).context("failed to close the data folder")?;
-    println!("{} keys written to {}", persistence.loaded().keys, file.display());
+    let (keys, notes) =
+        persist::backup_folder(folder, file).context("failed to back up; to copy the data of a running server use --url")?;
+    notes.iter().for_each(|note| eprintln!("flux: note: {note}"));
+    println!("{keys} keys written to {}", file.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,6 +63,7 @@ pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         bail!("`{}` is not a data folder", folder.display());
     }
     let checked = persist::check(folder, PROBLEMS_MAX).context("failed to check")?;
+    checked.notes.iter().for_each(|note| eprintln!("flux: note: {note}"));
     let seen = format!("{} keys, {} rows, {} batches in the journal", checked.keys, checked.rows, checked.batches);
     if checked.problems.is_empty() {
         println!("{}: no problem found ({seen})", folder.display());

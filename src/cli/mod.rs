@@ -18,6 +18,7 @@ use redis::IntoConnectionInfo;
 
 use crate::config::{self, Config, Section, Setting};
 use crate::settings::{self, Sources};
+use crate::storage::opening::OnDamage;
 
 /// Settings that `-h` shows; `--help` shows all that have an effect.
 const COMMON: [&str; 11] = [
@@ -122,7 +123,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
-        Some(("serve", matches)) => serve::serve(chosen(matches)?),
+        Some(("serve", matches)) => {
+            let is_loss_accepted = matches.get_flag("accept-loss");
+            serve::serve(chosen(matches)?, if is_loss_accepted { OnDamage::AcceptLoss } else { OnDamage::Refuse })
+        }
         Some(("config", matches)) => {
             let config = chosen(matches)?;
             print!("{}", show::show(&config, matches.get_flag("all"), matches.get_flag("json")));
@@ -194,7 +198,14 @@ fn command() -> Command {
         .long_about(ABOUT)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(Command::new("serve").about("Starts the server").long_about(SERVE)))
+        .subcommand(
+            with_settings(Command::new("serve").about("Starts the server").long_about(SERVE)).arg(
+                Arg::new("accept-loss")
+                    .long("accept-loss")
+                    .action(ArgAction::SetTrue)
+                    .help("Starts with what is sound of a damaged data folder; what is cut off is kept there as lost-…"),
+            ),
+        )
         .subcommand(
             with_settings(Command::new("config").about("Prints the settings and where they come from").long_about(CONFIG))
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON"))

@@ -17,10 +17,11 @@ use crate::machine;
 use crate::node::Node;
 use crate::settings;
 use crate::storage::folder::make_private;
+use crate::storage::opening::OnDamage;
 use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
-pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub fn serve(config: Config, on_damage: OnDamage) -> anyhow::Result<ExitCode> {
     machine::refuse_huge_pages();
     let config = Arc::new(config);
     start_log(&config);
@@ -29,7 +30,7 @@ pub fn serve(config: Config) -> anyhow::Result<ExitCode> {
     }
     settings::connect_limits(&config);
     let data = data_folder(&config)?;
-    let node = Node::start(Arc::clone(&config), data.as_deref()).context("failed to start")?;
+    let node = Node::start(Arc::clone(&config), data.as_deref(), on_damage).context("failed to start")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;

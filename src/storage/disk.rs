@@ -2,17 +2,13 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use redb::backends::FileBackend;
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
-use crate::storage::folder::PRIVATE_FILE;
 
 thread_local! {
     static SERVES: Cell<bool> = const { Cell::new(false) };
@@ -49,15 +45,6 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
-/// Opens a database, made if missing. A new one is made under another name first, so that one whose making was
-/// interrupted is never taken for it.
-pub(crate) fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
-    if !disk.exists(path).map_err(Error::io("look for", path))? {
-        replace(disk, path, |new| open_file(disk, new, cache_bytes).map(drop))?;
-    }
-    open_file(disk, path, cache_bytes)
-}
-
 /// Writes a file under another name and puts it in the place of the one that may be there.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let new = path.with_extension("new");
@@ -71,42 +58,9 @@ pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Res
     redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)).map_err(Error::database(path))
 }
 
-/// Ordinary files.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Files;
-
-impl Disk for Files {
-    fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)?;
-        let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Box::new(Backend(Box::new(backend))))
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        path.try_exists()
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        }
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)?;
-        let folder = to.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
-    }
-}
-
 /// Any backend as one type, which is what redb takes, and which sees to it that only those wait for it who may.
 #[derive(Debug)]
-struct Backend(Box<dyn StorageBackend>);
+pub(crate) struct Backend(pub Box<dyn StorageBackend>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {

@@ -1,13 +1,16 @@
 //! A data folder, held by one process at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 
-use crate::storage::Error;
+use crate::storage::files::Files;
+use crate::storage::{Error, Untouched};
 
 /// The data is nobody else's to read.
 const PRIVATE_FOLDER: u32 = 0o700;
@@ -19,31 +22,53 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
 }
 
-/// A folder this process holds, until it is let go or dropped.
+/// A folder this process holds, until it is let go or dropped. It holds the folder itself and not its path: where the folder is
+/// moved, its files are those in the new place.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Locked as long as it is open.
+    files: Files,
+    /// Locked as long as it is open. None where nobody ever wrote to the folder.
     lock: Mutex<Option<File>>,
 }
+
+/// The name of the file whose lock is the folder's.
+const LOCK: &str = "lock";
 
 impl Folder {
     /// Takes hold of a folder, made if missing.
     pub fn open(path: &Path) -> Result<Folder, Error> {
         make_private(path).map_err(Error::io("create", path))?;
-        let place = path.join("lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE_FILE)
-            .open(&place)
-            .map_err(Error::io("open", &place))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Folder { path: path.to_owned(), lock: Mutex::new(Some(lock)) }),
-            Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(Error::Io { what: "lock", path: place, source }),
+        let files = hold(path)?;
+        let place = path.join(LOCK);
+        let lock = files.file(&place, OFlags::WRONLY | OFlags::CREATE).map_err(Error::io("open", &place))?;
+        locked(path, lock.try_lock())?;
+        Ok(Folder { path: path.to_owned(), files, lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Takes hold of a folder to look at it: nothing in it is changed, others may look too, and nobody may write meanwhile.
+    pub fn look(path: &Path) -> Result<Folder, Error> {
+        let files = hold(path)?;
+        let place = path.join(LOCK);
+        let lock = match files.file(&place, OFlags::RDONLY) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(Error::io("open", &place)(source)),
+        };
+        if let Some(lock) = &lock {
+            locked(path, lock.try_lock_shared())?;
         }
+        Ok(Folder { path: path.to_owned(), files, lock: Mutex::new(lock) })
+    }
+
+    /// Its files.
+    pub fn files(&self) -> Files {
+        self.files.clone()
+    }
+
+    /// Its files, none of which is changed.
+    pub fn untouched(&self) -> Untouched {
+        Untouched(self.files())
     }
 
     /// Lets go of it: another process may take it. Its files must be closed.
@@ -65,6 +90,19 @@ impl Folder {
     }
 }
 
+fn hold(path: &Path) -> Result<Files, Error> {
+    let handle = Files::default().file(path, OFlags::RDONLY | OFlags::DIRECTORY).map_err(Error::io("open", path))?;
+    Ok(Files::held(path, Arc::new(handle)))
+}
+
+fn locked(path: &Path, result: Result<(), TryLockError>) -> Result<(), Error> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::Io { what: "lock", path: path.join(LOCK), source }),
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         self.let_go();
@@ -73,6 +111,8 @@ impl Drop for Folder {
 
 /// What the names of the journal's files begin with; then comes a number, so that they sort by age.
 const JOURNAL: &str = "journal-";
+/// What the names of files begin with that hold what was cut off.
+pub const LOST: &str = "lost-";
 /// The tables' file name.
 pub const TABLES: &str = "tables.redb";
 

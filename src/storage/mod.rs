@@ -1,20 +1,27 @@
 //! The files of a data folder: the journal (what happened, in order), files that are only appended to, and the tables (what
 //! is), a redb database. Writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
 
+mod damage;
 pub mod disk;
+mod files;
 pub mod folder;
 pub mod journal;
+pub mod opening;
 pub mod tables;
+mod untouched;
 
-pub use disk::{Disk, Files, serve_here};
+pub use damage::Damage;
+pub use disk::{Disk, serve_here};
+pub use files::Files;
 pub use folder::Folder;
 pub use journal::Journal;
 pub use tables::Tables;
+pub use untouched::Untouched;
 
 use std::path::{Path, PathBuf};
 
-/// The layout of the files, written into the tables. A newer one is refused.
-pub const FORMAT: u64 = 1;
+/// The layout of the files, written into each. Others are refused.
+pub const FORMAT: u64 = 2;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +36,22 @@ pub enum Error {
     #[error("open `{}`: format {found} is newer than this build ({FORMAT}); upgrade flux", path.display())]
     TooNew { path: PathBuf, found: u64 },
     /// The file was written by a build older than the first release.
-    #[error("use `{}`: a build before the first release wrote it; stop that build with SHUTDOWN SAVE, then remove this file", path.display())]
+    #[error(
+        "use `{}`: a build before the first release wrote it, in format 1, which this one does not read: copy the data over with a client that reads from the old build and writes to this one, in a new folder", path.display()
+    )]
     TooOld { path: PathBuf },
-    /// A file of the journal does not hold what was written.
-    #[error("read `{}`: damaged at byte {at}; restore a backup, or move this file away and what follows it is lost", path.display())]
-    Damaged { path: PathBuf, at: u64 },
+    /// What is there is not what was written.
+    #[error("use {0}")]
+    Damaged(Box<Damage>),
     /// redb refused, or found its file damaged.
     #[error("use `{}`: {source}", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Error {
+        Error::Damaged(Box::new(damage))
+    }
 }
 
 impl Error {
@@ -53,7 +68,7 @@ impl Error {
         source.kind() == std::io::ErrorKind::StorageFull
     }
 
-    fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
         move |source| Error::Io { what, path: path.to_owned(), source }
     }
 

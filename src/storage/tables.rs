@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use crate::storage::disk::{Disk, open_database, open_file, replace};
-use crate::storage::{Error, FORMAT};
+use crate::storage::disk::{Disk, open_file, replace};
+use crate::storage::{Damage, Error, FORMAT};
 
 /// Databases there are tables for.
 pub const DATABASES: usize = 16;
@@ -36,6 +36,8 @@ pub struct Meta {
     pub next_id: u64,
     /// The numbers that clients' databases are stored under, four bits each.
     pub stored: Option<u64>,
+    /// What tells this folder from any other; its journal has it too.
+    pub history: u64,
 }
 
 /// Tables in a file.
@@ -46,14 +48,28 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Opens tables, made if missing, repaired if they were not closed.
+    /// Opens tables, repaired if they were not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
-        let database = open_database(disk, path, cache_bytes)?;
-        Tables { path: path.to_owned(), database }.with_meta()
+        let tables = Tables { path: path.to_owned(), database: open_file(disk, path, cache_bytes)? };
+        match tables.snapshot()?.number("format")? {
+            Some(FORMAT) => Ok(tables),
+            Some(found) if found > FORMAT => Err(Error::TooNew { path: tables.path, found }),
+            Some(_) => Err(Error::TooOld { path: tables.path }),
+            None => Err(Damage::new(tables.path, None, "it does not say what it holds").into()),
+        }
+    }
+
+    /// Makes tables that hold nothing, there for good when this returns, in the place of those that may be there.
+    pub fn create(disk: &dyn Disk, path: &Path, cache_bytes: usize, meta: Meta) -> Result<Tables, Error> {
+        replace(disk, path, |new| {
+            let tables = Tables { path: new.to_owned(), database: open_file(disk, new, cache_bytes)? };
+            tables.write(|changes| changes.set_meta(meta))
+        })?;
+        Tables::open(disk, path, cache_bytes)
     }
 
     /// The same, after an error that was not for lack of space: written anew into a new file, as
-    /// [`Journal::renew`](crate::storage::Journal::renew) does.
+    /// [`Journal::reopen`](crate::storage::Journal::reopen) does.
     pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let old = Tables::open(disk, path, cache_bytes)?;
         replace(disk, path, |new| {
@@ -63,17 +79,6 @@ impl Tables {
         })?;
         drop(old);
         Tables::open(disk, path, cache_bytes)
-    }
-
-    /// Sees to it that they say something about themselves, and that this build understands them.
-    fn with_meta(self) -> Result<Tables, Error> {
-        let tables = self;
-        match tables.snapshot()?.number("format")? {
-            None => tables.write(|changes| changes.set_meta(Meta { covered: 0, next_id: 1, stored: None }))?,
-            Some(found) if found > FORMAT => return Err(Error::TooNew { path: tables.path, found }),
-            Some(_) => {}
-        }
-        Ok(tables)
     }
 
     /// What the tables say about themselves.
@@ -116,6 +121,7 @@ impl Snapshot {
             covered: self.number("covered")?.unwrap_or(0),
             next_id: self.number("next_id")?.unwrap_or(1),
             stored: self.number("stored")?,
+            history: self.number("history")?.unwrap_or(0),
         })
     }
 
@@ -264,6 +270,7 @@ impl<'t> Changes<'t> {
             table.insert("format", FORMAT)?;
             table.insert("covered", meta.covered)?;
             table.insert("next_id", meta.next_id)?;
+            table.insert("history", meta.history)?;
             if let Some(stored) = meta.stored {
                 table.insert("stored", stored)?;
             }

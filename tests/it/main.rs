@@ -7,6 +7,7 @@ mod cli;
 mod clients;
 mod commands;
 mod crash;
+mod damage;
 mod docs;
 mod errors;
 mod fuzz;

@@ -12,6 +12,7 @@ use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fol
 use flux::engine::shard::DATABASES;
 use flux::engine::value::Kind;
 use flux::engine::{Engine, SHARDS};
+use flux::storage::tables::Meta;
 use flux::storage::{Files, Tables};
 use flux::store::Store;
 
@@ -21,8 +22,11 @@ use crate::workload::{self, Seeded, ask, difference, dump};
 /// The first byte of the rows of a stream's consumers.
 const CONSUMER: u8 = 3;
 
-/// What an engine holds: a key with its stored database, to kind, expiry and rows.
-fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)> {
+/// A key with its stored database, to kind, expiry and rows.
+pub type Contents = BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// What an engine holds.
+pub fn contents(engine: &Engine) -> Contents {
     let mut all = BTreeMap::new();
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
@@ -48,13 +52,13 @@ fn store_on(engine: &Arc<Engine>) -> Store {
     Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
 }
 
-fn store_kept(engine: &Arc<Engine>, persistence: &Persistence) -> Store {
+pub fn store_kept(engine: &Arc<Engine>, persistence: &Persistence) -> Store {
     let instance = Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms());
     instance.set_durability(Arc::new(persistence.clone()));
     Store::new(&instance)
 }
 
-fn run(store: &mut Store, words: &[String]) {
+pub fn run(store: &mut Store, words: &[String]) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     store.call(&words);
 }
@@ -76,7 +80,8 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         let looks = looks.is_some();
         let mut chance = Seeded::new(seed);
         let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(&Files, &dir.path().join("tables.redb"), 1 << 20).unwrap();
+        let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
+        let tables = Tables::create(&Files::default(), &dir.path().join("tables.redb"), 1 << 20, meta).unwrap();
         let (live, replayed) = (Arc::new(Engine::new(true)), Engine::new(false));
         let mut store = store_on(&live);
         let (mut folded, mut batches, mut run_number) = (fold::Fold::default(), Vec::new(), 0);

@@ -32,7 +32,7 @@ pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
                 writer.write(&keyed.key, &keyed.fold)?;
             }
         }
-        changes.set_meta(Meta { covered, next_id: meta.next_id, stored: fold.stored.or(meta.stored) })?;
+        changes.set_meta(Meta { covered, stored: fold.stored.or(meta.stored), ..meta })?;
         Ok(())
     })
 }

@@ -1,14 +1,21 @@
 //! Backups: a copy of the tables in one file, made while serving, and a data folder made from it.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::engine::persist::{Error, Inner};
+use crate::engine::persist::apply::apply;
+use crate::engine::persist::fold::Fold;
+use crate::engine::persist::{Error, Inner, bad_batch};
+use crate::id;
 use crate::storage::folder::{PRIVATE_FILE, TABLES, make_private, sync_folder};
-use crate::storage::tables::Meta;
-use crate::storage::{self, Files, Folder, Tables};
+use crate::storage::journal::SEGMENT_BYTES;
+use crate::storage::tables::{DATABASES, Meta, Snapshot};
+use crate::storage::{self, Disk, Files, Folder, Journal, Tables, opening};
 
+/// Journal folded at once.
+const FOLD_BYTES: usize = 32 << 20;
 /// Pages kept in memory while copying.
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -28,18 +35,69 @@ pub fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
         let tables = inner.tables.read();
         tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?.snapshot()?
     };
+    write(to, |part| copy(&snapshot, part).map(drop))
+}
+
+/// Copies a data folder that no server uses to a file; nothing in the folder is changed. Tells how many keys that were, and what its
+/// owner should know.
+pub fn backup_folder(dir: &Path, to: &Path) -> Result<(u64, Vec<String>), Error> {
+    let folder = Folder::look(dir)?;
+    let disk: Arc<dyn Disk> = Arc::new(folder.untouched());
+    let looked = opening::look(&disk, dir, CACHE_BYTES)?;
+    let mut keys = 0;
+    write(to, |part| {
+        let tables = match &looked.tables {
+            Some(tables) => copy(&tables.snapshot()?, part)?,
+            None => Tables::create(&Files::default(), part, CACHE_BYTES, alone(looked.meta))?,
+        };
+        fold_into(&tables, &looked.journal, looked.meta.covered)?;
+        let meta = tables.meta()?;
+        tables.write(|changes| changes.set_meta(alone(meta)))?;
+        let snapshot = tables.snapshot()?;
+        for db in 0..DATABASES as u8 {
+            keys += snapshot.database(db)?.map_or(Ok(0), |stored| stored.len())?;
+        }
+        Ok(())
+    })?;
+    Ok((keys, looked.notes))
+}
+
+/// What a backup says of itself: it stands on its own, no journal goes on from it, and it is the beginning of another history. The
+/// journal that a restored folder begins with follows a batch that never was, so that nobody takes it for a whole one.
+fn alone(meta: Meta) -> Meta {
+    Meta { covered: 1, history: id::random(), ..meta }
+}
+
+fn copy(snapshot: &Snapshot, part: &Path) -> Result<Tables, Error> {
+    let meta = alone(snapshot.meta()?);
+    let tables = Tables::create(&Files::default(), part, CACHE_BYTES, meta)?;
+    snapshot.copy_to(&tables, meta)?;
+    Ok(tables)
+}
+
+/// Writes what the journal holds after a batch into tables.
+fn fold_into(tables: &Tables, journal: &Journal, covered: u64) -> Result<(), Error> {
+    let (mut seq, mut is_end) = (covered, false);
+    while !is_end {
+        let mut fold = Fold::default();
+        is_end = journal.read_after(seq, u64::MAX, FOLD_BYTES, |number, bytes| {
+            seq = number;
+            fold.add_batches(&[bytes]).map_err(|error| bad_batch(number, error))
+        })?;
+        apply(tables, &fold, seq)?;
+    }
+    Ok(())
+}
+
+/// Has a file written under another name first, and puts it in its place when it is on disk.
+fn write(to: &Path, run: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let folder = folder_of(to);
     let name = to.file_name().ok_or_else(|| io("name a file for a backup", to, std::io::ErrorKind::InvalidInput.into()))?;
-    let part = folder.join(format!(".{}.{}.part", name.to_string_lossy(), crate::id::random()));
-    let result = (|| {
-        let copy = Tables::open(&Files, &part, CACHE_BYTES)?;
-        // It stands on its own: no journal goes on from it.
-        let meta = Meta { covered: 0, ..snapshot.meta()? };
-        snapshot.copy_to(&copy, meta)?;
-        drop(copy);
+    let part = folder.join(format!(".{}.{}.part", name.to_string_lossy(), id::random()));
+    let result = run(&part).and_then(|()| {
         std::fs::rename(&part, to).map_err(|source| io("rename a backup to", to, source))?;
         Ok(sync_folder(&folder)?)
-    })();
+    });
     if result.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -58,27 +116,28 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
     }
     let folder = Folder::open(dir)?;
     let part = dir.join(format!("{TABLES}.part"));
-    let result = (|| {
-        std::fs::copy(file, &part).map_err(|source| io("copy the backup to", &part, source))?;
-        // The copy has the permissions of what was copied.
-        let permissions = Permissions::from_mode(PRIVATE_FILE);
-        std::fs::set_permissions(&part, permissions).map_err(|source| io("set the permissions of", &part, source))?;
-        let mut tables = Tables::open(&Files, &part, CACHE_BYTES)?;
-        let is_sound = tables.verify()?;
-        drop(tables);
-        if !is_sound {
-            return Err(Error::Corrupt {
-                place: file.display().to_string(),
-                cause: "its pages do not match their checksums".into(),
-            });
-        }
-        std::fs::rename(&part, folder.tables()).map_err(|source| io("rename to", &folder.tables(), source))?;
-        Ok(sync_folder(dir)?)
-    })();
+    let result = restore_as(file, &part, &folder);
     if result.is_err() {
         let _ = std::fs::remove_file(&part);
     }
     result
+}
+
+fn restore_as(file: &Path, part: &Path, folder: &Folder) -> Result<(), Error> {
+    std::fs::copy(file, part).map_err(|source| io("copy the backup to", part, source))?;
+    // The copy has the permissions of what was copied.
+    let permissions = Permissions::from_mode(PRIVATE_FILE);
+    std::fs::set_permissions(part, permissions).map_err(|source| io("set the permissions of", part, source))?;
+    let disk: Arc<dyn Disk> = Arc::new(folder.files());
+    let mut tables = Tables::open(&*disk, part, CACHE_BYTES)?;
+    let (is_sound, meta) = (tables.verify()?, tables.meta()?);
+    drop(tables);
+    if !is_sound {
+        return Err(Error::Corrupt { place: file.display().to_string(), cause: "its pages do not match their checksums".into() });
+    }
+    File::open(part).and_then(|copy| copy.sync_all()).map_err(|source| io("sync", part, source))?;
+    Journal::create(&disk, folder.path(), meta.history, meta.covered, SEGMENT_BYTES)?;
+    disk.rename(part, &folder.tables()).map_err(|source| io("rename to", &folder.tables(), source))
 }
 
 fn folder_of(file: &Path) -> PathBuf {

@@ -10,35 +10,48 @@ use crate::engine::persist::load;
 use crate::engine::persist::record::{Body, Packed, Record};
 use crate::engine::persist::{Checked, Error, Problem};
 use crate::engine::value::{BadRow, Kind};
-use crate::storage::tables::{DATABASES, Stored};
-use crate::storage::{Disk, Files, Folder, Journal, Tables};
+use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey};
+use crate::storage::tables::{DATABASES, Meta, Stored};
+use crate::storage::{Disk, Folder, Journal, Tables, opening};
 
 const CACHE_BYTES: usize = 32 << 20;
 /// Journal read in one go.
 const READ_BYTES: usize = 16 << 20;
 
-/// Verifies a data folder that no server uses.
+/// Verifies a data folder that no server uses; nothing in it is changed.
 pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
-    if !dir.is_dir() {
-        let source = std::io::ErrorKind::NotFound.into();
-        return Err(crate::storage::Error::Io { what: "open", path: dir.to_owned(), source }.into());
-    }
-    let folder = Folder::open(dir)?;
+    let folder = Folder::look(dir)?;
+    let disk: Arc<dyn Disk> = Arc::new(folder.untouched());
     let mut check = Check { problems_max, checked: Checked::default() };
-    let covered = if folder.tables().exists() {
-        match Tables::open(&Files, &folder.tables(), CACHE_BYTES) {
+    let place = folder.tables();
+    let has_tables = disk.exists(&place).map_err(crate::storage::Error::io("look for", &place))?;
+    let meta = if has_tables {
+        match Tables::open(&*disk, &place, CACHE_BYTES) {
             Ok(tables) => check.tables(tables),
             Err(error) => check.failed("tables", error),
         }
     } else {
         None
     };
-    let disk: Arc<dyn Disk> = Arc::new(Files);
-    match Journal::open(&disk, dir) {
-        Ok(journal) => check.journal(&journal, covered.unwrap_or(0)),
-        Err(error) => check.failed("journal", error),
-    };
+    match expected(&*disk, dir, meta).and_then(|expected| Ok((expected, Survey::of(&*disk, dir, &expected)?))) {
+        Ok((expected, survey)) => {
+            if !has_tables && expected.covered > 0 {
+                check.problem("tables", opening::lost_tables(&place, expected.covered));
+            }
+            check.survey(&disk, dir, survey, expected.covered);
+        }
+        Err(error) => check.problem("journal", error),
+    }
     Ok(check.checked)
+}
+
+/// What the journal must fit to; where the tables do not tell, what it says of itself counts.
+fn expected(disk: &dyn Disk, dir: &Path, meta: Option<Meta>) -> Result<Expected, Error> {
+    if let Some(meta) = meta {
+        return Ok(Expected { history: Some(meta.history), covered: meta.covered });
+    }
+    let first = journal::first_header(disk, dir)?;
+    Ok(Expected { history: None, covered: first.map_or(0, |first| first.follows) })
 }
 
 struct Check {
@@ -58,7 +71,7 @@ impl Check {
         None
     }
 
-    fn tables(&mut self, mut tables: Tables) -> Option<u64> {
+    fn tables(&mut self, mut tables: Tables) -> Option<Meta> {
         match tables.verify() {
             Ok(true) => {}
             Ok(false) => self.problem("tables", "pages did not match their checksums; redb went back to an older state"),
@@ -76,7 +89,7 @@ impl Check {
                 Err(error) => self.problem(format!("tables, database {db}"), error),
             }
         }
-        Some(meta.covered)
+        Some(meta)
     }
 
     fn database(&mut self, db: u8, stored: &Stored, next_id: u64) {
@@ -147,15 +160,25 @@ impl Check {
         Ok(())
     }
 
+    /// What the journal's files are like, and the batches in those that are sound.
+    fn survey(&mut self, disk: &Arc<dyn Disk>, dir: &Path, survey: Survey, covered: u64) {
+        if let Some(damage) = survey.damage {
+            self.problem("journal", damage);
+        }
+        self.checked.notes.extend(survey.torn.as_ref().map(opening::torn_text));
+        if !survey.segments.is_empty() {
+            self.journal(&Journal::of(disk, dir, survey.segments, SEGMENT_BYTES), covered);
+        }
+    }
+
     fn journal(&mut self, journal: &Journal, covered: u64) -> Option<()> {
-        let mut seq = 0;
+        let mut seq = covered;
         loop {
             let mut bad = Vec::new();
             let result = journal.read_after(seq, u64::MAX, READ_BYTES, |number, bytes| {
                 seq = number;
                 self.checked.batches += 1;
-                // Batches the tables cover are only waiting to be dropped.
-                if number > covered && decode(bytes).is_err() {
+                if decode(bytes).is_err() {
                     bad.push(number);
                 }
                 Ok::<_, Error>(())

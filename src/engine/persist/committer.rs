@@ -27,6 +27,9 @@ const SYNC: Duration = Duration::from_secs(1);
 /// With `everysec`, this much is synced earlier, so that no sync takes long: cuts wait for it. The disk has as long for
 /// others between two such syncs as the last one took.
 const SYNC_BYTES: u64 = 4 << 20;
+/// The journal's file says how much of it is on disk no more often than this, since that costs the next sync a page: what a hand
+/// may cut off in silence after a kill.
+const MARK: Duration = Duration::from_millis(100);
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
@@ -92,6 +95,7 @@ struct Progress {
     /// Bytes written and not synced.
     unsynced_bytes: u64,
     synced_at: Instant,
+    marked_at: Instant,
     sync_took: Duration,
     /// Whether someone waits for a sync.
     is_awaited: bool,
@@ -107,6 +111,7 @@ pub fn run(inner: &Inner) {
         last_seq: 0,
         unsynced_bytes: 0,
         synced_at: Instant::now(),
+        marked_at: Instant::now(),
         sync_took: Duration::ZERO,
         is_awaited: false,
     };
@@ -119,13 +124,18 @@ pub fn run(inner: &Inner) {
         progress.is_awaited |= commits.is_urgent.swap(false, SeqCst);
         gather(inner, &mut progress);
         let must_sync = is_stopping || progress.must_sync(inner.fsync());
-        if progress.waiting.is_empty() && !inner.has_trimming() && !(must_sync && progress.unsynced_bytes > 0) {
+        let has_work = !progress.waiting.is_empty()
+            || inner.has_trimming()
+            || must_sync && progress.unsynced_bytes > 0
+            || progress.must_mark(inner, is_stopping)
+            || commits.is_failing.load(SeqCst);
+        if !has_work {
             progress.is_awaited = false;
             if is_stopping {
                 break;
             }
             let has_rested = is_announced;
-            is_announced = rest(inner, is_announced, progress.unsynced_bytes > 0);
+            is_announced = rest(inner, is_announced, progress.look(inner));
             if has_rested && has_garbage && commits.is_asleep.load(SeqCst) {
                 memory::hand_back();
                 has_garbage = false;
@@ -164,6 +174,24 @@ impl Progress {
                 Fsync::No => false,
             }
     }
+
+    /// Whether it is time for the journal's file to say how much of it is on disk.
+    fn must_mark(&self, inner: &Inner, is_stopping: bool) -> bool {
+        wants_mark(inner) && (is_stopping || self.marked_at.elapsed() >= MARK)
+    }
+
+    /// After how long there may be something to do though nobody pokes.
+    fn look(&self, inner: &Inner) -> Duration {
+        match (wants_mark(inner), self.unsynced_bytes > 0) {
+            (true, _) => MARK,
+            (false, true) => SYNC / 4,
+            (false, false) => LOOK,
+        }
+    }
+}
+
+fn wants_mark(inner: &Inner) -> bool {
+    inner.journal.read().as_ref().is_some_and(Journal::wants_mark)
 }
 
 /// Cuts. Where there is nothing to write, everything so far counts as written.
@@ -187,7 +215,7 @@ fn publish(inner: &Inner, progress: &Progress) {
 }
 
 /// Sleeps until poked or for a while. Says so first and lets the caller look once more: whoever wrote after that look sees the word.
-fn rest(inner: &Inner, is_announced: bool, has_unsynced: bool) -> bool {
+fn rest(inner: &Inner, is_announced: bool, look: Duration) -> bool {
     let commits = &inner.commits;
     if !is_announced {
         commits.is_asleep.store(true, SeqCst);
@@ -195,7 +223,7 @@ fn rest(inner: &Inner, is_announced: bool, has_unsynced: bool) -> bool {
     }
     let is_wanted = commits.is_stopping.load(SeqCst) || commits.is_urgent.load(SeqCst);
     if commits.is_asleep.load(SeqCst) && !is_wanted {
-        thread::park_timeout(if has_unsynced { SYNC / 4 } else { LOOK });
+        thread::park_timeout(look);
     }
     false
 }
@@ -223,6 +251,10 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
         (progress.unsynced_bytes, progress.is_awaited) = (0, false);
         inner.commits.slow_syncs.fetch_add(u64::from(progress.sync_took > PACE), Relaxed);
     }
+    if progress.must_mark(inner, is_stopping) {
+        journal.mark()?;
+        progress.marked_at = Instant::now();
+    }
     inner.commits.unsynced_bytes.store(progress.unsynced_bytes, Relaxed);
     progress.last_seq = batches.last().map_or(progress.last_seq, |batch| batch.seq);
     // Kept until here: after a sync that failed they are written again, where they are missing.
@@ -240,8 +272,8 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
 fn open_again(inner: &Inner, last_seq: u64) -> Result<(), Error> {
     let dir = inner.folder.path();
     let is_doubtful = inner.commits.is_doubtful.load(SeqCst);
-    let journal = if is_doubtful { Journal::renew(&inner.disk, dir)? } else { Journal::open(&inner.disk, dir)? };
-    if journal.last()?.unwrap_or(0) < last_seq {
+    let journal = Journal::reopen(&inner.disk, dir, &inner.expected(), is_doubtful, inner.options.segment_bytes)?;
+    if journal.last() < last_seq {
         return Err(Error::Write("the disk lost what was written last; start flux again to go on without it".into()));
     }
     inner.commits.is_doubtful.store(false, SeqCst);

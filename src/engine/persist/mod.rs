@@ -14,7 +14,7 @@ pub mod record;
 pub mod replay;
 pub mod spill;
 
-pub use backup::restore;
+pub use backup::{backup_folder, restore};
 pub use check::check;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +30,11 @@ use tokio::sync::{oneshot, watch};
 use crate::clock;
 use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
+use crate::id;
 use crate::memory::{self, Aside};
-use crate::storage::{self, Disk, Files, Folder, Journal, Tables};
+use crate::storage::journal::{Expected, SEGMENT_BYTES};
+use crate::storage::opening::{self, OnDamage};
+use crate::storage::{self, Disk, Folder, Journal, Tables};
 
 /// When effects are on disk: `appendfsync`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,10 @@ pub struct Options {
     pub write_retry: Duration,
     /// Pages of the tables that redb keeps in memory.
     pub tables_cache_bytes: usize,
+    /// A file of the journal that has grown to this is followed by a new one.
+    pub segment_bytes: u64,
+    /// What to do where the folder is not as it was written.
+    pub on_damage: OnDamage,
 }
 
 impl Default for Options {
@@ -71,6 +78,8 @@ impl Default for Options {
             memory_limit: 0,
             write_retry: Duration::from_millis(100),
             tables_cache_bytes: TABLES_CACHE_BYTES,
+            segment_bytes: SEGMENT_BYTES,
+            on_damage: OnDamage::Refuse,
         }
     }
 }
@@ -124,7 +133,7 @@ impl From<BadRow> for Error {
 }
 
 /// What was found when the folder was opened.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// Keys in memory afterwards.
     pub keys: u64,
@@ -134,6 +143,8 @@ pub struct Loaded {
     pub batches: u64,
     /// How long all of it took.
     pub took: Duration,
+    /// What was done to the folder that its owner should know, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Counts and times for `INFO`.
@@ -187,6 +198,8 @@ pub struct Inner {
     options: Options,
     /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`]. Runs are told apart by it.
     base: u64,
+    /// What tells the folder's files from any other's.
+    history: u64,
     /// None while it must be opened anew after an error.
     journal: RwLock<Option<Journal>>,
     /// None while they must be opened anew after an error.
@@ -239,6 +252,11 @@ impl Inner {
             1 => Fsync::Everysec,
             _ => Fsync::No,
         }
+    }
+
+    /// What the journal must fit to when it is opened anew.
+    fn expected(&self) -> Expected {
+        Expected { history: Some(self.history), covered: self.covered.load(Acquire) }
     }
 
     fn has_trimming(&self) -> bool {
@@ -294,17 +312,29 @@ pub struct Persistence(Arc<Inner>);
 impl Persistence {
     /// Opens a folder, made if missing: loads its keys, replays its journal, starts the threads.
     pub fn open(dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
-        Persistence::open_on(Arc::new(Files), dir, options)
+        let folder = Folder::open(dir)?;
+        let files = Arc::new(folder.files());
+        Persistence::open_in(folder, files, options)
     }
 
     /// The same, with the files on another kind of disk.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
+        Persistence::open_in(Folder::open(dir)?, disk, options)
+    }
+
+    fn open_in(folder: Folder, disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
         let start = Instant::now();
-        let folder = Folder::open(dir)?;
-        let tables = Tables::open(&*disk, &folder.tables(), options.tables_cache_bytes)?;
-        let journal = Journal::open(&disk, dir)?;
+        let how = opening::Options {
+            cache_bytes: options.tables_cache_bytes,
+            segment_bytes: options.segment_bytes,
+            on_damage: options.on_damage,
+            new_history: id::random(),
+        };
+        let opened = opening::open(&disk, folder.path(), how)?;
+        opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let (tables, journal) = (opened.tables, opened.journal);
         let meta = tables.meta()?;
-        let last = journal.last()?.unwrap_or(0);
+        let last = journal.last();
         let engine = Arc::new(Engine::new(true));
         if let Some(stored) = meta.stored {
             engine.stored.store(stored, SeqCst);
@@ -312,6 +342,7 @@ impl Persistence {
         load::load(&engine, &tables, clock::now_ms(), options.memory_limit)?;
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
+            history: meta.history,
             engine,
             disk,
             folder,
@@ -338,7 +369,7 @@ impl Persistence {
         inner
             .engine
             .each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
-        let loaded = Loaded { keys, expired, batches, took: start.elapsed() };
+        let loaded = Loaded { keys, expired, batches, took: start.elapsed(), notes: opened.notes };
         inner.checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
         inner.loaded.set(loaded).expect("it is set nowhere else");
         inner.start(Part::Commits, "flux-journal", committer::run);
@@ -355,7 +386,7 @@ impl Persistence {
 
     /// What was found when the folder was opened.
     pub fn loaded(&self) -> Loaded {
-        self.0.loaded.get().copied().unwrap_or_default()
+        self.0.loaded.get().cloned().unwrap_or_default()
     }
 
     /// The highest epoch that is on disk, with all before it. To wait for a write, read `engine.epoch()` after it,
@@ -546,8 +577,10 @@ pub struct Checked {
     pub keys: u64,
     /// Rows of their values.
     pub rows: u64,
-    /// Batches in the journal.
+    /// Batches in the journal that are not in the tables.
     pub batches: u64,
+    /// What its owner should know that is no problem, a sentence each.
+    pub notes: Vec<String>,
     /// The first problems found.
     pub problems: Vec<Problem>,
 }

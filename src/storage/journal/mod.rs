@@ -3,8 +3,10 @@
 //!
 //! Only one thread appends. Others may read meanwhile.
 
+mod header;
 mod record;
 mod segment;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +15,14 @@ use parking_lot::Mutex;
 
 use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
+use header::Header;
 use segment::Segment;
 
 pub use record::Batch;
+pub use survey::{Expected, Survey, Torn, first_header};
 
-/// A segment that has grown to this is followed by a new one. Also about how much a checkpoint leaves in the last one.
-const SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment that has grown to this is usually followed by a new one. Also about how much a checkpoint leaves in the last one.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// A journal in a folder.
 #[derive(Debug)]
@@ -26,61 +30,92 @@ pub struct Journal {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     segment_bytes: u64,
-    /// In the order of their numbers.
+    history: u64,
+    /// In the order of their numbers. Invariant: there is one; a folder without any has lost its journal.
     segments: Mutex<Vec<Arc<Segment>>>,
 }
 
 impl Journal {
-    /// Opens the journal of a folder. What a crash left half written at its end is cut off; all that is left is on disk.
-    pub fn open(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Journal, Error> {
-        refuse_older(&**disk, folder)?;
-        let mut segments = Vec::new();
-        for (first, path) in named(&**disk, folder)? {
-            segments.push(Segment::open(&**disk, first, path)?);
-        }
-        if let Some(last) = segments.last_mut() {
-            last.cut_torn_end()?;
-        }
+    /// Makes the first file of a journal whose next batch comes after this one.
+    pub fn create(disk: &Arc<dyn Disk>, folder: &Path, history: u64, follows: u64, segment_bytes: u64) -> Result<Journal, Error> {
+        let header = Header { history, first: follows + 1, follows };
+        let first = Segment::create(&**disk, header, folder.join(folder::segment_name(header.first)))?;
+        Ok(Journal::of(disk, folder, vec![first], segment_bytes))
+    }
+
+    /// A journal as it was found, to be read; it must have a file.
+    pub fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
+        let history = segments.first().map_or(0, |segment| segment.header.history);
         let segments = Mutex::new(segments.into_iter().map(Arc::new).collect());
-        Ok(Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes: SEGMENT_BYTES, segments })
+        Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes, history, segments }
     }
 
-    /// The same, after an error that was not for lack of space. What the system could not write it may have dropped, and
-    /// yet show as written, so the last segment is written anew, into a new file; those before it were on disk when it began.
-    pub fn renew(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Journal, Error> {
-        if let Some((first, path)) = named(&**disk, folder)?.pop() {
-            Segment::open(&**disk, first, path)?.write_anew(&**disk)?;
-        }
-        Journal::open(disk, folder)
+    /// The same, to be gone on with: what is behind its last whole batch is cut off, and all that is left is on disk.
+    pub fn settled(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Result<Journal, Error> {
+        segments.last().map_or(Ok(()), Segment::settle)?;
+        Ok(Journal::of(disk, folder, segments, segment_bytes))
     }
 
-    /// The number of the last batch; None when there is none.
-    pub fn last(&self) -> Result<Option<u64>, Error> {
-        // Only the last segment may be empty: it is made before its first batch is written.
-        for segment in self.segments.lock().iter().rev() {
-            if let Some(last) = segment.last()? {
-                return Ok(Some(last));
-            }
+    /// Opens the journal anew after an error. Where that was not for lack of space the system may have dropped what it could not
+    /// write, and yet show it as written: then the last segment is written anew, into a new file; those before it were on disk when
+    /// it began.
+    pub fn reopen(
+        disk: &Arc<dyn Disk>,
+        folder: &Path,
+        expected: &Expected,
+        is_doubtful: bool,
+        segment_bytes: u64,
+    ) -> Result<Journal, Error> {
+        if is_doubtful && let Some(last) = Survey::of(&**disk, folder, expected)?.segments.pop() {
+            last.write_anew(&**disk)?;
         }
-        Ok(None)
+        let survey = Survey::of(&**disk, folder, expected)?;
+        match survey.damage {
+            Some(damage) => Err(damage.into()),
+            None => Journal::settled(disk, folder, survey.segments, segment_bytes),
+        }
+    }
+
+    /// What tells this folder's journal from any other.
+    pub fn history(&self) -> u64 {
+        self.history
+    }
+
+    /// The number of the last batch, or of the last one before the journal's first file; 0 where there never was one.
+    pub fn last(&self) -> u64 {
+        self.current().last()
+    }
+
+    fn current(&self) -> Arc<Segment> {
+        Arc::clone(self.segments.lock().last().expect("a journal has a file"))
     }
 
     /// Appends batches; whether they are on disk is not known before [`Self::sync`]. After an error the journal must be
     /// opened anew, and the same batches may then be appended again: those that are there already are left out.
     pub fn append(&self, batches: &[Batch<'_>]) -> Result<(), Error> {
-        let last = self.last()?.unwrap_or(0);
+        let last = self.last();
         batches.iter().filter(|batch| batch.seq > last).try_for_each(|batch| self.room_for(batch.seq)?.append(batch))
     }
 
     /// Waits until all that was appended is on disk.
     pub fn sync(&self) -> Result<(), Error> {
-        let last = self.segments.lock().last().cloned();
-        last.map_or(Ok(()), |segment| segment.sync())
+        self.current().sync()
+    }
+
+    /// Whether more is on disk than the journal's file says of itself.
+    pub fn wants_mark(&self) -> bool {
+        self.current().wants_mark()
+    }
+
+    /// Has the journal's file say how much of it is on disk: what is missing there later is damage, not what a crash left. It need not
+    /// be synced, and costs the next sync a page.
+    pub fn mark(&self) -> Result<(), Error> {
+        self.current().mark(false)
     }
 
     /// Removes a segment all of whose batches are up to `seq`, if there is one. Tells whether there are more.
     pub fn trim(&self, seq: u64) -> Result<bool, Error> {
-        let is_over = |segments: &[Arc<Segment>]| segments.get(1).is_some_and(|next| next.first <= seq.saturating_add(1));
+        let is_over = |segments: &[Arc<Segment>]| segments.get(1).is_some_and(|next| next.header.first <= seq.saturating_add(1));
         let oldest = {
             let segments = self.segments.lock();
             segments.first().filter(|_| is_over(&segments)).cloned()
@@ -104,7 +139,7 @@ impl Journal {
         let segments = self.segments.lock().clone();
         let mut shown = 0;
         for (at, segment) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|next| next.first);
+            let next = segments.get(at + 1).map(|next| next.header.first);
             if next.is_some_and(|next| next <= seq.saturating_add(1)) {
                 continue;
             }
@@ -129,31 +164,22 @@ impl Journal {
     }
 
     fn room_for(&self, seq: u64) -> Result<Arc<Segment>, Error> {
-        let last = self.segments.lock().last().cloned();
-        if let Some(last) = last {
-            if last.end() < self.segment_bytes {
-                return Ok(last);
-            }
-            // Whoever finds a segment may rely on those before it.
-            last.sync()?;
+        let last = self.current();
+        if last.end() < self.segment_bytes {
+            return Ok(last);
         }
-        let new = Arc::new(Segment::create(&*self.disk, seq, self.folder.join(folder::segment_name(seq)))?);
+        // Whoever finds a segment may rely on those before it.
+        last.sync()?;
+        let header = Header { history: self.history, first: seq, follows: last.last() };
+        let new = Arc::new(Segment::create(&*self.disk, header, self.folder.join(folder::segment_name(seq)))?);
+        last.mark(true)?;
         self.segments.lock().push(Arc::clone(&new));
         Ok(new)
     }
 }
 
-/// The segments of a folder, with the numbers their names tell, in order.
-fn named(disk: &dyn Disk, folder: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
-    let files = disk.list(folder).map_err(Error::io("read", folder))?;
-    let mut named: Vec<(u64, PathBuf)> =
-        files.into_iter().filter_map(|path| Some((folder::segment_number(path.file_name()?.to_str()?)?, path))).collect();
-    named.sort_unstable();
-    Ok(named)
-}
-
 /// Builds before the first release kept the journal in a database. What it holds must not be passed over in silence.
-fn refuse_older(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
+pub(super) fn refuse_older(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
     let path = folder.join("journal.redb");
     if disk.exists(&path).map_err(Error::io("look for", &path))? { Err(Error::TooOld { path }) } else { Ok(()) }
 }
@@ -162,12 +188,35 @@ fn refuse_older(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::storage::Files;
+    use crate::storage::journal::header::FRONT_BYTES;
 
-    const SEGMENT: u64 = 300;
+    const SEGMENT: u64 = FRONT_BYTES + 300;
+    const HISTORY: u64 = 77;
 
+    fn disk() -> Arc<dyn Disk> {
+        Arc::new(Files::default())
+    }
+
+    fn survey(dir: &Path) -> Survey {
+        survey_after(dir, 0)
+    }
+
+    fn survey_after(dir: &Path, covered: u64) -> Survey {
+        Survey::of(&Files::default(), dir, &Expected { history: Some(HISTORY), covered }).unwrap()
+    }
+
+    /// The journal of a folder as a start finds it, made if missing.
     fn open(dir: &Path) -> Journal {
-        let disk: Arc<dyn Disk> = Arc::new(Files);
-        Journal { segment_bytes: SEGMENT, ..Journal::open(&disk, dir).unwrap() }
+        open_after(dir, 0)
+    }
+
+    fn open_after(dir: &Path, covered: u64) -> Journal {
+        if files(dir).is_empty() {
+            return Journal::create(&disk(), dir, HISTORY, 0, SEGMENT).unwrap();
+        }
+        let survey = survey_after(dir, covered);
+        assert_eq!(survey.damage, None);
+        Journal::settled(&disk(), dir, survey.segments, SEGMENT).unwrap()
     }
 
     fn bytes(seq: u64) -> Vec<u8> {
@@ -194,18 +243,18 @@ mod tests {
     }
 
     fn files(dir: &Path) -> Vec<PathBuf> {
-        named(&Files, dir).unwrap().into_iter().map(|(_, path)| path).collect()
+        survey::named(&Files::default(), dir).unwrap().into_iter().map(|(_, path)| path).collect()
     }
 
     #[test]
     fn batches_come_back_from_all_segments() {
         let dir = tempfile::tempdir().unwrap();
         let journal = open(dir.path());
-        assert_eq!(journal.last().unwrap(), None);
+        assert_eq!(journal.last(), 0);
         append(&journal, 1..=30);
         assert!(files(dir.path()).len() > 3);
         for journal in [journal, open(dir.path())] {
-            assert_eq!(journal.last().unwrap(), Some(30));
+            assert_eq!(journal.last(), 30);
             assert_eq!(read(&journal, 0, u64::MAX).unwrap(), (1..=30).collect::<Vec<_>>());
             assert_eq!(read(&journal, 7, 20).unwrap(), (8..=20).collect::<Vec<_>>());
         }
@@ -238,10 +287,10 @@ mod tests {
         let before = files(dir.path()).len();
         while journal.trim(12).unwrap() {}
         assert!(files(dir.path()).len() < before);
-        assert_eq!(read(&open(dir.path()), 12, u64::MAX).unwrap(), (13..=30).collect::<Vec<_>>());
+        assert_eq!(read(&open_after(dir.path(), 12), 12, u64::MAX).unwrap(), (13..=30).collect::<Vec<_>>());
         while journal.trim(u64::MAX).unwrap() {}
         append(&journal, 31..=40);
-        assert_eq!(read(&open(dir.path()), 30, u64::MAX).unwrap(), (31..=40).collect::<Vec<_>>());
+        assert_eq!(read(&open_after(dir.path(), 30), 30, u64::MAX).unwrap(), (31..=40).collect::<Vec<_>>());
     }
 
     #[test]
@@ -253,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn wherever_the_last_segment_is_cut_off_the_batches_before_that_remain() {
+    fn wherever_a_crash_cuts_off_what_was_not_synced_the_batches_before_that_remain() {
         let dir = tempfile::tempdir().unwrap();
         append(&open(dir.path()), [1, 2, 11, 12]);
         let [file] = &*files(dir.path()) else { panic!("all of it fits into one segment") };
         let whole = std::fs::read(file).unwrap();
-        for len in 16..=whole.len() {
+        for len in FRONT_BYTES as usize..=whole.len() {
             std::fs::write(file, &whole[..len]).unwrap();
             let journal = open(dir.path());
             let found = read(&journal, 0, u64::MAX).unwrap();
@@ -270,24 +319,69 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_ends_the_last_segment_and_is_told_in_any_other() {
+    fn a_changed_byte_is_told_in_all_that_was_synced_and_ends_what_was_not() {
         let dir = tempfile::tempdir().unwrap();
-        append(&open(dir.path()), 1..=30);
+        let journal = open(dir.path());
+        append(&journal, 1..=25);
+        journal.sync().unwrap();
+        let synced = journal.current().end() as usize;
+        append(&journal, 26..=30);
         let files = files(dir.path());
         for (file, is_last) in [(&files[0], false), (&files[files.len() - 1], true)] {
             let whole = std::fs::read(file).unwrap();
-            for at in 16..whole.len() {
+            for at in FRONT_BYTES as usize..whole.len() {
                 let mut changed = whole.clone();
                 changed[at] ^= 0x10;
                 std::fs::write(file, &changed).unwrap();
-                let found = read(&open(dir.path()), 0, u64::MAX);
-                if is_last {
-                    assert!(found.as_ref().is_ok_and(|found| (1..30).collect::<Vec<_>>().starts_with(found)), "{found:?}");
-                } else {
-                    assert!(matches!(found, Err(Error::Damaged { .. })), "{at}: {found:?}");
-                }
+                let survey = survey(dir.path());
+                let is_known = !is_last || survey.segments.last().unwrap().header.first <= 25 && at < synced;
+                assert_eq!(survey.damage.is_some(), is_known, "{at}: {survey:?}");
+                assert_eq!(survey.torn.is_some(), !is_known, "{at}: {survey:?}");
             }
             std::fs::write(file, &whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_is_not_the_one_that_belongs_there_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        append(&open(dir.path()), 1..=30);
+        drop(open(dir.path()));
+        let files = files(dir.path());
+        let is_told = || survey(dir.path()).damage.is_some();
+        let whole: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        for (file, bytes) in files.iter().zip(&whole) {
+            std::fs::remove_file(file).unwrap();
+            assert!(is_told(), "without {}", file.display());
+            for (other, others) in files.iter().zip(&whole).filter(|(other, _)| *other != file) {
+                std::fs::write(file, others).unwrap();
+                std::fs::write(other, bytes).unwrap();
+                assert!(is_told(), "{} and {} swapped", file.display(), other.display());
+                std::fs::write(other, others).unwrap();
+            }
+            for len in (0..FRONT_BYTES as usize).step_by(512).chain(FRONT_BYTES as usize..bytes.len()) {
+                std::fs::write(file, &bytes[..len]).unwrap();
+                assert!(is_told(), "{} cut at {len}", file.display());
+            }
+            std::fs::write(file, bytes).unwrap();
+            assert!(!is_told());
+        }
+    }
+
+    #[test]
+    fn any_change_to_the_front_of_a_file_is_told_or_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        append(&open(dir.path()), 1..=3);
+        drop(open(dir.path()));
+        let [file] = &*files(dir.path()) else { panic!("all of it fits into one segment") };
+        let whole = std::fs::read(file).unwrap();
+        for at in (0..FRONT_BYTES as usize).filter(|at| at % 4096 < 64 || at % 512 == 0) {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            std::fs::write(file, &changed).unwrap();
+            let survey = Survey::of(&Files::default(), dir.path(), &Expected { history: Some(HISTORY), covered: 0 });
+            let is_told = survey.as_ref().map_or(true, |survey| survey.damage.is_some());
+            assert!(is_told || survey.unwrap().segments[0].last() == 3, "{at}");
         }
     }
 
@@ -309,7 +403,6 @@ mod tests {
     fn a_folder_of_an_older_build_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("journal.redb"), b"").unwrap();
-        let disk: Arc<dyn Disk> = Arc::new(Files);
-        assert!(matches!(Journal::open(&disk, dir.path()), Err(Error::TooOld { .. })));
+        assert!(matches!(refuse_older(&Files::default(), dir.path()), Err(Error::TooOld { .. })));
     }
 }

@@ -1,19 +1,15 @@
-//! One file of the journal: a header, then batches to the end. A batch that does not match its checksum is where a crash cut
-//! the last segment off; in any other segment it is damage, since a segment is on disk before the next one is begun.
+//! One file of the journal: its front (`header`), then batches to the end (`record`).
 
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-use crate::storage::Error;
 use crate::storage::disk::{Disk, replace};
-use crate::storage::journal::record::{Batch, HEAD_BYTES, Head};
+use crate::storage::journal::header::{FRONT_BYTES, Header, Mark, Unreadable};
+use crate::storage::journal::record::{Batch, HEAD_BYTES, Head, MAGIC};
+use crate::storage::{Damage, Error};
 
-/// The first bytes of a segment; then come four for the version, little-endian.
-const MAGIC: &[u8; 12] = b"flux journal";
-const VERSION: u32 = 1;
-const HEADER_BYTES: u64 = 16;
 /// A batch is written in pieces of this size; most are smaller.
 const WRITE_BYTES: usize = 1 << 20;
 /// Read at once where heads are looked for.
@@ -22,8 +18,8 @@ const READ_BYTES: usize = 64 << 10;
 /// A segment.
 #[derive(Debug)]
 pub struct Segment {
-    /// No batch in it has a lower number, and none in the segments before it one as high.
-    pub first: u64,
+    /// What it says of itself.
+    pub header: Header,
     /// Where it is.
     pub path: PathBuf,
     file: Box<dyn StorageBackend>,
@@ -34,63 +30,173 @@ pub struct Segment {
 struct Tail {
     /// Where the next batch comes.
     end: u64,
-    /// The last batch's number, once it is known.
-    last: Option<u64>,
+    /// The last batch's number; that of the last one before the segment, if it has none.
+    last: u64,
+    /// Bytes that are known to be on disk.
+    synced: u64,
+    mark: Mark,
+}
+
+/// What a walk over a segment's batches found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walk {
+    /// Where the first batch begins that is not whole, or the file ends.
+    pub end: u64,
+    /// The number of the last whole batch; that of the last one before the segment, if it has none.
+    pub last: u64,
+    /// Whether all to the end of the file is whole.
+    pub is_whole: bool,
+}
+
+/// What stands behind a batch that is not whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beyond {
+    /// Whole batches there.
+    pub batches: u64,
+    /// How much of the file was on disk when the last of them were written.
+    pub synced: u64,
 }
 
 impl Segment {
     /// Makes a segment that is there for good before anything is written into it.
-    pub fn create(disk: &dyn Disk, first: u64, path: PathBuf) -> Result<Segment, Error> {
+    pub fn create(disk: &dyn Disk, header: Header, path: PathBuf) -> Result<Segment, Error> {
         let mut file = None;
-        replace(disk, &path, |new| file.insert(write_header(disk, new)?).sync_data().map_err(Error::io("sync", new)))?;
+        replace(disk, &path, |new| file.insert(write_front(disk, new, &header)?).sync_data().map_err(Error::io("sync", new)))?;
         let file = file.expect("it was made above");
-        Ok(Segment { first, path, file, tail: Mutex::new(Tail { end: HEADER_BYTES, last: None }) })
+        Ok(Segment::empty(header, path, file))
     }
 
-    /// Opens a segment; all that is in the file counts as its batches until they are read.
-    pub fn open(disk: &dyn Disk, first: u64, path: PathBuf) -> Result<Segment, Error> {
+    fn empty(header: Header, path: PathBuf, file: Box<dyn StorageBackend>) -> Segment {
+        let tail = Tail { end: FRONT_BYTES, last: header.follows, synced: FRONT_BYTES, mark: Mark::FIRST };
+        Segment { header, path, file, tail: Mutex::new(tail) }
+    }
+
+    /// Opens a segment; all that is in the file counts as its batches until they were walked over.
+    pub fn open(disk: &dyn Disk, path: PathBuf) -> Result<Segment, Error> {
         let file = disk.open(&path).map_err(Error::io("open", &path))?;
+        let header = match Header::read(&*file) {
+            Ok(header) => header,
+            Err(Unreadable::Damaged) => return Err(front_damaged(path)),
+            Err(Unreadable::Version(1)) => return Err(Error::TooOld { path }),
+            Err(Unreadable::Version(found)) => return Err(Error::TooNew { path, found: found.into() }),
+            Err(Unreadable::Io(source)) => return Err(Error::io("read", &path)(source)),
+        };
+        let mark = Mark::read(&*file, header.seed()).map_err(Error::io("read", &path))?;
         let end = file.len().map_err(Error::io("read", &path))?;
-        let mut header = [0; HEADER_BYTES as usize];
-        if end >= HEADER_BYTES {
-            file.read(0, &mut header).map_err(Error::io("read", &path))?;
-        }
-        let version = u32::from_le_bytes(std::array::from_fn(|byte| header[MAGIC.len() + byte]));
-        if !header.starts_with(MAGIC) {
-            return Err(Error::Damaged { path, at: 0 });
-        }
-        if version != VERSION {
-            return Err(Error::TooNew { path, found: version.into() });
-        }
-        Ok(Segment { first, path, file, tail: Mutex::new(Tail { end, last: None }) })
+        let Some(mark) = mark.filter(|_| end >= FRONT_BYTES) else { return Err(front_damaged(path)) };
+        let tail = Tail { end, last: header.follows, synced: mark.synced, mark };
+        Ok(Segment { header, path, file, tail: Mutex::new(tail) })
     }
 
-    /// Cuts off what a crash left half written, and sees to it that the rest is on disk.
-    pub fn cut_torn_end(&self) -> Result<(), Error> {
-        let (end, last) = self.whole_end(|_, _| Ok(()))?;
-        if end < self.end() {
+    /// What comes after these batches of it, of which nothing is read up to `covered`.
+    pub fn walk(&self, covered: u64, mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<Walk, Error> {
+        let mut batches = self.batches();
+        loop {
+            let (end, last) = (batches.at, batches.seq);
+            let is_whole = match batches.next_head() {
+                Ok(None) => return Ok(Walk { end, last, is_whole: true }),
+                Ok(Some(head)) if head.seq <= covered => {
+                    batches.skip(&head);
+                    true
+                }
+                Ok(Some(head)) => match batches.body(&head) {
+                    Ok(bytes) => {
+                        show(head.seq, bytes)?;
+                        true
+                    }
+                    Err(Error::Damaged(_)) => false,
+                    Err(error) => return Err(error),
+                },
+                Err(Error::Damaged(_)) => false,
+                Err(error) => return Err(error),
+            };
+            if !is_whole {
+                return Ok(Walk { end, last, is_whole });
+            }
+        }
+    }
+
+    /// What stands behind a batch that is not whole.
+    pub fn beyond(&self, at: u64) -> Result<Beyond, Error> {
+        let (end, mut found) = (self.file_len()?, Beyond::default());
+        let (mut at, mut buf) = (at + 1, Vec::new());
+        while at + HEAD_BYTES as u64 <= end {
+            buf.resize((end - at).min(READ_BYTES as u64) as usize, 0);
+            self.read(at, &mut buf)?;
+            let heads = buf.len() - HEAD_BYTES + 1;
+            let place = (0..heads).find(|place| buf[*place..].starts_with(&MAGIC));
+            let Some(place) = place else {
+                at += heads as u64;
+                continue;
+            };
+            at += place as u64;
+            let head = Head::from_bytes(&std::array::from_fn(|byte| buf[place + byte]), self.header.seed());
+            at += match head {
+                Some(head) => {
+                    found.synced = found.synced.max(head.synced);
+                    let body = at + HEAD_BYTES as u64;
+                    let is_whole = head.len <= end - body && {
+                        let mut bytes = vec![0; head.len as usize];
+                        self.read(body, &mut bytes)?;
+                        head.fits(&bytes)
+                    };
+                    found.batches += u64::from(is_whole);
+                    HEAD_BYTES as u64 + if is_whole { head.len } else { 0 }
+                }
+                None => 1,
+            };
+        }
+        Ok(found)
+    }
+
+    /// Sees its batches as ending here. The file itself stays as it is.
+    pub fn ends(&self, walk: &Walk) {
+        let mut tail = self.tail.lock();
+        (tail.end, tail.last) = (walk.end, walk.last);
+    }
+
+    /// Cuts off what is beyond its last batch, and sees to it that the rest is on disk and known to be, and that no other
+    /// segment is expected after it.
+    pub fn settle(&self) -> Result<(), Error> {
+        let end = self.end();
+        if end < self.file_len()? {
             self.file.set_len(end).map_err(Error::io("shorten", &self.path))?;
         }
-        *self.tail.lock() = Tail { end, last };
-        self.sync()
+        self.sync()?;
+        self.mark(false)
+    }
+
+    /// Copies the bytes from a place to the end of the file into another file.
+    pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
+        let (end, mut from, mut buf) = (self.file_len()?, at, Vec::new());
+        let copy = disk.open(to).map_err(Error::io("open", to))?;
+        while from < end {
+            buf.resize((end - from).min(WRITE_BYTES as u64) as usize, 0);
+            self.read(from, &mut buf)?;
+            copy.write(from - at, &buf).map_err(Error::io("write to", to))?;
+            from += buf.len() as u64;
+        }
+        copy.sync_data().map_err(Error::io("sync", to))
     }
 
     /// Puts a file with the same whole batches in its place.
     pub fn write_anew(&self, disk: &dyn Disk) -> Result<(), Error> {
         replace(disk, &self.path, |new| {
-            let tail = Mutex::new(Tail { end: HEADER_BYTES, last: None });
-            let copy = Segment { first: self.first, path: new.to_owned(), file: write_header(disk, new)?, tail };
-            self.whole_end(|seq, bytes| copy.append(&Batch { seq, pieces: vec![bytes] }))?;
+            let copy = Segment::empty(self.header, new.to_owned(), write_front(disk, new, &self.header)?);
+            self.walk(0, |seq, bytes| copy.append(&Batch { seq, pieces: vec![bytes] }))?;
+            copy.settle()?;
             copy.sync()
         })
     }
 
     /// Appends a batch.
     pub fn append(&self, batch: &Batch<'_>) -> Result<(), Error> {
-        let head = Head::new(batch);
-        let mut at = self.end();
+        let tail = *self.tail.lock();
+        assert!(batch.seq > tail.last, "batch {} after {}: numbers rise, or a replay would leave it out", batch.seq, tail.last);
+        let head = Head::new(batch, tail.last, tail.synced);
+        let mut at = tail.end;
         let mut buf = Vec::with_capacity(WRITE_BYTES.min(HEAD_BYTES + head.len as usize));
-        buf.extend_from_slice(&head.to_bytes());
+        buf.extend_from_slice(&head.to_bytes(self.header.seed()));
         for mut piece in batch.pieces.iter().copied() {
             while !piece.is_empty() {
                 if buf.len() == WRITE_BYTES {
@@ -103,18 +209,37 @@ impl Segment {
             }
         }
         let end = self.write(at, &buf)?;
-        *self.tail.lock() = Tail { end, last: Some(batch.seq) };
+        let mut tail = self.tail.lock();
+        (tail.end, tail.last) = (end, batch.seq);
         Ok(())
-    }
-
-    fn write(&self, at: u64, bytes: &[u8]) -> Result<u64, Error> {
-        self.file.write(at, bytes).map_err(Error::io("write to", &self.path))?;
-        Ok(at + bytes.len() as u64)
     }
 
     /// Waits until all that was appended is on disk.
     pub fn sync(&self) -> Result<(), Error> {
-        self.file.sync_data().map_err(Error::io("sync", &self.path))
+        let end = self.end();
+        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        self.tail.lock().synced = end;
+        Ok(())
+    }
+
+    /// Whether more is on disk than the file's mark says.
+    pub fn wants_mark(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.synced > tail.mark.synced
+    }
+
+    /// Marks in the file how much of it is on disk, and whether another segment follows.
+    pub fn mark(&self, is_over: bool) -> Result<(), Error> {
+        let tail = *self.tail.lock();
+        let mark = Mark { count: tail.mark.count + 1, synced: tail.synced, is_over };
+        mark.write(&*self.file, self.header.seed()).map_err(Error::io("write to", &self.path))?;
+        self.tail.lock().mark = mark;
+        Ok(())
+    }
+
+    /// What its mark says.
+    pub fn marked(&self) -> Mark {
+        self.tail.lock().mark
     }
 
     /// Where the next batch comes.
@@ -122,54 +247,46 @@ impl Segment {
         self.tail.lock().end
     }
 
-    /// The last batch's number, if there is a batch.
-    pub fn last(&self) -> Result<Option<u64>, Error> {
-        let known = self.tail.lock().last;
-        if known.is_some() {
-            return Ok(known);
-        }
-        let mut batches = self.batches();
-        let mut last = None;
-        while let Some(head) = batches.next_head()? {
-            last = Some(head.seq);
-            batches.skip(&head);
-        }
-        self.tail.lock().last = last;
-        Ok(last)
+    /// The last batch's number; that of the last one before the segment, if it has none.
+    pub fn last(&self) -> u64 {
+        self.tail.lock().last
+    }
+
+    /// How long its file is.
+    pub fn file_len(&self) -> Result<u64, Error> {
+        self.file.len().map_err(Error::io("read", &self.path))
     }
 
     /// Its batches, in order.
     pub fn batches(&self) -> Batches<'_> {
-        Batches { segment: self, end: self.end(), at: HEADER_BYTES, seq: 0, buf: Vec::new(), buf_at: 0, body: Vec::new() }
+        let (end, seq) = (self.end(), self.header.follows);
+        Batches { segment: self, end, at: FRONT_BYTES, seq, buf: Vec::new(), buf_at: 0, body: Vec::new() }
     }
 
-    /// Shows batches until one is not whole; tells where that is, and the number of the last whole one.
-    fn whole_end(&self, mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<(u64, Option<u64>), Error> {
-        let mut batches = self.batches();
-        let mut last = None;
-        loop {
-            let at = batches.at;
-            let head = match batches.next_head() {
-                Ok(Some(head)) => head,
-                Ok(None) | Err(Error::Damaged { .. }) => return Ok((at, last)),
-                Err(error) => return Err(error),
-            };
-            match batches.body(&head) {
-                Ok(bytes) => show(head.seq, bytes)?,
-                Err(Error::Damaged { .. }) => return Ok((at, last)),
-                Err(error) => return Err(error),
-            }
-            last = Some(head.seq);
-        }
+    fn write(&self, at: u64, bytes: &[u8]) -> Result<u64, Error> {
+        self.file.write(at, bytes).map_err(Error::io("write to", &self.path))?;
+        Ok(at + bytes.len() as u64)
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.file.read(at, bytes).map_err(Error::io("read", &self.path))
     }
 }
 
-/// Makes a file with a header.
-fn write_header(disk: &dyn Disk, path: &Path) -> Result<Box<dyn StorageBackend>, Error> {
+/// Makes a file with the front of a segment.
+fn write_front(disk: &dyn Disk, path: &Path, header: &Header) -> Result<Box<dyn StorageBackend>, Error> {
     let file = disk.open(path).map_err(Error::io("open", path))?;
-    let header = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
-    file.write(0, &header).map_err(Error::io("write to", path))?;
+    let write = || {
+        file.set_len(FRONT_BYTES)?;
+        header.write(&*file)?;
+        Mark::FIRST.write(&*file, header.seed())
+    };
+    write().map_err(Error::io("write to", path))?;
     Ok(file)
+}
+
+fn front_damaged(path: PathBuf) -> Error {
+    Damage::new(path, Some(0), "its front is not what was written").into()
 }
 
 /// Reads the batches of a segment. Heads are found without reading what stands between them.
@@ -197,15 +314,16 @@ impl Batches<'_> {
         if !is_there {
             self.buf.resize((self.end - self.at).min(READ_BYTES as u64) as usize, 0);
             self.buf_at = self.at;
-            self.segment.file.read(self.at, &mut self.buf).map_err(Error::io("read", &self.segment.path))?;
+            self.segment.read(self.at, &mut self.buf)?;
         }
         let start = (self.at - self.buf_at) as usize;
-        let head = Head::from_bytes(&std::array::from_fn(|byte| self.buf[start + byte]));
-        // Numbers rise, so zeros are no batch.
-        if head.seq <= self.seq || head.len > self.end - self.at - HEAD_BYTES as u64 {
-            return Err(self.damaged());
+        let head = Head::from_bytes(&std::array::from_fn(|byte| self.buf[start + byte]), self.segment.header.seed());
+        let is_next = |head: &Head| head.follows == self.seq && head.seq > head.follows && head.synced <= self.at;
+        let room = self.end - self.at - HEAD_BYTES as u64;
+        match head.filter(|head| is_next(head) && head.len <= room) {
+            Some(head) => Ok(Some(head)),
+            None => Err(self.damaged()),
         }
-        Ok(Some(head))
     }
 
     /// Passes over the batch whose head was read.
@@ -218,7 +336,7 @@ impl Batches<'_> {
     pub fn body(&mut self, head: &Head) -> Result<&[u8], Error> {
         let start = self.at + HEAD_BYTES as u64;
         self.body.resize(head.len as usize, 0);
-        self.segment.file.read(start, &mut self.body).map_err(Error::io("read", &self.segment.path))?;
+        self.segment.read(start, &mut self.body)?;
         if !head.fits(&self.body) {
             return Err(self.damaged());
         }
@@ -227,6 +345,6 @@ impl Batches<'_> {
     }
 
     fn damaged(&self) -> Error {
-        Error::Damaged { path: self.segment.path.clone(), at: self.at }
+        Damage::new(self.segment.path.clone(), Some(self.at), "the batch there is not what was written").into()
     }
 }

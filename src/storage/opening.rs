@@ -1,0 +1,237 @@
+//! Opening a data folder: the tables and the journal must be of one history and meet without a gap. Where they do not, nothing is
+//! changed and it is said what is wrong, unless the loss was accepted: then what is behind it is kept aside.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::storage::disk::Disk;
+use crate::storage::folder::{LOST, TABLES};
+use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey, Torn};
+use crate::storage::tables::Meta;
+use crate::storage::{Damage, Error, Journal, Tables};
+
+/// What to do where a folder is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDamage {
+    /// Say so, and change nothing.
+    Refuse,
+    /// Go on with what is before it, and keep aside what is behind it.
+    AcceptLoss,
+}
+
+/// How a folder is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Pages of the tables that redb keeps in memory.
+    pub cache_bytes: usize,
+    /// A file of the journal that has grown to this is followed by a new one.
+    pub segment_bytes: u64,
+    /// What to do where the folder is not as it was written.
+    pub on_damage: OnDamage,
+    /// What a new folder is told from any other by: a number drawn for it.
+    pub new_history: u64,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its tables.
+    pub tables: Tables,
+    /// Its journal.
+    pub journal: Journal,
+    /// What was done to it that its owner should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A folder as it was found, to be read.
+#[derive(Debug)]
+pub struct Looked {
+    /// Its tables; None where the journal has it all.
+    pub tables: Option<Tables>,
+    /// What they say, or would say.
+    pub meta: Meta,
+    /// Its journal, up to where it is whole.
+    pub journal: Journal,
+    /// What its owner should know, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Opens the tables and the journal of a folder, made if it is empty.
+pub fn open(disk: &Arc<dyn Disk>, folder: &Path, options: Options) -> Result<Opened, Error> {
+    Opening { disk, folder, options, notes: Vec::new() }.open()
+}
+
+/// Looks at the tables and the journal of a folder through a disk that changes nothing. Damage is an error.
+pub fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<Looked, Error> {
+    let options = Options { cache_bytes, segment_bytes: SEGMENT_BYTES, on_damage: OnDamage::Refuse, new_history: 0 };
+    Opening { disk, folder, options, notes: Vec::new() }.look()
+}
+
+/// The damage that tables are which are missing though the journal goes on from them.
+pub fn lost_tables(path: &Path, follows: u64) -> Damage {
+    let mut damage =
+        Damage::new(path.to_owned(), None, format!("it is missing, and the journal begins only after batch {follows}"));
+    damage.stake = format!("all that has not changed since batch {follows} would be lost, and what has may be there in part");
+    damage
+}
+
+/// What a crash left at the journal's end, in words.
+pub fn torn_text(torn: &Torn) -> String {
+    format!(
+        "a crash left the last {} bytes of the journal half written, from byte {} of `{}` on; nothing of it was ever acknowledged as being on disk",
+        torn.bytes,
+        torn.at,
+        torn.path.display()
+    )
+}
+
+struct Opening<'d> {
+    disk: &'d Arc<dyn Disk>,
+    folder: &'d Path,
+    options: Options,
+    notes: Vec<String>,
+}
+
+impl Opening<'_> {
+    fn open(mut self) -> Result<Opened, Error> {
+        let (tables, meta, is_new) = self.found()?;
+        // A new folder gets its journal first: one without tables that begins at the beginning has it all.
+        let journal = if is_new { self.new_journal(&meta)? } else { self.journal(&meta)? };
+        let tables = match tables {
+            Some(tables) => tables,
+            None => Tables::create(&**self.disk, &self.tables_path(), self.options.cache_bytes, meta)?,
+        };
+        Ok(Opened { tables, journal, notes: self.notes })
+    }
+
+    fn look(mut self) -> Result<Looked, Error> {
+        let (tables, meta, _) = self.found()?;
+        let survey = self.survey(&meta)?;
+        if let Some(damage) = survey.damage {
+            return Err(damage.into());
+        }
+        self.notes.extend(survey.torn.as_ref().map(torn_text));
+        Ok(Looked {
+            tables,
+            meta,
+            journal: Journal::of(self.disk, self.folder, survey.segments, self.options.segment_bytes),
+            notes: self.notes,
+        })
+    }
+
+    /// The tables, if there are any that can be read; what they say, or those will that are made; and whether nothing is there yet.
+    fn found(&mut self) -> Result<(Option<Tables>, Meta, bool), Error> {
+        journal::refuse_older(&**self.disk, self.folder)?;
+        if let Some(tables) = self.tables()? {
+            let meta = tables.meta()?;
+            return Ok((Some(tables), meta, false));
+        }
+        let new = Meta { covered: 0, next_id: 1, stored: None, history: self.options.new_history };
+        let first = match journal::first_header(&**self.disk, self.folder) {
+            Ok(Some(first)) => first,
+            Ok(None) => return Ok((None, new, true)),
+            Err(Error::Damaged(damage)) => {
+                self.accept(&damage)?;
+                return Ok((None, new, false));
+            }
+            Err(error) => return Err(error),
+        };
+        if first.follows > 0 {
+            self.accept(&lost_tables(&self.tables_path(), first.follows))?;
+        }
+        Ok((None, Meta { covered: first.follows, history: first.history, ..new }, false))
+    }
+
+    fn tables_path(&self) -> PathBuf {
+        self.folder.join(TABLES)
+    }
+
+    fn tables(&mut self) -> Result<Option<Tables>, Error> {
+        let path = self.tables_path();
+        if !self.disk.exists(&path).map_err(Error::io("look for", &path))? {
+            return Ok(None);
+        }
+        match Tables::open(&**self.disk, &path, self.options.cache_bytes) {
+            Err(Error::Damaged(damage)) => {
+                self.accept(&damage)?;
+                self.keep_aside(&path)?;
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
+    fn survey(&self, meta: &Meta) -> Result<Survey, Error> {
+        let expected = Expected { history: Some(meta.history), covered: meta.covered };
+        Survey::of(&**self.disk, self.folder, &expected)
+    }
+
+    /// The journal that is there, to go on with.
+    fn journal(&mut self, meta: &Meta) -> Result<Journal, Error> {
+        let survey = self.survey(meta)?;
+        if let Some(damage) = &survey.damage {
+            self.accept(damage)?;
+            self.keep_lost(&survey, damage)?;
+        } else if let Some(torn) = &survey.torn {
+            self.keep_torn(&survey, torn)?;
+        }
+        if survey.segments.is_empty() {
+            return self.new_journal(meta);
+        }
+        Journal::settled(self.disk, self.folder, survey.segments, self.options.segment_bytes)
+    }
+
+    fn new_journal(&self, meta: &Meta) -> Result<Journal, Error> {
+        Journal::create(self.disk, self.folder, meta.history, meta.covered, self.options.segment_bytes)
+    }
+
+    /// Goes on if it was said that a loss is accepted.
+    fn accept(&mut self, damage: &Damage) -> Result<(), Error> {
+        if self.options.on_damage == OnDamage::Refuse {
+            return Err(damage.clone().into());
+        }
+        self.notes.push(format!("accepted a loss: {}", damage.what()));
+        Ok(())
+    }
+
+    /// Keeps aside what is behind the damage.
+    fn keep_lost(&self, survey: &Survey, damage: &Damage) -> Result<(), Error> {
+        // The last first: what a crash leaves meanwhile is damaged as before.
+        for path in survey.lost.iter().rev() {
+            self.keep_aside(path)?;
+        }
+        if let (Some(at), Some(last)) = (damage.at, survey.segments.last().filter(|last| last.path == damage.path)) {
+            last.copy_end(&**self.disk, at, &self.aside(&last.path)?)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the end that a crash cut off, in the place of the one before.
+    fn keep_torn(&mut self, survey: &Survey, torn: &Torn) -> Result<(), Error> {
+        let kept = self.folder.join(format!("{LOST}torn-end"));
+        self.disk.remove(&kept).map_err(Error::io("remove", &kept))?;
+        if let Some(last) = survey.segments.last() {
+            last.copy_end(&**self.disk, torn.at, &kept)?;
+        }
+        self.notes.push(format!("{}; they are kept in `{}`", torn_text(torn), kept.display()));
+        Ok(())
+    }
+
+    fn keep_aside(&self, path: &Path) -> Result<(), Error> {
+        let kept = self.aside(path)?;
+        self.disk.rename(path, &kept).map_err(Error::io("rename", path))
+    }
+
+    /// A name for what is kept of a file, which nothing has yet.
+    fn aside(&self, path: &Path) -> Result<PathBuf, Error> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut number = 0;
+        loop {
+            let kept = self.folder.join(format!("{LOST}{number}-{name}"));
+            if !self.disk.exists(&kept).map_err(Error::io("look for", &kept))? {
+                return Ok(kept);
+            }
+            number += 1;
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A folder that a disk, a copy or a hand has changed: a start, `flux check` and `flux backup --data` say so, or what they show is
+//! exactly what was written. Nothing is lost in silence.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flux::engine::Engine;
+use flux::engine::persist::{self, Fsync, Options, Persistence};
+use flux::storage::opening::OnDamage;
+
+use crate::persist::{self as kept, Contents, run, store_kept};
+use crate::workload::{self, Seeded};
+
+/// Steps of the workload, a checkpoint among them.
+const STEPS: usize = 900;
+const PROBLEMS_MAX: usize = 10;
+
+fn options() -> Options {
+    Options { fsync: Fsync::Always, segment_bytes: 40_000, ..Options::default() }
+}
+
+/// What an engine holds that time does not take away.
+fn contents(engine: &Engine) -> Contents {
+    kept::contents(engine).into_iter().filter(|(_, (_, expire_at, _))| expire_at.is_none()).collect()
+}
+
+/// Files and their bytes.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(dir: &Path) -> Files {
+    let named = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    named.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+fn lay(files: &Files, dir: &Path) {
+    fs::remove_dir_all(dir).unwrap();
+    fs::create_dir(dir).unwrap();
+    files.iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
+}
+
+/// A folder with values of every type, some in the tables and some in several files of the journal, as a kill leaves it; and what it holds.
+fn folder() -> (Files, Contents) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chance = Seeded::new(7);
+    let (engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    let now = flux::clock::now_ms();
+    for step in 0..STEPS {
+        run(&mut store, &workload::command(&mut chance, step as u64, now + 1_000_000));
+        if step == STEPS / 2 {
+            run(&mut store, &["SET".into(), "large".into(), "x".repeat(20_000)]);
+            persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        }
+    }
+    let held = contents(&engine);
+    // Closed, and so known to be on disk to its last byte.
+    persistence.close(false).unwrap();
+    (files(dir.path()), held)
+}
+
+/// Changes something; tells what.
+fn harm(files: &mut Files, chance: &mut Seeded) -> String {
+    let names: Vec<String> = files.keys().filter(|name| *name != "lock").cloned().collect();
+    let pick = |chance: &mut Seeded| names[chance.below(names.len() as u64) as usize].clone();
+    let name = pick(chance);
+    let name = if name.starts_with("tables") && chance.below(4) > 0 { names[0].clone() } else { name };
+    let len = files[&name].len();
+    let at = chance.below(len as u64) as usize;
+    match if name.starts_with("tables") { [0, 3, 4][chance.below(3) as usize] } else { chance.below(10) } {
+        0 => {
+            files.remove(&name);
+            format!("{name} is missing")
+        }
+        1 => {
+            files.get_mut(&name).unwrap().truncate(at);
+            format!("{name} is cut at {at} of {len}")
+        }
+        2 => {
+            let end = len.min(at + 512);
+            files.get_mut(&name).unwrap()[at..end].fill(0);
+            format!("{name} is zeros from {at} on")
+        }
+        3 => {
+            let other = pick(chance);
+            let (one, two) = (files[&name].clone(), files[&other].clone());
+            files.insert(name.clone(), two);
+            files.insert(other.clone(), one);
+            format!("{name} and {other} are swapped")
+        }
+        4 => {
+            let bytes = files.remove(&name).unwrap();
+            files.insert(format!("journal-{at:016x}"), bytes);
+            format!("{name} has the name of batch {at}")
+        }
+        _ => {
+            let bit = 1 << chance.below(8);
+            files.get_mut(&name).unwrap()[at] ^= bit;
+            format!("{name} has another bit at {at} of {len}")
+        }
+    }
+}
+
+/// What a start makes of a folder: what is then held, or nothing where it is refused; and whether it said anything.
+fn started(dir: &Path, on_damage: OnDamage) -> (Option<Contents>, bool) {
+    match Persistence::open(dir, Options { on_damage, ..options() }) {
+        Ok((engine, persistence)) => {
+            let held = contents(&engine);
+            let is_told = !persistence.loaded().notes.is_empty();
+            persistence.close(false).unwrap();
+            (Some(held), is_told)
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.len() > 30, "{text}");
+            (None, true)
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_wrong_with_a_folder_is_lost_in_silence() {
+    let rounds = std::env::var("FLUX_DAMAGE_ROUNDS").map_or(150, |rounds| rounds.parse().expect("a number"));
+    let (whole, held) = folder();
+    assert!(whole.len() >= 5, "{:?}", whole.keys());
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    fs::create_dir(&dir).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    for round in 0..rounds {
+        let mut harmed = whole.clone();
+        let what = harm(&mut harmed, &mut Seeded::new(round));
+        lay(&harmed, &dir);
+        let checked = persist::check(&dir, PROBLEMS_MAX);
+        let is_found = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty() || !checked.notes.is_empty());
+        let backup = place.path().join(format!("{round}.backup"));
+        let is_copied = persist::backup_folder(&dir, &backup).is_ok();
+        let (looked, before) = (files(&dir), &harmed);
+        assert!(
+            looked.iter().all(|(name, bytes)| name == "lock" || before.get(name) == Some(bytes)),
+            "{what}: a look changed it"
+        );
+        let (found, is_told) = started(&dir, OnDamage::Refuse);
+        refused += u32::from(found.is_none());
+        let is_same = found.as_ref() == Some(&held);
+        harmless += u32::from(is_same);
+        assert!(is_same || is_told, "round {round}: {what}: a start lost something in silence");
+        assert!(is_same || is_found, "round {round}: {what}: a check found nothing: {checked:?}");
+        assert!(is_same || !is_copied || is_told, "round {round}: {what}: a backup was made of it");
+        if found.is_none() {
+            // What was accepted is said and kept aside, and then it is whole.
+            let (accepted, is_told) = started(&dir, OnDamage::AcceptLoss);
+            assert!(accepted.is_none() || is_told, "round {round}: {what}");
+            if let Some(accepted) = accepted {
+                assert_eq!(started(&dir, OnDamage::Refuse), (Some(accepted), false), "round {round}: {what}");
+            }
+        }
+    }
+    assert!(refused > 0 && harmless > 0, "{refused} refused, {harmless} harmless of {rounds}");
+}
+
+#[test]
+fn a_folder_that_was_moved_is_gone_on_with_where_it_is_now() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, moved) = (place.path().join("state"), place.path().join("moved"));
+    let (engine, persistence) = Persistence::open(&dir, options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    run(&mut store, &["SET".into(), "before".into(), "1".into()]);
+    fs::rename(&dir, &moved).unwrap();
+    fs::create_dir(&dir).unwrap();
+    files(&moved).iter().for_each(|(name, bytes)| fs::write(dir.join(name), bytes).unwrap());
+    let copied = files(&dir);
+    for number in 0..200 {
+        run(&mut store, &["SET".into(), format!("key{number}"), "x".repeat(1000)]);
+    }
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    let held = contents(&engine);
+    persistence.close(true).unwrap();
+    assert!(files(&dir) == copied, "the copy was written to");
+    assert_eq!(started(&moved, OnDamage::Refuse).0, Some(held));
+}
+
+#[test]
+fn an_older_backup_in_the_place_of_the_tables_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, backup) = (place.path().join("state"), place.path().join("backup"));
+    let (engine, persistence) = Persistence::open(&dir, options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    run(&mut store, &["SET".into(), "a".into(), "1".into()]);
+    persistence.backup(&backup).unwrap();
+    run(&mut store, &["SET".into(), "b".into(), "1".into()]);
+    persistence.close(false).unwrap();
+    fs::copy(&backup, dir.join("tables.redb")).unwrap();
+    let error = Persistence::open(&dir, options()).err().expect("another history").to_string();
+    assert!(error.contains("belongs to another data folder"), "{error}");
+}
+
+#[test]
+fn a_look_at_a_folder_waits_for_no_other_look_and_refuses_one_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+    assert!(persist::check(dir.path(), PROBLEMS_MAX).is_err());
+    persistence.close(true).unwrap();
+    let held = Arc::new(flux::storage::Folder::look(dir.path()).unwrap());
+    assert_eq!(persist::check(dir.path(), PROBLEMS_MAX).unwrap().problems, []);
+    assert!(Persistence::open(dir.path(), options()).is_err());
+    drop(held);
+}
+
+#[test]
+fn what_is_not_there_is_not_made_by_a_look() {
+    let place = tempfile::tempdir().unwrap();
+    let dir: PathBuf = place.path().join("state");
+    assert!(persist::check(&dir, PROBLEMS_MAX).is_err() && !dir.exists());
+}
