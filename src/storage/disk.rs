@@ -12,6 +12,7 @@ use redb::backends::FileBackend;
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
+use crate::storage::caught::caught;
 use crate::storage::folder::PRIVATE_FILE;
 
 thread_local! {
@@ -49,26 +50,34 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
-/// Opens a database, made if missing. A new one is made under another name first, so that one whose making was
-/// interrupted is never taken for it.
-pub(crate) fn open_database(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
-    if !disk.exists(path).map_err(Error::io("look for", path))? {
-        replace(disk, path, |new| open_file(disk, new, cache_bytes).map(drop))?;
-    }
-    open_file(disk, path, cache_bytes)
-}
-
 /// Writes a file under another name and puts it in the place of the one that may be there.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let new = path.with_extension("new");
     disk.remove(&new).map_err(Error::io("remove", &new))?;
-    write(&new)?;
+    if let Err(error) = write(&new) {
+        // The space it takes may be what others wait for.
+        let _ = disk.remove(&new);
+        return Err(error);
+    }
     disk.rename(&new, path).map_err(Error::io("rename to", path))
 }
 
+/// Opens a database that is there. redb would take an empty file for a new one.
 pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     let backend = disk.open(path).map_err(Error::io("open", path))?;
-    redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)).map_err(Error::database(path))
+    if backend.len().map_err(Error::io("open", path))? == 0 {
+        return Err(Error::unsound(path, "it is empty"));
+    }
+    database(backend, path, cache_bytes)
+}
+
+/// Makes a database in a new file.
+pub(crate) fn make_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    database(disk.open(path).map_err(Error::io("make", path))?, path, cache_bytes)
+}
+
+fn database(backend: Box<dyn StorageBackend>, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    caught(path, || redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)))
 }
 
 /// Ordinary files.

@@ -22,7 +22,7 @@ use crate::workload::{self, Seeded, ask, difference, dump};
 const CONSUMER: u8 = 3;
 
 /// What an engine holds: a key with its stored database, to kind, expiry and rows.
-fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)> {
+pub fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>, Vec<(Vec<u8>, Vec<u8>)>)> {
     let mut all = BTreeMap::new();
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {
@@ -44,7 +44,7 @@ fn contents(engine: &Engine) -> BTreeMap<(usize, Vec<u8>), (String, Option<u64>,
     all
 }
 
-fn store_on(engine: &Arc<Engine>) -> Store {
+pub fn store_on(engine: &Arc<Engine>) -> Store {
     Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
 }
 
@@ -60,7 +60,7 @@ fn run(store: &mut Store, words: &[String]) {
 }
 
 /// The batch a cut makes, in a run of the program where keys happen to live in other shards.
-fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
+pub fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
     let mut cut = engine.cut();
     cut.shards.iter_mut().for_each(|(shard, _)| *shard = (*shard + 13 * run) % SHARDS as u8);
     cut.shards.sort_by_key(|(shard, _)| *shard);
