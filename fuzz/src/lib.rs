@@ -10,12 +10,13 @@ use flux::commands::instance::Instance;
 use flux::config::Config;
 use flux::engine::effect::{self, Effect, Row};
 use flux::engine::persist::fold::Fold;
-use flux::engine::persist::record::{self, Body, Record};
+use flux::engine::persist::record::{self, Body, Large, Record};
 use flux::engine::persist::{batch, replay};
 use flux::engine::value::{Kind, Value};
 use flux::engine::{Cut, Engine};
 use flux::memory;
 use flux::resp::request::{Limits, Parser};
+use flux::storage::Sum;
 use flux::store::Store;
 
 /// A function that is fuzzed, by its name, with inputs to start from.
@@ -278,7 +279,8 @@ fn record_seeds() -> Vec<Vec<u8>> {
     let mut rows = Vec::new();
     record::push_packed(&mut rows, b"field", b"value");
     record::push_packed(&mut rows, b"number", b"7");
-    let bodies = [Body::Small(b"a string"), Body::Small(&rows), Body::Large { id: 7, count: 70_000 }];
+    let large = Large { id: 7, count: 70_000, sum: Sum { rows: 40, digest: 9 } };
+    let bodies = [Body::Small(b"a string"), Body::Small(&rows), Body::Large(large)];
     let kinds = [Kind::String, Kind::Hash, Kind::List];
     bodies
         .into_iter()

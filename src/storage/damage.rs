@@ -3,6 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
+/// What can be done about it.
+pub const WAY_OUT: &str = "`flux check` tells more; restore a backup, or start once with --accept-loss to go on with what is whole: what is cut off is kept in the folder";
+
 /// Something that is not as it was written. A crash leaves no such thing: a disk, a copy or a hand did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -32,8 +35,7 @@ impl Damage {
 
 impl Display for Damage {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let way_out =
-            "restore a backup, or start once with --accept-loss to go on without it: what is cut off is kept in the folder";
+        let way_out = "`flux check` tells more; restore a backup, or start once with --accept-loss to go on without it: what is cut off is kept in the folder";
         write!(f, "{}; {way_out}", self.what())
     }
 }

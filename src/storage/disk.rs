@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
+use crate::storage::caught::caught;
 
 thread_local! {
     static SERVES: Cell<bool> = const { Cell::new(false) };
@@ -49,13 +50,30 @@ pub trait Disk: Debug + Send + Sync + 'static {
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let new = path.with_extension("new");
     disk.remove(&new).map_err(Error::io("remove", &new))?;
-    write(&new)?;
+    if let Err(error) = write(&new) {
+        // The space it takes may be what others wait for.
+        let _ = disk.remove(&new);
+        return Err(error);
+    }
     disk.rename(&new, path).map_err(Error::io("rename to", path))
 }
 
+/// Opens a database that is there. redb would take an empty file for a new one.
 pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     let backend = disk.open(path).map_err(Error::io("open", path))?;
-    redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)).map_err(Error::database(path))
+    if backend.len().map_err(Error::io("open", path))? == 0 {
+        return Err(Error::unsound(path, "it is empty"));
+    }
+    database(backend, path, cache_bytes)
+}
+
+/// Makes a database in a new file.
+pub(crate) fn make_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    database(disk.open(path).map_err(Error::io("make", path))?, path, cache_bytes)
+}
+
+fn database(backend: Box<dyn StorageBackend>, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+    caught(path, || redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)))
 }
 
 /// Any backend as one type, which is what redb takes, and which sees to it that only those wait for it who may.

@@ -1,20 +1,24 @@
 //! The files of a data folder: the journal (what happened, in order), files that are only appended to, and the tables (what
 //! is), a redb database. Writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
 
+mod caught;
 mod damage;
 pub mod disk;
 mod files;
 pub mod folder;
 pub mod journal;
 pub mod opening;
+mod rows;
 pub mod tables;
 mod untouched;
 
 pub use damage::Damage;
+use damage::WAY_OUT;
 pub use disk::{Disk, serve_here};
 pub use files::Files;
 pub use folder::Folder;
 pub use journal::Journal;
+pub use rows::Sum;
 pub use tables::Tables;
 pub use untouched::Untouched;
 
@@ -37,13 +41,17 @@ pub enum Error {
     TooNew { path: PathBuf, found: u64 },
     /// The file was written by a build older than the first release.
     #[error(
-        "use `{}`: a build before the first release wrote it, in format 1, which this one does not read: copy the data over with a client that reads from the old build and writes to this one, in a new folder", path.display()
+        "open `{}`: a build before the first release wrote it, in format 1, and this one reads {FORMAT}: let that build serve it and copy its keys over, or begin with an empty folder",
+        path.display()
     )]
     TooOld { path: PathBuf },
     /// What is there is not what was written.
     #[error("use {0}")]
     Damaged(Box<Damage>),
-    /// redb refused, or found its file damaged.
+    /// Something in the tables is not what was written.
+    #[error("read `{}`, database {db}, {place}: {cause}; {WAY_OUT}", path.display())]
+    Row { path: PathBuf, db: u8, place: String, cause: String },
+    /// redb was refused by the operating system.
     #[error("use `{}`: {source}", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
 }
@@ -72,7 +80,30 @@ impl Error {
         move |source| Error::Io { what, path: path.to_owned(), source }
     }
 
-    fn database<'a, E: Into<redb::Error>>(path: &'a Path) -> impl Fn(E) -> Error + 'a {
-        move |source| Error::Database { path: path.to_owned(), source: Box::new(source.into()) }
+    /// What redb said about a file: that the system refused, or that the file is damaged.
+    fn database(path: &Path, source: redb::Error) -> Error {
+        let path = path.to_owned();
+        match source {
+            redb::Error::Io(error) if is_damage(&error) => Damage::new(path, None, error.to_string()).into(),
+            redb::Error::Io(_) | redb::Error::PreviousIo => Error::Database { path, source: Box::new(source) },
+            other => Damage::new(path, None, other.to_string()).into(),
+        }
     }
+
+    fn unsound(path: &Path, cause: &str) -> Error {
+        Damage::new(path.to_owned(), None, cause).into()
+    }
+
+    /// The same error, told of a key.
+    pub fn of_key(self, key: &[u8]) -> Error {
+        match self {
+            Error::Row { path, db, cause, .. } => Error::Row { path, db, place: tables::key_place(key), cause },
+            other => other,
+        }
+    }
+}
+
+/// Whether a file holds less than it should, or something else.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
 }

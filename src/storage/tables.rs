@@ -1,18 +1,27 @@
 //! The tables: for each database, records of keys and the elements of the large ones, up to a number in the journal that
 //! is told in the same transaction. So whatever happens, replay knows exactly where to go on.
 
+use std::cell::Cell;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::storage::disk::{Disk, open_file, replace};
-use crate::storage::{Damage, Error, FORMAT};
+use crate::storage::caught::{caught, whole};
+use crate::storage::disk::{Disk, make_file, open_file, replace};
+use crate::storage::rows::{Kind, Sum, Table, without_checksum};
+use crate::storage::{Error, FORMAT};
 
 /// Databases there are tables for.
 pub const DATABASES: usize = 16;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
+/// What the tables say about themselves is the one row of this table.
+const STATE: Definition = TableDefinition::new("state");
+const STATE_KEY: &[u8] = b"state";
+/// Where format 1 said it.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 macro_rules! definitions {
@@ -24,8 +33,24 @@ macro_rules! definitions {
     };
 }
 
+type ReadOnly = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type Guard<'a> = AccessGuard<'a, &'static [u8]>;
+
 static KEYS: [Definition; DATABASES] = definitions!("keys");
 static ELEMENTS: [Definition; DATABASES] = definitions!("elements");
+
+impl Table {
+    fn definition(self) -> Definition {
+        match self.kind {
+            Kind::Keys => KEYS[usize::from(self.db)],
+            Kind::Elements => ELEMENTS[usize::from(self.db)],
+        }
+    }
+}
+
+fn all_tables() -> impl Iterator<Item = Table> {
+    (0..DATABASES as u8).flat_map(|db| [Kind::Keys, Kind::Elements].map(|kind| Table { kind, db }))
+}
 
 /// What the tables say about themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,32 +65,88 @@ pub struct Meta {
     pub history: u64,
 }
 
+/// Five numbers, and whether the fourth counts.
+const HEAD_BYTES: usize = 5 * 8 + 1;
+
+/// All that stands in the row of the tables about themselves: the format, how far they are good, what rows each database's
+/// keys have; then a checksum over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    meta: Meta,
+    keys: [Sum; DATABASES],
+}
+
+impl State {
+    const BYTES: usize = HEAD_BYTES + DATABASES * Sum::BYTES + 8;
+
+    fn empty(meta: Meta) -> State {
+        State { meta, keys: [Sum { rows: 0, digest: 0 }; DATABASES] }
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(State::BYTES);
+        let Meta { covered, next_id, stored, history } = self.meta;
+        [FORMAT, covered, next_id, stored.unwrap_or(0), history]
+            .iter()
+            .for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        bytes.push(stored.is_some().into());
+        self.keys.iter().for_each(|sum| bytes.extend_from_slice(&sum.to_bytes()));
+        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(path: &Path, bytes: &[u8]) -> Result<State, Error> {
+        let (content, checksum) = bytes.split_last_chunk().ok_or_else(|| Error::unsound(path, "its state is cut off"))?;
+        if xxh3_64(content) != u64::from_le_bytes(*checksum) {
+            return Err(Error::unsound(path, "its state is not what was written"));
+        }
+        let number =
+            |at: usize| content.get(at * 8..at * 8 + 8).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
+        let found = number(0);
+        if found > FORMAT {
+            return Err(Error::TooNew { path: path.to_owned(), found });
+        }
+        let (head, sums) =
+            content.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| Error::unsound(path, "its state is cut off"))?;
+        let (sums, []) = sums.as_chunks::<{ Sum::BYTES }>() else { return Err(Error::unsound(path, "its state is cut off")) };
+        let keys = sums.iter().map(|bytes| Sum::from_bytes(*bytes)).collect::<Vec<_>>();
+        let keys = keys.try_into().map_err(|_| Error::unsound(path, "its state is of no known format"))?;
+        let stored = (head[HEAD_BYTES - 1] != 0).then_some(number(3));
+        Ok(State { meta: Meta { covered: number(1), next_id: number(2), stored, history: number(4) }, keys })
+    }
+}
+
 /// Tables in a file.
 #[derive(Debug)]
 pub struct Tables {
     path: PathBuf,
-    database: Database,
+    /// There until it is dropped.
+    database: Option<Database>,
 }
 
 impl Tables {
     /// Opens tables, repaired if they were not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
-        let tables = Tables { path: path.to_owned(), database: open_file(disk, path, cache_bytes)? };
-        match tables.snapshot()?.number("format")? {
-            Some(FORMAT) => Ok(tables),
-            Some(found) if found > FORMAT => Err(Error::TooNew { path: tables.path, found }),
-            Some(_) => Err(Error::TooOld { path: tables.path }),
-            None => Err(Damage::new(tables.path, None, "it does not say what it holds").into()),
-        }
+        let tables = Tables::over(path, open_file(disk, path, cache_bytes)?);
+        tables.snapshot()?;
+        Ok(tables)
     }
 
     /// Makes tables that hold nothing, there for good when this returns, in the place of those that may be there.
     pub fn create(disk: &dyn Disk, path: &Path, cache_bytes: usize, meta: Meta) -> Result<Tables, Error> {
-        replace(disk, path, |new| {
-            let tables = Tables { path: new.to_owned(), database: open_file(disk, new, cache_bytes)? };
-            tables.write(|changes| changes.set_meta(meta))
-        })?;
+        replace(disk, path, |new| Tables::make(disk, new, cache_bytes, meta).map(drop))?;
         Tables::open(disk, path, cache_bytes)
+    }
+
+    /// Makes tables in a new file.
+    fn make(disk: &dyn Disk, path: &Path, cache_bytes: usize, meta: Meta) -> Result<Tables, Error> {
+        let tables = Tables::over(path, make_file(disk, path, cache_bytes)?);
+        tables.change(State::empty(meta), |_| Ok::<_, Error>(()))?;
+        Ok(tables)
+    }
+
+    fn over(path: &Path, database: Database) -> Tables {
+        Tables { path: path.to_owned(), database: Some(database) }
     }
 
     /// The same, after an error that was not for lack of space: written anew into a new file, as
@@ -73,9 +154,9 @@ impl Tables {
     pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let old = Tables::open(disk, path, cache_bytes)?;
         replace(disk, path, |new| {
-            let tables = Tables { path: new.to_owned(), database: open_file(disk, new, cache_bytes)? };
             let snapshot = old.snapshot()?;
-            snapshot.copy_to(&tables, snapshot.meta()?)
+            let meta = snapshot.meta()?;
+            snapshot.copy_to(&Tables::make(disk, new, cache_bytes, meta)?, meta)
         })?;
         drop(old);
         Tables::open(disk, path, cache_bytes)
@@ -88,138 +169,223 @@ impl Tables {
 
     /// The tables as they are now; they stay so for the snapshot, whatever is written.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
-        let transaction = self.database.begin_read().map_err(Error::database(&self.path))?;
-        Ok(Snapshot { path: self.path.clone(), transaction })
+        let path = self.path.clone();
+        let transaction = caught(&path, || self.database().begin_read())?;
+        let state = caught(&path, || match transaction.open_table(STATE) {
+            Ok(table) => Ok(table.get(STATE_KEY)?.map(|row| State::from_bytes(&path, row.value()))),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(redb::Error::from(error)),
+        })?;
+        match state {
+            Some(state) => Ok(Snapshot { state: state?, path, transaction }),
+            None => Err(without_state(path, &transaction)),
+        }
     }
 
     /// Changes the tables in one durable transaction; none of it happens if `run` fails.
     pub fn write<E: From<Error>>(&self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
-        let mut transaction = self.database.begin_write().map_err(Error::database(&self.path))?;
-        // Opening after a crash must not take a walk through all pages.
-        transaction.set_quick_repair(true);
-        run(&Changes { path: &self.path, transaction: &transaction })?;
-        transaction.commit().map_err(Error::database(&self.path))?;
-        Ok(())
+        self.change(self.snapshot()?.state, run)
+    }
+
+    fn change<E: From<Error>>(&self, state: State, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
+        // What is left of the transaction after an error is dropped in here as well.
+        whole(&self.path, || {
+            let mut transaction = caught(&self.path, || self.database().begin_write())?;
+            // Opening after a crash must not take a walk through all pages.
+            transaction.set_quick_repair(true);
+            let changes = Changes {
+                path: &self.path,
+                transaction: &transaction,
+                meta: Cell::new(state.meta),
+                keys: state.keys.map(Cell::new),
+            };
+            run(&changes)?;
+            changes.write_state()?;
+            Ok(caught(&self.path, || transaction.commit())?)
+        })
     }
 
     /// Whether redb finds its file sound; repairs what can be repaired.
     pub fn verify(&mut self) -> Result<bool, Error> {
-        self.database.check_integrity().map_err(Error::database(&self.path))
+        let database = self.database.as_mut().expect("it is there until this is dropped");
+        caught(&self.path, || database.check_integrity())
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        // It writes when it is closed.
+        let database = self.database.take();
+        let _ = whole(&self.path, || {
+            drop(database);
+            Ok::<_, Error>(())
+        });
+    }
+}
+
+/// Why tables do not say anything about themselves.
+fn without_state(path: PathBuf, transaction: &ReadTransaction) -> Error {
+    let found = caught(&path, || Ok::<_, redb::Error>(transaction.open_table(META)?.get("format")?.map(|found| found.value())));
+    match found {
+        Ok(Some(_)) => Error::TooOld { path },
+        _ => Error::unsound(&path, "it does not say what it holds"),
     }
 }
 
 /// The tables at one moment.
 pub struct Snapshot {
     path: PathBuf,
+    state: State,
     transaction: ReadTransaction,
 }
 
 impl Snapshot {
     /// What the tables say about themselves.
     pub fn meta(&self) -> Result<Meta, Error> {
-        Ok(Meta {
-            covered: self.number("covered")?.unwrap_or(0),
-            next_id: self.number("next_id")?.unwrap_or(1),
-            stored: self.number("stored")?,
-            history: self.number("history")?.unwrap_or(0),
-        })
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
-        let inner = || match self.transaction.open_table(META) {
-            Ok(table) => Ok(table.get(name)?.map(|number| number.value())),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(redb::Error::from(error)),
-        };
-        inner().map_err(Error::database(&self.path))
+        Ok(self.state.meta)
     }
 
     /// One database's tables; None where nothing was ever stored in it.
     pub fn database(&self, db: u8) -> Result<Option<Stored>, Error> {
-        let Some(keys) = self.table(KEYS[usize::from(db)])? else { return Ok(None) };
-        let elements = self.table(ELEMENTS[usize::from(db)])?;
-        Ok(Some(Stored { path: self.path.clone(), keys, elements }))
+        let sum = self.state.keys[usize::from(db)];
+        let Some(keys) = self.table(Table { kind: Kind::Keys, db })? else {
+            return if sum == Sum::default() { Ok(None) } else { Err(missing(&self.path, db)) };
+        };
+        let elements = self.table(Table { kind: Kind::Elements, db })?;
+        Ok(Some(Stored { path: self.path.clone(), db, sum, keys, elements }))
     }
 
-    fn table(&self, definition: Definition) -> Result<Option<ReadOnlyTable<&'static [u8], &'static [u8]>>, Error> {
-        match self.transaction.open_table(definition) {
+    fn table(&self, table: Table) -> Result<Option<ReadOnly>, Error> {
+        caught(&self.path, || match self.transaction.open_table(table.definition()) {
             Ok(table) => Ok(Some(table)),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(Error::database(&self.path)(error)),
-        }
+            Err(error) => Err(error),
+        })
     }
 
     /// Writes everything into other, empty tables, and `covered` as the number they are good up to.
     pub fn copy_to(&self, to: &Tables, meta: Meta) -> Result<(), Error> {
-        to.write(|changes| {
-            for definition in KEYS.iter().chain(&ELEMENTS) {
-                let Some(from) = self.table(*definition)? else { continue };
-                let inner = || {
-                    let mut to = changes.transaction.open_table(*definition)?;
-                    for row in from.range::<&[u8]>(..)? {
-                        let (key, value) = row?;
-                        to.insert(key.value(), value.value())?;
-                    }
-                    Ok::<_, redb::Error>(())
-                };
-                inner().map_err(Error::database(changes.path))?;
+        to.change(State { meta, keys: self.state.keys }, |changes| {
+            for table in all_tables() {
+                let Some(from) = self.table(table)? else { continue };
+                let mut rows = Rows::all(&self.path, table, &from)?;
+                let mut sum = Sum::default();
+                let mut to = caught(changes.path, || changes.transaction.open_table(table.definition()))?;
+                // At the end, one after another: each page is filled.
+                let mut end = caught(changes.path, || to.upper_bound_mut(Bound::<&[u8]>::Unbounded))?;
+                while let Some((key, row, hash)) = rows.next()? {
+                    sum.add(hash);
+                    caught(changes.path, || end.insert_before(key.value(), row.value()))?;
+                }
+                caught(changes.path, || end.close())?;
+                if table.kind == Kind::Keys && sum != self.state.keys[usize::from(table.db)] {
+                    return Err(missing(&self.path, table.db));
+                }
             }
-            changes.set_meta(meta)
+            Ok(())
         })
+    }
+}
+
+/// Rows of a table in the order of their keys, each as it was written or an error.
+struct Rows<'a> {
+    path: &'a Path,
+    table: Table,
+    range: redb::Range<'static, &'static [u8], &'static [u8]>,
+}
+
+impl<'a> Rows<'a> {
+    fn all(path: &'a Path, table: Table, from: &ReadOnly) -> Result<Rows<'a>, Error> {
+        Ok(Rows { path, table, range: caught(path, || from.range::<&[u8]>(..))? })
+    }
+
+    /// Its key, the row as it stands in the table, and its hash.
+    fn next(&mut self) -> Result<Option<(Guard<'static>, Guard<'static>, u64)>, Error> {
+        let found = caught(self.path, || {
+            let Some(row) = self.range.next() else { return Ok(None) };
+            let (key, row) = row?;
+            let hash = self.table.open(key.value(), row.value()).map(|(_, hash)| hash);
+            Ok::<_, redb::Error>(Some((key, row, hash)))
+        })?;
+        match found {
+            None => Ok(None),
+            Some((key, row, Some(hash))) => Ok(Some((key, row, hash))),
+            Some((key, _, None)) => Err(changed(self.path, self.table, key.value())),
+        }
     }
 }
 
 /// One database's tables, to read.
 pub struct Stored {
     path: PathBuf,
-    keys: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    elements: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    db: u8,
+    /// What rows its keys have.
+    sum: Sum,
+    keys: ReadOnly,
+    elements: Option<ReadOnly>,
 }
 
 impl Stored {
     /// How many keys there are.
-    pub fn len(&self) -> Result<u64, Error> {
-        self.keys.len().map_err(Error::database(&self.path))
+    pub fn len(&self) -> u64 {
+        self.sum.rows
     }
 
     /// Whether there are no keys.
-    pub fn is_empty(&self) -> Result<bool, Error> {
-        Ok(self.len()? == 0)
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Reads a key's record.
     pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
-        let record = self.keys.get(key).map_err(Error::database(&self.path))?;
-        Ok(record.map(|record| read(record.value())))
+        let row = caught(&self.path, || self.keys.get(key))?;
+        row.map(|row| Ok(read(opened(&self.path, self.keys(), key, row.value())?.0))).transpose()
     }
 
-    /// Shows every key and its record, in the order of the keys' bytes.
+    /// Shows every key and its record, in the order of the keys' bytes; at last an error, if one was missing.
     pub fn each_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
-        for row in self.keys.range::<&[u8]>(..).map_err(Error::database(&self.path))? {
-            let (key, record) = row.map_err(Error::database(&self.path))?;
-            show(key.value(), record.value())?;
+        let mut rows = Rows::all(&self.path, self.keys(), &self.keys)?;
+        let mut sum = Sum::default();
+        while let Some((key, row, hash)) = rows.next()? {
+            sum.add(hash);
+            show(key.value(), without_checksum(row.value()))?;
         }
-        Ok(())
+        if sum == self.sum { Ok(()) } else { Err(missing(&self.path, self.db).into()) }
     }
 
-    /// Shows every element row of a large value, in the order of their keys' bytes.
-    pub fn each_element<E: From<Error>>(&self, id: u64, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
-        let Some(elements) = &self.elements else { return Ok(()) };
-        let (start, end) = range_of(id);
-        for row in elements.range(&start[..]..&end[..]).map_err(Error::database(&self.path))? {
-            let (key, bytes) = row.map_err(Error::database(&self.path))?;
-            show(&key.value()[ID_BYTES..], bytes.value())?;
+    /// Shows every element row of a large value, in the order of their keys' bytes; at last an error, if these are not
+    /// exactly the rows with this sum.
+    pub fn each_element<E: From<Error>>(
+        &self,
+        id: u64,
+        expected: Sum,
+        mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut sum, mut shown) = (Sum::default(), Ok(()));
+        if let Some(elements) = &self.elements {
+            let (start, end) = range_of(id);
+            let range = caught(&self.path, || elements.range(&start[..]..&end[..]))?;
+            let mut rows = Rows { path: &self.path, table: self.elements(), range };
+            while let Some((key, row, hash)) = rows.next()? {
+                sum.add(hash);
+                // What was not written together need not make sense: the sum says so first.
+                shown = shown.and_then(|()| show(&key.value()[ID_BYTES..], without_checksum(row.value())));
+            }
         }
-        Ok(())
+        if sum == expected { shown } else { Err(incomplete(&self.path, self.db, id, sum, expected).into()) }
     }
 
     /// Shows the id of every large value that has element rows, and how many.
     pub fn each_id<E: From<Error>>(&self, mut show: impl FnMut(u64, u64) -> Result<(), E>) -> Result<(), E> {
         let Some(elements) = &self.elements else { return Ok(()) };
+        let mut rows = Rows::all(&self.path, self.elements(), elements)?;
         let mut current: Option<(u64, u64)> = None;
-        for row in elements.range::<&[u8]>(..).map_err(Error::database(&self.path))? {
-            let (key, _) = row.map_err(Error::database(&self.path))?;
-            let id = key.value().first_chunk().map_or(u64::MAX, |id| u64::from_be_bytes(*id));
+        while let Some((key, _, _)) = rows.next()? {
+            let id = id_of(key.value());
             match &mut current {
                 Some((last, count)) if *last == id => *count += 1,
                 _ => {
@@ -232,61 +398,76 @@ impl Stored {
         }
         current.map_or(Ok(()), |(id, count)| show(id, count))
     }
+
+    fn keys(&self) -> Table {
+        Table { kind: Kind::Keys, db: self.db }
+    }
+
+    fn elements(&self) -> Table {
+        Table { kind: Kind::Elements, db: self.db }
+    }
 }
 
 /// A transaction on the tables.
 pub struct Changes<'t> {
     path: &'t Path,
     transaction: &'t redb::WriteTransaction,
+    meta: Cell<Meta>,
+    /// What rows each database's keys have.
+    keys: [Cell<Sum>; DATABASES],
 }
 
-impl<'t> Changes<'t> {
+impl Changes<'_> {
     /// One database's tables, to change.
-    pub fn database(&self, db: u8) -> Result<StoredMut<'t>, Error> {
-        let transaction = self.transaction;
-        let inner = || {
+    pub fn database(&self, db: u8) -> Result<StoredMut<'_>, Error> {
+        caught(self.path, || {
             Ok::<_, redb::Error>(StoredMut {
                 path: self.path,
-                keys: transaction.open_table(KEYS[usize::from(db)])?,
-                elements: transaction.open_table(ELEMENTS[usize::from(db)])?,
+                db,
+                sum: &self.keys[usize::from(db)],
+                keys: self.transaction.open_table(KEYS[usize::from(db)])?,
+                elements: self.transaction.open_table(ELEMENTS[usize::from(db)])?,
                 place: Vec::new(),
+                row: Vec::new(),
             })
-        };
-        inner().map_err(Error::database(self.path))
+        })
     }
 
     /// Removes everything of one database.
     pub fn drop_database(&self, db: u8) -> Result<(), Error> {
-        for definition in [KEYS[usize::from(db)], ELEMENTS[usize::from(db)]] {
-            self.transaction.delete_table(definition).map_err(Error::database(self.path))?;
-        }
-        Ok(())
+        self.keys[usize::from(db)].set(Sum::default());
+        [Kind::Keys, Kind::Elements].into_iter().try_for_each(|kind| {
+            caught(self.path, || self.transaction.delete_table(Table { kind, db }.definition()))?;
+            Ok(())
+        })
     }
 
     /// Sets what the tables say about themselves.
-    pub fn set_meta(&self, meta: Meta) -> Result<(), Error> {
-        let inner = || {
-            let mut table = self.transaction.open_table(META)?;
-            table.insert("format", FORMAT)?;
-            table.insert("covered", meta.covered)?;
-            table.insert("next_id", meta.next_id)?;
-            table.insert("history", meta.history)?;
-            if let Some(stored) = meta.stored {
-                table.insert("stored", stored)?;
-            }
+    pub fn set_meta(&self, meta: Meta) {
+        self.meta.set(meta);
+    }
+
+    fn write_state(&self) -> Result<(), Error> {
+        let state = State { meta: self.meta.get(), keys: self.keys.each_ref().map(Cell::get) };
+        caught(self.path, || {
+            self.transaction.open_table(STATE)?.insert(STATE_KEY, &*state.to_bytes())?;
             Ok::<_, redb::Error>(())
-        };
-        inner().map_err(Error::database(self.path))
+        })
     }
 }
 
 /// One database's tables, to change.
 pub struct StoredMut<'t> {
     path: &'t Path,
+    db: u8,
+    /// What rows its keys have.
+    sum: &'t Cell<Sum>,
     keys: redb::Table<'t, &'static [u8], &'static [u8]>,
     elements: redb::Table<'t, &'static [u8], &'static [u8]>,
     /// Where keys of element rows are put together.
     place: Vec<u8>,
+    /// Where rows are put together.
+    row: Vec<u8>,
 }
 
 /// An element row, and where the next one of the same value begins.
@@ -302,68 +483,83 @@ pub struct Found {
 impl StoredMut<'_> {
     /// Reads a key's record.
     pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
-        let record = self.keys.get(key).map_err(Error::database(self.path))?;
-        Ok(record.map(|record| read(record.value())))
+        let row = caught(self.path, || self.keys.get(key))?;
+        row.map(|row| Ok(read(opened(self.path, self.keys(), key, row.value())?.0))).transpose()
     }
 
     /// Sets a key's record and reads the one before.
     pub fn put_key<R>(&mut self, key: &[u8], record: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
-        let before = self.keys.insert(key, record).map_err(Error::database(self.path))?;
-        Ok(before.map(|before| read(before.value())))
+        let (path, table) = (self.path, self.keys());
+        let hash = table.seal(key, record, &mut self.row);
+        let before = caught(path, || self.keys.insert(key, &self.row[..]))?;
+        let mut sum = self.sum.get();
+        sum.add(hash);
+        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, read)).transpose()?;
+        self.sum.set(sum);
+        Ok(read)
     }
 
     /// Removes a key's record and reads it.
     pub fn remove_key<R>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
-        let before = self.keys.remove(key).map_err(Error::database(self.path))?;
-        Ok(before.map(|before| read(before.value())))
+        let (path, table) = (self.path, self.keys());
+        let before = caught(path, || self.keys.remove(key))?;
+        let mut sum = self.sum.get();
+        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, read)).transpose()?;
+        self.sum.set(sum);
+        Ok(read)
     }
 
     /// The last element row of a value that is not after this element; if all are after it, the first one.
     pub fn element_at(&mut self, id: u64, element: &[u8]) -> Result<Option<Found>, Error> {
         let (start, end) = range_of(id);
         self.place(id, element);
-        let inner = || {
+        let found = caught(self.path, || {
             let at = match self.elements.range(&start[..]..=&self.place[..])?.next_back() {
                 Some(row) => Some(row?),
                 None => self.elements.range(&start[..]..&end[..])?.next().transpose()?,
             };
-            let Some((key, bytes)) = at else { return Ok(None) };
+            let Some((key, row)) = at else { return Ok(None) };
             let mut after = self.elements.range(key.value()..&end[..])?;
             after.next();
             let next = match after.next() {
                 Some(row) => Some(row?.0.value()[ID_BYTES..].to_vec()),
                 None => None,
             };
-            Ok::<_, redb::Error>(Some(Found { element: key.value()[ID_BYTES..].to_vec(), bytes: bytes.value().to_vec(), next }))
-        };
-        inner().map_err(Error::database(self.path))
+            Ok::<_, redb::Error>(Some((key.value().to_vec(), row.value().to_vec(), next)))
+        })?;
+        let Some((key, row, next)) = found else { return Ok(None) };
+        let bytes = opened(self.path, self.elements(), &key, &row)?.0.to_vec();
+        Ok(Some(Found { element: key[ID_BYTES..].to_vec(), bytes, next }))
     }
 
     /// The bytes of exactly this element row.
     pub fn element(&mut self, id: u64, element: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.place(id, element);
-        let row = self.elements.get(&self.place[..]).map_err(Error::database(self.path))?;
-        Ok(row.map(|bytes| bytes.value().to_vec()))
+        let row = caught(self.path, || self.elements.get(&self.place[..]))?;
+        row.map(|row| Ok(opened(self.path, self.elements(), &self.place, row.value())?.0.to_vec())).transpose()
     }
 
-    /// Sets an element row.
-    pub fn put_element(&mut self, id: u64, element: &[u8], bytes: &[u8]) -> Result<(), Error> {
+    /// Sets an element row of a value whose rows have this sum.
+    pub fn put_element(&mut self, id: u64, element: &[u8], bytes: &[u8], sum: &mut Sum) -> Result<(), Error> {
         self.place(id, element);
-        self.elements.insert(&self.place[..], bytes).map_err(Error::database(self.path))?;
-        Ok(())
+        let (path, table) = (self.path, self.elements());
+        sum.add(table.seal(&self.place, bytes, &mut self.row));
+        let before = caught(path, || self.elements.insert(&self.place[..], &self.row[..]))?;
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, |_| ()))
     }
 
-    /// Removes an element row.
-    pub fn remove_element(&mut self, id: u64, element: &[u8]) -> Result<(), Error> {
+    /// Removes an element row of a value whose rows have this sum.
+    pub fn remove_element(&mut self, id: u64, element: &[u8], sum: &mut Sum) -> Result<(), Error> {
         self.place(id, element);
-        self.elements.remove(&self.place[..]).map_err(Error::database(self.path))?;
-        Ok(())
+        let (path, table) = (self.path, self.elements());
+        let before = caught(path, || self.elements.remove(&self.place[..]))?;
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, |_| ()))
     }
 
     /// Removes all element rows of a value.
     pub fn remove_elements(&mut self, id: u64) -> Result<(), Error> {
         let (start, end) = range_of(id);
-        self.elements.retain_in(&start[..]..&end[..], |_, _| false).map_err(Error::database(self.path))
+        caught(self.path, || self.elements.retain_in(&start[..]..&end[..], |_, _| false))
     }
 
     fn place(&mut self, id: u64, element: &[u8]) {
@@ -371,6 +567,55 @@ impl StoredMut<'_> {
         self.place.extend_from_slice(&id.to_be_bytes());
         self.place.extend_from_slice(element);
     }
+
+    fn keys(&self) -> Table {
+        Table { kind: Kind::Keys, db: self.db }
+    }
+
+    fn elements(&self) -> Table {
+        Table { kind: Kind::Elements, db: self.db }
+    }
+}
+
+/// A row's bytes and hash.
+fn opened<'r>(path: &Path, table: Table, key: &[u8], row: &'r [u8]) -> Result<(&'r [u8], u64), Error> {
+    table.open(key, row).ok_or_else(|| changed(path, table, key))
+}
+
+/// Reads a row that is there no more, and takes it out of a sum.
+fn taken<R>(path: &Path, table: Table, key: &[u8], row: &[u8], sum: &mut Sum, read: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+    let (bytes, hash) = opened(path, table, key, row)?;
+    sum.remove(hash);
+    Ok(read(bytes))
+}
+
+/// A row is not what was written.
+fn changed(path: &Path, table: Table, key: &[u8]) -> Error {
+    let place = match table.kind {
+        Kind::Keys => key_place(key),
+        Kind::Elements => id_place(id_of(key)),
+    };
+    Error::Row { path: path.to_owned(), db: table.db, place, cause: "it is not what was written".into() }
+}
+
+/// A key's row is missing, or there is one too many.
+fn missing(path: &Path, db: u8) -> Error {
+    Error::Row { path: path.to_owned(), db, place: "its keys".into(), cause: "they are not those that were written".into() }
+}
+
+fn incomplete(path: &Path, db: u8, id: u64, found: Sum, expected: Sum) -> Error {
+    let cause = format!("it has {} rows, and {} were written", found.rows, expected.rows);
+    let cause = if found.rows == expected.rows { "its rows are not those that were written".into() } else { cause };
+    Error::Row { path: path.to_owned(), db, place: id_place(id), cause }
+}
+
+/// How an error names a key.
+pub fn key_place(key: &[u8]) -> String {
+    format!("key `{}`", key.escape_ascii())
+}
+
+fn id_place(id: u64) -> String {
+    format!("the value with id {id}")
 }
 
 /// Element rows are found by their value's id, big-endian, and the element's key after it.
@@ -378,4 +623,8 @@ const ID_BYTES: usize = 8;
 
 fn range_of(id: u64) -> ([u8; ID_BYTES], [u8; ID_BYTES]) {
     (id.to_be_bytes(), id.saturating_add(1).to_be_bytes())
+}
+
+fn id_of(key: &[u8]) -> u64 {
+    key.first_chunk().map_or(u64::MAX, |id| u64::from_be_bytes(*id))
 }

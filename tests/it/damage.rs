@@ -65,10 +65,9 @@ fn harm(files: &mut Files, chance: &mut Seeded) -> String {
     let names: Vec<String> = files.keys().filter(|name| *name != "lock").cloned().collect();
     let pick = |chance: &mut Seeded| names[chance.below(names.len() as u64) as usize].clone();
     let name = pick(chance);
-    let name = if name.starts_with("tables") && chance.below(4) > 0 { names[0].clone() } else { name };
     let len = files[&name].len();
     let at = chance.below(len as u64) as usize;
-    match if name.starts_with("tables") { [0, 3, 4][chance.below(3) as usize] } else { chance.below(10) } {
+    match chance.below(10) {
         0 => {
             files.remove(&name);
             format!("{name} is missing")

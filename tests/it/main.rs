@@ -29,6 +29,7 @@ mod sdk_python;
 mod settings;
 mod spilled;
 mod storage;
+mod tables;
 mod tidy;
 mod waits;
 mod workload;

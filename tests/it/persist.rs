@@ -48,7 +48,7 @@ pub fn contents(engine: &Engine) -> Contents {
     all
 }
 
-fn store_on(engine: &Arc<Engine>) -> Store {
+pub fn store_on(engine: &Arc<Engine>) -> Store {
     Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
 }
 
@@ -64,7 +64,7 @@ pub fn run(store: &mut Store, words: &[String]) {
 }
 
 /// The batch a cut makes, in a run of the program where keys happen to live in other shards.
-fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
+pub fn batch_of(engine: &Engine, run: u8) -> Vec<u8> {
     let mut cut = engine.cut();
     cut.shards.iter_mut().for_each(|(shard, _)| *shard = (*shard + 13 * run) % SHARDS as u8);
     cut.shards.sort_by_key(|(shard, _)| *shard);

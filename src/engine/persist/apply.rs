@@ -7,10 +7,10 @@ use crate::engine::effect::{self, Row};
 use crate::engine::persist::Error;
 use crate::engine::persist::chunk;
 use crate::engine::persist::fold::{Fold, KeyFold, RowsFold, write_into};
-use crate::engine::persist::record::{Body, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
+use crate::engine::persist::record::{Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
 use crate::engine::value::{BadRow, Kind};
-use crate::storage::Tables;
 use crate::storage::tables::{Meta, StoredMut};
+use crate::storage::{Sum, Tables};
 
 /// Writes a fold into the tables, which then cover the journal up to `covered`.
 pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
@@ -29,10 +29,10 @@ pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
             let mut keys: Vec<_> = database.keys.iter().collect();
             keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
             for keyed in keys {
-                writer.write(&keyed.key, &keyed.fold)?;
+                writer.write(&keyed.key, &keyed.fold).map_err(|error| error.of_key(&keyed.key))?;
             }
         }
-        changes.set_meta(Meta { covered, stored: fold.stored.or(meta.stored), ..meta })?;
+        changes.set_meta(Meta { covered, stored: fold.stored.or(meta.stored), ..meta });
         Ok(())
     })
 }
@@ -53,7 +53,7 @@ struct Before {
 
 enum BeforeValue {
     Small(Vec<u8>),
-    Large { id: u64, count: u64 },
+    Large(Large),
 }
 
 impl Writer<'_, '_> {
@@ -128,7 +128,7 @@ impl Writer<'_, '_> {
             let record = Record::read(bytes)?;
             let value = match record.body {
                 Body::Small(bytes) => BeforeValue::Small(bytes.to_vec()),
-                Body::Large { id, count } => BeforeValue::Large { id, count },
+                Body::Large(large) => BeforeValue::Large(large),
             };
             Ok::<_, BadRow>(Before { kind: record.kind, expire_at: record.expire_at, value })
         })?;
@@ -138,7 +138,7 @@ impl Writer<'_, '_> {
     fn put_expiry(&mut self, key: &[u8], before: Before, expire_at: u64) -> Result<(), Error> {
         let body = match &before.value {
             BeforeValue::Small(bytes) => Body::Small(bytes),
-            BeforeValue::Large { id, count } => Body::Large { id: *id, count: *count },
+            BeforeValue::Large(large) => Body::Large(*large),
         };
         self.put_record(key, Record { kind: before.kind, expire_at, body }, None)
     }
@@ -147,42 +147,40 @@ impl Writer<'_, '_> {
         if text.len() <= SMALL_BYTES_MAX {
             return self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Small(text) }, None);
         }
-        let id = self.fresh_id();
+        let mut large = self.fresh(text.len());
         for (number, segment) in text.chunks(SEGMENT_BYTES).enumerate() {
-            self.stored.put_element(id, &segment_key(number), segment)?;
+            self.stored.put_element(large.id, &segment_key(number), segment, &mut large.sum)?;
         }
-        let body = Body::Large { id, count: text.len() as u64 };
-        self.put_record(key, Record { kind: Kind::String, expire_at, body }, Some(id))
+        self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Large(large) }, Some(large.id))
     }
 
     fn write_text(&mut self, key: &[u8], before: Before, expire_at: u64, writes: &[(u64, Vec<u8>)]) -> Result<(), Error> {
-        let (id, mut len) = match before.value {
+        let mut large = match before.value {
             BeforeValue::Small(mut text) => {
                 for (offset, bytes) in writes {
                     write_into(&mut text, *offset, bytes)?;
                 }
                 return self.put_text(key, expire_at, &text);
             }
-            BeforeValue::Large { id, count } => (id, count),
+            BeforeValue::Large(large) => large,
         };
         for (offset, bytes) in writes {
-            len = len.max(offset + bytes.len() as u64);
-            self.write_segments(id, *offset, bytes)?;
+            large.count = large.count.max(offset + bytes.len() as u64);
+            self.write_segments(&mut large, *offset, bytes)?;
         }
-        let body = Body::Large { id, count: len };
-        self.put_record(key, Record { kind: Kind::String, expire_at, body }, Some(id))
+        self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Large(large) }, Some(large.id))
     }
 
     /// Writes into a large string. Segments that were never written to are zero bytes, as are the missing ends of others.
-    fn write_segments(&mut self, id: u64, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
+    fn write_segments(&mut self, large: &mut Large, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
         let mut number = usize::try_from(offset / SEGMENT_BYTES as u64).map_err(|_| BadRow)?;
         let mut at = (offset % SEGMENT_BYTES as u64) as usize;
         while !bytes.is_empty() {
             let (here, rest) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - at));
             let segment_key = segment_key(number);
-            let mut segment = self.stored.element(id, &segment_key)?.unwrap_or_default();
+            let mut segment = self.stored.element(large.id, &segment_key)?.unwrap_or_default();
             write_into(&mut segment, at as u64, here)?;
-            self.stored.put_element(id, &segment_key, &segment)?;
+            self.stored.put_element(large.id, &segment_key, &segment, &mut large.sum)?;
             (bytes, at, number) = (rest, 0, number + 1);
         }
         Ok(())
@@ -194,10 +192,9 @@ impl Writer<'_, '_> {
             push_packed(&mut packed, element, bytes);
             if packed.len() > SMALL_BYTES_MAX {
                 rows.sort_unstable_by_key(|(element, _)| *element);
-                let id = self.fresh_id();
-                chunk::write_new(&mut self.stored, id, &rows)?;
-                let body = Body::Large { id, count: rows.len() as u64 };
-                return self.put_record(key, Record { kind, expire_at, body }, Some(id));
+                let mut large = self.fresh(rows.len());
+                chunk::write_new(&mut self.stored, large.id, &rows, &mut large.sum)?;
+                return self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id));
             }
         }
         self.put_record(key, Record { kind, expire_at, body: Body::Small(&packed) }, None)
@@ -216,10 +213,10 @@ impl Writer<'_, '_> {
                 }
                 self.put_rows(key, kind, expire_at, rows.into_iter().collect())
             }
-            BeforeValue::Large { id, count } => {
-                let more = chunk::change(&mut self.stored, id, changes)?;
-                let count = count.checked_add_signed(more).ok_or(BadRow)?;
-                self.put_record(key, Record { kind, expire_at, body: Body::Large { id, count } }, Some(id))
+            BeforeValue::Large(mut large) => {
+                let more = chunk::change(&mut self.stored, large.id, changes, &mut large.sum)?;
+                large.count = large.count.checked_add_signed(more).ok_or(BadRow)?;
+                self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id))
             }
         }
     }
@@ -236,10 +233,11 @@ impl Writer<'_, '_> {
         }
     }
 
-    fn fresh_id(&mut self) -> u64 {
+    /// A large value that has no rows yet.
+    fn fresh(&mut self, count: usize) -> Large {
         let id = *self.next_id;
         *self.next_id += 1;
-        id
+        Large { id, count: count as u64, sum: Sum::default() }
     }
 }
 

@@ -52,10 +52,13 @@ pub fn backup_folder(dir: &Path, to: &Path) -> Result<(u64, Vec<String>), Error>
         };
         fold_into(&tables, &looked.journal, looked.meta.covered)?;
         let meta = tables.meta()?;
-        tables.write(|changes| changes.set_meta(alone(meta)))?;
+        tables.write(|changes| {
+            changes.set_meta(alone(meta));
+            Ok::<_, Error>(())
+        })?;
         let snapshot = tables.snapshot()?;
         for db in 0..DATABASES as u8 {
-            keys += snapshot.database(db)?.map_or(Ok(0), |stored| stored.len())?;
+            keys += snapshot.database(db)?.map_or(0, |stored| stored.len());
         }
         Ok(())
     })?;

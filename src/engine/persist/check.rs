@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::load;
-use crate::engine::persist::record::{Body, Packed, Record};
+use crate::engine::persist::record::{Body, Large, Packed, Record};
 use crate::engine::persist::{Checked, Error, Problem};
 use crate::engine::value::{BadRow, Kind};
 use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey};
@@ -129,15 +129,15 @@ impl Check {
 
     /// Counts a value's rows, and sees that they stand in order, each chunk under its first element.
     fn rows(&mut self, stored: &Stored, record: &Record<'_>) -> Result<(), Error> {
-        let (id, count) = match record.body {
+        let Large { id, count, sum } = match record.body {
             Body::Small(bytes) => {
                 self.checked.rows += if record.kind == Kind::String { 1 } else { Packed(bytes).count() as u64 };
                 return Ok(());
             }
-            Body::Large { id, count } => (id, count),
+            Body::Large(large) => large,
         };
         let (mut found, mut last) = (0, Vec::new());
-        stored.each_element(id, |first, chunk| {
+        stored.each_element(id, sum, |first, chunk| {
             if record.kind == Kind::String {
                 self.checked.rows += 1;
                 return Ok(());

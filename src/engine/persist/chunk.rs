@@ -8,6 +8,7 @@ use crate::engine::persist::Error;
 use crate::engine::persist::fold::ChangedRow;
 use crate::engine::persist::record::{Packed, packed_bytes, push_packed};
 use crate::engine::value::BadRow;
+use crate::storage::Sum;
 use crate::storage::tables::{Found, StoredMut};
 
 /// A chunk is split before it grows beyond this, so that two of them share a page. A longer element has one for itself.
@@ -18,42 +19,48 @@ pub type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 
 type Row<'a> = (&'a [u8], &'a [u8]);
 
-/// Writes the rows of a new value, sorted by their element keys.
-pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>]) -> Result<(), Error> {
+/// Writes the rows of a new value, sorted by their element keys. Of each row of the table the sum is told.
+pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mut Sum) -> Result<(), Error> {
     for chunk in Growth::AtEnd.split(rows) {
-        write_chunk(stored, id, chunk)?;
+        write_chunk(stored, id, chunk, sum)?;
     }
     Ok(())
 }
 
 /// Puts and removes rows, sorted by their element keys. Tells how many there are more than before.
-pub fn change(stored: &mut StoredMut<'_>, id: u64, mut changes: &[Changed<'_>]) -> Result<i64, Error> {
+pub fn change(stored: &mut StoredMut<'_>, id: u64, mut changes: &[Changed<'_>], sum: &mut Sum) -> Result<i64, Error> {
     let mut more = 0;
     while let Some((first, _)) = changes.first() {
         let Some(found) = stored.element_at(id, first)? else {
             let rows: Vec<Row<'_>> = changes.iter().filter_map(|(element, bytes)| Some((*element, (*bytes)?))).collect();
-            write_new(stored, id, &rows)?;
+            write_new(stored, id, &rows, sum)?;
             return Ok(more + rows.len() as i64);
         };
         let here = match &found.next {
             Some(next) => changes.partition_point(|(element, _)| *element < next.as_slice()),
             None => changes.len(),
         };
-        more += change_chunk(stored, id, &found, &changes[..here])?;
+        more += change_chunk(stored, id, &found, &changes[..here], sum)?;
         changes = &changes[here..];
     }
     Ok(more)
 }
 
-fn change_chunk(stored: &mut StoredMut<'_>, id: u64, found: &Found, changes: &[Changed<'_>]) -> Result<i64, Error> {
+fn change_chunk(
+    stored: &mut StoredMut<'_>,
+    id: u64,
+    found: &Found,
+    changes: &[Changed<'_>],
+    sum: &mut Sum,
+) -> Result<i64, Error> {
     let before = Packed(&found.bytes).collect::<Result<Vec<Row<'_>>, BadRow>>()?;
     let after = merge(&before, changes);
     let is_replaced = after.first().is_some_and(|(element, _)| *element == found.element);
     if !is_replaced {
-        stored.remove_element(id, &found.element)?;
+        stored.remove_element(id, &found.element, sum)?;
     }
     for chunk in Growth::of(&before, changes).split(&after) {
-        write_chunk(stored, id, chunk)?;
+        write_chunk(stored, id, chunk, sum)?;
     }
     Ok(after.len() as i64 - before.len() as i64)
 }
@@ -72,11 +79,11 @@ fn merge<'a>(before: &[Row<'a>], changes: &[Changed<'a>]) -> Vec<Row<'a>> {
     after
 }
 
-fn write_chunk(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>]) -> Result<(), Error> {
+fn write_chunk(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mut Sum) -> Result<(), Error> {
     let Some((first, _)) = rows.first() else { return Ok(()) };
     let mut bytes = Vec::with_capacity(CHUNK_BYTES_MAX);
     rows.iter().for_each(|(element, row)| push_packed(&mut bytes, element, row));
-    Ok(stored.put_element(id, first, &bytes)?)
+    Ok(stored.put_element(id, first, &bytes, sum)?)
 }
 
 /// Where a chunk grew: what was added at an end will be added to there again, so the chunks left behind are filled.

@@ -6,7 +6,7 @@ use crate::engine::dict;
 use crate::engine::evict;
 use crate::engine::notify::is_observable;
 use crate::engine::persist::Error;
-use crate::engine::persist::record::{Body, Record, SEGMENT_BYTES, put_packed, small_value};
+use crate::engine::persist::record::{Body, Large, Record, SEGMENT_BYTES, put_packed, small_value};
 use crate::engine::shard::{DATABASES, Entry};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
@@ -76,11 +76,11 @@ impl Scan<'_> {
         let mut batches: Vec<Vec<(u32, Entry, u64)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
         let access = evict::fresh(self.engine, self.now);
         // Keys spread evenly over the shards, by their hashes.
-        let share = stored.len()? as usize / SHARDS;
+        let share = stored.len() as usize / SHARDS;
         self.engine.shards.iter().for_each(|shard| shard.0.lock().databases[usize::from(db)].keys.reserve(share));
         stored.each_key(|key, record| {
-            let record = Record::read(record).map_err(|_| bad_key(db, key))?;
-            let value = self.value(stored, key, &record).map_err(|error| place(error, db, key))?;
+            let record = Record::read(record).map_err(|error| Error::from(error).of_key(key))?;
+            let value = self.value(stored, key, &record).map_err(|error| error.of_key(key))?;
             let hash = dict::hash(key);
             let entry = Entry::new(key, value, access, 0);
             let shard = shard_of(hash);
@@ -119,11 +119,11 @@ impl Scan<'_> {
 pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
     match record.body {
         Body::Small(bytes) => Ok(small_value(record.kind, bytes)?),
-        Body::Large { id, count } if record.kind == Kind::String => text(stored, id, count),
-        Body::Large { id, count } => {
+        Body::Large(large) if record.kind == Kind::String => text(stored, &large),
+        Body::Large(Large { id, count, sum }) => {
             let mut value = Value::empty(record.kind);
             let mut found = 0;
-            stored.each_element(id, |_, chunk| {
+            stored.each_element(id, sum, |_, chunk| {
                 found += put_packed(&mut value, chunk)?;
                 Ok::<_, Error>(())
             })?;
@@ -132,10 +132,10 @@ pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
     }
 }
 
-fn text(stored: &Stored, id: u64, len: u64) -> Result<Value, Error> {
-    let len = usize::try_from(len).map_err(|_| BadRow)?;
+fn text(stored: &Stored, large: &Large) -> Result<Value, Error> {
+    let len = usize::try_from(large.count).map_err(|_| BadRow)?;
     let mut text = Vec::new();
-    stored.each_element(id, |element, segment| {
+    stored.each_element(large.id, large.sum, |element, segment| {
         let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow)?);
         let start = number as usize * SEGMENT_BYTES;
         if start < text.len() || start + segment.len() > len {
@@ -148,12 +148,4 @@ fn text(stored: &Stored, id: u64, len: u64) -> Result<Value, Error> {
     })?;
     text.resize(len, 0);
     Ok(Value::String(Str::from(text)))
-}
-
-pub(super) fn bad_key(db: u8, key: &[u8]) -> Error {
-    Error::Corrupt { place: format!("tables, database {db}, key `{}`", key.escape_ascii()), cause: BadRow.to_string() }
-}
-
-fn place(error: Error, db: u8, key: &[u8]) -> Error {
-    if let Error::Corrupt { .. } = error { bad_key(db, key) } else { error }
 }

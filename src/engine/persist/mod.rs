@@ -34,6 +34,7 @@ use crate::id;
 use crate::memory::{self, Aside};
 use crate::storage::journal::{Expected, SEGMENT_BYTES};
 use crate::storage::opening::{self, OnDamage};
+use crate::storage::tables::key_place;
 use crate::storage::{self, Disk, Folder, Journal, Tables};
 
 /// When effects are on disk: `appendfsync`.
@@ -119,6 +120,15 @@ impl Error {
     /// Whether there was no space left.
     fn is_full(&self) -> bool {
         matches!(self, Error::Storage(error) if error.is_full())
+    }
+
+    /// The same error, told of a key.
+    fn of_key(self, key: &[u8]) -> Error {
+        match self {
+            Error::Storage(error) => Error::Storage(error.of_key(key)),
+            Error::Corrupt { cause, .. } => Error::Corrupt { place: format!("tables, {}", key_place(key)), cause },
+            other => other,
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 use crate::engine::effect::{push_bytes, take_byte, take_bytes, take_u64};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
+use crate::storage::Sum;
 
 /// The first byte of every record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const KIND_BITS: u8 = 0x07;
 const EXPIRES: u8 = 0x08;
 const IS_LARGE: u8 = 0x10;
@@ -34,8 +35,19 @@ pub struct Record<'a> {
 pub enum Body<'a> {
     /// All of it: a string's bytes, or packed rows.
     Small(&'a [u8]),
-    /// Its id in the elements table, and how many rows it has; of a string, how many bytes.
-    Large { id: u64, count: u64 },
+    /// A value whose rows are elsewhere.
+    Large(Large),
+}
+
+/// Where a large value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Large {
+    /// Its id in the elements table.
+    pub id: u64,
+    /// How many elements it has; of a string, how many bytes.
+    pub count: u64,
+    /// What rows it has in the elements table.
+    pub sum: Sum,
 }
 
 impl<'a> Record<'a> {
@@ -52,7 +64,11 @@ impl<'a> Record<'a> {
         let kind = Kind::from_number(head & KIND_BITS).ok_or(BadRow)?;
         let expire_at = if head & EXPIRES != 0 { take_u64(from)? } else { 0 };
         let body = if head & IS_LARGE != 0 {
-            let body = Body::Large { id: take_u64(from)?, count: take_u64(from)? };
+            let body = Body::Large(Large {
+                id: take_u64(from)?,
+                count: take_u64(from)?,
+                sum: Sum { rows: take_u64(from)?, digest: take_u64(from)? },
+            });
             if !from.is_empty() {
                 return Err(BadRow);
             }
@@ -66,16 +82,17 @@ impl<'a> Record<'a> {
     /// Appends the record.
     pub fn write(&self, to: &mut Vec<u8>) {
         let expires = if self.expire_at != 0 { EXPIRES } else { 0 };
-        let is_large = if matches!(self.body, Body::Large { .. }) { IS_LARGE } else { 0 };
+        let is_large = if matches!(self.body, Body::Large(_)) { IS_LARGE } else { 0 };
         to.extend_from_slice(&[VERSION, self.kind as u8 | expires | is_large]);
         if self.expire_at != 0 {
             to.extend_from_slice(&self.expire_at.to_le_bytes());
         }
         match self.body {
             Body::Small(bytes) => to.extend_from_slice(bytes),
-            Body::Large { id, count } => {
+            Body::Large(Large { id, count, sum }) => {
                 to.extend_from_slice(&id.to_le_bytes());
                 to.extend_from_slice(&count.to_le_bytes());
+                to.extend_from_slice(&sum.to_bytes());
             }
         }
     }
@@ -84,7 +101,7 @@ impl<'a> Record<'a> {
     pub fn id(&self) -> Option<u64> {
         match self.body {
             Body::Small(_) => None,
-            Body::Large { id, .. } => Some(id),
+            Body::Large(large) => Some(large.id),
         }
     }
 }
@@ -153,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_record_reads_as_it_was_written() {
-        for body in [Body::Small(b""), Body::Small(b"some bytes"), Body::Large { id: 7, count: 1 << 40 }] {
+        let large = Large { id: 7, count: 1 << 40, sum: Sum { rows: 8, digest: 1 << 50 } };
+        for body in [Body::Small(b""), Body::Small(b"some bytes"), Body::Large(large)] {
             for (kind, expire_at) in [(Kind::String, 0), (Kind::Stream, 1), (Kind::Hash, u64::MAX)] {
                 let record = Record { kind, expire_at, body };
                 let mut bytes = Vec::new();
@@ -164,11 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn records_of_format_1_stay_as_they_are() {
+    fn records_of_format_2_stay_as_they_are() {
         let small = Record { kind: Kind::String, expire_at: 0, body: Body::Small(b"hi") };
-        let large = Record { kind: Kind::Zset, expire_at: 0x0102, body: Body::Large { id: 3, count: 4 } };
-        let golden: [(Record<'_>, &[u8]); 2] =
-            [(small, b"\x01\x01hi"), (large, b"\x01\x1d\x02\x01\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0")];
+        let large = Large { id: 3, count: 4, sum: Sum { rows: 5, digest: 6 } };
+        let large = Record { kind: Kind::Zset, expire_at: 0x0102, body: Body::Large(large) };
+        let numbers: &[u8] = b"\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0";
+        let of_large = [b"\x02\x1d\x02\x01\0\0\0\0\0\0", numbers].concat();
+        let golden: [(Record<'_>, &[u8]); 2] = [(small, b"\x02\x01hi"), (large, &of_large)];
         for (record, golden) in golden {
             let mut bytes = Vec::new();
             record.write(&mut bytes);
@@ -181,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_record_that_was_never_written_is_refused() {
-        for bytes in [&b""[..], b"\x01", b"\x02\x01", b"\x01\x00", b"\x01\x07", b"\x01\x41", b"\x01\x09\x01", b"\x01\x11\x00\x00"]
+        for bytes in [&b""[..], b"\x02", b"\x01\x01", b"\x02\x00", b"\x02\x07", b"\x02\x41", b"\x02\x09\x01", b"\x02\x11\x00\x00"]
         {
             assert_eq!(Record::read(bytes), Err(BadRow), "{bytes:?}");
         }

@@ -1,0 +1,181 @@
+//! Tables that are damaged: whatever became of their file, what is loaded is right, or an error says what is wrong and
+//! what can be done.
+//!
+//! `FLUX_DAMAGE_ROUNDS` says how often, `FLUX_DAMAGE_SEED` where the chance begins.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flux::clock;
+use flux::engine::Engine;
+use flux::engine::persist::{apply, fold, load};
+use flux::storage::tables::Meta;
+use flux::storage::{Error, Files, Tables};
+
+use crate::persist::{Contents, batch_of, contents, store_on};
+use crate::workload::{Seeded, ask};
+
+const PAGE: usize = 4096;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+fn open(path: &Path) -> Result<Tables, Error> {
+    Tables::open(&Files::default(), path, 1 << 20)
+}
+
+/// What a start would load, and up to where the journal need not be replayed.
+fn loaded(path: &Path) -> Result<(u64, Contents), String> {
+    let tables = open(path).map_err(|error| error.to_string())?;
+    let covered = tables.meta().map_err(|error| error.to_string())?.covered;
+    let engine = Engine::new(false);
+    load::load(&engine, &tables, 0, 0).map_err(|error| error.to_string())?;
+    Ok((covered, contents(&engine)))
+}
+
+/// Tables with values of every kind, small and large, that were written in several transactions.
+fn written(path: &Path) {
+    let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
+    let tables = Tables::create(&Files::default(), path, 1 << 20, meta).unwrap();
+    let engine = Arc::new(Engine::new(true));
+    let mut store = store_on(&engine);
+    for round in 0..4 {
+        for db in ["0", "5"] {
+            ask(&mut store, &["SELECT", db]);
+            ask(&mut store, &["SET", "text", "short"]);
+            ask(&mut store, &["SET", "long", &"long".repeat(12_000 + round)]);
+            ask(&mut store, &["SETRANGE", "holes", "90000", "after the holes"]);
+            ask(&mut store, &["SETBIT", "bits", "70000", "1"]);
+            ask(&mut store, &["PFADD", "guess", &round.to_string()]);
+            ask(&mut store, &["SET", "expires", "x", "PXAT", "99999999999999"]);
+            for number in 0..120 {
+                let number = &(number * 4 + round).to_string();
+                ask(&mut store, &["SET", &format!("small:{number}"), "value"]);
+                ask(&mut store, &["RPUSH", "list", &format!("element {number}")]);
+                ask(&mut store, &["SADD", "set", number, &format!("member {number}")]);
+                ask(&mut store, &["ZADD", "zset", number, &format!("member {number}")]);
+                ask(&mut store, &["HSET", "hash", &format!("field {number}"), number]);
+                ask(&mut store, &["HPEXPIREAT", "hash", "99999999999999", "FIELDS", "1", &format!("field {number}")]);
+                ask(&mut store, &["XADD", "stream", &format!("1-{}{number}", round + 1), "field", number]);
+            }
+            for key in ["few", "fewer"] {
+                ask(&mut store, &["RPUSH", &format!("{key} list"), "a", "b"]);
+                ask(&mut store, &["SADD", &format!("{key} set"), "1", "2"]);
+                ask(&mut store, &["ZADD", &format!("{key} zset"), "1.5", "a"]);
+                ask(&mut store, &["HSET", &format!("{key} hash"), "a", "1"]);
+                ask(&mut store, &["XADD", &format!("{key} stream"), "*", "a", "1"]);
+                ask(&mut store, &["DEL", "fewer set"]);
+            }
+            if round == 0 {
+                ask(&mut store, &["XGROUP", "CREATE", "stream", "group", "0"]);
+            }
+            ask(&mut store, &["XREADGROUP", "GROUP", "group", "someone", "COUNT", "3", "STREAMS", "stream", ">"]);
+        }
+        let mut folded = fold::Fold::default();
+        folded.add_batches(&[&batch_of(&engine, 0)]).unwrap();
+        apply::apply(&tables, &folded, round as u64 + 1).unwrap();
+    }
+}
+
+/// Damages a file, and says how.
+fn damage(bytes: &mut Vec<u8>, chance: &mut Seeded) -> String {
+    if bytes.len() < PAGE {
+        return "it is too short for more".into();
+    }
+    let pages: Vec<usize> = (0..bytes.len() / PAGE).filter(|page| bytes[page * PAGE..][..PAGE] != [0; PAGE]).collect();
+    let mut page = || pages[chance.below(pages.len() as u64) as usize] * PAGE;
+    let (one, other) = (page(), page());
+    // Where something stands, for the most part.
+    let at = match chance.below(4) {
+        0 => chance.below(bytes.len() as u64) as usize,
+        1 => chance.below(512) as usize,
+        _ => one + chance.below(PAGE as u64) as usize,
+    };
+    match chance.below(10) {
+        0..4 => {
+            bytes[at] ^= 1 << chance.below(8);
+            format!("a bit of byte {at} flipped")
+        }
+        4 => {
+            bytes[at] = chance.below(256) as u8;
+            format!("byte {at} is {}", bytes[at])
+        }
+        5 => {
+            bytes[one..one + PAGE].fill(0);
+            format!("the page at {one} is zero")
+        }
+        6 => {
+            bytes.copy_within(other..other + PAGE, one);
+            format!("the page at {one} is that at {other}")
+        }
+        7 => {
+            (one..one + PAGE).for_each(|at| bytes[at] = chance.below(256) as u8);
+            format!("the page at {one} is noise")
+        }
+        8 => {
+            let sector = at - at % 512;
+            bytes[sector..sector + 512].fill(0);
+            format!("the sector at {sector} is zero")
+        }
+        _ => {
+            let len = if chance.below(2) == 0 { at } else { one };
+            bytes.truncate(len);
+            format!("it is cut off at {len}")
+        }
+    }
+}
+
+#[test]
+fn damaged_tables_are_told_or_hold_what_they_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { dir.path().join(name) };
+    written(&path("whole"));
+    let whole = std::fs::read(path("whole")).unwrap();
+    let expected = loaded(&path("whole")).unwrap();
+    assert!(expected.1.len() > 900);
+    let rounds = number("FLUX_DAMAGE_ROUNDS", 300);
+    let first = number("FLUX_DAMAGE_SEED", clock::now_ms());
+    let mut told = 0;
+    for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
+        let mut chance = Seeded::new(seed);
+        let mut bytes = whole.clone();
+        let how: Vec<String> = (0..1 + chance.below(2)).map(|_| damage(&mut bytes, &mut chance)).collect();
+        std::fs::write(path("damaged"), &bytes).unwrap();
+        match loaded(&path("damaged")) {
+            Err(error) => {
+                told += 1;
+                assert!(error.contains("damaged`") && error.contains("flux check"), "FLUX_DAMAGE_SEED={seed}, {how:?}: {error}");
+            }
+            // An older state, which is whole: the journal that goes on from a later one does not fit to it.
+            Ok((covered, _)) if covered < expected.0 => {}
+            Ok(found) => assert!(found == expected, "FLUX_DAMAGE_SEED={seed}, {how:?}: it is silently other data"),
+        }
+    }
+    assert!(told > rounds / 4, "only {told} of {rounds} were told");
+}
+
+#[test]
+fn what_is_no_tables_file_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tables.redb");
+    for bytes in [Vec::new(), vec![7; 100], vec![7; 100_000]] {
+        std::fs::write(&path, &bytes).unwrap();
+        let error = open(&path).expect_err("it holds no tables").to_string();
+        assert!(error.contains("tables.redb") && error.contains("restore a backup"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn tables_of_format_1_are_refused_in_clear_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tables.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 1).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = open(&path).expect_err("no release wrote it").to_string();
+    assert!(error.contains("tables.redb") && error.contains("format 1") && error.contains("copy its keys over"), "{error}");
+}
