@@ -47,7 +47,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
 }
 
 /// Writes a file under another name and puts it in the place of the one that may be there.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let new = path.with_extension("new");
     disk.remove(&new).map_err(Error::io("remove", &new))?;
     if let Err(error) = write(&new) {
@@ -55,7 +55,8 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) ->
         let _ = disk.remove(&new);
         return Err(error);
     }
-    disk.rename(&new, path).map_err(Error::io("rename to", path))
+    disk.rename(&new, path).map_err(Error::io("rename to", path))?;
+    Ok(())
 }
 
 /// Opens a database that is there. redb would take an empty file for a new one.

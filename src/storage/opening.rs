@@ -10,6 +10,9 @@ use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey, Torn};
 use crate::storage::tables::Meta;
 use crate::storage::{Damage, Error, Journal, Tables};
 
+/// Copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
 /// What to do where a folder is not as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDamage {
@@ -73,6 +76,38 @@ pub fn lost_tables(path: &Path, follows: u64) -> Damage {
         Damage::new(path.to_owned(), None, format!("it is missing, and the journal begins only after batch {follows}"));
     damage.stake = format!("all that has not changed since batch {follows} would be lost, and what has may be there in part");
     damage
+}
+
+/// Keeps a copy of a file aside, before what is whole of it is written anew in its place. Tells where.
+pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let kept = aside(disk, folder, path)?;
+    let from = disk.open(path).map_err(Error::io("open", path))?;
+    let to = disk.open(&kept).map_err(Error::io("open", &kept))?;
+    let copy = || {
+        let (end, mut at, mut buf) = (from.len()?, 0, vec![0; COPY_BYTES]);
+        while at < end {
+            let now = buf.len().min((end - at) as usize);
+            from.read(at, &mut buf[..now])?;
+            to.write(at, &buf[..now])?;
+            at += now as u64;
+        }
+        to.sync_data()
+    };
+    copy().map_err(Error::io("copy to", &kept))?;
+    Ok(kept)
+}
+
+/// A name for what is kept of a file, which nothing has yet.
+fn aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 0;
+    loop {
+        let kept = folder.join(format!("{LOST}{number}-{name}"));
+        if !disk.exists(&kept).map_err(Error::io("look for", &kept))? {
+            return Ok(kept);
+        }
+        number += 1;
+    }
 }
 
 /// What a crash left at the journal's end, in words.
@@ -201,7 +236,7 @@ impl Opening<'_> {
             self.keep_aside(path)?;
         }
         if let (Some(at), Some(last)) = (damage.at, survey.segments.last().filter(|last| last.path == damage.path)) {
-            last.copy_end(&**self.disk, at, &self.aside(&last.path)?)?;
+            last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path)?)?;
         }
         Ok(())
     }
@@ -218,20 +253,7 @@ impl Opening<'_> {
     }
 
     fn keep_aside(&self, path: &Path) -> Result<(), Error> {
-        let kept = self.aside(path)?;
+        let kept = aside(&**self.disk, self.folder, path)?;
         self.disk.rename(path, &kept).map_err(Error::io("rename", path))
-    }
-
-    /// A name for what is kept of a file, which nothing has yet.
-    fn aside(&self, path: &Path) -> Result<PathBuf, Error> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut number = 0;
-        loop {
-            let kept = self.folder.join(format!("{LOST}{number}-{name}"));
-            if !self.disk.exists(&kept).map_err(Error::io("look for", &kept))? {
-                return Ok(kept);
-            }
-            number += 1;
-        }
     }
 }

@@ -132,10 +132,21 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Makes tables that hold nothing, there for good when this returns, in the place of those that may be there.
+    /// Makes tables that hold nothing, there for good when this returns.
     pub fn create(disk: &dyn Disk, path: &Path, cache_bytes: usize, meta: Meta) -> Result<Tables, Error> {
-        replace(disk, path, |new| Tables::make(disk, new, cache_bytes, meta).map(drop))?;
-        Tables::open(disk, path, cache_bytes)
+        Tables::replace(disk, path, cache_bytes, meta, |_| Ok::<_, Error>(()))
+    }
+
+    /// Makes tables, there for good when this returns, in the place of those that may be there; `fill` writes into them before.
+    pub fn replace<E: From<Error>>(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        meta: Meta,
+        fill: impl FnOnce(&Tables) -> Result<(), E>,
+    ) -> Result<Tables, E> {
+        replace(disk, path, |new| fill(&Tables::make(disk, new, cache_bytes, meta)?))?;
+        Ok(Tables::open(disk, path, cache_bytes)?)
     }
 
     /// Makes tables in a new file.
@@ -153,13 +164,9 @@ impl Tables {
     /// [`Journal::reopen`](crate::storage::Journal::reopen) does.
     pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let old = Tables::open(disk, path, cache_bytes)?;
-        replace(disk, path, |new| {
-            let snapshot = old.snapshot()?;
-            let meta = snapshot.meta()?;
-            snapshot.copy_to(&Tables::make(disk, new, cache_bytes, meta)?, meta)
-        })?;
-        drop(old);
-        Tables::open(disk, path, cache_bytes)
+        let snapshot = old.snapshot()?;
+        let meta = snapshot.meta()?;
+        Tables::replace(disk, path, cache_bytes, meta, |tables| snapshot.copy_to(tables, meta))
     }
 
     /// What the tables say about themselves.
@@ -355,6 +362,18 @@ impl Stored {
             show(key.value(), without_checksum(row.value()))?;
         }
         if sum == self.sum { Ok(()) } else { Err(missing(&self.path, self.db).into()) }
+    }
+
+    /// Shows the keys and records that are as they were written, as far as redb finds its way; of the others there is no word.
+    pub fn each_whole_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let Ok(mut rows) = Rows::all(&self.path, self.keys(), &self.keys) else { return Ok(()) };
+        loop {
+            match rows.next() {
+                Ok(Some((key, row, _))) => show(key.value(), without_checksum(row.value()))?,
+                Err(Error::Row { .. }) => {}
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
     }
 
     /// Shows every element row of a large value, in the order of their keys' bytes; at last an error, if these are not

@@ -150,10 +150,8 @@ fn nothing_that_is_wrong_with_a_folder_is_lost_in_silence() {
         if found.is_none() {
             // What was accepted is said and kept aside, and then it is whole.
             let (accepted, is_told) = started(&dir, OnDamage::AcceptLoss);
-            assert!(accepted.is_none() || is_told, "round {round}: {what}");
-            if let Some(accepted) = accepted {
-                assert_eq!(started(&dir, OnDamage::Refuse), (Some(accepted), false), "round {round}: {what}");
-            }
+            assert!(accepted.is_some() && is_told, "round {round}: {what}");
+            assert!(started(&dir, OnDamage::Refuse) == (accepted, false), "round {round}: {what}");
         }
     }
     assert!(refused > 0 && harmless > 0, "{refused} refused, {harmless} harmless of {rounds}");

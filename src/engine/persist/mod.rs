@@ -12,6 +12,7 @@ pub mod fold;
 pub mod load;
 pub mod record;
 pub mod replay;
+mod salvage;
 pub mod spill;
 
 pub use backup::{backup_folder, restore};
@@ -117,6 +118,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether something is not what was written.
+    fn is_damage(&self) -> bool {
+        matches!(self, Error::Corrupt { .. } | Error::Storage(storage::Error::Damaged(_) | storage::Error::Row { .. }))
+    }
+
     /// Whether there was no space left.
     fn is_full(&self) -> bool {
         matches!(self, Error::Storage(error) if error.is_full())
@@ -251,6 +257,34 @@ const REPLAY_BYTES: usize = 64 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// A keyspace with what the tables hold.
+fn loaded(tables: &Tables, options: &Options) -> Result<Arc<Engine>, Error> {
+    let engine = Arc::new(Engine::new(true));
+    if let Some(stored) = tables.meta()?.stored {
+        engine.stored.store(stored, SeqCst);
+    }
+    load::load(&engine, tables, clock::now_ms(), options.memory_limit)?;
+    Ok(engine)
+}
+
+/// Tables with what is whole of damaged ones, which are kept aside; and what to say of it.
+fn salvaged(
+    disk: &dyn Disk,
+    folder: &Folder,
+    damaged: Tables,
+    options: &Options,
+    error: &Error,
+) -> Result<(Tables, String), Error> {
+    let (path, cache_bytes) = (folder.tables(), options.tables_cache_bytes);
+    let kept = opening::keep_copy(disk, folder.path(), &path)?;
+    let mut lost = 0;
+    let tables = Tables::replace(disk, &path, cache_bytes, damaged.meta()?, |tables| {
+        lost = salvage::salvage(&damaged, tables)?;
+        Ok::<_, Error>(())
+    })?;
+    Ok((tables, format!("accepted a loss: {error}: {lost} keys are gone; the damaged tables are kept in `{}`", kept.display())))
+}
+
 impl Inner {
     fn seq_of(&self, epoch: u64) -> u64 {
         self.base + epoch
@@ -342,14 +376,19 @@ impl Persistence {
         };
         let opened = opening::open(&disk, folder.path(), how)?;
         opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
-        let (tables, journal) = (opened.tables, opened.journal);
+        let (mut tables, journal, mut notes) = (opened.tables, opened.journal, opened.notes);
         let meta = tables.meta()?;
         let last = journal.last();
-        let engine = Arc::new(Engine::new(true));
-        if let Some(stored) = meta.stored {
-            engine.stored.store(stored, SeqCst);
-        }
-        load::load(&engine, &tables, clock::now_ms(), options.memory_limit)?;
+        let engine = match loaded(&tables, &options) {
+            Err(error) if error.is_damage() && options.on_damage == OnDamage::AcceptLoss => {
+                let note;
+                (tables, note) = salvaged(&*disk, &folder, tables, &options, &error)?;
+                tracing::warn!("{note}");
+                notes.push(note);
+                loaded(&tables, &options)?
+            }
+            result => result?,
+        };
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
             history: meta.history,
@@ -379,7 +418,7 @@ impl Persistence {
         inner
             .engine
             .each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
-        let loaded = Loaded { keys, expired, batches, took: start.elapsed(), notes: opened.notes };
+        let loaded = Loaded { keys, expired, batches, took: start.elapsed(), notes };
         inner.checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
         inner.loaded.set(loaded).expect("it is set nowhere else");
         inner.start(Part::Commits, "flux-journal", committer::run);

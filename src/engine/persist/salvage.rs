@@ -1,0 +1,42 @@
+//! What is whole of damaged tables, when their owner has accepted the loss of the rest.
+
+use crate::engine::persist::record::{Body, Record};
+use crate::engine::persist::{Error, load};
+use crate::storage::Tables;
+use crate::storage::tables::{DATABASES, Stored, StoredMut};
+
+/// Copies every key whose record and elements are whole into other, empty tables; tells how many were not.
+pub fn salvage(from: &Tables, to: &Tables) -> Result<u64, Error> {
+    let snapshot = from.snapshot()?;
+    let mut lost = 0;
+    to.write(|changes| {
+        for db in 0..DATABASES as u8 {
+            // Tables that cannot even be opened hold nothing that is whole.
+            let Ok(Some(stored)) = snapshot.database(db) else { continue };
+            let mut copy = changes.database(db)?;
+            let mut kept = 0;
+            stored.each_whole_key(|key, record| {
+                kept += u64::from(copy_key(&stored, &mut copy, key, record)?);
+                Ok::<_, Error>(())
+            })?;
+            lost += stored.len().saturating_sub(kept);
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(lost)
+}
+
+/// Copies a key, unless its value is not whole; tells whether it did.
+fn copy_key(from: &Stored, to: &mut StoredMut<'_>, key: &[u8], bytes: &[u8]) -> Result<bool, Error> {
+    let Ok(record) = Record::read(bytes) else { return Ok(false) };
+    // Read as a start will read it.
+    if load::value(from, &record).is_err() {
+        return Ok(false);
+    }
+    if let Body::Large(large) = &record.body {
+        let mut sum = Default::default();
+        from.each_element(large.id, large.sum, |element, chunk| to.put_element(large.id, element, chunk, &mut sum))?;
+    }
+    to.put_key(key, bytes, |_| ())?;
+    Ok(true)
+}
