@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::persist::{Error, Inner};
 use crate::storage::folder::{PRIVATE_FILE, TABLES, make_private, sync_folder};
-use crate::storage::tables::Meta;
 use crate::storage::{self, Files, Folder, Tables};
 
 /// Pages kept in memory while copying.
@@ -32,11 +31,8 @@ pub fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
     let name = to.file_name().ok_or_else(|| io("name a file for a backup", to, std::io::ErrorKind::InvalidInput.into()))?;
     let part = folder.join(format!(".{}.{}.part", name.to_string_lossy(), crate::id::random()));
     let result = (|| {
-        let copy = Tables::open(&Files, &part, CACHE_BYTES)?;
         // It stands on its own: no journal goes on from it.
-        let meta = Meta { covered: 0, ..snapshot.meta()? };
-        snapshot.copy_to(&copy, meta)?;
-        drop(copy);
+        Tables::copy(&Files, &part, &snapshot, 0)?;
         std::fs::rename(&part, to).map_err(|source| io("rename a backup to", to, source))?;
         Ok(sync_folder(&folder)?)
     })();
