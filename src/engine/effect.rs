@@ -103,7 +103,19 @@ pub enum Effect<'a> {
     Map { stored: u64 },
 }
 
-impl Effect<'_> {
+impl<'a> Effect<'a> {
+    /// The key it concerns; None for one that concerns a whole database, or all.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Effect::Put { key, .. }
+            | Effect::Remove { key, .. }
+            | Effect::Expire { key, .. }
+            | Effect::Change { key, .. }
+            | Effect::WriteAt { key, .. } => Some(key),
+            Effect::Flush { .. } | Effect::Map { .. } => None,
+        }
+    }
+
     /// The stored number of the database it concerns; None for one that concerns them all.
     pub fn db(&self) -> Option<u8> {
         match *self {

@@ -68,6 +68,11 @@ pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Res
     database(backend, path, cache_bytes)
 }
 
+/// How long a file is.
+pub fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, Error> {
+    disk.open(path).and_then(|file| file.len()).map_err(Error::io("look at", path))
+}
+
 /// Makes a database in a new file.
 pub(crate) fn make_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
     database(disk.open(path).map_err(Error::io("make", path))?, path, cache_bytes)

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use redb::{AccessGuard, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::storage::caught::{caught, whole};
@@ -152,7 +152,7 @@ impl Tables {
     /// Makes tables in a new file.
     fn make(disk: &dyn Disk, path: &Path, cache_bytes: usize, meta: Meta) -> Result<Tables, Error> {
         let tables = Tables::over(path, make_file(disk, path, cache_bytes)?);
-        tables.change(State::empty(meta), |_| Ok::<_, Error>(()))?;
+        tables.change(State::empty(meta), true, |_| Ok::<_, Error>(()))?;
         Ok(tables)
     }
 
@@ -164,9 +164,34 @@ impl Tables {
     /// [`Journal::reopen`](crate::storage::Journal::reopen) does.
     pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let old = Tables::open(disk, path, cache_bytes)?;
-        let snapshot = old.snapshot()?;
-        let meta = snapshot.meta()?;
-        Tables::replace(disk, path, cache_bytes, meta, |tables| snapshot.copy_to(tables, meta))
+        Tables::rebuild(disk, path, cache_bytes, |filling| old.snapshot()?.copy_to(filling))
+    }
+
+    /// Writes tables into a new file, in the order of their keys, and puts it in the place of the one that is there. Whoever
+    /// has the old one open goes on reading it. After an error that one is what it was.
+    pub fn rebuild<E: From<Error>>(
+        disk: &dyn Disk,
+        path: &Path,
+        cache_bytes: usize,
+        fill: impl FnOnce(&mut Filling) -> Result<Meta, E>,
+    ) -> Result<Tables, E> {
+        let mut result = Ok(());
+        let replaced = replace(disk, path, |new| {
+            let mut filling = Filling::new(disk, new)?;
+            result = fill(&mut filling).and_then(|meta| Ok(filling.finish(meta)?));
+            // It is told below; this error only has the new file removed.
+            if result.is_ok() { Ok(()) } else { Err(Error::unsound(new, "it is not whole")) }
+        });
+        result?;
+        replaced?;
+        Ok(Tables::open(disk, path, cache_bytes)?)
+    }
+
+    /// Writes what a snapshot holds into a new file, which says this of itself.
+    pub fn copy(disk: &dyn Disk, path: &Path, snapshot: &Snapshot, meta: impl FnOnce(Meta) -> Meta) -> Result<(), Error> {
+        let mut filling = Filling::new(disk, path)?;
+        let copied = snapshot.copy_to(&mut filling)?;
+        filling.finish(meta(copied))
     }
 
     /// What the tables say about themselves.
@@ -191,15 +216,24 @@ impl Tables {
 
     /// Changes the tables in one durable transaction; none of it happens if `run` fails.
     pub fn write<E: From<Error>>(&self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.change(self.snapshot()?.state, run)
+        self.change(self.snapshot()?.state, true, run).map(drop)
     }
 
-    fn change<E: From<Error>>(&self, state: State, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
+    fn change<E: From<Error>>(
+        &self,
+        state: State,
+        is_durable: bool,
+        run: impl FnOnce(&Changes<'_>) -> Result<(), E>,
+    ) -> Result<State, E> {
         // What is left of the transaction after an error is dropped in here as well.
         whole(&self.path, || {
             let mut transaction = caught(&self.path, || self.database().begin_write())?;
-            // Opening after a crash must not take a walk through all pages.
-            transaction.set_quick_repair(true);
+            if is_durable {
+                // Opening after a crash must not take a walk through all pages.
+                transaction.set_quick_repair(true);
+            } else {
+                caught(&self.path, || transaction.set_durability(Durability::None))?;
+            }
             let changes = Changes {
                 path: &self.path,
                 transaction: &transaction,
@@ -207,8 +241,12 @@ impl Tables {
                 keys: state.keys.map(Cell::new),
             };
             run(&changes)?;
-            changes.write_state()?;
-            Ok(caught(&self.path, || transaction.commit())?)
+            let state = changes.state();
+            if is_durable {
+                changes.write_state(&state)?;
+            }
+            caught(&self.path, || transaction.commit())?;
+            Ok(state)
         })
     }
 
@@ -216,6 +254,11 @@ impl Tables {
     pub fn verify(&mut self) -> Result<bool, Error> {
         let database = self.database.as_mut().expect("it is there until this is dropped");
         caught(&self.path, || database.check_integrity())
+    }
+
+    /// Where their file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn database(&self) -> &Database {
@@ -231,6 +274,34 @@ impl Drop for Tables {
             drop(database);
             Ok::<_, Error>(())
         });
+    }
+}
+
+/// Pages of new tables that are kept in memory, half of them until they are written.
+const FILLING_CACHE_BYTES: usize = 16 << 20;
+/// Rows that are written in one transaction: its pages must still be in memory when it ends, or redb writes them twice.
+const PART_BYTES: usize = 4 << 20;
+
+/// New tables that nobody uses yet, filled in the order of their keys.
+pub struct Filling {
+    tables: Tables,
+    state: State,
+}
+
+impl Filling {
+    fn new(disk: &dyn Disk, path: &Path) -> Result<Filling, Error> {
+        let state = State::empty(Meta { covered: 0, next_id: 1, stored: None, history: 0 });
+        Ok(Filling { tables: Tables::make(disk, path, FILLING_CACHE_BYTES, state.meta)?, state })
+    }
+
+    /// Adds rows after those that are there. None of the parts is on disk before the last.
+    pub fn part<E: From<Error>>(&mut self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.state = self.tables.change(self.state, false, run)?;
+        Ok(())
+    }
+
+    fn finish(self, meta: Meta) -> Result<(), Error> {
+        self.tables.change(State { meta, ..self.state }, true, |_| Ok::<_, Error>(())).map(drop)
     }
 }
 
@@ -274,27 +345,136 @@ impl Snapshot {
         })
     }
 
-    /// Writes everything into other, empty tables, and `covered` as the number they are good up to.
-    pub fn copy_to(&self, to: &Tables, meta: Meta) -> Result<(), Error> {
-        to.change(State { meta, keys: self.state.keys }, |changes| {
-            for table in all_tables() {
-                let Some(from) = self.table(table)? else { continue };
-                let mut rows = Rows::all(&self.path, table, &from)?;
-                let mut sum = Sum::default();
-                let mut to = caught(changes.path, || changes.transaction.open_table(table.definition()))?;
-                // At the end, one after another: each page is filled.
-                let mut end = caught(changes.path, || to.upper_bound_mut(Bound::<&[u8]>::Unbounded))?;
-                while let Some((key, row, hash)) = rows.next()? {
-                    sum.add(hash);
-                    caught(changes.path, || end.insert_before(key.value(), row.value()))?;
-                }
-                caught(changes.path, || end.close())?;
-                if table.kind == Kind::Keys && sum != self.state.keys[usize::from(table.db)] {
-                    return Err(missing(&self.path, table.db));
-                }
+    /// Writes everything into other, empty tables.
+    fn copy_to(&self, to: &mut Filling) -> Result<Meta, Error> {
+        for table in all_tables() {
+            let Some(from) = self.table(table)? else { continue };
+            let mut rows = Rows::all(&self.path, table, &from)?;
+            let (mut sum, mut is_end) = (Sum::default(), false);
+            while !is_end {
+                to.part(|changes| {
+                    let mut run = Run::default();
+                    while run.bytes.len() < PART_BYTES && !is_end {
+                        match rows.next()? {
+                            Some((key, row, hash)) => {
+                                sum.add(hash);
+                                run.push(key.value(), row.value());
+                            }
+                            None => is_end = true,
+                        }
+                    }
+                    let mut to = caught(changes.path, || changes.transaction.open_table(table.definition()))?;
+                    run.append_to(changes.path, &mut to)
+                })?;
             }
-            Ok(())
+            if table.kind == Kind::Keys && sum != self.state.keys[usize::from(table.db)] {
+                return Err(missing(&self.path, table.db));
+            }
+        }
+        to.state.keys = self.state.keys;
+        Ok(self.state.meta)
+    }
+
+    /// The keys of all databases, in the order of their databases and their bytes.
+    pub fn keys(&self) -> KeyRows<'_> {
+        KeyRows { snapshot: self, db: 0, stored: None, current: None }
+    }
+}
+
+type Writable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+/// Rows in the order of their keys, to be added at the end of a table: each of its pages is then filled.
+#[derive(Default)]
+struct Run {
+    bytes: Vec<u8>,
+    /// Where each row's key ends, and the row.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Run {
+    fn push(&mut self, key: &[u8], row: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let end = self.bytes.len();
+        self.bytes.extend_from_slice(row);
+        self.ends.push((end, self.bytes.len()));
+    }
+
+    fn append_to(&mut self, path: &Path, table: &mut Writable<'_>) -> Result<(), Error> {
+        caught(path, || {
+            let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+            let mut start = 0;
+            for (of_key, of_row) in self.ends.drain(..) {
+                end.insert_before(&self.bytes[start..of_key], &self.bytes[of_key..of_row])?;
+                start = of_row;
+            }
+            self.bytes.clear();
+            Ok::<_, redb::Error>(end.close()?)
         })
+    }
+}
+
+/// A key's row of a snapshot.
+pub struct KeyRow {
+    pub db: u8,
+    pub key: Vec<u8>,
+    pub record: Vec<u8>,
+}
+
+/// Keys of a snapshot, one after another.
+pub struct KeyRows<'s> {
+    snapshot: &'s Snapshot,
+    db: u8,
+    /// The database that is read now, and the rows that are left of it, and what was read of it.
+    stored: Option<(Stored, Rows<'s>, Sum)>,
+    current: Option<KeyRow>,
+}
+
+impl KeyRows<'_> {
+    /// The next row, if there is one; it stays the next.
+    pub fn peek(&mut self) -> Result<Option<&KeyRow>, Error> {
+        while self.current.is_none() && usize::from(self.db) < DATABASES {
+            if self.stored.is_none() {
+                self.stored = self
+                    .snapshot
+                    .database(self.db)?
+                    .map(|stored| {
+                        let rows = Rows::all(&self.snapshot.path, stored.keys(), &stored.keys)?;
+                        Ok::<_, Error>((stored, rows, Sum::default()))
+                    })
+                    .transpose()?;
+            }
+            let Some((stored, rows, sum)) = &mut self.stored else {
+                self.db += 1;
+                continue;
+            };
+            match rows.next()? {
+                Some((key, row, hash)) => {
+                    sum.add(hash);
+                    let (key, record) = (key.value().to_vec(), without_checksum(row.value()).to_vec());
+                    self.current = Some(KeyRow { db: self.db, key, record });
+                }
+                None if *sum == stored.sum => self.skip_database(),
+                None => return Err(missing(&self.snapshot.path, self.db)),
+            }
+        }
+        Ok(self.current.as_ref())
+    }
+
+    /// Takes the next row.
+    pub fn next(&mut self) -> Result<Option<KeyRow>, Error> {
+        self.peek()?;
+        Ok(self.current.take())
+    }
+
+    /// Leaves out what is left of the database of the next row.
+    pub fn skip_database(&mut self) {
+        (self.stored, self.current) = (None, None);
+        self.db += 1;
+    }
+
+    /// The database of the row that was taken last.
+    pub fn stored(&self) -> Option<&Stored> {
+        self.stored.as_ref().map(|(stored, ..)| stored)
     }
 }
 
@@ -446,10 +626,16 @@ impl Changes<'_> {
                 sum: &self.keys[usize::from(db)],
                 keys: self.transaction.open_table(KEYS[usize::from(db)])?,
                 elements: self.transaction.open_table(ELEMENTS[usize::from(db)])?,
+                in_order: None,
                 place: Vec::new(),
                 row: Vec::new(),
             })
         })
+    }
+
+    /// One database's tables, to add to after all that is there.
+    pub fn database_in_order(&self, db: u8) -> Result<StoredMut<'_>, Error> {
+        Ok(StoredMut { in_order: Some(InOrder::default()), ..self.database(db)? })
     }
 
     /// Removes everything of one database.
@@ -466,8 +652,11 @@ impl Changes<'_> {
         self.meta.set(meta);
     }
 
-    fn write_state(&self) -> Result<(), Error> {
-        let state = State { meta: self.meta.get(), keys: self.keys.each_ref().map(Cell::get) };
+    fn state(&self) -> State {
+        State { meta: self.meta.get(), keys: self.keys.each_ref().map(Cell::get) }
+    }
+
+    fn write_state(&self, state: &State) -> Result<(), Error> {
         caught(self.path, || {
             self.transaction.open_table(STATE)?.insert(STATE_KEY, &*state.to_bytes())?;
             Ok::<_, redb::Error>(())
@@ -481,12 +670,23 @@ pub struct StoredMut<'t> {
     db: u8,
     /// What rows its keys have.
     sum: &'t Cell<Sum>,
-    keys: redb::Table<'t, &'static [u8], &'static [u8]>,
-    elements: redb::Table<'t, &'static [u8], &'static [u8]>,
+    keys: Writable<'t>,
+    elements: Writable<'t>,
+    in_order: Option<InOrder>,
     /// Where keys of element rows are put together.
     place: Vec<u8>,
     /// Where rows are put together.
     row: Vec<u8>,
+}
+
+/// What is added in order.
+#[derive(Default)]
+struct InOrder {
+    keys: Run,
+    /// Bytes of elements that were added.
+    elements_bytes: usize,
+    /// What counts as the record that is there of the key that comes next.
+    before: Option<Vec<u8>>,
 }
 
 /// An element row, and where the next one of the same value begins.
@@ -502,6 +702,9 @@ pub struct Found {
 impl StoredMut<'_> {
     /// Reads a key's record.
     pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+        if let Some(in_order) = &self.in_order {
+            return Ok(in_order.before.as_deref().map(read));
+        }
         let row = caught(self.path, || self.keys.get(key))?;
         row.map(|row| Ok(read(opened(self.path, self.keys(), key, row.value())?.0))).transpose()
     }
@@ -510,6 +713,13 @@ impl StoredMut<'_> {
     pub fn put_key<R>(&mut self, key: &[u8], record: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         let (path, table) = (self.path, self.keys());
         let hash = table.seal(key, record, &mut self.row);
+        if let Some(in_order) = &mut self.in_order {
+            in_order.keys.push(key, &self.row);
+            let mut sum = self.sum.get();
+            sum.add(hash);
+            self.sum.set(sum);
+            return Ok(in_order.before.take().as_deref().map(read));
+        }
         let before = caught(path, || self.keys.insert(key, &self.row[..]))?;
         let mut sum = self.sum.get();
         sum.add(hash);
@@ -520,6 +730,9 @@ impl StoredMut<'_> {
 
     /// Removes a key's record and reads it.
     pub fn remove_key<R>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+        if let Some(in_order) = &mut self.in_order {
+            return Ok(in_order.before.take().as_deref().map(read));
+        }
         let (path, table) = (self.path, self.keys());
         let before = caught(path, || self.keys.remove(key))?;
         let mut sum = self.sum.get();
@@ -563,6 +776,9 @@ impl StoredMut<'_> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         sum.add(table.seal(&self.place, bytes, &mut self.row));
+        if let Some(in_order) = &mut self.in_order {
+            in_order.elements_bytes += self.place.len() + self.row.len();
+        }
         let before = caught(path, || self.elements.insert(&self.place[..], &self.row[..]))?;
         before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, |_| ()))
     }
@@ -579,6 +795,25 @@ impl StoredMut<'_> {
     pub fn remove_elements(&mut self, id: u64) -> Result<(), Error> {
         let (start, end) = range_of(id);
         caught(self.path, || self.elements.retain_in(&start[..]..&end[..], |_, _| false))
+    }
+
+    /// Where rows are added in order: what counts as the record of the key that comes next.
+    pub fn set_before(&mut self, record: Option<Vec<u8>>) {
+        let in_order = self.in_order.as_mut().expect("rows are added in order");
+        in_order.before = record;
+    }
+
+    /// Whether so much was added that it is time to end the transaction.
+    pub fn is_full(&self) -> bool {
+        self.in_order.as_ref().is_some_and(|in_order| in_order.keys.bytes.len() + in_order.elements_bytes > PART_BYTES)
+    }
+
+    /// Writes the rows that were added in order.
+    pub fn finish(mut self) -> Result<(), Error> {
+        match &mut self.in_order {
+            Some(in_order) => in_order.keys.append_to(self.path, &mut self.keys),
+            None => Ok(()),
+        }
     }
 
     fn place(&mut self, id: u64, element: &[u8]) {

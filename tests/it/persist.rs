@@ -81,10 +81,10 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         let mut chance = Seeded::new(seed);
         let dir = tempfile::tempdir().unwrap();
         let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
-        let tables = Tables::create(&Files::default(), &dir.path().join("tables.redb"), 1 << 20, meta).unwrap();
+        let mut tables = Tables::create(&Files::default(), &dir.path().join("tables.redb"), 1 << 20, meta).unwrap();
         let (live, replayed) = (Arc::new(Engine::new(true)), Engine::new(false));
         let mut store = store_on(&live);
-        let (mut folded, mut batches, mut run_number) = (fold::Fold::default(), Vec::new(), 0);
+        let (mut batches, mut run_number) = (Vec::new(), 0);
         let now = clock::now_ms();
         for step in 0..600 {
             let words = workload::command(&mut chance, step, now + 1_000_000);
@@ -101,19 +101,14 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
                 batches.push(bytes);
                 run_number += u8::from(chance.below(20) == 0) % 4;
             }
-            if chance.below(20) == 0 {
-                add(&mut folded, &mut batches);
-            }
             if chance.below(60) == 0 {
-                add(&mut folded, &mut batches);
-                apply::apply(&tables, &folded, step).unwrap();
-                folded = fold::Fold::default();
+                tables = applied(tables, std::mem::take(&mut batches), step, &mut chance);
             }
         }
         batches.push(batch_of(&live, run_number));
         replay::replay(&replayed, &(), &batches[batches.len() - 1], now).unwrap();
-        add(&mut folded, &mut batches);
-        apply::apply(&tables, &folded, 1000).unwrap();
+        let tables = applied(tables, batches, 1000, &mut chance);
+        assert_eq!(tables.meta().unwrap().covered, 1000);
         let loaded = Engine::new(false);
         load::load(&loaded, &tables, now, 0).unwrap();
         let expected = contents(&live);
@@ -123,10 +118,28 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
     }
 }
 
-fn add(folded: &mut fold::Fold, batches: &mut Vec<Vec<u8>>) {
-    let all: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
-    folded.add_batches(&all).unwrap();
-    batches.clear();
+/// Brings batches into tables: at once or in passes, where they are or into new ones.
+fn applied(tables: Tables, batches: Vec<Vec<u8>>, covered: u64, chance: &mut Seeded) -> Tables {
+    let is_rebuilt = chance.below(2) == 0;
+    let halves = [0, 4, 40][chance.below(3) as usize];
+    let mut next = Some(None);
+    let folds = || {
+        let Some(from) = next.take() else { return Ok(None) };
+        let mut fold = fold::Fold::from(from);
+        for some in batches.chunks(3) {
+            let some: Vec<&[u8]> = some.iter().map(Vec::as_slice).collect();
+            fold.add_batches(&some).unwrap();
+            while fold.len() > 3 && chance.below(100) < halves && fold.halve() {}
+        }
+        next = fold.below().cloned().map(Some);
+        Ok(Some(fold))
+    };
+    if is_rebuilt {
+        apply::rebuild(&tables, &Files::default(), 1 << 20, covered, folds).unwrap()
+    } else {
+        apply::change(&tables, covered, folds).unwrap();
+        tables
+    }
 }
 
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(

@@ -1,40 +1,162 @@
 //! Applying: what a span of the journal did to each key is written into the tables, in one transaction that also says
 //! how far the tables are now good.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::engine::effect::{self, Row};
 use crate::engine::persist::Error;
 use crate::engine::persist::chunk;
-use crate::engine::persist::fold::{Fold, KeyFold, RowsFold, write_into};
+use crate::engine::persist::fold::{Fold, KeyFold, Keyed, RowsFold, write_into};
 use crate::engine::persist::record::{Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
 use crate::engine::value::{BadRow, Kind};
-use crate::storage::tables::{Meta, StoredMut};
-use crate::storage::{Sum, Tables};
+use crate::storage::tables::{DATABASES, Filling, KeyRow, KeyRows, Meta, Stored, StoredMut};
+use crate::storage::{Disk, Sum, Tables};
 
 /// Writes a fold into the tables, which then cover the journal up to `covered`.
 pub fn apply(tables: &Tables, fold: &Fold, covered: u64) -> Result<(), Error> {
-    let mut meta = tables.meta()?;
+    let mut next = Some(fold);
+    change(tables, covered, || Ok(next.take()))
+}
+
+/// Changes the tables where they are. The folds come in the order of their keys, all of the same span.
+pub fn change<F: Borrow<Fold>>(
+    tables: &Tables,
+    covered: u64,
+    mut folds: impl FnMut() -> Result<Option<F>, Error>,
+) -> Result<(), Error> {
+    let mut meta = Meta { covered, ..tables.meta()? };
     tables.write(|changes| {
-        for (db, database) in fold.databases.iter().enumerate() {
-            if database.is_flushed {
-                changes.drop_database(db as u8)?;
+        let mut is_first = true;
+        while let Some(fold) = folds()? {
+            let fold = fold.borrow();
+            meta.stored = fold.stored.or(meta.stored);
+            for (db, database) in fold.databases.iter().enumerate() {
+                if database.is_flushed && is_first {
+                    changes.drop_database(db as u8)?;
+                }
+                if database.keys.is_empty() {
+                    continue;
+                }
+                let mut writer = Writer::new(changes.database(db as u8)?, &mut meta.next_id);
+                // In the order of the table: each of its pages is visited once.
+                for keyed in database.sorted() {
+                    writer.write(keyed)?;
+                }
             }
-            if database.keys.is_empty() {
-                continue;
-            }
-            let stored = changes.database(db as u8)?;
-            let mut writer = Writer { stored, next_id: &mut meta.next_id, record: Vec::new() };
-            // In the order of the table: each of its pages is visited once.
-            let mut keys: Vec<_> = database.keys.iter().collect();
-            keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-            for keyed in keys {
-                writer.write(&keyed.key, &keyed.fold).map_err(|error| error.of_key(&keyed.key))?;
-            }
+            is_first = false;
         }
-        changes.set_meta(Meta { covered, stored: fold.stored.or(meta.stored), ..meta });
+        changes.set_meta(meta);
         Ok(())
     })
+}
+
+/// Writes the tables anew, with what the folds change: where that is much, it is less than all the pages that would change.
+/// The folds come in the order of their keys, all of the same span.
+pub fn rebuild<F: Borrow<Fold>>(
+    old: &Tables,
+    disk: &dyn Disk,
+    cache_bytes: usize,
+    covered: u64,
+    mut folds: impl FnMut() -> Result<Option<F>, Error>,
+) -> Result<Tables, Error> {
+    let snapshot = old.snapshot()?;
+    let mut merge = Merge { old: snapshot.keys(), flushed: [false; DATABASES], next_id: 1 };
+    let mut meta = snapshot.meta()?;
+    Tables::rebuild(disk, old.path(), cache_bytes, |filling| {
+        while let Some(fold) = folds()? {
+            let fold = fold.borrow();
+            meta.stored = fold.stored.or(meta.stored);
+            merge.flushed = fold.databases.each_ref().map(|database| database.is_flushed);
+            let mut changed = Vec::with_capacity(fold.databases.iter().map(|database| database.keys.len()).sum());
+            for (db, database) in fold.databases.iter().enumerate() {
+                changed.extend(database.sorted().into_iter().map(|keyed| (db as u8, keyed)));
+            }
+            merge.run(filling, &changed, false)?;
+        }
+        merge.run(filling, &[], true)?;
+        Ok(Meta { covered, next_id: merge.next_id, ..meta })
+    })
+}
+
+/// The keys that were there and those that changed, in one order.
+struct Merge<'s> {
+    old: KeyRows<'s>,
+    flushed: [bool; DATABASES],
+    next_id: u64,
+}
+
+/// Which of the two comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Old,
+    Changed,
+    Both,
+}
+
+type ChangedKeys<'f> = [(u8, &'f Keyed)];
+
+impl Merge<'_> {
+    /// Writes what comes before the last of these keys, or all that is left.
+    fn run(&mut self, filling: &mut Filling, mut changed: &ChangedKeys<'_>, is_last: bool) -> Result<(), Error> {
+        while let Some((db, _)) = self.next(changed, is_last)? {
+            filling.part(|changes| {
+                let mut next_id = self.next_id;
+                let mut writer = Writer::new(changes.database_in_order(db)?, &mut next_id);
+                while let Some((next_db, next)) = self.next(changed, is_last)?
+                    && next_db == db
+                    && !writer.stored.is_full()
+                {
+                    self.write(&mut writer, next, &mut changed)?;
+                }
+                writer.stored.finish()?;
+                self.next_id = next_id;
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self, changed: &ChangedKeys<'_>, is_last: bool) -> Result<Option<(u8, Next)>, Error> {
+        while let Some(row) = self.old.peek()?
+            && self.flushed[usize::from(row.db)]
+        {
+            self.old.skip_database();
+        }
+        let old = self.old.peek()?.map(|row| (row.db, &*row.key));
+        let changed = changed.first().map(|(db, keyed)| (*db, &*keyed.key));
+        Ok(match (old, changed) {
+            (None, None) => None,
+            (Some((db, _)), None) => is_last.then_some((db, Next::Old)),
+            (None, Some((db, _))) => Some((db, Next::Changed)),
+            (Some(old), Some(changed)) => Some(match old.cmp(&changed) {
+                Ordering::Less => (old.0, Next::Old),
+                Ordering::Equal => (old.0, Next::Both),
+                Ordering::Greater => (changed.0, Next::Changed),
+            }),
+        })
+    }
+
+    fn write(&mut self, writer: &mut Writer<'_, '_>, next: Next, changed: &mut &ChangedKeys<'_>) -> Result<(), Error> {
+        let old = if next == Next::Changed { None } else { self.old.next()? };
+        let keyed = if next == Next::Old { None } else { changed.split_off_first().map(|(_, keyed)| *keyed) };
+        match (old, keyed) {
+            (Some(old), None) => {
+                let record = writer.carry(self.old.stored(), &old)?;
+                writer.stored.put_key(&old.key, &record, |_| ())?;
+            }
+            (old, Some(keyed)) => {
+                // What a fresh key held counts no more.
+                let old = old.filter(|_| !keyed.fold.is_fresh);
+                let before = old.map(|old| writer.carry(self.old.stored(), &old)).transpose()?;
+                writer.stored.set_before(before);
+                writer.write(keyed)?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
 }
 
 struct Writer<'t, 'i> {
@@ -56,8 +178,29 @@ enum BeforeValue {
     Large(Large),
 }
 
-impl Writer<'_, '_> {
-    fn write(&mut self, key: &[u8], fold: &KeyFold) -> Result<(), Error> {
+impl<'t, 'i> Writer<'t, 'i> {
+    fn new(stored: StoredMut<'t>, next_id: &'i mut u64) -> Writer<'t, 'i> {
+        Writer { stored, next_id, record: Vec::new() }
+    }
+
+    fn write(&mut self, keyed: &Keyed) -> Result<(), Error> {
+        self.write_fold(&keyed.key, &keyed.fold).map_err(|error| error.of_key(&keyed.key))
+    }
+
+    /// The record of a key that stays. The rows of a large value come along, under an id in the order of the keys.
+    fn carry(&mut self, from: Option<&Stored>, old: &KeyRow) -> Result<Vec<u8>, Error> {
+        let record = Record::read(&old.record)?;
+        let (Some(from), Body::Large(before)) = (from, record.body) else { return Ok(old.record.clone()) };
+        let mut large = Large { count: before.count, ..self.fresh(0) };
+        let stored = &mut self.stored;
+        from.each_element(before.id, before.sum, |element, bytes| stored.put_element(large.id, element, bytes, &mut large.sum))
+            .map_err(|error| error.of_key(&old.key))?;
+        let mut bytes = Vec::new();
+        Record { body: Body::Large(large), ..record }.write(&mut bytes);
+        Ok(bytes)
+    }
+
+    fn write_fold(&mut self, key: &[u8], fold: &KeyFold) -> Result<(), Error> {
         match (fold.is_fresh, fold.kind) {
             (true, None) => self.remove(key),
             (true, Some(kind)) => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), &fold.rows),

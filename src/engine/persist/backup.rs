@@ -11,7 +11,7 @@ use crate::engine::persist::{Error, Inner, bad_batch};
 use crate::id;
 use crate::storage::folder::{PRIVATE_FILE, TABLES, make_private, sync_folder};
 use crate::storage::journal::SEGMENT_BYTES;
-use crate::storage::tables::{DATABASES, Meta, Snapshot};
+use crate::storage::tables::{DATABASES, Meta};
 use crate::storage::{self, Disk, Files, Folder, Journal, Tables, opening};
 
 /// Journal folded at once.
@@ -35,7 +35,7 @@ pub fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
         let tables = inner.tables.read();
         tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?.snapshot()?
     };
-    write(to, |part| copy(&snapshot, part).map(drop))
+    write(to, |part| Ok(Tables::copy(&Files::default(), part, &snapshot, alone)?))
 }
 
 /// Copies a data folder that no server uses to a file; nothing in the folder is changed. Tells how many keys that were, and what its
@@ -47,7 +47,10 @@ pub fn backup_folder(dir: &Path, to: &Path) -> Result<(u64, Vec<String>), Error>
     let mut keys = 0;
     write(to, |part| {
         let tables = match &looked.tables {
-            Some(tables) => copy(&tables.snapshot()?, part)?,
+            Some(tables) => {
+                Tables::copy(&Files::default(), part, &tables.snapshot()?, alone)?;
+                Tables::open(&Files::default(), part, CACHE_BYTES)?
+            }
             None => Tables::create(&Files::default(), part, CACHE_BYTES, alone(looked.meta))?,
         };
         fold_into(&tables, &looked.journal, looked.meta.covered)?;
@@ -69,13 +72,6 @@ pub fn backup_folder(dir: &Path, to: &Path) -> Result<(u64, Vec<String>), Error>
 /// journal that a restored folder begins with follows a batch that never was, so that nobody takes it for a whole one.
 fn alone(meta: Meta) -> Meta {
     Meta { covered: 1, history: id::random(), ..meta }
-}
-
-fn copy(snapshot: &Snapshot, part: &Path) -> Result<Tables, Error> {
-    let meta = alone(snapshot.meta()?);
-    let tables = Tables::create(&Files::default(), part, CACHE_BYTES, meta)?;
-    snapshot.copy_to(&tables, meta)?;
-    Ok(tables)
 }
 
 /// Writes what the journal holds after a batch into tables.

@@ -9,20 +9,22 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
-use crate::engine::persist::{Error, Inner};
+use crate::engine::persist::passes::Passes;
+use crate::engine::persist::{Error, Inner, apply};
 use crate::memory::{self, Aside, Work};
-use crate::storage::Tables;
+use crate::storage::{self, Tables};
 
-/// Changes kept in memory before they are written: large enough that keys which change often are written once.
-const FOLD_BYTES_MAX: usize = 64 << 20;
-/// However little memory there is, changes gathered before they are written.
-const FOLD_BYTES_MIN: usize = 1 << 20;
-/// This part of a memory limit may be changes gathered before they are written. What was read, and redb's pages, take as much again.
-const FOLD_SHARE: usize = 16;
-/// Journal read in one go. Its old pages cannot be used again meanwhile.
-const READ_BYTES: usize = 16 << 20;
+/// A key that changes in place has pages written anew: its own, those above it, and some of them twice.
+const CHANGE_BYTES: u64 = 8 << 10;
+/// The tables are written anew when their file has grown by more than a part of this size since they were: of free pages,
+/// and of pages that are half empty.
+const SLACK_SHARE: u64 = 4;
+/// Before a file of this size it is not worth a thought.
+const SLACK_BYTES_MIN: u64 = 4 << 20;
+/// The journal may be this part of the tables before they are written anew. So what is written to the disk is no more than
+/// two and a third times what changed, and the folder three times the data.
+const TABLES_SHARE: (u64, u64) = (3, 4);
 /// How often it looks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure it is left at that for a while, unless someone asks.
@@ -51,6 +53,9 @@ pub struct Checkpoints {
     /// When the one that runs began, in milliseconds of the monotonic clock; 0 while none runs.
     began_at: AtomicU64,
     pub(super) journal_base_bytes: AtomicU64,
+    /// The length of the tables' file, and what it was when they were last written anew.
+    tables_bytes: AtomicU64,
+    dense_bytes: AtomicU64,
 }
 
 impl Checkpoints {
@@ -96,6 +101,9 @@ pub fn run(inner: &Inner) {
     let _ = rustix::process::setpriority_process(None, 10);
     let mut last = Instant::now();
     let mut not_before = last;
+    let bytes = tables_bytes(inner).unwrap_or(0);
+    inner.checkpoints.tables_bytes.store(bytes, Relaxed);
+    inner.checkpoints.dense_bytes.store(bytes, Relaxed);
     loop {
         let requests = {
             let mut requests = inner.checkpoints.requests.lock();
@@ -126,7 +134,14 @@ pub fn run(inner: &Inner) {
 fn is_due(inner: &Inner, last: Instant) -> bool {
     let bytes = inner.journal_bytes.load(Relaxed);
     let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
-    bytes >= inner.checkpoint_bytes.load(Relaxed) || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
+    bytes >= due_bytes(inner) || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
+}
+
+/// The size of the journal from which on a checkpoint is due: as it is set, or as much as makes writing the tables anew
+/// worth it.
+fn due_bytes(inner: &Inner) -> u64 {
+    let tables = inner.checkpoints.tables_bytes.load(Relaxed);
+    inner.checkpoint_bytes.load(Relaxed).max(tables / TABLES_SHARE.1 * TABLES_SHARE.0)
 }
 
 fn checkpoint(inner: &Inner) -> Result<(), Error> {
@@ -158,71 +173,61 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
     result
 }
 
-/// Folds all that happened before it was called.
+/// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
     inner.wait_durable(inner.engine.epoch())?;
-    let last = inner.seq_of(*inner.durable.borrow());
-    let mut seq = inner.covered.load(Acquire);
-    let mut fold = Fold::default();
-    let mut folded = 0;
-    let mut is_end = seq >= last;
-    while !is_end {
-        let mut batches = Vec::new();
-        let first = seq + 1;
-        is_end = {
-            let journal = inner.journal.read();
-            let journal = journal.as_ref().ok_or_else(|| Error::Write(inner.error_text()))?;
-            journal.read_after(seq, last, READ_BYTES.min(fold_bytes_max(inner)), |number, bytes| {
-                seq = number;
-                folded += bytes.len() as u64;
-                batches.push(bytes.to_vec());
-                Ok::<_, Error>(())
-            })?
-        };
-        let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
-        fold.add_batches(&batches).map_err(|error| Error::Corrupt {
-            place: format!("journal, one of the batches {first} to {seq}"),
-            cause: error.to_string(),
-        })?;
-        if is_end {
-            seq = last;
-        }
-        if is_end || fold.bytes > fold_bytes_max(inner) {
-            write(inner, &fold, seq)?;
-            inner.journal_bytes.fetch_sub(folded.min(inner.journal_bytes.load(Relaxed)), Relaxed);
-            (fold, folded) = (Fold::default(), 0);
-        }
+    let (covered, last) = (inner.covered.load(Acquire), inner.seq_of(*inner.durable.borrow()));
+    if covered >= last {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Smaller folds under a memory limit: they are within `memory-limit`, or little beside `maxmemory`.
-fn fold_bytes_max(inner: &Inner) -> usize {
-    let limits = [inner.memory_limit.load(Relaxed), inner.engine.eviction().bytes_max()];
-    let limit = limits.into_iter().filter(|limit| *limit != 0).min();
-    limit.map_or(FOLD_BYTES_MAX, |limit| (limit as usize / FOLD_SHARE).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX))
-}
-
-/// Writes a fold into the tables; then the journal up to there is needed no more.
-fn write(inner: &Inner, fold: &Fold, seq: u64) -> Result<(), Error> {
     if inner.tables.read().is_none() {
         open_again(inner)?;
     }
-    let result = match &*inner.tables.read() {
-        Some(tables) => apply(tables, fold, seq),
-        None => Err(Error::Write("the tables are closed".into())),
-    };
-    if let Err(error) = result {
+    let mut passes = Passes::over(inner, covered, last);
+    if let Err(error) = write(inner, &mut passes, last) {
         // redb wants to be opened anew after an error; values that rest on disk are wanted soon.
         *inner.tables.write() = None;
         inner.checkpoints.is_doubtful.fetch_or(!error.is_full(), SeqCst);
         let _ = open_again(inner);
         return Err(error);
     }
-    inner.covered.store(seq, Release);
-    inner.trim_to.store(seq, Release);
+    inner.covered.store(last, Release);
+    inner.trim_to.store(last, Release);
+    inner.journal_bytes.fetch_sub(passes.bytes.min(inner.journal_bytes.load(Relaxed)), Relaxed);
     inner.commits.poke();
     Ok(())
+}
+
+/// Writes what the passes tell into the tables, which then need the journal up to there no more: where it is, or with all
+/// the rest into a new file, whichever is less to write.
+fn write(inner: &Inner, passes: &mut Passes<'_>, covered: u64) -> Result<(), Error> {
+    let first = passes.next()?;
+    let keys = first.as_ref().map_or(0, Fold::len) as u64;
+    let rebuilt = {
+        let tables = inner.tables.read();
+        let tables = tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?;
+        let file_bytes = tables_bytes(inner)?;
+        let is_much = passes.has_more() || keys * CHANGE_BYTES > file_bytes;
+        let slack = file_bytes.saturating_sub(inner.checkpoints.dense_bytes.load(Relaxed));
+        let mut first = first;
+        let folds = || first.take().map_or_else(|| passes.next(), |fold| Ok(Some(fold)));
+        if is_much || slack > SLACK_BYTES_MIN + file_bytes / SLACK_SHARE {
+            Some(apply::rebuild(tables, &*inner.disk, inner.options.tables_cache_bytes, covered, folds)?)
+        } else {
+            apply::change(tables, covered, folds)?;
+            None
+        }
+    };
+    if let Some(rebuilt) = rebuilt {
+        *inner.tables.write() = Some(rebuilt);
+        inner.checkpoints.dense_bytes.store(tables_bytes(inner)?, Relaxed);
+    }
+    inner.checkpoints.tables_bytes.store(tables_bytes(inner)?, Relaxed);
+    Ok(())
+}
+
+fn tables_bytes(inner: &Inner) -> Result<u64, Error> {
+    Ok(storage::disk::file_bytes(&*inner.disk, &inner.folder.tables())?)
 }
 
 fn open_again(inner: &Inner) -> Result<(), Error> {
@@ -233,6 +238,10 @@ fn open_again(inner: &Inner) -> Result<(), Error> {
     } else {
         Tables::open(&*inner.disk, &path, cache_bytes)?
     });
+    if let Some(tables) = &*tables {
+        // They may have been written before what failed.
+        inner.covered.fetch_max(tables.meta()?.covered, SeqCst);
+    }
     inner.checkpoints.is_doubtful.store(false, SeqCst);
     Ok(())
 }

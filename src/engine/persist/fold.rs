@@ -17,7 +17,16 @@ pub struct Fold {
     pub stored: Option<u64>,
     /// Bytes this takes in memory, roughly.
     pub bytes: usize,
+    /// Keys before this one, and those from this one on, are not looked at.
+    from: Option<Place>,
+    below: Option<Place>,
 }
+
+/// Where a key stands among all: by its database, then by its bytes.
+pub type Place = (u8, Vec<u8>);
+
+/// Keys looked at to find the middle of all.
+const SAMPLES: usize = 4096;
 
 /// What became of one database.
 #[derive(Default)]
@@ -123,11 +132,72 @@ impl dict::Entry for ChangedRow {
     }
 }
 
+impl DatabaseFold {
+    /// What became of its keys, in the order of these.
+    pub fn sorted(&self) -> Vec<&Keyed> {
+        let mut keys: Vec<_> = self.keys.iter().collect();
+        keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        keys
+    }
+}
+
 /// What an entry of a map takes beside its bytes, roughly.
 const KEY_BYTES: usize = 160;
 const ROW_BYTES: usize = 80;
 
 impl Fold {
+    /// A fold that looks at keys from this one on.
+    pub fn from(from: Option<Place>) -> Fold {
+        Fold { from, ..Fold::default() }
+    }
+
+    /// The first key this does not tell of any more; None if it tells of all there are.
+    pub fn below(&self) -> Option<&Place> {
+        self.below.as_ref()
+    }
+
+    /// How many keys this tells of.
+    pub fn len(&self) -> usize {
+        self.databases.iter().map(|database| database.keys.len()).sum()
+    }
+
+    /// Whether it tells of none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn looks_at(&self, db: u8, key: &[u8]) -> bool {
+        self.from.as_ref().is_none_or(|(from_db, from)| (*from_db, &**from) <= (db, key))
+            && self.below.as_ref().is_none_or(|(below_db, below)| (db, key) < (*below_db, &**below))
+    }
+
+    /// Forgets the later half of the keys and looks at them no more; false if there is only one.
+    pub fn halve(&mut self) -> bool {
+        let count = self.len();
+        let all =
+            self.databases.iter().enumerate().flat_map(|(db, database)| database.keys.iter().map(move |keyed| (db, &*keyed.key)));
+        let mut samples: Vec<(usize, &[u8])> = all.step_by((count / SAMPLES).max(1)).collect();
+        samples.sort_unstable();
+        let middle = samples.len() / 2;
+        if middle == 0 {
+            return false;
+        }
+        let (below_db, below) = (samples[middle].0, samples[middle].1.to_vec());
+        self.bytes = 0;
+        for (db, database) in self.databases.iter_mut().enumerate() {
+            for at in (0..database.keys.len() as u32).rev() {
+                let keyed = database.keys.at(at);
+                if (db, &*keyed.key) < (below_db, &*below) {
+                    self.bytes += KEY_BYTES + keyed.key.len() + keyed.fold.rows.bytes();
+                } else {
+                    database.keys.remove(at);
+                }
+            }
+        }
+        self.below = Some((below_db as u8, below));
+        true
+    }
+
     /// Adds batches of the journal, in their order.
     ///
     /// Of batches of the same run all sections of one shard are added before those of the next: what one shard holds
@@ -167,6 +237,11 @@ impl Fold {
     }
 
     fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
+        if let (Some(db), Some(key)) = (effect.db(), effect.key())
+            && !self.looks_at(db, key)
+        {
+            return Ok(());
+        }
         match effect {
             Effect::Flush { .. } => {}
             Effect::Map { stored } => self.stored = Some(stored),
@@ -279,6 +354,19 @@ impl KeyFold {
 }
 
 impl RowsFold {
+    /// Bytes they take in memory, roughly.
+    fn bytes(&self) -> usize {
+        match self {
+            RowsFold::None | RowsFold::Short(_) => 0,
+            RowsFold::Text(bytes) | RowsFold::Whole(bytes) => bytes.capacity(),
+            RowsFold::Writes(writes) => writes.iter().map(|(_, bytes)| ROW_BYTES + bytes.len()).sum(),
+            RowsFold::Changed(rows) => {
+                let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, Blob::heap_bytes);
+                rows.iter().map(row).sum()
+            }
+        }
+    }
+
     fn set_text(&mut self, bytes: &[u8]) -> usize {
         match self {
             RowsFold::Text(text) if bytes.len() > INLINE_BYTES_MAX => {

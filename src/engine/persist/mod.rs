@@ -10,6 +10,7 @@ pub mod chunk;
 pub mod committer;
 pub mod fold;
 pub mod load;
+pub mod passes;
 pub mod record;
 pub mod replay;
 mod salvage;
