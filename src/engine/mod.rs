@@ -46,6 +46,7 @@ use crate::engine::load::Loads;
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
+use crate::panics::Whole;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
 /// on all of them takes microseconds.
@@ -153,6 +154,7 @@ impl Engine {
         let held = self.hold(kept, scope);
         let stored_db = self.stored(db);
         Read {
+            _whole: Whole::begin(),
             engine: self,
             held,
             db,
@@ -252,13 +254,16 @@ impl Engine {
 
     /// Runs with the shard of a key, locked.
     pub(crate) fn with_shard_of<R>(&self, key: &[u8], run: impl FnOnce(&mut Shard) -> R) -> R {
-        run(&mut self.shards[shard_of(dict::hash(key))].0.lock())
+        let mut shard = self.shards[shard_of(dict::hash(key))].0.lock();
+        let _whole = Whole::begin();
+        run(&mut shard)
     }
 
     /// Runs with one shard, locked.
     pub(crate) fn with_shard<R>(&self, number: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shards[number].0.lock();
         enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
+        let _whole = Whole::begin();
         run(&mut shard)
     }
 
@@ -293,6 +298,7 @@ impl Engine {
         for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = shard.0.lock();
             enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
+            let _whole = Whole::begin();
             run(number, &mut shard);
         }
     }

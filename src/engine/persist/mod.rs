@@ -31,6 +31,7 @@ use crate::clock;
 use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
 use crate::memory::{self, Aside};
+use crate::panics::{self, Whole};
 use crate::storage::{self, Disk, Files, Folder, Journal, Tables};
 
 /// When effects are on disk: `appendfsync`.
@@ -269,7 +270,10 @@ impl Inner {
 
     fn start(self: &Arc<Self>, part: Part, name: &str, run: fn(&Inner)) {
         let inner = self.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            let _whole = Whole::begin();
+            run(&inner);
+        });
         self.threads.lock().push((part, thread.expect("the system starts a thread")));
     }
 
@@ -300,6 +304,7 @@ impl Persistence {
     /// The same, with the files on another kind of disk.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
         let start = Instant::now();
+        panics::end_the_process_from_within();
         let folder = Folder::open(dir)?;
         let tables = Tables::open(&*disk, &folder.tables(), options.tables_cache_bytes)?;
         let journal = Journal::open(&disk, dir)?;
