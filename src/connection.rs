@@ -144,8 +144,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let reply = Reply::new(Protocol::Resp2);
     let mut connection = Connection {
-        stream,
         session,
+        stream,
         gate,
         outlet,
         has_lent: false,
@@ -170,12 +170,13 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.
-    gate.leave(move || connection.end()).await;
+    gate.leave(move || drop(connection)).await;
 }
 
 struct Connection<S> {
-    stream: S,
+    /// Dropped before the stream: who sees that closed finds nothing left of its client.
     session: Session,
+    stream: S,
     gate: Arc<Gate>,
     outlet: Option<Arc<dyn Outlet>>,
     /// Whether the mailbox has the outlet.
@@ -577,20 +578,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.session.settle();
     }
+}
 
-    /// Undoes what others could still see of this client.
-    fn end(mut self) {
-        self.take_back();
-        let mail = self.session.client.mailbox.take();
+/// Undoes what others could still see of a wait, however the connection ends: also where its task is cancelled, or panics.
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.session.client.mailbox.take_back();
         if let Some(wait) = self.waiting.take() {
             // Either it was answered at the last moment, which must be noted once, or nobody will answer any more.
             wait.waiter.end();
-            match mail.and_then(|mail| mail.ended) {
+            match self.session.client.mailbox.take().and_then(|mail| mail.ended) {
                 Some(Ended::Answer { sent: Some(_), .. }) => self.session.forget(&wait),
                 _ => self.session.waited(&wait),
             }
         }
         self.session.carried(false);
-        self.session.close();
     }
 }

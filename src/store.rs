@@ -157,12 +157,6 @@ impl Clone for Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.session.close();
-    }
-}
-
 impl redis::ConnectionLike for Store {
     fn req_packed_command(&mut self, packed: &[u8]) -> RedisResult<Value> {
         self.run_packed(packed, 0)?.pop().ok_or_else(|| RedisError::from((ErrorKind::Client, "no command was given")))

@@ -660,24 +660,6 @@ impl Session {
         self.subscriptions.iter().map(BTreeSet::len).sum()
     }
 
-    /// The client is gone: undoes all that others could still see of it.
-    pub fn close(&mut self) {
-        transactions::unwatch(self);
-        flux::leave(self);
-        for (topic, names) in
-            [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
-        {
-            for name in names {
-                self.instance.engine.pubsub().unsubscribe(topic, &name, &self.client.mailbox);
-            }
-        }
-        if self.client.has_state(state::MONITOR) {
-            self.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &self.client));
-            self.instance.monitor_count.fetch_sub(1, Relaxed);
-        }
-        self.instance.clients.disconnect(&self.client);
-    }
-
     /// Counts a call.
     pub(crate) fn count(&self, number: u16, took_ns: u64, failed: bool) {
         let is_tracked = self.instance.stats.is_tracking.load(Relaxed);
@@ -695,6 +677,26 @@ impl Session {
             bulk_bytes_max: self.instance.config.count(Name::ProtoMaxBulkLen),
             is_authenticated: self.is_authenticated,
         }
+    }
+}
+
+/// The client is gone: undoes all that others could still see of it.
+impl Drop for Session {
+    fn drop(&mut self) {
+        transactions::unwatch(self);
+        flux::leave(self);
+        for (topic, names) in
+            [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
+        {
+            for name in names {
+                self.instance.engine.pubsub().unsubscribe(topic, &name, &self.client.mailbox);
+            }
+        }
+        if self.client.has_state(state::MONITOR) {
+            self.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &self.client));
+            self.instance.monitor_count.fetch_sub(1, Relaxed);
+        }
+        self.instance.clients.disconnect(&self.client);
     }
 }
 

@@ -22,6 +22,7 @@ use flux::engine::mailbox::Outlet;
 use flux::store::Store;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// A disk on which nothing is until the test says so.
 struct Disk {
@@ -80,12 +81,17 @@ impl House {
 
     /// A client whose bytes the test sends and reads.
     fn connect(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> DuplexStream {
+        self.connect_as_task(outlet, out).0
+    }
+
+    /// The same, and the task that carries it.
+    fn connect_as_task(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> (DuplexStream, JoinHandle<()>) {
         let client = self.instance.clients.connect(Origin::within(), clock::now_ms());
         let session = Session::new(Arc::clone(&self.instance), client, self.instance.stats.worker(), true);
         let (near, far) = tokio::io::duplex(1 << 20);
         connection::keep(&self.gate, &self.instance);
-        tokio::spawn(connection::run(Wire { input: far, out: Arc::clone(out) }, session, Arc::clone(&self.gate), outlet));
-        near
+        let wire = Wire { input: far, out: Arc::clone(out) };
+        (near, tokio::spawn(connection::run(wire, session, Arc::clone(&self.gate), outlet)))
     }
 }
 
@@ -265,5 +271,39 @@ fn who_wants_no_replies_gets_none_of_commands_that_wait() {
                 assert_eq!(text(&out), expected, "CLIENT REPLY {mode}, {waits}, ended by {ended_by:?}");
             });
         }
+    }
+}
+
+/// However a client's task ends, nothing is left of it: a task that is cancelled, or panics, says no goodbye.
+#[test]
+fn a_connection_whose_task_is_cancelled_leaves_nothing_behind() {
+    for wait in ["BLPOP list 0", "XREAD BLOCK 0 STREAMS a b $ $", "SET paused 1", "WAIT 1 0"] {
+        run(async {
+            let (house, out) = (House::new(false), Arc::default());
+            let (mut client, task) = house.connect_as_task(None, &out);
+            client.write_all(b"HELLO 3\r\nWATCH seen\r\nSUBSCRIBE news\r\nPSUBSCRIBE n*\r\nMONITOR\r\n").await.unwrap();
+            rest().await;
+            house.instance.pause.start(if wait.starts_with("SET") { 60_000 } else { 0 }, true);
+            client.write_all(format!("{wait}\r\n").as_bytes()).await.unwrap();
+            rest().await;
+            let left = || {
+                let info = house.call(&["INFO", "everything"]).join().unwrap();
+                let info = String::from_utf8(info).unwrap();
+                let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value[1..].to_owned());
+                let keys = ["blocked_clients", "total_blocking_keys", "total_watched_keys", "watching_clients"];
+                let keys = keys.map(|name| field(name).unwrap_or_else(|| panic!("INFO has no {name}")));
+                let monitors = house.instance.monitors.lock().len();
+                let subscribed = house.instance.engine.pubsub().publish(b"news", b"message");
+                (keys.map(|number| number.parse::<usize>().unwrap()), monitors, subscribed, house.instance.clients.count())
+            };
+            let before = left();
+            assert!(
+                before.0[0] == 1 && before.0[2..] == [1, 1] && (before.1, before.2, before.3) == (1, 2, 1),
+                "{wait}: {before:?}"
+            );
+            task.abort();
+            rest().await;
+            assert_eq!(left(), ([0; 4], 0, 0, 0), "{wait}");
+        });
     }
 }
