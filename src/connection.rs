@@ -227,6 +227,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.waiting.is_none() && self.held.is_none() && self.backlog() < BACKLOG_BYTES {
                 self.run_commands();
             }
+            if self.is_ended {
+                self.stop_waiting_for_others();
+            }
             self.note_output();
             self.hold_back().await;
             if self.closes && self.backlog() == 0 {
@@ -236,11 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return;
             }
             match self.event().await {
-                Event::Read(0) => {
-                    if !self.input_ended() {
-                        return;
-                    }
-                }
+                Event::Read(0) => self.is_ended = true,
                 Event::Read(count) => {
                     self.session.moved(count, 0);
                     if self.input.len() > self.session.instance.config.count(Name::ClientQueryBufferLimit) as usize {
@@ -426,7 +425,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if self.sent < self.shown || self.parser.has_more(&self.input) && self.waiting.is_none() {
                         return Poll::Ready(Event::Sent);
                     }
-                    if self.closes {
+                    if self.closes || self.is_ended {
                         return Poll::Ready(Event::Sent);
                     }
                 }
@@ -494,11 +493,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.note_output(self.backlog(), buffers);
     }
 
-    /// The client sends no more; true if there are replies it may still read.
-    fn input_ended(&mut self) -> bool {
-        self.is_ended = true;
-        // A client that is gone while it waits gets no answer: it must not take an element from those who are there.
-        self.waiting.is_none() && self.backlog() > 0
+    /// For a client that sends no more: most likely it is gone, and must not take an element from those who are there. What was answered
+    /// before is still sent.
+    fn stop_waiting_for_others(&mut self) {
+        if let Some(wait) = self.waiting.take_if(|wait| !wait.is_under_way && wait.waiter.end()) {
+            self.session.waited(&wait);
+            self.closes = true;
+        }
     }
 
     /// Takes what others left; false if the connection must be cut.

@@ -52,6 +52,6 @@ pub fn elsewhere(
         .name(name.into())
         .spawn(run)
         .map_err(|cause| Error::new(format!("ERR no thread could be started: {cause}")))?;
-    session.block = Some(Block::new(waiter, None));
+    session.block = Some(Block { waiter, timeout_ms: None, tries_again: false, is_under_way: true });
     Ok(())
 }

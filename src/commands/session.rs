@@ -53,6 +53,8 @@ pub struct Wait {
     pub until: Option<u64>,
     /// See [`Block::tries_again`].
     pub tries_again: bool,
+    /// See [`Block::is_under_way`].
+    pub is_under_way: bool,
     /// Whether the client wants no answer (`CLIENT REPLY`).
     pub is_muted: bool,
 }
@@ -546,7 +548,7 @@ impl Session {
     fn wait(&mut self, block: Block) -> Flow {
         self.instance.engine.waiting().fetch_add(1, Relaxed);
         self.client.set_state(state::BLOCKED, true);
-        let Block { waiter, timeout_ms, tries_again } = block;
+        let Block { waiter, timeout_ms, tries_again, is_under_way } = block;
         if !tries_again {
             *self.client.waiter.lock() = Some(Arc::clone(&waiter));
             if timeout_ms.is_some() {
@@ -555,14 +557,14 @@ impl Session {
             }
         }
         let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
-        Flow::Wait(Wait { waiter, until, tries_again, is_muted: false })
+        Flow::Wait(Wait { waiter, until, tries_again, is_under_way, is_muted: false })
     }
 
     /// Holds a command back until a pause is over.
     fn pause(&mut self, left_ms: u64, args: Args<'_>, reply: &Reply) -> Flow {
         let waiter = self.waiter(args, reply);
         self.instance.pause.join(&waiter);
-        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true })
+        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true, is_under_way: false })
     }
 
     /// Has what a command lacks read from disk, and runs it again then. Where that was in vain once, because values were dropped again
@@ -575,7 +577,7 @@ impl Session {
             self.pin = Some(Loads::pin(&engine));
         }
         engine.loads().fetch(std::mem::take(&mut self.missing), &waiter);
-        self.wait(Block { waiter, timeout_ms: None, tries_again: true })
+        self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
     }
 
     /// A waiter of this client for a command that waits for no keys.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -246,6 +246,15 @@ impl Connection {
         let bytes = self.buffer[self.at..self.at + len].to_vec();
         self.at += len;
         Ok(bytes)
+    }
+
+    /// Sends these bytes and nothing more, ever, and reads what is answered until the server closes.
+    pub fn last_words(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.socket.write_all(bytes)?;
+        self.socket.shutdown(Shutdown::Write)?;
+        let mut answered = Vec::new();
+        self.socket.read_to_end(&mut answered)?;
+        Ok(answered)
     }
 
     /// Reads on until so many bytes more have come, and keeps them.

@@ -24,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::process::{Process, Reply};
+
 /// A disk on which nothing is until the test says so.
 struct Disk {
     durable: watch::Sender<u64>,
@@ -306,4 +308,62 @@ fn a_connection_whose_task_is_cancelled_leaves_nothing_behind() {
             assert_eq!(left(), ([0; 4], 0, 0, 0), "{wait}");
         });
     }
+}
+
+/// As in Redis, whoever sends no more is answered all that was sent, up to a command that waits for others: it may be gone, and takes nothing.
+#[test]
+fn who_sends_no_more_is_answered_up_to_where_others_would_have_to_answer() {
+    let value = "v".repeat(50);
+    let text = format!("${}\r\n{value}\r\n", value.len());
+    // More than the sockets hold.
+    let large = "l".repeat(20 << 20);
+    let flux = Process::flux(&["--enable-debug-command", "yes"]);
+    let always = Process::flux(&["--enable-debug-command", "yes", "--appendfsync", "always"]);
+    for (server, is_flux) in [(Some(flux), true), (Some(always), true), (Process::redis(&[]), false)] {
+        let Some(server) = server else { continue };
+        let mut other = server.connect();
+        for (sent, answered) in [
+            ("GET text\r\nPING\r\n", format!("{text}+PONG\r\n")),
+            ("SET x 1\r\nGET text\r\nSAVE\r\nGET text\r\nPING\r\n", format!("+OK\r\n{text}+OK\r\n{text}+PONG\r\n")),
+            ("DEBUG RELOAD\r\nPING\r\n", "+OK\r\n+PONG\r\n".into()),
+            ("GET large\r\nPING\r\n", format!("${}\r\n{large}\r\n+PONG\r\n", large.len())),
+            ("MULTI\r\nGET text\r\nEXEC\r\nPING\r\n", format!("+OK\r\n+QUEUED\r\n*1\r\n{text}+PONG\r\n")),
+            ("PING\r\nBLPOP list 0\r\nPING\r\n", "+PONG\r\n".into()),
+            ("GET text\r\nBLPOP list 0\r\nPING\r\n", text.clone()),
+            ("SET x 1\r\nGET text\r\nXREAD BLOCK 0 STREAMS s $\r\nPING\r\n", format!("+OK\r\n{text}")),
+            ("SET x 1\r\nWAIT 1 0\r\nPING\r\n", "+OK\r\n".into()),
+        ] {
+            if sent.starts_with("GET large") && !is_flux {
+                // Redis cuts what the socket does not hold.
+                continue;
+            }
+            other.call(&["MSET", "text", &value, "large", &large]).unwrap();
+            if is_flux {
+                other.call(&["DEBUG", "SPILL"]).unwrap();
+            }
+            let found =
+                server.connect().last_words(sent.as_bytes()).unwrap_or_else(|error| panic!("{sent:?}, flux: {is_flux}: {error}"));
+            let end = String::from_utf8_lossy(&found[found.len().saturating_sub(100)..]).into_owned();
+            assert!(found == answered.as_bytes(), "{sent:?}, flux: {is_flux}: {} bytes, at the end {end:?}", found.len());
+        }
+        other.call(&["RPUSH", "list", "element"]).unwrap();
+        assert_eq!(other.call(&["LLEN", "list"]).unwrap(), Reply::Line(":1".into()), "it went to a client that is gone");
+    }
+}
+
+/// The same where what was answered before has to wait for the disk.
+#[test]
+fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
+    run(async {
+        let (house, out) = (House::new(true), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"SET x 1\r\nBLPOP list 0\r\nPING\r\n").await.unwrap();
+        rest().await;
+        drop(client);
+        rest().await;
+        assert_eq!(text(&out), "");
+        house.sync(u64::MAX);
+        until("the client to be gone", || house.instance.clients.count() == 0).await;
+        assert_eq!(text(&out), "+OK\r\n");
+    });
 }
