@@ -1,7 +1,9 @@
 //! Values on their way back from disk. A command that needs a value which was dropped from memory ends without having done anything,
 //! and its client waits until threads of their own have read it; so no worker waits for a disk, and no shard is locked meanwhile. Each value
-//! is read once, however many wait for it.
+//! is read once, however many wait for it. Those who want many stand in lines that take turns, a value at a time, so that one who wants a
+//! million holds up nobody who wants one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -9,8 +11,9 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::vec;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::engine::Engine;
 use crate::engine::blob::Blob;
@@ -18,6 +21,7 @@ use crate::engine::block::{Place, Waiter};
 use crate::engine::dict;
 use crate::engine::error::{self, Error};
 use crate::engine::mailbox::Ended;
+use crate::engine::shard::Database;
 use crate::engine::value::{Kind, Value};
 use crate::resp::Reply;
 
@@ -61,21 +65,35 @@ pub struct Loads {
 
 #[derive(Default)]
 struct Wanted {
-    /// In the order it is read in.
-    queue: VecDeque<Missing>,
+    /// They take turns.
+    lines: VecDeque<Line>,
+    /// What is being read now, and who came to need it.
+    reading: HashMap<Place, Vec<Then>, foldhash::fast::RandomState>,
     /// For threads that hold the key's shard and wait: see [`Loads::run_hands`].
     hands: VecDeque<(Missing, SyncSender<Result<Value, Error>>)>,
-    /// Also of what is being read now.
-    waiting: HashMap<Place, Vec<Then>, foldhash::fast::RandomState>,
     is_stopping: bool,
 }
 
+/// What one command is still to get; never empty.
+struct Line {
+    missing: vec::IntoIter<Missing>,
+    then: Then,
+}
+
 /// What follows when a value has been read.
+#[derive(Clone)]
 enum Then {
     /// A command may have all it needs, and is run again.
-    Retry { waiter: Arc<Waiter>, missing: Arc<AtomicUsize> },
+    Retry { waiter: Arc<Waiter>, left: Arc<AtomicUsize> },
     /// Clients that wait at this key are served.
     Serve(Place),
+}
+
+impl Then {
+    /// Whether nobody waits for more: the client is gone, or has been told that a value cannot be read.
+    fn is_over(&self) -> bool {
+        matches!(self, Then::Retry { waiter, .. } if waiter.is_over())
+    }
 }
 
 /// While it lives, nothing is dropped from memory.
@@ -113,14 +131,12 @@ impl Loads {
     /// Has values read; when all of them are in memory, or one cannot be read, the wait is over.
     pub fn fetch(&self, missing: Vec<Missing>, waiter: &Arc<Waiter>) {
         let left = Arc::new(AtomicUsize::new(missing.len()));
-        for one in missing {
-            self.want(one, Then::Retry { waiter: Arc::clone(waiter), missing: Arc::clone(&left) });
-        }
+        self.line_up(missing, Then::Retry { waiter: Arc::clone(waiter), left });
     }
 
     /// Has values read without which a client that waits at a key cannot be served.
     pub fn fetch_to_serve(&self, missing: Vec<Missing>, at: &Place) {
-        missing.into_iter().for_each(|one| self.want(one, Then::Serve(at.clone())));
+        self.line_up(missing, Then::Serve(at.clone()));
     }
 
     /// Has a value read and waits for it; for whoever holds its shard and can do nothing else.
@@ -143,32 +159,30 @@ impl Loads {
         self.waits.load(Relaxed)
     }
 
-    fn want(&self, missing: Missing, then: Then) {
+    fn line_up(&self, missing: Vec<Missing>, then: Then) {
         let mut wanted = self.wanted.lock();
-        if wanted.is_stopping {
+        if wanted.is_stopping || missing.is_empty() {
             return;
         }
-        let waiting = wanted.waiting.entry((missing.db, missing.key.clone())).or_default();
-        let is_first = waiting.is_empty();
-        waiting.push(then);
-        if is_first {
-            wanted.queue.push_back(missing);
-            self.came.notify_one();
-        }
+        wanted.lines.push_back(Line { missing: missing.into_iter(), then });
+        self.came.notify_all();
     }
 
     /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
     pub fn run(&self, engine: &Engine, backing: &dyn Backing) {
         while let Some(missing) = self.next() {
-            let outcome = backing.load(&missing);
-            let place = (missing.db, missing.key.clone());
-            let waiting = self.wanted.lock().waiting.remove(&place).unwrap_or_default();
-            let outcome = outcome.map(|value| install(engine, &missing, value));
+            // Someone else may have had it read since.
+            let outcome = if is_dropped(engine, &missing) {
+                backing.load(&missing).map(|value| install(engine, &missing, value))
+            } else {
+                Ok(())
+            };
+            let waiting = self.wanted.lock().reading.remove(&place(&missing)).unwrap_or_default();
             let mut waited_at = Vec::new();
             for then in waiting {
                 match then {
                     Then::Serve(place) => waited_at.push(place),
-                    Then::Retry { waiter, missing } => go_on(&waiter, &missing, outcome.as_ref().err()),
+                    Then::Retry { waiter, left } => go_on(&waiter, &left, outcome.as_ref().err()),
                 }
             }
             // Who waits at a key whose value cannot be read waits on: to serve it would be to read it again.
@@ -197,17 +211,33 @@ impl Loads {
         }
     }
 
+    /// The next value of the line whose turn it is.
     fn next(&self) -> Option<Missing> {
         let mut wanted = self.wanted.lock();
-        loop {
-            if wanted.is_stopping {
-                return None;
+        while !wanted.is_stopping {
+            let Some(mut line) = wanted.lines.pop_front() else {
+                self.came.wait(&mut wanted);
+                continue;
+            };
+            if line.then.is_over() {
+                // It may be long.
+                MutexGuard::unlocked(&mut wanted, || drop(line));
+                continue;
             }
-            if let Some(missing) = wanted.queue.pop_front() {
-                return Some(missing);
+            let missing = line.missing.next().expect("a line that is empty leaves");
+            let then = line.then.clone();
+            if !line.missing.as_slice().is_empty() {
+                wanted.lines.push_back(line);
             }
-            self.came.wait(&mut wanted);
+            match wanted.reading.entry(place(&missing)) {
+                Entry::Occupied(mut read) => read.get_mut().push(then),
+                Entry::Vacant(unread) => {
+                    unread.insert(vec![then]);
+                    return Some(missing);
+                }
+            }
         }
+        None
     }
 
     /// Ends the readers. Who waits then waits for the end of the server.
@@ -215,7 +245,8 @@ impl Loads {
         let mut wanted = self.wanted.lock();
         wanted.is_stopping = true;
         // Those who are handed values learn that nobody reads any more.
-        wanted.waiting.clear();
+        wanted.lines.clear();
+        wanted.reading.clear();
         wanted.hands.clear();
         drop(wanted);
         self.handed.notify_all();
@@ -224,8 +255,8 @@ impl Loads {
 }
 
 /// Ends the wait of a command that has all it needs, or of one that never will.
-fn go_on(waiter: &Waiter, missing: &AtomicUsize, failure: Option<&Error>) {
-    let is_last = missing.fetch_sub(1, AcqRel) == 1;
+fn go_on(waiter: &Waiter, left: &AtomicUsize, failure: Option<&Error>) {
+    let is_last = left.fetch_sub(1, AcqRel) == 1;
     match failure {
         Some(error) if waiter.end() => {
             let mut reply = Reply::new(waiter.protocol);
@@ -237,15 +268,104 @@ fn go_on(waiter: &Waiter, missing: &AtomicUsize, failure: Option<&Error>) {
     }
 }
 
+fn place(missing: &Missing) -> Place {
+    (missing.db, missing.key.clone())
+}
+
+/// Where a value is missing, in its database; None where something else is there by now.
+fn find(database: &Database, missing: &Missing) -> Option<u32> {
+    let at = database.keys.find(dict::hash(&missing.key) as u32, &missing.key)?;
+    let entry = database.keys.at(at);
+    let is_same = matches!(entry.value, Value::OnDisk(kind) if kind == missing.kind) && entry.changed == missing.changed;
+    is_same.then_some(at)
+}
+
+fn is_dropped(engine: &Engine, missing: &Missing) -> bool {
+    engine.with_shard_of(&missing.key, |shard| find(shard.database(missing.db), missing).is_some())
+}
+
 /// Puts a value back where it was dropped, unless something else is there by now.
 fn install(engine: &Engine, missing: &Missing, value: Value) {
     engine.with_shard_of(&missing.key, |shard| {
         let database = &mut shard.databases[usize::from(missing.db)];
-        let Some(at) = database.keys.find(dict::hash(&missing.key) as u32, &missing.key) else { return };
-        let entry = database.keys.at_mut(at);
-        if matches!(entry.value, Value::OnDisk(kind) if kind == missing.kind) && entry.changed == missing.changed {
-            entry.value = value;
-            database.note_field_expiry(at);
-        }
+        let Some(at) = find(database, missing) else { return };
+        database.keys.at_mut(at).value = value;
+        database.note_field_expiry(at);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Scope;
+    use crate::engine::keys::Expiry;
+    use crate::engine::mailbox::Mailbox;
+    use crate::engine::types::string::Str;
+    use crate::resp::{OwnedArgs, Protocol};
+
+    /// Notes what it is asked for until that is `last`, when it ends the readers.
+    struct Notes<'a> {
+        loads: &'a Loads,
+        read: Mutex<Vec<String>>,
+        last: &'a str,
+        gone: Option<(&'a str, Arc<Waiter>)>,
+    }
+
+    impl Backing for Notes<'_> {
+        fn load(&self, missing: &Missing) -> Result<Value, Error> {
+            let key = String::from_utf8_lossy(&missing.key).into_owned();
+            if let Some((at, waiter)) = &self.gone
+                && *at == key
+            {
+                waiter.end();
+            }
+            if key == self.last {
+                self.loads.stop();
+            }
+            self.read.lock().push(key);
+            Ok(Value::String(Str::from(&b"value"[..])))
+        }
+    }
+
+    /// Drops a value, and tells what is missing then.
+    fn missing(engine: &Engine, key: &str) -> Missing {
+        let key = key.as_bytes();
+        engine.write(0, 0, Scope::Keys(&[key]), |view| view.put_string(key, b"value", Expiry::Never));
+        engine.with_shard_of(key, |shard| {
+            let at = shard.databases[0].keys.find(dict::hash(key) as u32, key).expect("it was put there");
+            shard.databases[0].keys.at_mut(at).value = Value::OnDisk(Kind::String);
+        });
+        let missing = engine.read(0, 0, Scope::Keys(&[key]), |view| {
+            view.lacks([key].into_iter());
+            view.take_missing()
+        });
+        missing.into_iter().next().expect("it was dropped")
+    }
+
+    /// Has the values of several clients read, each named by a letter and a number, by one reader; in which order it read them.
+    fn read(wanted: &[(char, usize)], last: &str, gone: Option<(char, &str)>) -> Vec<String> {
+        let engine = Engine::new(false);
+        let mut notes = Notes { loads: engine.loads(), read: Mutex::default(), last, gone: None };
+        for (client, count) in wanted {
+            let waiter = Waiter::new(OwnedArgs::default(), 0, Protocol::Resp2, Arc::<Mailbox>::default());
+            let waiter = Arc::new(waiter);
+            if let Some((_, at)) = gone.filter(|(who, _)| who == client) {
+                notes.gone = Some((at, Arc::clone(&waiter)));
+            }
+            let keys = (0..*count).map(|number| missing(&engine, &format!("{client}{number}"))).collect();
+            engine.loads().fetch(keys, &waiter);
+        }
+        engine.loads().run(&engine, &notes);
+        notes.read.into_inner()
+    }
+
+    #[test]
+    fn who_wants_many_values_takes_turns_with_who_wants_few() {
+        assert_eq!(read(&[('a', 4), ('b', 1), ('c', 2)], "a3", None), ["a0", "b0", "c0", "a1", "c1", "a2", "a3"]);
+    }
+
+    #[test]
+    fn nothing_more_is_read_for_a_client_that_is_gone() {
+        assert_eq!(read(&[('a', 1000), ('b', 1), ('c', 1)], "c0", Some(('a', "a0"))), ["a0", "b0", "c0"]);
+    }
 }
