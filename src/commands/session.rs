@@ -23,7 +23,7 @@ use crate::engine::block::{Block, Place, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
 use crate::engine::keys::{KeyWait, Read, Waiting, Write};
-use crate::engine::load::{Loads, Missing, Pin};
+use crate::engine::load::{Missing, Pin};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
 use crate::engine::turn::Turn;
@@ -105,9 +105,10 @@ pub struct Session {
     pub awaits_disk: bool,
     /// Values that rest on disk and that the command needs which was just run: it did nothing, and is to be run again.
     pub(crate) missing: Vec<Missing>,
+    /// Those that were read for it at first.
+    fetched: Vec<Place>,
     /// Keeps values in memory until that command has run.
-    pub(crate) pin: Option<Pin>,
-    has_fetched: bool,
+    pin: Option<Pin>,
     /// What it is among peers.
     pub presence: Presence,
     pub(crate) waiting: Waiting,
@@ -174,8 +175,8 @@ impl Session {
             last_wrote_epoch: 0,
             awaits_disk: false,
             missing: Vec::new(),
+            fetched: Vec::new(),
             pin: None,
-            has_fetched: false,
             presence: Presence::default(),
             waiting: Waiting::Allowed,
             stats,
@@ -235,7 +236,7 @@ impl Session {
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
                 turn.release();
-                self.pin = None;
+                self.let_go_of_values();
                 self.refuse(args, error, reply);
                 Flow::Next
             }
@@ -428,7 +429,7 @@ impl Session {
                 reply.truncate(mark);
                 return self.fetch(args, reply);
             }
-            (self.has_fetched, self.pin) = (false, None);
+            self.let_go_of_values();
         }
         let failed = outcome.is_err();
         if let Err(error) = outcome {
@@ -568,16 +569,27 @@ impl Session {
     }
 
     /// Has what a command lacks read from disk, and runs it again then. Where that was in vain once, because values were dropped again
-    /// before all were there, none is dropped until it has run.
+    /// before all were there, those it needs stay until it has run.
     #[cold]
     fn fetch(&mut self, args: Args<'_>, reply: &Reply) -> Flow {
         let waiter = self.waiter(args, reply);
-        let engine = Arc::clone(&self.instance.engine);
-        if std::mem::replace(&mut self.has_fetched, true) && self.pin.is_none() {
-            self.pin = Some(Loads::pin(&engine));
+        let missing = std::mem::take(&mut self.missing);
+        let places = missing.iter().map(Missing::place).collect();
+        if self.fetched.is_empty() && self.pin.is_none() {
+            self.fetched = places;
+        } else {
+            let pin = self.pin.get_or_insert_with(|| Pin::new(&self.instance.engine));
+            pin.keep(std::mem::take(&mut self.fetched));
+            pin.keep(places);
         }
-        engine.loads().fetch(std::mem::take(&mut self.missing), &waiter);
+        self.instance.engine.loads().fetch(missing, &waiter);
         self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
+    }
+
+    /// The command that had values read is over, one way or another.
+    #[inline]
+    fn let_go_of_values(&mut self) {
+        (self.fetched, self.pin) = (Vec::new(), None);
     }
 
     /// A waiter of this client for a command that waits for no keys.
@@ -634,7 +646,7 @@ impl Session {
 
     /// A command that was to be run again was answered instead: what it needs cannot be read. What was kept for it is let go.
     pub fn fetching_failed(&mut self, wait: &Wait) {
-        (self.has_fetched, self.pin) = (false, None);
+        self.let_go_of_values();
         if wait.waiter.args.args().is(0, "exec") {
             transactions::end(self);
         }

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use smallvec::SmallVec;
+
 use crate::commands::clients::state;
 use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
 use crate::commands::shards::Shards;
@@ -18,7 +20,6 @@ use crate::engine::Scope;
 use crate::engine::blob::Blob;
 use crate::engine::error::Error;
 use crate::engine::keys::{Read, Waiting, Write};
-use crate::engine::load::Loads;
 use crate::engine::shard::DATABASES;
 use crate::resp::{Args, Reply};
 
@@ -153,11 +154,6 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
 
 fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
-    if !txn.is_refused && session.lacks_values(&txn) {
-        // It is run again when they have been read.
-        session.txn = Some(txn);
-        return Ok(());
-    }
     if txn.is_refused {
         tell_ended(session);
         unwatch(session);
@@ -185,7 +181,7 @@ enum End {
     Done,
     /// It did not: a watched key had changed.
     Stale,
-    /// It needs values that rest on disk and could not be known before. It has done nothing, and is run again when they have been read.
+    /// It needs values that rest on disk. It has done nothing, and is run again when they have been read.
     Lacks,
 }
 
@@ -206,6 +202,9 @@ fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
     let mut view = engine.view(session.db, session.now(), scope);
     let end = if is_stale(session, &mut view) {
         End::Stale
+    } else if lacks_values(txn, &mut view) {
+        session.missing = view.take_missing();
+        End::Lacks
     } else {
         reply.array(txn.commands.len());
         let lacks;
@@ -217,6 +216,23 @@ fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
     drop(view);
     session.after(&mut ran);
     end
+}
+
+/// Whether values that are named rest on disk, of which the view then knows.
+fn lacks_values(txn: &Transaction, view: &mut Read<'_>) -> bool {
+    if !view.engine().loads().has_dropped() {
+        return false;
+    }
+    for (_, command, args) in &txn.commands {
+        let args = args.args();
+        let positions = leaf_unchecked(command, args).key_positions(args);
+        let keys: SmallVec<[&[u8]; 8]> = positions.into_iter().filter_map(|at| args.get(at)).collect();
+        // In all databases: it may SELECT, SWAPDB, MOVE and COPY before.
+        for db in 0..DATABASES as u8 {
+            view.in_db(db, |view| view.lacks(keys.iter().copied()));
+        }
+    }
+    !view.missing.is_empty()
 }
 
 /// Runs the queued commands with a view, and gives it back; tells whether one of them lacks values, so that all of them must run again.
@@ -245,28 +261,6 @@ fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
 }
 
 impl Session {
-    /// Whether values that a transaction needs rest on disk. If not, they stay in memory until it has run.
-    fn lacks_values(&mut self, txn: &Transaction) -> bool {
-        let engine = Arc::clone(&self.instance.engine);
-        if !engine.loads().has_dropped() {
-            return false;
-        }
-        self.pin.get_or_insert_with(|| Loads::pin(&engine));
-        for (_, command, args) in &txn.commands {
-            let args = args.args();
-            let positions = leaf_unchecked(command, args).key_positions(args);
-            let keys: Vec<&[u8]> = positions.into_iter().filter_map(|at| args.get(at)).collect();
-            let mut view = engine.view(self.db, self.now(), Scope::Keys(&keys));
-            // In all databases: it may SELECT, SWAPDB, MOVE and COPY before.
-            for db in 0..DATABASES as u8 {
-                view.select(db);
-                view.lacks(keys.iter().copied());
-            }
-            self.missing.extend(view.take_missing());
-        }
-        !self.missing.is_empty()
-    }
-
     /// Runs one queued command with the view that is lent for it, and counts it.
     fn run_queued<'a>(
         &mut self,

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::vec;
@@ -39,6 +39,13 @@ pub struct Missing {
     pub changed: u8,
 }
 
+impl Missing {
+    /// Where it is missing.
+    pub fn place(&self) -> Place {
+        (self.db, self.key.clone())
+    }
+}
+
 /// Where values are read from.
 pub trait Backing: Send + Sync {
     /// The value a key had at the last checkpoint. Waits for the disk.
@@ -59,7 +66,9 @@ pub struct Loads {
     came: Condvar,
     handed: Condvar,
     has_dropped: AtomicBool,
-    pins: AtomicUsize,
+    /// How many commands need each value to stay. Nothing else is locked while this is.
+    pinned: Mutex<HashMap<Place, usize, foldhash::fast::RandomState>>,
+    has_pinned: AtomicBool,
     waits: AtomicU64,
 }
 
@@ -96,12 +105,46 @@ impl Then {
     }
 }
 
-/// While it lives, nothing is dropped from memory.
-pub struct Pin(Arc<Engine>);
+/// Values that stay in memory while it lives: those of a command for which some were dropped again before all were there.
+pub struct Pin {
+    engine: Arc<Engine>,
+    places: Vec<Place>,
+}
+
+impl Pin {
+    /// One that keeps nothing yet.
+    pub fn new(engine: &Arc<Engine>) -> Pin {
+        Pin { engine: Arc::clone(engine), places: Vec::new() }
+    }
+
+    /// Keeps these values too, as soon as they are there.
+    pub fn keep(&mut self, mut places: Vec<Place>) {
+        let loads = &self.engine.loads;
+        let mut pinned = loads.pinned.lock();
+        for place in &places {
+            *pinned.entry(place.clone()).or_default() += 1;
+        }
+        loads.has_pinned.store(!pinned.is_empty(), Release);
+        self.places.append(&mut places);
+    }
+}
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.0.loads.pins.fetch_sub(1, AcqRel);
+        let loads = &self.engine.loads;
+        let mut pinned = loads.pinned.lock();
+        for place in self.places.drain(..) {
+            if let Entry::Occupied(mut count) = pinned.entry(place) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        if pinned.is_empty() {
+            *pinned = HashMap::default();
+            loads.has_pinned.store(false, Release);
+        }
     }
 }
 
@@ -117,15 +160,9 @@ impl Loads {
         self.has_dropped.store(true, Relaxed);
     }
 
-    /// Whether values must stay in memory now.
-    pub fn is_pinned(&self) -> bool {
-        self.pins.load(Relaxed) > 0
-    }
-
-    /// Keeps all values in memory: for a command whose values were dropped again before it came to use them.
-    pub fn pin(engine: &Arc<Engine>) -> Pin {
-        engine.loads.pins.fetch_add(1, AcqRel);
-        Pin(Arc::clone(engine))
+    /// Whether a value must stay in memory.
+    pub fn is_pinned(&self, db: u8, key: &Blob) -> bool {
+        self.has_pinned.load(Acquire) && self.pinned.lock().contains_key(&(db, key.clone()))
     }
 
     /// Has values read; when all of them are in memory, or one cannot be read, the wait is over.
@@ -177,7 +214,7 @@ impl Loads {
             } else {
                 Ok(())
             };
-            let waiting = self.wanted.lock().reading.remove(&place(&missing)).unwrap_or_default();
+            let waiting = self.wanted.lock().reading.remove(&missing.place()).unwrap_or_default();
             let mut waited_at = Vec::new();
             for then in waiting {
                 match then {
@@ -229,7 +266,7 @@ impl Loads {
             if !line.missing.as_slice().is_empty() {
                 wanted.lines.push_back(line);
             }
-            match wanted.reading.entry(place(&missing)) {
+            match wanted.reading.entry(missing.place()) {
                 Entry::Occupied(mut read) => read.get_mut().push(then),
                 Entry::Vacant(unread) => {
                     unread.insert(vec![then]);
@@ -266,10 +303,6 @@ fn go_on(waiter: &Waiter, left: &AtomicUsize, failure: Option<&Error>) {
         None if is_last && waiter.end() => waiter.mailbox.end(Ended::Again),
         _ => {}
     }
-}
-
-fn place(missing: &Missing) -> Place {
-    (missing.db, missing.key.clone())
 }
 
 /// Where a value is missing, in its database; None where something else is there by now.
@@ -362,6 +395,22 @@ mod tests {
     #[test]
     fn who_wants_many_values_takes_turns_with_who_wants_few() {
         assert_eq!(read(&[('a', 4), ('b', 1), ('c', 2)], "a3", None), ["a0", "b0", "c0", "a1", "c1", "a2", "a3"]);
+    }
+
+    #[test]
+    fn values_stay_for_as_long_as_someone_keeps_them_and_no_others_do() {
+        let engine = Arc::new(Engine::new(false));
+        let place = |key: &str| (0, Blob::from(key.as_bytes()));
+        let kept = || ["a", "b", "c"].map(|key| engine.loads().is_pinned(0, &place(key).1));
+        let (mut one, mut other) = (Pin::new(&engine), Pin::new(&engine));
+        one.keep(vec![place("a"), place("b"), place("a")]);
+        other.keep(vec![place("b")]);
+        assert_eq!(kept(), [true, true, false]);
+        drop(one);
+        assert_eq!(kept(), [false, true, false]);
+        assert!(!engine.loads().is_pinned(1, &place("b").1));
+        drop(other);
+        assert_eq!(kept(), [false; 3]);
     }
 
     #[test]
