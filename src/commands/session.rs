@@ -497,6 +497,18 @@ impl Session {
         ran.outcome
     }
 
+    /// Runs with these keys of the session's database locked, and does what follows a command.
+    pub(crate) fn locked<R>(&mut self, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        let engine = Arc::clone(&self.instance.engine);
+        let mut keys = Write(engine.view(self.db, self.now(), scope));
+        let result = run(&mut keys);
+        self.missing.extend(keys.take_missing());
+        let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), epoch: keys.wrote_epoch() };
+        drop(keys);
+        self.after(&mut ran);
+        result
+    }
+
     /// Whether a command of this client leaves the access times of keys alone. `TOUCH` never does.
     #[inline]
     pub(crate) fn leaves_access(&self, command: &Command) -> bool {

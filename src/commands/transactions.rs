@@ -83,19 +83,18 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.txn.is_some() {
         return Err(Error::new("ERR WATCH inside MULTI is not allowed"));
     }
-    let engine = Arc::clone(&session.instance.engine);
-    let now = session.now();
     for key in args.from(1).iter() {
-        engine.read(session.db, now, Scope::Keys(&[key]), |keys| {
-            let place = (keys.db(), Blob::from(key));
-            if session.watch.places.contains(&place) {
-                return;
-            }
+        let place = (session.db, Blob::from(key));
+        if session.watch.places.contains(&place) {
+            continue;
+        }
+        let flag = Arc::clone(&session.watch.flag);
+        session.locked(Scope::Keys(&[key]), |keys| {
             // A key whose time is over counts as gone from here on: its removal later is no change.
             keys.peek(key);
-            keys.watch(key, &session.watch.flag);
-            session.watch.places.push(place);
+            keys.watch(key, &flag);
         });
+        session.watch.places.push(place);
     }
     session.instance.clients.watches(&session.client, session.watch.places.len() as u64);
     reply.ok();

@@ -367,3 +367,31 @@ fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
         assert_eq!(text(&out), "+OK\r\n");
     });
 }
+
+/// Whoever comes upon a key whose time is over tells of it, also `WATCH`, which looks at keys before it watches them.
+#[test]
+fn a_key_that_watch_finds_over_is_told_to_those_who_listen_watch_and_wait() {
+    let server = Process::flux(&["--enable-debug-command", "yes", "--notify-keyspace-events", "Ex"]);
+    let mut other = server.connect();
+    let mut call = |words: &str| other.call(&words.split(' ').collect::<Vec<_>>()).unwrap();
+    call("DEBUG SET-ACTIVE-EXPIRE 0");
+    call("XGROUP CREATE stream group $ MKSTREAM");
+    let (mut listener, mut watcher, mut waiter) = (server.connect(), server.connect(), server.connect());
+    listener.call(&["SUBSCRIBE", "__keyevent@0__:expired"]).unwrap();
+    watcher.call(&["WATCH", "stream"]).unwrap();
+    waiter.send(&["XREADGROUP", "GROUP", "group", "me", "BLOCK", "0", "STREAMS", "stream", ">"]).unwrap();
+    while !matches!(call("CLIENT LIST"), Reply::Bulk(_, list) if String::from_utf8_lossy(&list).contains("cmd=xreadgroup")) {
+        thread::yield_now();
+    }
+    call("PEXPIRE stream 1");
+    // Time passes, and nobody looks at the key.
+    call("BLPOP never 0.01");
+    call("WATCH stream");
+    let Reply::Many(_, message) = listener.read().unwrap() else { panic!("a message") };
+    assert_eq!(message[2], Reply::Bulk('$', b"stream".to_vec()));
+    assert!(
+        matches!(waiter.read().unwrap(), Reply::Line(line) if line.starts_with("-NOGROUP") || line.starts_with("-UNBLOCKED"))
+    );
+    watcher.call(&["MULTI"]).unwrap();
+    assert_eq!(watcher.call(&["EXEC"]).unwrap(), Reply::Line("*-1".into()));
+}
