@@ -128,6 +128,8 @@ pub struct Transaction {
     pub bytes: usize,
     /// Whether one was refused, so that `EXEC` must be.
     pub is_refused: bool,
+    /// How many of them ran and were counted when `EXEC` was tried before.
+    pub counted: usize,
 }
 
 impl Transaction {
@@ -318,7 +320,8 @@ impl Session {
         {
             return Err(Refusal::Paused(left_ms));
         }
-        if self.instance.monitor_count.load(Relaxed) > 0 && leaf.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
+        let is_shown = self.instance.monitor_count.load(Relaxed) > 0 && !self.has_fetched();
+        if is_shown && leaf.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             turn.release();
             monitor::show(self, leaf, args);
         }
@@ -587,7 +590,7 @@ impl Session {
         let waiter = self.waiter(args, reply);
         let missing = std::mem::take(&mut self.missing);
         let places = missing.iter().map(Missing::place).collect();
-        if self.fetched.is_empty() && self.pin.is_none() {
+        if !self.has_fetched() {
             self.fetched = places;
         } else {
             let pin = self.pin.get_or_insert_with(|| Pin::new(&self.instance.engine));
@@ -596,6 +599,12 @@ impl Session {
         }
         self.instance.engine.loads().fetch(missing, &waiter);
         self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
+    }
+
+    /// Whether this is another try of the command before, for which values were read.
+    #[inline]
+    fn has_fetched(&self) -> bool {
+        !self.fetched.is_empty() || self.pin.is_some()
     }
 
     /// The command that had values read is over, one way or another.

@@ -152,14 +152,14 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
 }
 
 fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
+    let Some(mut txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
     if txn.is_refused {
         tell_ended(session);
         unwatch(session);
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
     session.waiting = Waiting::Never;
-    let end = run_all(session, &txn, reply);
+    let end = run_all(session, &mut txn, reply);
     session.waiting = Waiting::Allowed;
     match end {
         End::Done => {}
@@ -185,7 +185,7 @@ enum End {
 }
 
 /// Runs the queued commands under one set of locks, whatever they are: those that look at all shards do so through its view.
-fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
+fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> End {
     let engine = Arc::clone(&session.instance.engine);
     let mut keys: Vec<&[u8]> = Vec::new();
     let mut is_everything = false;
@@ -206,9 +206,10 @@ fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
         End::Lacks
     } else {
         reply.array(txn.commands.len());
-        let lacks;
-        (view, lacks) = run_each(session, txn, view, reply);
-        if lacks { End::Lacks } else { End::Done }
+        let done;
+        (view, done) = run_each(session, txn, view, reply);
+        txn.counted = txn.counted.max(done);
+        if done == txn.commands.len() { End::Done } else { End::Lacks }
     };
     let epoch = view.wrote_epoch();
     let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), epoch };
@@ -234,18 +235,19 @@ fn lacks_values(txn: &Transaction, view: &mut Read<'_>) -> bool {
     !view.missing.is_empty()
 }
 
-/// Runs the queued commands with a view, and gives it back; tells whether one of them lacks values, so that all of them must run again.
-fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, bool) {
-    for (number, command, args) in &txn.commands {
+/// Runs the queued commands with a view, and gives it back; tells how many have run before one that lacks values, so that all of them must
+/// run again.
+fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, usize) {
+    for (at, (number, command, args)) in txn.commands.iter().enumerate() {
         view.select(session.db);
         view.leaves_access = session.leaves_access(leaf_unchecked(command, args.args()));
-        view = session.run_queued(*number, command, args.args(), view, reply);
+        view = session.run_queued(*number, command, args.args(), at >= txn.counted, view, reply);
         session.missing.extend(view.take_missing());
         if !session.missing.is_empty() {
-            return (view, true);
+            return (view, at);
         }
     }
-    (view, false)
+    (view, txn.commands.len())
 }
 
 /// Whether a watched key has changed, or has ceased to be because its time is over.
@@ -260,12 +262,13 @@ fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
 }
 
 impl Session {
-    /// Runs one queued command with the view that is lent for it, and counts it.
+    /// Runs one queued command with the view that is lent for it, and counts it unless it ran before.
     fn run_queued<'a>(
         &mut self,
         number: u16,
         command: &'static Command,
         args: Args<'_>,
+        is_counted: bool,
         view: Read<'a>,
         reply: &mut Reply,
     ) -> Read<'a> {
@@ -281,8 +284,13 @@ impl Session {
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
-            self.instance.stats.error(&error.0);
+            if is_counted {
+                self.instance.stats.error(&error.0);
+            }
             reply.error(&error.0);
+        }
+        if !is_counted {
+            return view;
         }
         self.tick();
         let took = self.now_ns.saturating_sub(before);
