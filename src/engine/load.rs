@@ -413,6 +413,37 @@ mod tests {
         assert_eq!(kept(), [false; 3]);
     }
 
+    /// Cannot read anything.
+    struct Broken<'a>(&'a Loads, AtomicUsize);
+
+    impl Backing for Broken<'_> {
+        fn load(&self, _: &Missing) -> Result<Value, Error> {
+            self.1.fetch_add(1, Relaxed);
+            if self.0.wanted.lock().lines.is_empty() {
+                self.0.stop();
+            }
+            Err(error::DISK_READ)
+        }
+    }
+
+    #[test]
+    fn who_waits_at_a_key_whose_value_cannot_be_read_is_not_served_again_and_again() {
+        static SERVED: AtomicUsize = AtomicUsize::new(0);
+        let engine = Engine::new(false);
+        engine.set_serving(|engine, places| {
+            // Serving it would want the value again.
+            if SERVED.fetch_add(1, Relaxed) < 10 {
+                places.iter().for_each(|place| engine.loads().fetch_to_serve(vec![missing(engine, "list")], place));
+            }
+        });
+        let wanted = missing(&engine, "list");
+        let place = wanted.place();
+        engine.loads().fetch_to_serve(vec![wanted], &place);
+        let broken = Broken(engine.loads(), AtomicUsize::new(0));
+        engine.loads().run(&engine, &broken);
+        assert_eq!((broken.1.into_inner(), SERVED.load(Relaxed)), (1, 0));
+    }
+
     #[test]
     fn nothing_more_is_read_for_a_client_that_is_gone() {
         assert_eq!(read(&[('a', 1000), ('b', 1), ('c', 1)], "c0", Some(('a', "a0"))), ["a0", "b0", "c0"]);

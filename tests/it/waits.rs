@@ -395,3 +395,53 @@ fn a_key_that_watch_finds_over_is_told_to_those_who_listen_watch_and_wait() {
     watcher.call(&["MULTI"]).unwrap();
     assert_eq!(watcher.call(&["EXEC"]).unwrap(), Reply::Line("*-1".into()));
 }
+
+#[test]
+fn a_client_within_the_process_that_waits_is_told_when_the_server_ends() {
+    run(async {
+        let house = House::new(false);
+        let waiting = house.call(&["BLPOP", "list", "0"]);
+        until("the client to wait", || house.instance.blocked_clients() == 1).await;
+        house.instance.end();
+        let told = String::from_utf8(waiting.join().unwrap()).unwrap();
+        assert!(told.starts_with("-UNBLOCKED"), "{told}");
+    });
+}
+
+/// The work goes on, and what it comes to is told to nobody.
+#[test]
+fn a_client_that_waits_for_long_work_can_be_unblocked() {
+    for (unblock, told) in [
+        (&["CLIENT", "UNBLOCK", "1", "TIMEOUT"], "-UNBLOCKED the wait was ended; the work goes on"),
+        (&["CLIENT", "UNBLOCK", "1", "ERROR"], "-UNBLOCKED client unblocked"),
+    ] {
+        run(async {
+            let (house, out) = (House::new(false), Arc::default());
+            let mut client = house.connect(None, &out);
+            let (begun, has_begun) = channel();
+            let (may_go_on, go_on) = channel::<()>();
+            let engine = Arc::clone(&house.instance.engine);
+            // The work comes to no end while someone holds a shard.
+            let holder = thread::spawn(move || {
+                engine.each_shard(|number, _| {
+                    if number == 0 {
+                        begun.send(()).unwrap();
+                        go_on.recv().unwrap();
+                    }
+                });
+            });
+            has_begun.recv().unwrap();
+            client.write_all(b"DEBUG RELOAD\r\nPING\r\n").await.unwrap();
+            rest().await;
+            assert_eq!(text(&out), "");
+            house.call(unblock).join().unwrap();
+            until("the answer to PING", || text(&out).ends_with("+PONG\r\n")).await;
+            let answered = text(&out);
+            assert!(answered.starts_with(told), "{unblock:?}: {answered}");
+            may_go_on.send(()).unwrap();
+            holder.join().unwrap();
+            rest().await;
+            assert_eq!(text(&out), answered);
+        });
+    }
+}
