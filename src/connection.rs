@@ -144,8 +144,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let reply = Reply::new(Protocol::Resp2);
     let mut connection = Connection {
-        stream,
         session,
+        stream,
         gate,
         outlet,
         has_lent: false,
@@ -170,12 +170,13 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.
-    gate.leave(move || connection.end()).await;
+    gate.leave(move || drop(connection)).await;
 }
 
 struct Connection<S> {
-    stream: S,
+    /// Dropped before the stream: who sees that closed finds nothing left of its client.
     session: Session,
+    stream: S,
     gate: Arc<Gate>,
     outlet: Option<Arc<dyn Outlet>>,
     /// Whether the mailbox has the outlet.
@@ -226,6 +227,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.waiting.is_none() && self.held.is_none() && self.backlog() < BACKLOG_BYTES {
                 self.run_commands();
             }
+            if self.is_ended {
+                self.stop_waiting_for_others();
+            }
             self.note_output();
             self.hold_back().await;
             if self.closes && self.backlog() == 0 {
@@ -235,11 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return;
             }
             match self.event().await {
-                Event::Read(0) => {
-                    if !self.input_ended() {
-                        return;
-                    }
-                }
+                Event::Read(0) => self.is_ended = true,
                 Event::Read(count) => {
                     self.session.moved(count, 0);
                     if self.input.len() > self.session.instance.config.count(Name::ClientQueryBufferLimit) as usize {
@@ -425,7 +425,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if self.sent < self.shown || self.parser.has_more(&self.input) && self.waiting.is_none() {
                         return Poll::Ready(Event::Sent);
                     }
-                    if self.closes {
+                    if self.closes || self.is_ended {
                         return Poll::Ready(Event::Sent);
                     }
                 }
@@ -493,11 +493,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.note_output(self.backlog(), buffers);
     }
 
-    /// The client sends no more; true if there are replies it may still read.
-    fn input_ended(&mut self) -> bool {
-        self.is_ended = true;
-        // A client that is gone while it waits gets no answer: it must not take an element from those who are there.
-        self.waiting.is_none() && self.backlog() > 0
+    /// For a client that sends no more: most likely it is gone, and must not take an element from those who are there. What was answered
+    /// before is still sent.
+    fn stop_waiting_for_others(&mut self) {
+        if let Some(wait) = self.waiting.take_if(|wait| !wait.is_under_way && wait.waiter.end()) {
+            self.session.waited(&wait);
+            self.closes = true;
+        }
     }
 
     /// Takes what others left; false if the connection must be cut.
@@ -577,20 +579,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.session.settle();
     }
+}
 
-    /// Undoes what others could still see of this client.
-    fn end(mut self) {
-        self.take_back();
-        let mail = self.session.client.mailbox.take();
+/// Undoes what others could still see of a wait, however the connection ends: also where its task is cancelled, or panics.
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        self.session.client.mailbox.take_back();
         if let Some(wait) = self.waiting.take() {
             // Either it was answered at the last moment, which must be noted once, or nobody will answer any more.
             wait.waiter.end();
-            match mail.and_then(|mail| mail.ended) {
+            match self.session.client.mailbox.take().and_then(|mail| mail.ended) {
                 Some(Ended::Answer { sent: Some(_), .. }) => self.session.forget(&wait),
                 _ => self.session.waited(&wait),
             }
         }
         self.session.carried(false);
-        self.session.close();
     }
 }

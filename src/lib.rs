@@ -14,6 +14,7 @@ pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod node;
+pub mod panics;
 pub mod peers;
 pub mod prefetch;
 pub mod resp;
@@ -39,6 +40,9 @@ use crate::store::Store;
 const PIPE_BYTES: usize = 64 * 1024;
 
 /// flux within another program: the keyspace in a folder, or in memory, without listening anywhere.
+///
+/// Where a folder is open, a panic of flux while it changes keys, or in one of its threads, aborts the process: replay is the recovery, and
+/// half of a change must not get into the journal. In memory only, it unwinds to the caller.
 ///
 /// ```
 /// use redis::TypedCommands;

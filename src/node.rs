@@ -20,6 +20,7 @@ use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
 use crate::http;
 use crate::memory;
+use crate::panics::Whole;
 use crate::peers;
 use crate::server;
 use crate::storage::opening::OnDamage;
@@ -215,7 +216,11 @@ fn fit_clients(instance: &Instance, workers: usize) -> Result<(), Error> {
 
 fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Error> {
     let instance = Arc::clone(instance);
-    thread::Builder::new().name("chores".into()).spawn(move || chores::run(&instance)).map_err(Error::Thread)
+    let run = move || {
+        let _whole = Whole::begin();
+        chores::run(&instance);
+    };
+    thread::Builder::new().name("chores".into()).spawn(run).map_err(Error::Thread)
 }
 
 /// Opens the HTTP door where settings want one.

@@ -157,12 +157,6 @@ impl Clone for Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        self.session.close();
-    }
-}
-
 impl redis::ConnectionLike for Store {
     fn req_packed_command(&mut self, packed: &[u8]) -> RedisResult<Value> {
         self.run_packed(packed, 0)?.pop().ok_or_else(|| RedisError::from((ErrorKind::Client, "no command was given")))
@@ -198,5 +192,38 @@ impl redis::aio::ConnectionLike for Store {
 
     fn get_db(&self) -> i64 {
         i64::from(self.session.db)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::value::{Kind, Value};
+    use crate::engine::{Engine, dict};
+
+    /// Whoever could not be given what a transaction needs has ended it, and goes on.
+    #[test]
+    fn a_transaction_whose_values_cannot_be_read_is_over() {
+        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::default(), 0);
+        let mut store = Store::new(&instance);
+        store.call(&[b"SET", b"key", b"value"]);
+        instance.engine.loads().note_dropped();
+        instance.engine.with_shard_of(b"key", |shard| {
+            let at = shard.databases[0].keys.find(dict::hash(b"key") as u32, b"key").expect("it was put there");
+            shard.databases[0].keys.at_mut(at).value = Value::OnDisk(Kind::String);
+        });
+        let engine = Arc::clone(&instance.engine);
+        // Reads nothing.
+        let reader = thread::spawn(move || engine.loads().run(&engine, &()));
+        for command in [&[&b"WATCH"[..], b"watched"][..], &[b"MULTI"], &[b"SET", b"other", b"1"], &[b"GET", b"key"]] {
+            assert!(store.call(command).starts_with(b"+"));
+        }
+        let failed = store.call(&[b"EXEC"]);
+        assert!(failed.starts_with(b"-"), "{}", String::from_utf8_lossy(&failed));
+        assert_eq!(store.call(&[b"EXEC"]), b"-ERR EXEC without MULTI\r\n");
+        assert_eq!(store.call(&[b"EXISTS", b"other"]), b":0\r\n");
+        assert_eq!(instance.clients.watching(), 0);
+        instance.engine.loads().stop();
+        reader.join().expect("it does not panic");
     }
 }

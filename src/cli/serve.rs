@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Config, Name};
 use crate::machine;
 use crate::node::Node;
+use crate::panics;
 use crate::settings;
 use crate::storage::folder::make_private;
 use crate::storage::opening::OnDamage;
@@ -22,6 +23,7 @@ use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
 pub fn serve(config: Config, on_damage: OnDamage) -> anyhow::Result<ExitCode> {
+    panics::end_the_process();
     machine::refuse_huge_pages();
     let config = Arc::new(config);
     start_log(&config);

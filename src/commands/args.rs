@@ -29,12 +29,9 @@ pub fn float(args: Args<'_>, at: usize) -> Result<f64, Error> {
 /// Reads how long to wait, in seconds, as milliseconds; None for ever.
 pub fn timeout(args: Args<'_>, at: usize) -> Result<Option<u64>, Error> {
     let ms = double::parse(args.at(at)).ok_or(error::TIMEOUT_NOT_FLOAT)? * 1000.0;
-    // The end of the wait must be a time: what is left of 64 bits after the milliseconds since the epoch.
-    if ms > (i64::MAX - (1 << 41)) as f64 {
-        return Err(error::TIMEOUT_RANGE);
-    }
     match ms.ceil() {
-        ms if ms < 0.0 => Err(error::TIMEOUT_NEGATIVE),
+        // Redis keeps it in 64 bits with a sign, where what is too much for them comes out negative.
+        ms if ms < 0.0 || ms >= i64::MAX as f64 => Err(error::TIMEOUT_NEGATIVE),
         0.0 => Ok(None),
         ms => Ok(Some(ms as u64)),
     }

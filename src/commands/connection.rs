@@ -442,7 +442,11 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
         Some(_) => return Err(Error::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
     let timeout = int(args, 2).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
-    let timeout = u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))?;
+    let timeout = u64::try_from(timeout).map_err(|_| error::TIMEOUT_NEGATIVE)?;
+    // As in Redis since 7.2: before, such a pause was over before it began.
+    if timeout > (i64::MAX as u64).saturating_sub(session.now()) {
+        return Err(error::TIMEOUT_RANGE);
+    }
     session.instance.pause.start(timeout, only_writes);
     // A removal is a write, and writes are held back; the chores allow it again when the pause is over.
     session.instance.engine.set_may_expire(false);

@@ -1,6 +1,7 @@
 //! Commands whose work takes long, or waits for a disk: a thread of their own does it, and the client waits for the answer while its
 //! worker serves others. See `engine::block`.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 
@@ -10,6 +11,7 @@ use crate::commands::session::Session;
 use crate::engine::block::Block;
 use crate::engine::error::Error;
 use crate::engine::keys::Waiting;
+use crate::panics::Whole;
 use crate::resp::{Args, Reply};
 
 /// Has the rest of a command done on a thread of its own, which writes the answer. Whoever calls this sees to it that clients cannot start
@@ -31,7 +33,14 @@ pub fn elsewhere(
     let (instance, answered) = (Arc::clone(&session.instance), Arc::clone(&waiter));
     let run = move || {
         let mut reply = Reply::new(answered.protocol);
-        if let Err(error) = work(&instance, &mut reply) {
+        let work = || {
+            let _whole = Whole::begin();
+            work(&instance, &mut reply)
+        };
+        // Nobody waits for ever for a thread that is gone.
+        let outcome = catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or(Err(Error::new("ERR failed by a fault of the server; its log tells where")));
+        if let Err(error) = outcome {
             reply.truncate(0);
             reply.error(&error.0);
         }
@@ -43,6 +52,6 @@ pub fn elsewhere(
         .name(name.into())
         .spawn(run)
         .map_err(|cause| Error::new(format!("ERR no thread could be started: {cause}")))?;
-    session.block = Some(Block::new(waiter, None));
+    session.block = Some(Block { waiter, timeout_ms: None, tries_again: false, is_under_way: true });
     Ok(())
 }

@@ -105,6 +105,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
+    use crate::commands::instance::Instance;
+    use crate::commands::session::Session;
     use crate::engine::Scope;
     use crate::engine::blob::Blob;
     use crate::engine::keys::{Expiry, Write};
@@ -158,6 +160,18 @@ mod tests {
         assert_eq!(served, [0, 1, 2]);
         // One more finds that nothing is left.
         assert!(tries.load(Relaxed) <= 4, "{tries:?}");
+    }
+
+    /// A client is in its queue before it is counted among those who wait: whoever pushes meanwhile must ask the queue, not the count.
+    #[test]
+    fn who_is_in_the_queue_and_not_counted_yet_is_served() {
+        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::default(), 0);
+        let waiter = waiter(&instance.engine, &[b"list".to_vec()], &Arc::default());
+        instance.engine.waiting().store(0, Relaxed);
+        let mut session = Session::new(Arc::clone(&instance), Arc::default(), instance.stats.worker(), true);
+        let push = OwnedArgs::new([&b"RPUSH"[..], b"list", b"element"]);
+        session.execute(push.args(), &mut Reply::new(Protocol::Resp2));
+        assert!(waiter.is_over(), "nobody looked at the queue");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::engine::block::{Block, Place, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
 use crate::engine::keys::{KeyWait, Read, Waiting, Write};
-use crate::engine::load::{Loads, Missing, Pin};
+use crate::engine::load::{Missing, Pin};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
 use crate::engine::turn::Turn;
@@ -53,6 +53,8 @@ pub struct Wait {
     pub until: Option<u64>,
     /// See [`Block::tries_again`].
     pub tries_again: bool,
+    /// See [`Block::is_under_way`].
+    pub is_under_way: bool,
     /// Whether the client wants no answer (`CLIENT REPLY`).
     pub is_muted: bool,
 }
@@ -103,9 +105,10 @@ pub struct Session {
     pub awaits_disk: bool,
     /// Values that rest on disk and that the command needs which was just run: it did nothing, and is to be run again.
     pub(crate) missing: Vec<Missing>,
+    /// Those that were read for it at first.
+    fetched: Vec<Place>,
     /// Keeps values in memory until that command has run.
-    pub(crate) pin: Option<Pin>,
-    has_fetched: bool,
+    pin: Option<Pin>,
     /// What it is among peers.
     pub presence: Presence,
     pub(crate) waiting: Waiting,
@@ -125,6 +128,8 @@ pub struct Transaction {
     pub bytes: usize,
     /// Whether one was refused, so that `EXEC` must be.
     pub is_refused: bool,
+    /// How many of them ran and were counted when `EXEC` was tried before.
+    pub counted: usize,
 }
 
 impl Transaction {
@@ -172,8 +177,8 @@ impl Session {
             last_wrote_epoch: 0,
             awaits_disk: false,
             missing: Vec::new(),
+            fetched: Vec::new(),
             pin: None,
-            has_fetched: false,
             presence: Presence::default(),
             waiting: Waiting::Allowed,
             stats,
@@ -233,7 +238,7 @@ impl Session {
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
                 turn.release();
-                self.pin = None;
+                self.let_go_of_values();
                 self.refuse(args, error, reply);
                 Flow::Next
             }
@@ -315,7 +320,8 @@ impl Session {
         {
             return Err(Refusal::Paused(left_ms));
         }
-        if self.instance.monitor_count.load(Relaxed) > 0 && leaf.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
+        let is_shown = self.instance.monitor_count.load(Relaxed) > 0 && !self.has_fetched();
+        if is_shown && leaf.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0 {
             turn.release();
             monitor::show(self, leaf, args);
         }
@@ -426,7 +432,7 @@ impl Session {
                 reply.truncate(mark);
                 return self.fetch(args, reply);
             }
-            (self.has_fetched, self.pin) = (false, None);
+            self.let_go_of_values();
         }
         let failed = outcome.is_err();
         if let Err(error) = outcome {
@@ -494,6 +500,18 @@ impl Session {
         ran.outcome
     }
 
+    /// Runs with these keys of the session's database locked, and does what follows a command.
+    pub(crate) fn locked<R>(&mut self, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        let engine = Arc::clone(&self.instance.engine);
+        let mut keys = Write(engine.view(self.db, self.now(), scope));
+        let result = run(&mut keys);
+        self.missing.extend(keys.take_missing());
+        let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), epoch: keys.wrote_epoch() };
+        drop(keys);
+        self.after(&mut ran);
+        result
+    }
+
     /// Whether a command of this client leaves the access times of keys alone. `TOUCH` never does.
     #[inline]
     pub(crate) fn leaves_access(&self, command: &Command) -> bool {
@@ -546,7 +564,7 @@ impl Session {
     fn wait(&mut self, block: Block) -> Flow {
         self.instance.engine.waiting().fetch_add(1, Relaxed);
         self.client.set_state(state::BLOCKED, true);
-        let Block { waiter, timeout_ms, tries_again } = block;
+        let Block { waiter, timeout_ms, tries_again, is_under_way } = block;
         if !tries_again {
             *self.client.waiter.lock() = Some(Arc::clone(&waiter));
             if timeout_ms.is_some() {
@@ -555,27 +573,44 @@ impl Session {
             }
         }
         let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
-        Flow::Wait(Wait { waiter, until, tries_again, is_muted: false })
+        Flow::Wait(Wait { waiter, until, tries_again, is_under_way, is_muted: false })
     }
 
     /// Holds a command back until a pause is over.
     fn pause(&mut self, left_ms: u64, args: Args<'_>, reply: &Reply) -> Flow {
         let waiter = self.waiter(args, reply);
         self.instance.pause.join(&waiter);
-        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true })
+        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true, is_under_way: false })
     }
 
     /// Has what a command lacks read from disk, and runs it again then. Where that was in vain once, because values were dropped again
-    /// before all were there, none is dropped until it has run.
+    /// before all were there, those it needs stay until it has run.
     #[cold]
     fn fetch(&mut self, args: Args<'_>, reply: &Reply) -> Flow {
         let waiter = self.waiter(args, reply);
-        let engine = Arc::clone(&self.instance.engine);
-        if std::mem::replace(&mut self.has_fetched, true) && self.pin.is_none() {
-            self.pin = Some(Loads::pin(&engine));
+        let missing = std::mem::take(&mut self.missing);
+        let places = missing.iter().map(Missing::place).collect();
+        if !self.has_fetched() {
+            self.fetched = places;
+        } else {
+            let pin = self.pin.get_or_insert_with(|| Pin::new(&self.instance.engine));
+            pin.keep(std::mem::take(&mut self.fetched));
+            pin.keep(places);
         }
-        engine.loads().fetch(std::mem::take(&mut self.missing), &waiter);
-        self.wait(Block { waiter, timeout_ms: None, tries_again: true })
+        self.instance.engine.loads().fetch(missing, &waiter);
+        self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
+    }
+
+    /// Whether this is another try of the command before, for which values were read.
+    #[inline]
+    fn has_fetched(&self) -> bool {
+        !self.fetched.is_empty() || self.pin.is_some()
+    }
+
+    /// The command that had values read is over, one way or another.
+    #[inline]
+    fn let_go_of_values(&mut self) {
+        (self.fetched, self.pin) = (Vec::new(), None);
     }
 
     /// A waiter of this client for a command that waits for no keys.
@@ -632,7 +667,7 @@ impl Session {
 
     /// A command that was to be run again was answered instead: what it needs cannot be read. What was kept for it is let go.
     pub fn fetching_failed(&mut self, wait: &Wait) {
-        (self.has_fetched, self.pin) = (false, None);
+        self.let_go_of_values();
         if wait.waiter.args.args().is(0, "exec") {
             transactions::end(self);
         }
@@ -660,24 +695,6 @@ impl Session {
         self.subscriptions.iter().map(BTreeSet::len).sum()
     }
 
-    /// The client is gone: undoes all that others could still see of it.
-    pub fn close(&mut self) {
-        transactions::unwatch(self);
-        flux::leave(self);
-        for (topic, names) in
-            [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
-        {
-            for name in names {
-                self.instance.engine.pubsub().unsubscribe(topic, &name, &self.client.mailbox);
-            }
-        }
-        if self.client.has_state(state::MONITOR) {
-            self.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &self.client));
-            self.instance.monitor_count.fetch_sub(1, Relaxed);
-        }
-        self.instance.clients.disconnect(&self.client);
-    }
-
     /// Counts a call.
     pub(crate) fn count(&self, number: u16, took_ns: u64, failed: bool) {
         let is_tracked = self.instance.stats.is_tracking.load(Relaxed);
@@ -695,6 +712,26 @@ impl Session {
             bulk_bytes_max: self.instance.config.count(Name::ProtoMaxBulkLen),
             is_authenticated: self.is_authenticated,
         }
+    }
+}
+
+/// The client is gone: undoes all that others could still see of it.
+impl Drop for Session {
+    fn drop(&mut self) {
+        transactions::unwatch(self);
+        flux::leave(self);
+        for (topic, names) in
+            [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
+        {
+            for name in names {
+                self.instance.engine.pubsub().unsubscribe(topic, &name, &self.client.mailbox);
+            }
+        }
+        if self.client.has_state(state::MONITOR) {
+            self.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &self.client));
+            self.instance.monitor_count.fetch_sub(1, Relaxed);
+        }
+        self.instance.clients.disconnect(&self.client);
     }
 }
 

@@ -2,9 +2,7 @@
 //! looks at, unless it is part of a transaction: that holds all shards then, and the command looks through its view. So it
 //! neither splits the transaction nor locks a shard twice.
 
-use std::sync::Arc;
-
-use crate::commands::session::{Ran, Session, touched};
+use crate::commands::session::Session;
 use crate::engine::keys::Write;
 use crate::engine::shard::Shard;
 use crate::engine::{Engine, SHARDS, Scope};
@@ -34,7 +32,7 @@ impl Shards<'_, '_> {
     /// Runs with all shards at one moment, in the session's database, to look at keys and to change them.
     pub(crate) fn together<R>(&mut self, session: &mut Session, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
         match self {
-            Shards::Free => lock_and_run(session, run),
+            Shards::Free => session.locked(Scope::Everything, run),
             Shards::Held(keys) => {
                 keys.select(session.db);
                 let result = run(keys);
@@ -43,15 +41,4 @@ impl Shards<'_, '_> {
             }
         }
     }
-}
-
-fn lock_and_run<R>(session: &mut Session, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
-    let engine = Arc::clone(&session.instance.engine);
-    let mut keys = Write(engine.view(session.db, session.now(), Scope::Everything));
-    let result = run(&mut keys);
-    session.missing.extend(keys.take_missing());
-    let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), epoch: keys.wrote_epoch() };
-    drop(keys);
-    session.after(&mut ran);
-    result
 }

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use smallvec::SmallVec;
+
 use crate::commands::clients::state;
 use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
 use crate::commands::shards::Shards;
@@ -18,7 +20,6 @@ use crate::engine::Scope;
 use crate::engine::blob::Blob;
 use crate::engine::error::Error;
 use crate::engine::keys::{Read, Waiting, Write};
-use crate::engine::load::Loads;
 use crate::engine::shard::DATABASES;
 use crate::resp::{Args, Reply};
 
@@ -82,19 +83,18 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.txn.is_some() {
         return Err(Error::new("ERR WATCH inside MULTI is not allowed"));
     }
-    let engine = Arc::clone(&session.instance.engine);
-    let now = session.now();
     for key in args.from(1).iter() {
-        engine.read(session.db, now, Scope::Keys(&[key]), |keys| {
-            let place = (keys.db(), Blob::from(key));
-            if session.watch.places.contains(&place) {
-                return;
-            }
+        let place = (session.db, Blob::from(key));
+        if session.watch.places.contains(&place) {
+            continue;
+        }
+        let flag = Arc::clone(&session.watch.flag);
+        session.locked(Scope::Keys(&[key]), |keys| {
             // A key whose time is over counts as gone from here on: its removal later is no change.
             keys.peek(key);
-            keys.watch(key, &session.watch.flag);
-            session.watch.places.push(place);
+            keys.watch(key, &flag);
         });
+        session.watch.places.push(place);
     }
     session.instance.clients.watches(&session.client, session.watch.places.len() as u64);
     reply.ok();
@@ -152,19 +152,14 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
 }
 
 fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let Some(txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
-    if !txn.is_refused && session.lacks_values(&txn) {
-        // It is run again when they have been read.
-        session.txn = Some(txn);
-        return Ok(());
-    }
+    let Some(mut txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
     if txn.is_refused {
         tell_ended(session);
         unwatch(session);
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
     session.waiting = Waiting::Never;
-    let end = run_all(session, &txn, reply);
+    let end = run_all(session, &mut txn, reply);
     session.waiting = Waiting::Allowed;
     match end {
         End::Done => {}
@@ -185,12 +180,12 @@ enum End {
     Done,
     /// It did not: a watched key had changed.
     Stale,
-    /// It needs values that rest on disk and could not be known before. It has done nothing, and is run again when they have been read.
+    /// It needs values that rest on disk. It has done nothing, and is run again when they have been read.
     Lacks,
 }
 
 /// Runs the queued commands under one set of locks, whatever they are: those that look at all shards do so through its view.
-fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
+fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> End {
     let engine = Arc::clone(&session.instance.engine);
     let mut keys: Vec<&[u8]> = Vec::new();
     let mut is_everything = false;
@@ -206,11 +201,15 @@ fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
     let mut view = engine.view(session.db, session.now(), scope);
     let end = if is_stale(session, &mut view) {
         End::Stale
+    } else if lacks_values(txn, &mut view) {
+        session.missing = view.take_missing();
+        End::Lacks
     } else {
         reply.array(txn.commands.len());
-        let lacks;
-        (view, lacks) = run_each(session, txn, view, reply);
-        if lacks { End::Lacks } else { End::Done }
+        let done;
+        (view, done) = run_each(session, txn, view, reply);
+        txn.counted = txn.counted.max(done);
+        if done == txn.commands.len() { End::Done } else { End::Lacks }
     };
     let epoch = view.wrote_epoch();
     let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), epoch };
@@ -219,18 +218,36 @@ fn run_all(session: &mut Session, txn: &Transaction, reply: &mut Reply) -> End {
     end
 }
 
-/// Runs the queued commands with a view, and gives it back; tells whether one of them lacks values, so that all of them must run again.
-fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, bool) {
-    for (number, command, args) in &txn.commands {
-        view.select(session.db);
-        view.leaves_access = session.leaves_access(leaf_unchecked(command, args.args()));
-        view = session.run_queued(*number, command, args.args(), view, reply);
-        session.missing.extend(view.take_missing());
-        if !session.missing.is_empty() {
-            return (view, true);
+/// Whether values that are named rest on disk, of which the view then knows.
+fn lacks_values(txn: &Transaction, view: &mut Read<'_>) -> bool {
+    if !view.engine().loads().has_dropped() {
+        return false;
+    }
+    for (_, command, args) in &txn.commands {
+        let args = args.args();
+        let positions = leaf_unchecked(command, args).key_positions(args);
+        let keys: SmallVec<[&[u8]; 8]> = positions.into_iter().filter_map(|at| args.get(at)).collect();
+        // In all databases: it may SELECT, SWAPDB, MOVE and COPY before.
+        for db in 0..DATABASES as u8 {
+            view.in_db(db, |view| view.lacks(keys.iter().copied()));
         }
     }
-    (view, false)
+    !view.missing.is_empty()
+}
+
+/// Runs the queued commands with a view, and gives it back; tells how many have run before one that lacks values, so that all of them must
+/// run again.
+fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, usize) {
+    for (at, (number, command, args)) in txn.commands.iter().enumerate() {
+        view.select(session.db);
+        view.leaves_access = session.leaves_access(leaf_unchecked(command, args.args()));
+        view = session.run_queued(*number, command, args.args(), at >= txn.counted, view, reply);
+        session.missing.extend(view.take_missing());
+        if !session.missing.is_empty() {
+            return (view, at);
+        }
+    }
+    (view, txn.commands.len())
 }
 
 /// Whether a watched key has changed, or has ceased to be because its time is over.
@@ -245,34 +262,13 @@ fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
 }
 
 impl Session {
-    /// Whether values that a transaction needs rest on disk. If not, they stay in memory until it has run.
-    fn lacks_values(&mut self, txn: &Transaction) -> bool {
-        let engine = Arc::clone(&self.instance.engine);
-        if !engine.loads().has_dropped() {
-            return false;
-        }
-        self.pin.get_or_insert_with(|| Loads::pin(&engine));
-        for (_, command, args) in &txn.commands {
-            let args = args.args();
-            let positions = leaf_unchecked(command, args).key_positions(args);
-            let keys: Vec<&[u8]> = positions.into_iter().filter_map(|at| args.get(at)).collect();
-            let mut view = engine.view(self.db, self.now(), Scope::Keys(&keys));
-            // In all databases: it may SELECT, SWAPDB, MOVE and COPY before.
-            for db in 0..DATABASES as u8 {
-                view.select(db);
-                view.lacks(keys.iter().copied());
-            }
-            self.missing.extend(view.take_missing());
-        }
-        !self.missing.is_empty()
-    }
-
-    /// Runs one queued command with the view that is lent for it, and counts it.
+    /// Runs one queued command with the view that is lent for it, and counts it unless it ran before.
     fn run_queued<'a>(
         &mut self,
         number: u16,
         command: &'static Command,
         args: Args<'_>,
+        is_counted: bool,
         view: Read<'a>,
         reply: &mut Reply,
     ) -> Read<'a> {
@@ -288,8 +284,13 @@ impl Session {
         let failed = outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
-            self.instance.stats.error(&error.0);
+            if is_counted {
+                self.instance.stats.error(&error.0);
+            }
             reply.error(&error.0);
+        }
+        if !is_counted {
+            return view;
         }
         self.tick();
         let took = self.now_ns.saturating_sub(before);

@@ -14,7 +14,8 @@
 //!
 //! Each of them may also be ended by its deadline, by `CLIENT UNBLOCK` (those that wait for an answer), and by the client's going
 //! away. Exactly one of all these ends it: the one to whom [`Waiter::end`], or [`Waiter::serve`], answers true. It owes the client what
-//! the table says, and leaves it in the client's mailbox. Replies that wait for the disk are not waiters: see `engine::gate`.
+//! the table says, and leaves it in the client's mailbox. Where a client sends no more, its wait for others ends, and what it asked behind
+//! that is not run; what is under way goes on ([`Block::is_under_way`]). Replies that wait for the disk are not waiters: see `engine::gate`.
 //!
 //! To add another kind of wait: make a waiter, keep it where whoever can end it finds it, return it in a `Block`; end it there as the
 //! table says; take it out of wherever it is kept when it is over by other means (a waiter that is over may be met, and takes nothing).
@@ -99,12 +100,15 @@ pub struct Block {
     pub timeout_ms: Option<u64>,
     /// Whether the command is run again then, from its beginning. Else it answers that nothing came, and `CLIENT UNBLOCK` may make it.
     pub tries_again: bool,
+    /// Whether the server itself ends it, soon and whatever others do. Then it goes on where its client sends no more: as in Redis, whoever
+    /// closes one direction still gets all answers but those that others would have to give.
+    pub is_under_way: bool,
 }
 
 impl Block {
-    /// A command that waits for an answer.
+    /// A command that waits for an answer, which others cause.
     pub fn new(waiter: Arc<Waiter>, timeout_ms: Option<u64>) -> Block {
-        Block { waiter, timeout_ms, tries_again: false }
+        Block { waiter, timeout_ms, tries_again: false, is_under_way: false }
     }
 }
 

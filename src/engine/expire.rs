@@ -130,6 +130,7 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, swept: &mut Swept) {
     }
     keys.note_field_expiry(key);
     swept.events.append(&mut keys.take_events());
+    swept.touched.append(&mut keys.take_touched());
     swept.fields += removed as u64;
     swept.has_more |= next.is_some_and(|next| next <= now);
 }
@@ -152,5 +153,47 @@ impl Write<'_> {
         if let Some(at) = database.keys.find(hash as u32, key) {
             database.note_field_expiry(at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::evict::{self, Policy};
+    use crate::engine::keys::Expiry;
+
+    /// What is removed by no command must be on disk, too, before someone is shown that it is gone.
+    #[test]
+    fn what_a_sweep_or_an_eviction_removes_is_shown_once_it_is_on_disk() {
+        let engine = Engine::new(true);
+        engine.set_shows_only_durable(true);
+        let put = |expiry: Expiry| {
+            engine.write(0, 0, Scope::Keys(&[b"key"]), |keys| keys.put_string(b"key", b"value", expiry));
+            engine.note_durable(engine.cut().epoch);
+            assert_eq!(engine.unshown_epoch(), 0);
+        };
+        put(Expiry::At(1));
+        assert_eq!(sweep(&engine, 2).keys.part, 1);
+        assert_eq!(engine.unshown_epoch(), engine.epoch(), "the sweep of keys");
+        put(Expiry::Never);
+        engine.eviction().set(1, Policy::AllkeysRandom, 5);
+        assert!(!evict::make_room(&engine).expect("there is too much").events.is_empty());
+        assert_eq!(engine.unshown_epoch(), engine.epoch(), "eviction");
+    }
+
+    #[test]
+    fn what_a_sweep_removes_of_a_hash_is_shown_once_it_is_on_disk() {
+        let engine = Engine::new(true);
+        engine.set_shows_only_durable(true);
+        engine.write(0, 0, Scope::Keys(&[b"hash"]), |keys| {
+            let mut edit = keys.edit_or_new::<Hash>(b"hash").expect("nothing is there");
+            edit.set(b"field", b"value");
+            edit.expire(b"field", Some(1));
+            drop(edit);
+            keys.note_field_expiry(b"hash");
+        });
+        engine.note_durable(engine.cut().epoch);
+        assert_eq!((engine.unshown_epoch(), sweep(&engine, 2).fields), (0, 1));
+        assert_eq!(engine.unshown_epoch(), engine.epoch());
     }
 }

@@ -21,6 +21,7 @@ use crate::engine::shard::{Audience, Database, Entry, RowLog, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
+use crate::panics::Whole;
 use crate::resp::{Args, OwnedArgs};
 
 /// What happens to a key's expiry when its value is replaced.
@@ -104,6 +105,8 @@ pub struct KeyWait {
 
 /// What a command sees that only reads. Reading still removes keys whose time is over and brings values back from disk.
 pub struct Read<'a> {
+    /// Dropped first, before the shards are let go.
+    pub(crate) _whole: Whole,
     pub(crate) engine: &'a Engine,
     pub(crate) held: Held<'a>,
     /// The client's database, as it numbers it.

@@ -46,6 +46,7 @@ use crate::engine::load::Loads;
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
+use crate::panics::Whole;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
 /// on all of them takes microseconds.
@@ -133,14 +134,19 @@ impl Engine {
         }
     }
 
-    /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch.
+    /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch. Whoever may meet a key whose
+    /// time is over takes the view's events, and the keys that were touched, and tells of them.
     pub fn read<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Read<'_>) -> R) -> R {
-        run(&mut self.view(db, now, scope))
+        self.write(db, now, scope, |view| run(view))
     }
 
-    /// Runs with a view for writing over the shards of these keys. `now` is in milliseconds since the epoch.
+    /// The same with a view for writing.
     pub fn write<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
-        run(&mut Write(self.view(db, now, scope)))
+        let mut view = Write(self.view(db, now, scope));
+        let result = run(&mut view);
+        view.wrote_epoch();
+        debug_assert!(view.events.is_empty(), "nobody tells what happened in this view");
+        result
     }
 
     #[inline]
@@ -153,6 +159,7 @@ impl Engine {
         let held = self.hold(kept, scope);
         let stored_db = self.stored(db);
         Read {
+            _whole: Whole::begin(),
             engine: self,
             held,
             db,
@@ -252,14 +259,19 @@ impl Engine {
 
     /// Runs with the shard of a key, locked.
     pub(crate) fn with_shard_of<R>(&self, key: &[u8], run: impl FnOnce(&mut Shard) -> R) -> R {
-        run(&mut self.shards[shard_of(dict::hash(key))].0.lock())
+        let mut shard = self.shards[shard_of(dict::hash(key))].0.lock();
+        let _whole = Whole::begin();
+        run(&mut shard)
     }
 
     /// Runs with one shard, locked.
     pub(crate) fn with_shard<R>(&self, number: usize, run: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shards[number].0.lock();
         enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
-        run(&mut shard)
+        let _whole = Whole::begin();
+        let result = run(&mut shard);
+        self.left(&shard);
+        result
     }
 
     /// The database clients know by another number than it is stored under.
@@ -293,7 +305,9 @@ impl Engine {
         for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = shard.0.lock();
             enter(&mut shard, self.epoch.load(Acquire), self.generation.load(Acquire));
+            let _whole = Whole::begin();
             run(number, &mut shard);
+            self.left(&shard);
         }
     }
 
@@ -368,6 +382,13 @@ impl Engine {
     pub fn leave(&self, waiter: &Waiter) {
         for key in &waiter.keys {
             self.with_shard_of(key, |shard| shard.log.waiters.leave(&(self.stored(waiter.db), key.clone()), waiter));
+        }
+    }
+
+    /// What whoever entered a shard for more than a look does before its lock is released.
+    fn left(&self, shard: &Shard) {
+        if shard.log.has_recorded {
+            self.note_wrote(shard.log.epoch);
         }
     }
 

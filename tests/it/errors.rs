@@ -165,14 +165,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
 const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("bitcount", "-ERR", "since Redis 7.2 arguments are read before the key is looked for"),
     ("bitpos", "-ERR", "since Redis 7.2 arguments are read before the key is looked for"),
-    ("blmove", "-ERR timeout is out of range", NEGATIVE),
-    ("blmpop", "-ERR timeout is out of range", NEGATIVE),
-    ("blpop", "-ERR timeout is out of range", NEGATIVE),
-    ("brpop", "-ERR timeout is out of range", NEGATIVE),
-    ("brpoplpush", "-ERR timeout is out of range", NEGATIVE),
-    ("bzmpop", "-ERR timeout is out of range", NEGATIVE),
-    ("bzpopmax", "-ERR timeout is out of range", NEGATIVE),
-    ("bzpopmin", "-ERR timeout is out of range", NEGATIVE),
     ("client|no-touch", "", "it came with Redis 7.2"),
     ("client|setinfo", "", "it came with Redis 7.2"),
     ("client|tracking", "-ERR client-side caching", "there is none yet"),
@@ -180,8 +172,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("zrank", "", "WITHSCORE came with Redis 7.2"),
     ("zrevrank", "", "WITHSCORE came with Redis 7.2"),
 ];
-
-const NEGATIVE: &str = "Redis 7.0 takes what is too large for negative; later versions do not";
 
 #[test]
 fn errors_are_those_of_redis() {

@@ -19,6 +19,7 @@ mod memory;
 mod model;
 mod old_peers;
 mod order;
+mod panics;
 mod peers;
 mod persist;
 mod process;

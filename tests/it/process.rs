@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -101,6 +101,18 @@ impl Process {
     pub fn kill(&self) {
         let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process has a number");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    /// Waits until it has ended by itself, which it must.
+    pub fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Where it listens on 127.0.0.1.
@@ -234,6 +246,15 @@ impl Connection {
         let bytes = self.buffer[self.at..self.at + len].to_vec();
         self.at += len;
         Ok(bytes)
+    }
+
+    /// Sends these bytes and nothing more, ever, and reads what is answered until the server closes.
+    pub fn last_words(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.socket.write_all(bytes)?;
+        self.socket.shutdown(Shutdown::Write)?;
+        let mut answered = Vec::new();
+        self.socket.read_to_end(&mut answered)?;
+        Ok(answered)
     }
 
     /// Reads on until so many bytes more have come, and keeps them.

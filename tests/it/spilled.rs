@@ -237,3 +237,31 @@ fn info(connection: &mut Connection, section: &str) -> String {
     let Reply::Bulk(_, info) = connection.call(&["INFO", section]).unwrap() else { panic!("INFO answers with text") };
     String::from_utf8(info).unwrap()
 }
+
+#[test]
+fn a_command_that_has_values_read_is_shown_and_counted_once() {
+    let server = server();
+    let mut client = server.connect();
+    let value = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    run(&mut client, &format!("SET large {value}; SET text x; RPUSH list a b; SET w:a {value}; SET w:b {value}"));
+    let mut monitor = server.connect();
+    monitor.call(&["MONITOR"]).unwrap();
+    spill(&mut client);
+    run(&mut client, "CONFIG RESETSTAT");
+    // The first command of the transaction has run when the last one comes to values that it does not name.
+    let commands = "GET large; MULTI; GET text; SORT list BY nosort GET w:*; EXEC";
+    run(&mut client, commands);
+    run(&mut client, "ECHO end");
+    let mut shown = Vec::new();
+    while shown.last().is_none_or(|line: &String| !line.contains("\"ECHO\"")) {
+        let Reply::Line(line) = monitor.read().unwrap() else { panic!("a line") };
+        shown.push(line);
+    }
+    shown.retain(|line| !["\"DEBUG\"", "\"CONFIG\"", "\"ECHO\""].iter().any(|name| line.contains(name)));
+    let names: Vec<&str> = shown.iter().filter_map(|line| line.split('"').nth(1)).collect();
+    assert_eq!(names, ["GET", "MULTI", "GET", "SORT", "EXEC"]);
+    let stats = info(&mut client, "commandstats");
+    for (name, calls) in [("get", 2), ("sort", 1), ("exec", 1)] {
+        assert!(stats.contains(&format!("cmdstat_{name}:calls={calls},")), "{name}: {stats}");
+    }
+}

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// The rooms by floor, ground floor first. A new room is added here and in ARCHITECTURE.md.
 const FLOORS: &[&[&str]] = &[
-    &["storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "prefetch", "seldom", "shutdown", "version"],
+    &[
+        "storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "panics", "prefetch", "seldom", "shutdown",
+        "version",
+    ],
     &["engine", "config"],
     &["commands"],
     // Half a floor up: they run commands for those above.

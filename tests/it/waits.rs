@@ -22,6 +22,9 @@ use flux::engine::mailbox::Outlet;
 use flux::store::Store;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::process::{Process, Reply};
 
 /// A disk on which nothing is until the test says so.
 struct Disk {
@@ -80,12 +83,17 @@ impl House {
 
     /// A client whose bytes the test sends and reads.
     fn connect(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> DuplexStream {
+        self.connect_as_task(outlet, out).0
+    }
+
+    /// The same, and the task that carries it.
+    fn connect_as_task(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> (DuplexStream, JoinHandle<()>) {
         let client = self.instance.clients.connect(Origin::within(), clock::now_ms());
         let session = Session::new(Arc::clone(&self.instance), client, self.instance.stats.worker(), true);
         let (near, far) = tokio::io::duplex(1 << 20);
         connection::keep(&self.gate, &self.instance);
-        tokio::spawn(connection::run(Wire { input: far, out: Arc::clone(out) }, session, Arc::clone(&self.gate), outlet));
-        near
+        let wire = Wire { input: far, out: Arc::clone(out) };
+        (near, tokio::spawn(connection::run(wire, session, Arc::clone(&self.gate), outlet)))
     }
 }
 
@@ -265,5 +273,175 @@ fn who_wants_no_replies_gets_none_of_commands_that_wait() {
                 assert_eq!(text(&out), expected, "CLIENT REPLY {mode}, {waits}, ended by {ended_by:?}");
             });
         }
+    }
+}
+
+/// However a client's task ends, nothing is left of it: a task that is cancelled, or panics, says no goodbye.
+#[test]
+fn a_connection_whose_task_is_cancelled_leaves_nothing_behind() {
+    for wait in ["BLPOP list 0", "XREAD BLOCK 0 STREAMS a b $ $", "SET paused 1", "WAIT 1 0"] {
+        run(async {
+            let (house, out) = (House::new(false), Arc::default());
+            let (mut client, task) = house.connect_as_task(None, &out);
+            client.write_all(b"HELLO 3\r\nWATCH seen\r\nSUBSCRIBE news\r\nPSUBSCRIBE n*\r\nMONITOR\r\n").await.unwrap();
+            rest().await;
+            house.instance.pause.start(if wait.starts_with("SET") { 60_000 } else { 0 }, true);
+            client.write_all(format!("{wait}\r\n").as_bytes()).await.unwrap();
+            rest().await;
+            let left = || {
+                let info = house.call(&["INFO", "everything"]).join().unwrap();
+                let info = String::from_utf8(info).unwrap();
+                let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value[1..].to_owned());
+                let keys = ["blocked_clients", "total_blocking_keys", "total_watched_keys", "watching_clients"];
+                let keys = keys.map(|name| field(name).unwrap_or_else(|| panic!("INFO has no {name}")));
+                let monitors = house.instance.monitors.lock().len();
+                let subscribed = house.instance.engine.pubsub().publish(b"news", b"message");
+                (keys.map(|number| number.parse::<usize>().unwrap()), monitors, subscribed, house.instance.clients.count())
+            };
+            let before = left();
+            assert!(
+                before.0[0] == 1 && before.0[2..] == [1, 1] && (before.1, before.2, before.3) == (1, 2, 1),
+                "{wait}: {before:?}"
+            );
+            task.abort();
+            rest().await;
+            assert_eq!(left(), ([0; 4], 0, 0, 0), "{wait}");
+        });
+    }
+}
+
+/// As in Redis, whoever sends no more is answered all that was sent, up to a command that waits for others: it may be gone, and takes nothing.
+#[test]
+fn who_sends_no_more_is_answered_up_to_where_others_would_have_to_answer() {
+    let value = "v".repeat(50);
+    let text = format!("${}\r\n{value}\r\n", value.len());
+    // More than the sockets hold.
+    let large = "l".repeat(20 << 20);
+    let flux = Process::flux(&["--enable-debug-command", "yes"]);
+    let always = Process::flux(&["--enable-debug-command", "yes", "--appendfsync", "always"]);
+    for (server, is_flux) in [(Some(flux), true), (Some(always), true), (Process::redis(&[]), false)] {
+        let Some(server) = server else { continue };
+        let mut other = server.connect();
+        for (sent, answered) in [
+            ("GET text\r\nPING\r\n", format!("{text}+PONG\r\n")),
+            ("SET x 1\r\nGET text\r\nSAVE\r\nGET text\r\nPING\r\n", format!("+OK\r\n{text}+OK\r\n{text}+PONG\r\n")),
+            ("DEBUG RELOAD\r\nPING\r\n", "+OK\r\n+PONG\r\n".into()),
+            ("GET large\r\nPING\r\n", format!("${}\r\n{large}\r\n+PONG\r\n", large.len())),
+            ("MULTI\r\nGET text\r\nEXEC\r\nPING\r\n", format!("+OK\r\n+QUEUED\r\n*1\r\n{text}+PONG\r\n")),
+            ("PING\r\nBLPOP list 0\r\nPING\r\n", "+PONG\r\n".into()),
+            ("GET text\r\nBLPOP list 0\r\nPING\r\n", text.clone()),
+            ("SET x 1\r\nGET text\r\nXREAD BLOCK 0 STREAMS s $\r\nPING\r\n", format!("+OK\r\n{text}")),
+            ("SET x 1\r\nWAIT 1 0\r\nPING\r\n", "+OK\r\n".into()),
+        ] {
+            if sent.starts_with("GET large") && !is_flux {
+                // Redis cuts what the socket does not hold.
+                continue;
+            }
+            other.call(&["MSET", "text", &value, "large", &large]).unwrap();
+            if is_flux {
+                other.call(&["DEBUG", "SPILL"]).unwrap();
+            }
+            let found =
+                server.connect().last_words(sent.as_bytes()).unwrap_or_else(|error| panic!("{sent:?}, flux: {is_flux}: {error}"));
+            let end = String::from_utf8_lossy(&found[found.len().saturating_sub(100)..]).into_owned();
+            assert!(found == answered.as_bytes(), "{sent:?}, flux: {is_flux}: {} bytes, at the end {end:?}", found.len());
+        }
+        other.call(&["RPUSH", "list", "element"]).unwrap();
+        assert_eq!(other.call(&["LLEN", "list"]).unwrap(), Reply::Line(":1".into()), "it went to a client that is gone");
+    }
+}
+
+/// The same where what was answered before has to wait for the disk.
+#[test]
+fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
+    run(async {
+        let (house, out) = (House::new(true), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"SET x 1\r\nBLPOP list 0\r\nPING\r\n").await.unwrap();
+        rest().await;
+        drop(client);
+        rest().await;
+        assert_eq!(text(&out), "");
+        house.sync(u64::MAX);
+        until("the client to be gone", || house.instance.clients.count() == 0).await;
+        assert_eq!(text(&out), "+OK\r\n");
+    });
+}
+
+/// Whoever comes upon a key whose time is over tells of it, also `WATCH`, which looks at keys before it watches them.
+#[test]
+fn a_key_that_watch_finds_over_is_told_to_those_who_listen_watch_and_wait() {
+    let server = Process::flux(&["--enable-debug-command", "yes", "--notify-keyspace-events", "Ex"]);
+    let mut other = server.connect();
+    let mut call = |words: &str| other.call(&words.split(' ').collect::<Vec<_>>()).unwrap();
+    call("DEBUG SET-ACTIVE-EXPIRE 0");
+    call("XGROUP CREATE stream group $ MKSTREAM");
+    let (mut listener, mut watcher, mut waiter) = (server.connect(), server.connect(), server.connect());
+    listener.call(&["SUBSCRIBE", "__keyevent@0__:expired"]).unwrap();
+    watcher.call(&["WATCH", "stream"]).unwrap();
+    waiter.send(&["XREADGROUP", "GROUP", "group", "me", "BLOCK", "0", "STREAMS", "stream", ">"]).unwrap();
+    while !matches!(call("CLIENT LIST"), Reply::Bulk(_, list) if String::from_utf8_lossy(&list).contains("cmd=xreadgroup")) {
+        thread::yield_now();
+    }
+    call("PEXPIRE stream 1");
+    // Time passes, and nobody looks at the key.
+    call("BLPOP never 0.01");
+    call("WATCH stream");
+    let Reply::Many(_, message) = listener.read().unwrap() else { panic!("a message") };
+    assert_eq!(message[2], Reply::Bulk('$', b"stream".to_vec()));
+    assert!(
+        matches!(waiter.read().unwrap(), Reply::Line(line) if line.starts_with("-NOGROUP") || line.starts_with("-UNBLOCKED"))
+    );
+    watcher.call(&["MULTI"]).unwrap();
+    assert_eq!(watcher.call(&["EXEC"]).unwrap(), Reply::Line("*-1".into()));
+}
+
+#[test]
+fn a_client_within_the_process_that_waits_is_told_when_the_server_ends() {
+    run(async {
+        let house = House::new(false);
+        let waiting = house.call(&["BLPOP", "list", "0"]);
+        until("the client to wait", || house.instance.blocked_clients() == 1).await;
+        house.instance.end();
+        let told = String::from_utf8(waiting.join().unwrap()).unwrap();
+        assert!(told.starts_with("-UNBLOCKED"), "{told}");
+    });
+}
+
+/// The work goes on, and what it comes to is told to nobody.
+#[test]
+fn a_client_that_waits_for_long_work_can_be_unblocked() {
+    for (unblock, told) in [
+        (&["CLIENT", "UNBLOCK", "1", "TIMEOUT"], "-UNBLOCKED the wait was ended; the work goes on"),
+        (&["CLIENT", "UNBLOCK", "1", "ERROR"], "-UNBLOCKED client unblocked"),
+    ] {
+        run(async {
+            let (house, out) = (House::new(false), Arc::default());
+            let mut client = house.connect(None, &out);
+            let (begun, has_begun) = channel();
+            let (may_go_on, go_on) = channel::<()>();
+            let engine = Arc::clone(&house.instance.engine);
+            // The work comes to no end while someone holds a shard.
+            let holder = thread::spawn(move || {
+                engine.each_shard(|number, _| {
+                    if number == 0 {
+                        begun.send(()).unwrap();
+                        go_on.recv().unwrap();
+                    }
+                });
+            });
+            has_begun.recv().unwrap();
+            client.write_all(b"DEBUG RELOAD\r\nPING\r\n").await.unwrap();
+            rest().await;
+            assert_eq!(text(&out), "");
+            house.call(unblock).join().unwrap();
+            until("the answer to PING", || text(&out).ends_with("+PONG\r\n")).await;
+            let answered = text(&out);
+            assert!(answered.starts_with(told), "{unblock:?}: {answered}");
+            may_go_on.send(()).unwrap();
+            holder.join().unwrap();
+            rest().await;
+            assert_eq!(text(&out), answered);
+        });
     }
 }

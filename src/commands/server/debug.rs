@@ -54,7 +54,13 @@ const SUBCOMMANDS: &[Sub] = &[
     Sub { name: "loadaof", args: (1, 1), syntax: "", help: "Like DEBUG RELOAD.", run: reload },
     Sub { name: "log", args: (2, 2), syntax: "text", help: "Logs a text.", run: log },
     Sub { name: "object", args: (2, 3), syntax: "key", help: "Describes a key and its value.", run: object },
-    Sub { name: "panic", args: (1, 1), syntax: "", help: "Ends the process at once, as a crash would.", run: crash },
+    Sub {
+        name: "panic",
+        args: (1, 2),
+        syntax: "[ELSEWHERE]",
+        help: "Panics, as by a fault in a command, or in the thread of one that takes long.",
+        run: panic,
+    },
     Sub { name: "populate", args: (2, 4), syntax: "count [prefix] [size]", help: "Makes keys.", run: populate },
     Sub {
         name: "protocol",
@@ -171,6 +177,14 @@ fn log(_: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Repl
 fn crash(_: &mut Session, _: &mut Shards<'_, '_>, _: Args<'_>, _: &mut Reply) -> Outcome {
     tracing::error!("ending at once, as DEBUG was told to");
     std::process::abort()
+}
+
+fn panic(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    match args.get(2) {
+        None => panic!("DEBUG PANIC was called"),
+        Some(_) if args.is(2, "elsewhere") => elsewhere(session, args, reply, "panic", |_, _| panic!("DEBUG PANIC was called")),
+        Some(_) => Err(error::SYNTAX),
+    }
 }
 
 fn set_active_expire(session: &mut Session, _: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {

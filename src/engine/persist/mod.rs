@@ -34,6 +34,7 @@ use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
 use crate::id;
 use crate::memory::{self, Aside};
+use crate::panics::{self, Whole};
 use crate::storage::journal::{Expected, SEGMENT_BYTES};
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
@@ -332,7 +333,10 @@ impl Inner {
 
     fn start(self: &Arc<Self>, part: Part, name: &str, run: fn(&Inner)) {
         let inner = self.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner));
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            let _whole = Whole::begin();
+            run(&inner);
+        });
         self.threads.lock().push((part, thread.expect("the system starts a thread")));
     }
 
@@ -369,6 +373,7 @@ impl Persistence {
 
     fn open_in(folder: Folder, disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
         let start = Instant::now();
+        panics::end_the_process_from_within();
         let how = opening::Options {
             cache_bytes: options.tables_cache_bytes,
             segment_bytes: options.segment_bytes,

@@ -106,8 +106,7 @@ fn look_ahead(inner: &Inner, limit: u64) {
 
 fn sweep(inner: &Inner, limit: u64) {
     let mut dry = 0;
-    let may_drop = || !inner.spill.is_stopping.load(SeqCst) && !inner.engine.loads().is_pinned();
-    while memory::used_bytes() > limit && may_drop() {
+    while memory::used_bytes() > limit && !inner.spill.is_stopping.load(SeqCst) {
         // It may go on for long where writers are fast.
         look_ahead(inner, limit);
         let mut dropped = 0;
@@ -125,14 +124,10 @@ fn sweep(inner: &Inner, limit: u64) {
 
 fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
     let mut dropped = 0;
-    // Asked under the lock: whoever pins, and then finds a value here in memory, keeps it.
-    if inner.engine.loads().is_pinned() {
-        return 0;
-    }
     inner.engine.loads().note_dropped();
-    for database in shard.databases.iter_mut().filter(|database| !database.keys.is_empty()) {
+    for (db, database) in shard.databases.iter_mut().enumerate().filter(|(_, database)| !database.keys.is_empty()) {
         for _ in 0..DROPS_MAX {
-            let Some(at) = oldest(&inner.engine, database) else { break };
+            let Some(at) = oldest(&inner.engine, db as u8, database) else { break };
             let entry = database.keys.at_mut(at);
             let kind = entry.value.kind();
             free::value(inner.engine.freeing(), std::mem::replace(&mut entry.value, Value::OnDisk(kind)));
@@ -146,14 +141,13 @@ fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
 pub fn drop_all(inner: &Inner) -> usize {
     let mut dropped = 0;
     inner.engine.each_shard(|_, shard| {
-        if inner.engine.loads().is_pinned() {
-            return;
-        }
         inner.engine.loads().note_dropped();
-        for entry in shard.databases.iter_mut().flat_map(|database| database.keys.iter_mut()) {
-            if can_drop(&inner.engine, entry) {
-                entry.value = Value::OnDisk(entry.value.kind());
-                dropped += 1;
+        for (db, database) in shard.databases.iter_mut().enumerate() {
+            for entry in database.keys.iter_mut() {
+                if can_drop(&inner.engine, db as u8, entry) {
+                    entry.value = Value::OnDisk(entry.value.kind());
+                    dropped += 1;
+                }
             }
         }
     });
@@ -162,16 +156,17 @@ pub fn drop_all(inner: &Inner) -> usize {
 }
 
 /// Of a few random entries, the one not used for longest among those that can be dropped.
-fn oldest(engine: &Engine, database: &Database) -> Option<u32> {
+fn oldest(engine: &Engine, db: u8, database: &Database) -> Option<u32> {
     let len = database.keys.len();
     (0..SAMPLES)
         .map(|_| id::random_below(len) as u32)
-        .filter(|at| can_drop(engine, database.keys.at(*at)))
+        .filter(|at| can_drop(engine, db, database.keys.at(*at)))
         .min_by_key(|at| database.keys.at(*at).access())
 }
 
-/// Whether the tables hold the value as it is, and dropping it gives memory back.
-fn can_drop(engine: &Engine, entry: &Entry) -> bool {
+/// Whether the tables hold the value as it is, and dropping it gives memory back and takes it from nobody who had it read. To be asked under
+/// the shard's lock: whoever pins a value, and then finds it in memory, keeps it.
+fn can_drop(engine: &Engine, db: u8, entry: &Entry) -> bool {
     engine.is_clean(entry.changed)
         && !is_observable(entry.key())
         && match &entry.value {
@@ -179,6 +174,7 @@ fn can_drop(engine: &Engine, entry: &Entry) -> bool {
             Value::String(string) => string.len() > load::INLINE_BYTES_MAX,
             _ => true,
         }
+        && !engine.loads().is_pinned(db, &entry.key)
 }
 
 /// A reader's life: values are read back from the tables.

@@ -173,7 +173,11 @@ fn blocking_commands_answer_at_once_where_they_can() {
         BLMPOP 0 1 l LEFT COUNT 5 => [l, [c, d]]
         BLPOP l x => ERR timeout is not a float or out of range
         BLPOP l -1 => ERR timeout is negative
-        BLPOP l inf => ERR timeout is out of range
+        BLPOP l inf => ERR timeout is negative
+        BLPOP l 9223372036854776 => ERR timeout is negative
+        CLIENT PAUSE 9223372036854775807 => ERR timeout is out of range
+        CLIENT PAUSE 9223372036854775808 => ERR timeout is not an integer or out of range
+        PING => PONG
         BLMPOP x 0 l LEFT => ERR numkeys should be greater than 0
         BLMPOP x 1 l LEFT => ERR timeout is not a float or out of range
         BLMOVE l m LEFT MIDDLE x => ERR syntax error
