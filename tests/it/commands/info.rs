@@ -646,6 +646,9 @@ impl Scene {
 
     fn exceed(&mut self) {
         self.set("maxmemory-policy", "noeviction");
+        if self.tries == 0 {
+            self.call(&["SET", "filling", &"x".repeat(4 << 20)]);
+        }
         self.set("maxmemory", "1mb");
     }
 
