@@ -70,9 +70,7 @@ fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Re
         *read.read.lock() = Some(registration);
     };
     let origin = Origin::Client(session.client.id);
-    room.checks
-        .add_work(room, &origin, Arc::clone(&waiter), args.at(1).len(), run)
-        .map_err(|why| Error::new(why.to_string()))?;
+    room.checks.add_work(room, &origin, Arc::clone(&waiter), args.at(1).len(), run).map_err(|why| Error::new(why.to_string()))?;
     session.presence.found = Some(Box::new(reading));
     session.block = Some(Block { waiter, timeout_ms: None, tries_again: true });
     Ok(None)

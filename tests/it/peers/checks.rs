@@ -106,7 +106,9 @@ fn whoever_waits_for_a_check_hears_of_the_deadline_and_may_leave() {
 
 /// Capabilities whose schemas together take longer to compile than a command may.
 fn heavy(count: usize) -> Value {
-    (0..count).map(|number| json!({ "name": format!("c{number}"), "schema": { "pattern": format!("^a{number}[^x]{{9}}$") } })).collect()
+    (0..count)
+        .map(|number| json!({ "name": format!("c{number}"), "schema": { "pattern": format!("^a{number}[^x]{{9}}$") } }))
+        .collect()
 }
 
 #[test]

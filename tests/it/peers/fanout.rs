@@ -99,7 +99,11 @@ fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
     listen(LISTENERS_MAX);
     store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"1"]);
     let own = thread::current().name().map(str::to_owned);
-    assert_eq!(told_by.try_iter().take_while(|name| *name == own).count(), LISTENERS_MAX, "few are told before the command answers");
+    assert_eq!(
+        told_by.try_iter().take_while(|name| *name == own).count(),
+        LISTENERS_MAX,
+        "few are told before the command answers"
+    );
     // The first ones have no task that waits any more.
     listen(1);
     store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"2"]);
