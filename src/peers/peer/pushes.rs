@@ -81,6 +81,7 @@ mod tests {
         for _ in 0..100 {
             pushes.send(message());
         }
+        drop(pushes);
         let count = std::iter::from_fn(|| runtime.block_on(taken.next())).count();
         assert_eq!(count, 4);
     }

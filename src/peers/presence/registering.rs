@@ -94,7 +94,8 @@ impl Registration {
         }
         wire.workspaces.iter().try_for_each(|workspace| names::workspace(workspace.as_bytes()).map(drop))?;
         let mut capabilities = Vec::with_capacity(wire.capabilities.len());
-        for capability in &wire.capabilities {
+        // Their JSON is given back here: freeing a large one takes as long as reading it.
+        for capability in &std::mem::take(&mut wire.capabilities) {
             names::capability(capability.name.as_bytes())?;
             let compiled = Capability::new(capability, compiling)
                 .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
