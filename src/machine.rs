@@ -1,6 +1,7 @@
 //! Asks the operating system about this process and its machine: memory, processor time, names. For `INFO` and `/metrics`.
 
 use std::fs;
+use std::io;
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit};
@@ -18,6 +19,16 @@ pub fn resident_bytes() -> (u64, u64) {
 pub fn memory_bytes() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:"))
+}
+
+/// What to do where an address cannot be listened on.
+pub fn listen_hint(error: &io::Error, port: &str, bind: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("is another server running there? Choose another port with {port}"),
+        io::ErrorKind::PermissionDenied => format!("the system keeps low ports for itself: choose one from 1024 on with {port}"),
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address: choose one that it has with {bind}"),
+        _ => format!("choose another address with {bind} and {port}"),
+    }
 }
 
 /// Keeps the system from backing this process' memory with pages of 2 MiB unasked: every place that is touched would take

@@ -15,15 +15,21 @@ use crate::clock;
 use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait};
+use crate::config::{self, Name};
 use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol, Reply};
 
 /// A client within this process. Each is a session of its own, with its own database and transaction.
 ///
 /// Calls run on the calling thread. One that waits (`BLPOP`, or any write with `appendfsync always`) blocks that thread.
+///
+/// Messages of channels wait until the next call. Where they come to more than `client-output-buffer-limit` allows for `pubsub` when the
+/// session is made, it is closed, as a slow client's connection is, and each further call says so.
 pub struct Store {
     session: Session,
     reply: Reply,
+    /// Messages that may wait, in bytes; 0 for any number.
+    messages_bytes_max: u64,
 }
 
 /// Wakes a thread that waits for mail.
@@ -40,7 +46,9 @@ impl Store {
     pub fn new(instance: &Arc<Instance>) -> Store {
         let client = instance.clients.connect(Origin::within(), clock::now_ms());
         let session = Session::new(Arc::clone(instance), client, instance.stats.worker(), true);
-        Store { session, reply: Reply::new(Protocol::Resp2) }
+        let limit = config::output_limit(&instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
+        session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
+        Store { session, reply: Reply::new(Protocol::Resp2), messages_bytes_max: limit.hard_bytes }
     }
 
     /// Runs a command, its name first, and hands over the bytes of its reply in RESP2 (after `HELLO 3`: RESP3).
@@ -52,6 +60,19 @@ impl Store {
     }
 
     fn execute(&mut self, args: Args<'_>) {
+        // By others: more messages waited than may, or someone killed it.
+        if !self.session.is_closed && self.session.client.mailbox.is_cut() {
+            self.session.close();
+            // What came before the cut is not whole.
+            self.session.client.mailbox.take();
+        }
+        if self.session.is_closed {
+            let bytes = self.messages_bytes_max;
+            return self.reply.error(&format!(
+                "ERR this session is closed: it was killed, or more than {bytes} bytes of messages waited for it \
+                 (client-output-buffer-limit); make another, and call it more often"
+            ));
+        }
         self.session.tick();
         self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
         let mut flow = self.session.execute(args, &mut self.reply);
@@ -198,6 +219,7 @@ impl redis::aio::ConnectionLike for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::engine::value::{Kind, Value};
     use crate::engine::{Engine, dict};
 
@@ -225,5 +247,24 @@ mod tests {
         assert_eq!(instance.clients.watching(), 0);
         instance.engine.loads().stop();
         reader.join().expect("it does not panic");
+    }
+
+    #[test]
+    fn a_session_that_does_not_take_its_messages_is_closed_and_says_why() {
+        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+        let mut other = Store::new(&instance);
+        other.call(&[b"CONFIG", b"SET", b"client-output-buffer-limit", b"pubsub 1000 0 0"]);
+        let mut listener = Store::new(&instance);
+        listener.call(&[b"SUBSCRIBE", b"c"]);
+        other.call(&[b"PUBLISH", b"c", &[b'm'; 900]]);
+        assert!(listener.call(&[b"PING"]).starts_with(b"*3\r\n$7\r\nmessage"), "one of them may wait");
+        for _ in 0..100 {
+            other.call(&[b"PUBLISH", b"c", &[b'm'; 900]]);
+        }
+        for _ in 0..2 {
+            let said = String::from_utf8(listener.call(&[b"PING"])).unwrap();
+            assert!(said.starts_with("-ERR this session is closed: ") && said.contains("more than 1000 bytes"), "{said}");
+        }
+        assert_eq!(other.call(&[b"PUBLISH", b"c", b"m"]), b":0\r\n", "it listens no more");
     }
 }

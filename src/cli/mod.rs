@@ -9,6 +9,7 @@ mod serve;
 mod show;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -115,9 +116,44 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(&matches) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("flux: {error:#}");
+            eprintln!("flux: {}", chain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with what led to it, each once: many a library's text ends with that of its cause. Then what to do, where the system's word for it
+/// does not say so.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let mut hint = "";
+    for cause in error.chain() {
+        let said = cause.to_string();
+        if text.is_empty() {
+            text = said;
+        } else if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::PermissionDenied) => {
+                hint = "; run it as the user that owns what it names, or choose another place";
+            }
+            Some(io::ErrorKind::ReadOnlyFilesystem) => hint = "; nothing can be written there: choose another place",
+            Some(io::ErrorKind::StorageFull) => hint = "; make room, or choose another place",
+            _ => {}
+        }
+    }
+    text + hint
+}
+
+/// What the server said, without the code that is there for programs.
+fn told(error: redis::RedisError) -> anyhow::Error {
+    match (error.code(), error.detail()) {
+        (Some("ERR"), Some(detail)) if detail.starts_with("unknown command") => {
+            anyhow::anyhow!("the server does not know this command; is it a flux of this version?")
+        }
+        (Some(_), Some(detail)) => anyhow::anyhow!("{detail}"),
+        _ => anyhow::Error::new(error).context("failed to ask the server"),
     }
 }
 
@@ -272,6 +308,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn what_led_to_an_error_is_told_once_and_so_is_what_to_do() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let library = crate::storage::Error::Io { what: "open", path: "./a/lock".into(), source: denied() };
+        let error = anyhow::Error::new(library).context("failed to check");
+        assert_eq!(
+            chain(&error),
+            "failed to check: open `./a/lock`: permission denied; run it as the user that owns what it names, or choose another place"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::Value;
 
-use crate::cli::connect;
+use crate::cli::{connect, told};
 
 /// What can be asked, with its help: one row each.
 const COMMANDS: &[Row] = &[
@@ -196,17 +196,6 @@ impl Ask<'_> {
 }
 
 const STRANGE: &str = "failed to read the server's answer; is it a flux of another version?";
-
-/// What the server said, without the code that is there for programs.
-fn told(error: redis::RedisError) -> anyhow::Error {
-    match (error.code(), error.detail()) {
-        (Some("ERR"), Some(detail)) if detail.starts_with("unknown command") => {
-            anyhow::anyhow!("the server does not know peers; is it a flux of this version?")
-        }
-        (Some(_), Some(detail)) => anyhow::anyhow!("{detail}"),
-        _ => anyhow::Error::new(error).context("failed to ask the server"),
-    }
-}
 
 /// Prints to a reader that may have gone (`| head`), which is no failure.
 fn print(text: &str) -> anyhow::Result<()> {

@@ -130,6 +130,8 @@ pub mod state {
     pub const DIRTY: u64 = 64;
     /// Waits for keys until some time at most.
     pub const TIMED: u64 = 128;
+    /// Gave a wrong password.
+    pub const GUESSED: u64 = 256;
 }
 
 /// What a client said of itself.

@@ -216,9 +216,10 @@ fn given_to_hello(args: Args<'_>) -> Positions {
 /// Looks at a password; false if the command has to wait before that is done, and is run again then.
 fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, reply: &Reply) -> Result<bool, Error> {
     let (from, now) = (session.client.ip, clock::monotonic_ms());
+    let has_guessed = session.client.has_state(state::GUESSED);
     let expected = session.instance.password();
     if expected.is_some() && session.waiting == Waiting::Allowed {
-        let wait_ms = session.instance.guesses.try_one(from, now);
+        let wait_ms = session.instance.guesses.try_one(from, has_guessed, now);
         if wait_ms > 0 {
             session.block = Some(Block::new(session.waiter(args, reply), Some(wait_ms)));
             return Ok(false);
@@ -226,11 +227,12 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, r
     }
     if user != b"default" || expected.as_ref().is_some_and(|expected| !expected.is(password)) {
         session.instance.stats.denied_logins.fetch_add(1, Relaxed);
+        session.client.set_state(state::GUESSED, true);
         note_wrong_password(&session.client.address);
         return Err(Error::new("WRONGPASS invalid username-password pair or user is disabled."));
     }
     if expected.is_some() {
-        session.instance.guesses.was_right(from, now);
+        session.instance.guesses.was_right(from, has_guessed, now);
         *session.client.stranger.lock() = None;
     }
     session.is_authenticated = true;

@@ -96,6 +96,12 @@ impl<'a> Scan<'a> {
         Ok(scan)
     }
 
+    /// The same where elements have no values that could be left out.
+    pub fn read_of_members(args: Args<'a>, at: usize) -> Result<Scan<'a>, Error> {
+        let scan = Scan::read(args, at)?;
+        if scan.hides_values { Err(error::NO_VALUES_OF_HASHES_ONLY) } else { Ok(scan) }
+    }
+
     /// Whether an element is asked for.
     pub fn wants(&self, element: Item<'_>) -> bool {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, element.bytes(&mut IntText::new()), false))

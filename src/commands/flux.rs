@@ -1,11 +1,12 @@
 //! Commands of flux' own: peers that find each other, call each other, and share context. The rows are here; what they mean
 //! is the business of whoever implements [`Peers`].
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Flux as GROUP;
-use crate::commands::table::flag;
+use crate::commands::table::{Positions, flag};
 use crate::commands::{Command, Outcome};
 use crate::engine::error::Error;
 use crate::resp::{Args, Reply};
@@ -26,6 +27,8 @@ pub struct Presence {
     pub peer: Option<Arc<str>>,
     /// The call it waits for, once it is made.
     pub call: Option<Arc<OnceLock<Arc<str>>>>,
+    /// What was found out elsewhere for a command that is run again then.
+    pub found: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// The commands, as a value.
@@ -80,7 +83,7 @@ pub const COMMANDS: &[Command] = &[
             "peer-json [SECRET secret] [TTL milliseconds] [RUNNING count [call-id ...]]",
             "Makes this connection a peer, or attaches it to the peer with this id and secret.",
         )
-        .secrets(|args| (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1).collect()),
+        .secrets(given_to_register),
     row("flux.heartbeat", hand_over!(Heartbeat))
         .args(0)
         .flags(CHANGES | flag::FAST)
@@ -194,6 +197,14 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(N) in the peers")
         .doc("", "Removes what peers that are gone left behind, and tells how much it was."),
 ];
+
+/// The secret, and the peer's JSON where someone wrote it in there, or wrote anything in a way that may hide the word.
+fn given_to_register(args: Args<'_>) -> Positions {
+    let json = args.get(1).unwrap_or_default().to_ascii_lowercase();
+    let hides_one = [&b"secret"[..], b"\\u"].iter().any(|word| memchr::memmem::find(&json, word).is_some());
+    let after_words = (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1);
+    after_words.chain(hides_one.then_some(1)).collect()
+}
 
 fn hand_over(verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(peers) = session.instance.peers().cloned() else {

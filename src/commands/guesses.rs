@@ -1,7 +1,8 @@
 //! Wrong passwords, by where they come from: whoever guesses must wait before a guess is looked at, and nobody else does.
 //!
 //! Each address may try a few times at once, and then ten times a second. What is more than that waits its turn, on its own connection
-//! only, and for seconds at most: so someone with the right password gets in even from an address that guesses come from.
+//! only, and for seconds at most: so someone with the right password gets in even from an address that guesses come from. A connection
+//! that has not given a wrong one waits only for others like it, so it gets in at once beside those that guess on and on.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,49 +27,71 @@ pub struct Guesses(Mutex<Debts>);
 
 #[derive(Default)]
 struct Debts {
-    /// Until when, on the monotonic clock, each has to pay for its tries so far. None are clients without an address.
-    until: HashMap<Option<IpAddr>, u64>,
+    /// None are clients without an address.
+    of: HashMap<Option<IpAddr>, Debt>,
     look_at: u64,
 }
 
+/// Until when, on the monotonic clock, an address has to pay for its tries so far.
+#[derive(Default)]
+struct Debt {
+    /// For all of them.
+    all: u64,
+    /// For those of connections that had given no wrong password.
+    first: u64,
+}
+
 impl Guesses {
-    /// Someone tries a password: for how many milliseconds it must wait before it is looked at.
-    pub fn try_one(&self, from: Option<IpAddr>, now: u64) -> u64 {
+    /// Someone tries a password, on a connection that has or has not given a wrong one: for how many milliseconds it must wait before it is
+    /// looked at.
+    pub fn try_one(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) -> u64 {
         let mut debts = self.0.lock();
         debts.make_room(now);
-        if debts.until.len() >= ADDRESSES_MAX && !debts.until.contains_key(&network(from)) {
+        if debts.of.len() >= ADDRESSES_MAX && !debts.of.contains_key(&network(from)) {
             // So many addresses at once are an attack; those that nobody can tell apart from it wait, and get in.
             return WAIT_MS_MAX;
         }
-        let until = debts.until.entry(network(from)).or_default();
-        let owed = until.saturating_sub(now);
-        *until = now + (owed + EVERY_MS).min(AT_ONCE * EVERY_MS + WAIT_MS_MAX);
+        let debt = debts.of.entry(network(from)).or_default();
+        let owed = if has_guessed { debt.all } else { debt.first }.saturating_sub(now);
+        debt.each(has_guessed, |until| {
+            *until = now + (until.saturating_sub(now) + EVERY_MS).min(AT_ONCE * EVERY_MS + WAIT_MS_MAX);
+        });
         owed.saturating_sub((AT_ONCE - 1) * EVERY_MS).min(WAIT_MS_MAX)
     }
 
     /// For how many milliseconds an address still owes: a try costs more the more it owes.
     pub fn owed_ms(&self, from: Option<IpAddr>, now: u64) -> u64 {
-        self.0.lock().until.get(&network(from)).map_or(0, |until| until.saturating_sub(now))
+        self.0.lock().of.get(&network(from)).map_or(0, |debt| debt.all.saturating_sub(now))
     }
 
     /// The one that was tried is right: it costs nothing.
-    pub fn was_right(&self, from: Option<IpAddr>, now: u64) {
+    pub fn was_right(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) {
         let mut debts = self.0.lock();
         let key = network(from);
-        if let Some(until) = debts.until.get_mut(&key) {
-            *until -= EVERY_MS.min(*until);
-            if *until <= now {
-                debts.until.remove(&key);
+        if let Some(debt) = debts.of.get_mut(&key) {
+            debt.each(has_guessed, |until| *until -= EVERY_MS.min(*until));
+            if debt.all <= now {
+                debts.of.remove(&key);
             }
+        }
+    }
+}
+
+impl Debt {
+    /// Changes all that a try of such a connection counts for.
+    fn each(&mut self, has_guessed: bool, change: impl Fn(&mut u64)) {
+        change(&mut self.all);
+        if !has_guessed {
+            change(&mut self.first);
         }
     }
 }
 
 impl Debts {
     fn make_room(&mut self, now: u64) {
-        if self.until.len() >= ADDRESSES_MAX && now >= self.look_at {
+        if self.of.len() >= ADDRESSES_MAX && now >= self.look_at {
             self.look_at = now + LOOK_EVERY_MS;
-            self.until.retain(|_, until| *until > now);
+            self.of.retain(|_, debt| debt.all > now);
         }
     }
 }
@@ -95,26 +118,31 @@ mod tests {
         let (attacker, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let now = 1_000_000;
         for _ in 0..AT_ONCE {
-            assert_eq!(guesses.try_one(attacker, now), 0);
+            assert_eq!(guesses.try_one(attacker, true, now), 0);
         }
-        assert_eq!(guesses.try_one(attacker, now), EVERY_MS);
-        assert_eq!(guesses.try_one(attacker, now), 2 * EVERY_MS);
+        assert_eq!(guesses.try_one(attacker, true, now), EVERY_MS);
+        assert_eq!(guesses.try_one(attacker, true, now), 2 * EVERY_MS);
         for _ in 0..100_000 {
-            assert!(guesses.try_one(attacker, now) <= WAIT_MS_MAX, "nobody is locked out");
+            assert!(guesses.try_one(attacker, true, now) <= WAIT_MS_MAX, "nobody is locked out");
         }
-        assert_eq!(guesses.try_one(other, now), 0);
+        assert_eq!(guesses.try_one(other, false, now), 0);
+        // Also from its own address, on connections that have not guessed; where those come in a flood, they wait as well.
+        for _ in 0..AT_ONCE {
+            assert_eq!(guesses.try_one(attacker, false, now), 0);
+        }
+        assert_eq!(guesses.try_one(attacker, false, now), EVERY_MS);
         // What it owes is forgotten with time, and never grows beyond bounds.
-        assert_eq!(guesses.try_one(attacker, now + AT_ONCE * EVERY_MS + WAIT_MS_MAX), 0);
+        assert_eq!(guesses.try_one(attacker, true, now + AT_ONCE * EVERY_MS + WAIT_MS_MAX), 0);
     }
 
     #[test]
     fn right_passwords_cost_nothing_however_many_come_at_once() {
         let guesses = Guesses::default();
         for _ in 0..10 * AT_ONCE {
-            assert_eq!(guesses.try_one(address("192.0.2.1"), 5), 0);
-            guesses.was_right(address("192.0.2.1"), 5);
+            assert_eq!(guesses.try_one(address("192.0.2.1"), false, 5), 0);
+            guesses.was_right(address("192.0.2.1"), false, 5);
         }
-        assert!(guesses.0.lock().until.is_empty());
+        assert!(guesses.0.lock().of.is_empty());
     }
 
     #[test]
@@ -128,10 +156,10 @@ mod tests {
     fn no_number_of_addresses_takes_more_memory_than_is_meant() {
         let guesses = Guesses::default();
         for number in 0..2 * ADDRESSES_MAX as u32 {
-            guesses.try_one(Some(IpAddr::V4(number.into())), 5);
+            guesses.try_one(Some(IpAddr::V4(number.into())), false, 5);
         }
-        assert_eq!(guesses.0.lock().until.len(), ADDRESSES_MAX);
-        assert_eq!(guesses.try_one(address("198.51.100.1"), 5), WAIT_MS_MAX);
-        assert_eq!(guesses.try_one(address("198.51.100.1"), 5 + LOOK_EVERY_MS), 0);
+        assert_eq!(guesses.0.lock().of.len(), ADDRESSES_MAX);
+        assert_eq!(guesses.try_one(address("198.51.100.1"), false, 5), WAIT_MS_MAX);
+        assert_eq!(guesses.try_one(address("198.51.100.1"), false, 5 + LOOK_EVERY_MS), 0);
     }
 }

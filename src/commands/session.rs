@@ -87,6 +87,8 @@ pub struct Session {
     pub is_authenticated: bool,
     /// The transaction that was begun.
     pub txn: Option<Transaction>,
+    /// Whether nothing of it is there for others any more.
+    pub is_closed: bool,
     /// What the next `EXEC` depends on.
     pub watch: Watch,
     /// Names listened to, by [`Topic`].
@@ -168,6 +170,7 @@ impl Session {
             now_ns: clock::now_ns(),
             is_authenticated,
             txn: None,
+            is_closed: false,
             watch: Watch::default(),
             subscriptions: Default::default(),
             replies: Replies::On,
@@ -718,6 +721,16 @@ impl Session {
 /// The client is gone: undoes all that others could still see of it.
 impl Drop for Session {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Session {
+    /// Leaves nothing of it behind: what it watches, listens to and waits for. A session that is dropped does so itself.
+    pub fn close(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
         transactions::unwatch(self);
         flux::leave(self);
         for (topic, names) in

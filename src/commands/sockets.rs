@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -52,6 +52,8 @@ pub struct Permit {
     open: Arc<AtomicUsize>,
     /// Where the connection's door asks for the password itself.
     pub stranger: Mutex<Option<Stranger>>,
+    /// Whether a wrong password was given over it, where its door asks itself.
+    pub has_guessed: AtomicBool,
 }
 
 impl Drop for Permit {
@@ -65,7 +67,8 @@ impl Sockets {
     pub fn admit(&self, max: usize) -> Option<Permit> {
         let more = |open: usize| (open < max).then_some(open + 1);
         let is_admitted = self.open.fetch_update(Relaxed, Relaxed, more).is_ok();
-        is_admitted.then(|| Permit { open: Arc::clone(&self.open), stranger: Mutex::default() })
+        let open = || Arc::clone(&self.open);
+        is_admitted.then(|| Permit { open: open(), stranger: Mutex::default(), has_guessed: AtomicBool::default() })
     }
 
     /// The same for one that takes the place of another which goes.

@@ -25,7 +25,10 @@ pub struct FileError(pub String);
 pub fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, FileError> {
     let failed = |cause: String| FileError(format!("read `{}`: {cause}", path.display()));
     match std::fs::metadata(path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // Where its folder is a file, whoever uses the folder says so.
+        Err(cause) if matches!(cause.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(cause) => return Err(failed(cause.to_string())),
         Ok(about) if about.len() > FILE_BYTES_MAX => return Err(failed("it is larger than any configuration".into())),
         Ok(_) => {}

@@ -9,6 +9,7 @@
 //! | values to be read from disk | the reader's thread: `engine::load` | another try |
 //! | a pause to end | `CLIENT UNPAUSE`, or the deadline | another try |
 //! | work on a thread of its own (`SAVE`, `FLUX BACKUP`) | that thread: `commands::elsewhere` | the answer |
+//! | schemas that take long to compile (`FLUX.REGISTER`) | the thread that does it: `peers::checking` | another try |
 //! | a call, or a job (`FLUX.CALL`, `FLUX.NEXT`) | whoever ends the call or has the job: `peers::calling` | the answer |
 //! | nothing more than time (`WAIT` without replicas) | the deadline | what the command says then |
 //!

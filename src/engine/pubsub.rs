@@ -78,6 +78,16 @@ impl PubSub {
         count
     }
 
+    /// Whether a message to a channel would go to more than so many.
+    pub fn reaches(&self, channel: &[u8], count: usize) -> bool {
+        if self.subscriptions.load(Relaxed) <= count {
+            return false;
+        }
+        let patterns = self.patterns.read();
+        let matching = patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel, false));
+        self.count(Topic::Channel, channel) + matching.map(|(_, mailboxes)| mailboxes.len()).sum::<usize>() > count
+    }
+
     /// Sends a message to all who listen to a sharded channel; tells how many got it.
     pub fn publish_shard(&self, channel: &[u8], message: &[u8]) -> usize {
         match self.shards.read().get(channel) {

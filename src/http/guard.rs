@@ -48,14 +48,15 @@ pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller
         Err(refusal) => return refusal.into_response(),
     };
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| given_password(value.as_bytes()));
+    let permit = request.extensions().get::<Arc<Permit>>().cloned();
     let mut response = if request.method() == Method::OPTIONS {
         preflight(request.headers())
     } else if rule.access == Access::Guarded && rule.door.instance.is_ending.load(Relaxed) {
         Refusal::ending().into_response()
-    } else if needs_password && !has_password(&rule.door, caller, given).await {
+    } else if needs_password && !has_password(&rule.door, caller, permit.as_deref(), given).await {
         without_password(&rule, &request)
     } else {
-        if needs_password && let Some(permit) = request.extensions().get::<Arc<Permit>>() {
+        if needs_password && let Some(permit) = &permit {
             *permit.stranger.lock() = None;
         }
         let _busy = (rule.access == Access::Guarded).then(|| Busy::begin(&rule.door));
@@ -219,18 +220,20 @@ fn is_ours(host: &Place, listed: &str) -> bool {
 }
 
 /// Whether a request carries the password, or none is needed. Who guesses waits first.
-async fn has_password(door: &Door, caller: Caller, given: Option<Vec<u8>>) -> bool {
+async fn has_password(door: &Door, caller: Caller, permit: Option<&Permit>, given: Option<Vec<u8>>) -> bool {
     let Some(expected) = door.instance.password() else { return true };
     let Some(given) = given else { return false };
     let from = Some(caller.address.ip());
-    let wait_ms = door.instance.guesses.try_one(from, clock::monotonic_ms());
+    let has_guessed = permit.is_some_and(|permit| permit.has_guessed.load(Relaxed));
+    let wait_ms = door.instance.guesses.try_one(from, has_guessed, clock::monotonic_ms());
     if wait_ms > 0 {
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
     let is_right = expected.is(&given);
     if is_right {
-        door.instance.guesses.was_right(from, clock::monotonic_ms());
+        door.instance.guesses.was_right(from, has_guessed, clock::monotonic_ms());
     } else {
+        permit.inspect(|permit| permit.has_guessed.store(true, Relaxed));
         note_wrong_password(&caller.address.to_string());
     }
     is_right

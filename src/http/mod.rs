@@ -43,6 +43,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
+use crate::machine;
 use crate::peers;
 use crate::storage;
 
@@ -63,7 +64,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not ours.
-    #[error("listen for HTTP on {0}: {1}; is another server running there? Choose another with --http-port, or --http-port off")]
+    #[error("listen for HTTP on {0}: {1}; {hint}, or leave HTTP out with --http-port off", hint = machine::listen_hint(.1, "--http-port", "--http-bind"))]
     Address(SocketAddr, io::Error),
     /// The thread could not be started.
     #[error("start the thread for HTTP: {0}")]

@@ -331,6 +331,8 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
             }
             Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
             Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
+            Action::Ask(id) => room.leave(Todo::Ask(id)),
+            Action::Drop(parts) => room.leave(Todo::Drop(parts)),
             Action::Chunk(to, id, data, seq) => {
                 room.publish(&names::results(&to), wire::chunk(&id, &data, seq).as_bytes());
             }

@@ -1,8 +1,9 @@
-//! Payloads are checked before a call is made of them: at once where that takes less than a millisecond, else on a thread of
-//! their own, so that no thread that serves clients is held up by what a stranger sent.
+//! Payloads are checked before a call is made of them, and schemas are compiled when a peer registers: at once where that takes less than a
+//! millisecond, else on a thread of their own, so that no thread that serves clients is held up by what a stranger sent.
 //!
-//! Who has to wait for that thread waits in a line of its own, and the lines take turns: one caller's checks, however
-//! long, delay another's by one check each. The thread makes the call itself once the payload was found fit.
+//! Who has to wait for that thread waits in a line of its own, and the lines take turns: one client's checks, however
+//! long, delay another's by one check each. The thread makes the call itself once the payload was found fit; other work is
+//! found done by the command that wanted it, which is run again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::engine::block::Waiter;
-use crate::peers::calls::{Caller, Failure, Order, PartsTaken};
+use crate::engine::mailbox::Ended;
+use crate::peers::calls::{Caller, Failure, Order, PartsTaken, TIMEOUT_MS};
 use crate::peers::directory::{Capability, Id};
 use crate::peers::handle::Ongoing;
 use crate::peers::room::Room;
@@ -137,7 +139,7 @@ fn check(room: &Room, order: &Order, budget: &mut Budget<'_>) -> Result<(), Unfi
     })
 }
 
-/// Checks that wait, and the thread that does them.
+/// Checks and other work that wait, and the thread that does them.
 #[derive(Default)]
 pub struct Checks {
     lines: Mutex<Lines>,
@@ -156,6 +158,31 @@ impl Checks {
         caller: Caller,
         asker: impl FnOnce() -> Asker,
     ) -> Result<(), Failure> {
+        let (bytes, timeout_ms) = (order.payload.len(), order.timeout_ms);
+        self.join(room, origin, bytes, timeout_ms, || Task::Check { order, caller, asker: asker() })
+    }
+
+    /// Puts other work in its line. The command that waits for it is run again when it is done, or, with the reason, will not be done.
+    pub fn add_work(
+        &self,
+        room: &Room,
+        origin: &Origin,
+        waiter: Arc<Waiter>,
+        bytes: usize,
+        run: impl FnOnce(Result<(), Failure>) + Send + 'static,
+    ) -> Result<(), Failure> {
+        let task = || Task::Work(Work { waiter, bytes, run: Box::new(run) });
+        self.join(room, origin, bytes, TIMEOUT_MS, task)
+    }
+
+    fn join(
+        &self,
+        room: &Room,
+        origin: &Origin,
+        bytes: usize,
+        timeout_ms: u64,
+        task: impl FnOnce() -> Task,
+    ) -> Result<(), Failure> {
         let is_started = self.thread.get_or_init(|| {
             let room = room.this();
             let thread = thread::Builder::new().name("checks".into());
@@ -165,9 +192,9 @@ impl Checks {
             return Err(Failure::new("BUSY", "the thread that checks long payloads could not be started: send less at once"));
         }
         let mut lines = self.lines.lock();
-        lines.admit(origin, order.payload.len())?;
-        let until = clock::monotonic_ms().saturating_add(order.timeout_ms);
-        lines.add(origin, Waiting { order, caller, asker: asker(), until });
+        lines.admit(origin, bytes)?;
+        let until = clock::monotonic_ms().saturating_add(timeout_ms);
+        lines.add(origin, Waiting { task: task(), until, timeout_ms });
         drop(lines);
         self.bell.notify_one();
         Ok(())
@@ -187,13 +214,13 @@ impl Checks {
     fn carry(&self, room: &Room) {
         while !self.is_ending.load(Relaxed) {
             let (next, over) = self.next();
-            over.into_iter().for_each(|(waiting, why)| waiting.asker.tell(room, Err(why)));
+            over.into_iter().for_each(|(waiting, why)| waiting.task.give_up(room, why));
             if let Some(waiting) = next {
                 self.run(room, waiting);
             }
         }
         let rest = self.lines.lock().take_if(|_| Some(Failure::new("GONE", "the server ends")));
-        rest.into_iter().for_each(|(waiting, why)| waiting.asker.tell(room, Err(why)));
+        rest.into_iter().for_each(|(waiting, why)| waiting.task.give_up(room, why));
     }
 
     /// Waits for a check. Those that nobody waits for any more, or whose time is over, are taken out with the reason: also while
@@ -204,28 +231,36 @@ impl Checks {
             self.bell.wait(&mut lines);
         }
         let now = clock::monotonic_ms();
-        let over = lines.take_if(|waiting| waiting.is_over(now).then(|| waiting.timeout()));
+        let over = lines.take_if(|waiting| waiting.is_over(now).then(|| timeout(waiting.timeout_ms)));
         (lines.pop(), over)
     }
 
-    fn run(&self, room: &Room, mut waiting: Waiting) {
-        let is_wanted = || !self.is_ending.load(Relaxed) && !waiting.is_over(clock::monotonic_ms());
-        let found = check(room, &waiting.order, &mut Budget::while_wanted(CHECK_STEPS_MAX, &is_wanted));
+    fn run(&self, room: &Room, waiting: Waiting) {
+        let Waiting { task, until, timeout_ms } = waiting;
+        let (mut order, caller, asker) = match task {
+            Task::Work(work) => return work.end(Ok(())),
+            Task::Check { order, caller, asker } => (order, caller, asker),
+        };
+        let is_wanted = || !self.is_ending.load(Relaxed) && asker.is_there() && until > clock::monotonic_ms();
+        let found = check(room, &order, &mut Budget::while_wanted(CHECK_STEPS_MAX, &is_wanted));
         let failure = match found {
             Ok(()) if is_wanted() => {
                 let Some(mut session) = room.session() else { return };
-                waiting.order.timeout_ms = waiting.until.saturating_sub(clock::monotonic_ms()).max(1);
-                let Waiting { order, caller, asker, .. } = waiting;
+                order.timeout_ms = until.saturating_sub(clock::monotonic_ms()).max(1);
                 let made = calling::make_checked(room, &mut session, order, caller);
                 return asker.tell(room, made);
             }
             Err(Unfit::Invalid(why)) => Failure::new("INVALID", why),
-            Err(Unfit::Unknown(Spent::Steps)) => too_long(&waiting.order.capability),
+            Err(Unfit::Unknown(Spent::Steps)) => too_long(&order.capability),
             _ if self.is_ending.load(Relaxed) => Failure::new("GONE", "the server ends"),
-            _ => waiting.timeout(),
+            _ => timeout(timeout_ms),
         };
-        waiting.asker.tell(room, Err(failure));
+        asker.tell(room, Err(failure));
     }
+}
+
+fn timeout(timeout_ms: u64) -> Failure {
+    Failure::new("TIMEOUT", format!("timeout after {timeout_ms} ms"))
 }
 
 fn too_long(capability: &str) -> Failure {
@@ -236,25 +271,69 @@ fn too_long(capability: &str) -> Failure {
     Failure::new("INVALID", text)
 }
 
-/// A payload that waits to be checked, and what is to be done then.
+/// What waits for the thread.
 struct Waiting {
-    /// The call to be made.
-    order: Order,
-    /// Who gets its outcome.
-    caller: Caller,
-    /// Who waits until it is made.
-    asker: Asker,
+    task: Task,
     /// Its deadline, on the monotonic clock.
     until: u64,
+    timeout_ms: u64,
+}
+
+enum Task {
+    /// A payload is to be checked, and a call to be made then.
+    Check {
+        order: Order,
+        /// Who gets the call's outcome.
+        caller: Caller,
+        /// Who waits until it is made.
+        asker: Asker,
+    },
+    Work(Work),
+}
+
+/// Work for a command that is run again then.
+struct Work {
+    waiter: Arc<Waiter>,
+    /// What it is done about.
+    bytes: usize,
+    run: Box<dyn FnOnce(Result<(), Failure>) + Send>,
 }
 
 impl Waiting {
     fn is_over(&self, now: u64) -> bool {
-        self.until <= now || !self.asker.is_there()
+        self.until <= now || !self.task.is_wanted()
+    }
+}
+
+impl Task {
+    fn is_wanted(&self) -> bool {
+        match self {
+            Task::Check { asker, .. } => asker.is_there(),
+            Task::Work(work) => !work.waiter.is_over(),
+        }
     }
 
-    fn timeout(&self) -> Failure {
-        Failure::new("TIMEOUT", format!("timeout after {} ms", self.order.timeout_ms))
+    fn bytes(&self) -> usize {
+        match self {
+            Task::Check { order, .. } => order.payload.len(),
+            Task::Work(work) => work.bytes,
+        }
+    }
+
+    fn give_up(self, room: &Room, why: Failure) {
+        match self {
+            Task::Check { asker, .. } => asker.tell(room, Err(why)),
+            Task::Work(work) => work.end(Err(why)),
+        }
+    }
+}
+
+impl Work {
+    fn end(self, may_run: Result<(), Failure>) {
+        (self.run)(may_run);
+        if self.waiter.end() {
+            self.waiter.mailbox.end(Ended::Again);
+        }
     }
 }
 
@@ -275,7 +354,7 @@ impl Lines {
             return busy("too many payloads");
         }
         if let Some(line) = self.lines.get(origin) {
-            let bytes_of_one: usize = line.iter().map(|waiting| waiting.order.payload.len()).sum();
+            let bytes_of_one: usize = line.iter().map(|waiting| waiting.task.bytes()).sum();
             if line.len() == WAITING_OF_ONE_MAX || bytes_of_one + bytes > BYTES_OF_ONE_MAX {
                 return busy("too many payloads of this caller");
             }
@@ -285,7 +364,7 @@ impl Lines {
 
     fn add(&mut self, origin: &Origin, waiting: Waiting) {
         self.count += 1;
-        self.bytes += waiting.order.payload.len();
+        self.bytes += waiting.task.bytes();
         let line = self.lines.entry(origin.clone()).or_default();
         if line.is_empty() {
             self.turns.push_back(origin.clone());
@@ -304,7 +383,7 @@ impl Lines {
             self.turns.push_back(origin);
         }
         self.count -= 1;
-        self.bytes -= next.order.payload.len();
+        self.bytes -= next.task.bytes();
         Some(next)
     }
 
@@ -322,7 +401,7 @@ impl Lines {
         self.lines.retain(|_, line| !line.is_empty());
         self.turns.retain(|origin| self.lines.contains_key(origin));
         self.count -= taken.len();
-        self.bytes -= taken.iter().map(|(waiting, _)| waiting.order.payload.len()).sum::<usize>();
+        self.bytes -= taken.iter().map(|(waiting, _)| waiting.task.bytes()).sum::<usize>();
         taken
     }
 }
@@ -334,10 +413,10 @@ mod tests {
     /// Adds a check, or says why it may not.
     fn add(lines: &mut Lines, origin: &Origin, payload: usize, until: u64) -> Result<(), Failure> {
         lines.admit(origin, payload)?;
-        let order = Order { timeout_ms: 7, ..Order::new("work", &vec![b'1'; payload]) };
+        let order = Order::new("work", &vec![b'1'; payload]);
         let job = wire::Job { id: "job".into(), function: "work".into(), payload: None, source: "old".into(), attempt: None };
         let caller = Caller::Old("old".into(), "job".into());
-        lines.add(origin, Waiting { order, caller, asker: Asker::Old(job), until });
+        lines.add(origin, Waiting { task: Task::Check { order, caller, asker: Asker::Old(job) }, until, timeout_ms: 7 });
         Ok(())
     }
 
@@ -375,7 +454,7 @@ mod tests {
         for (client, until) in [(1, 10), (2, 20), (1, 30)] {
             add(&mut lines, &Origin::Client(client), 3, until).unwrap();
         }
-        let over = lines.take_if(|waiting| waiting.is_over(20).then(|| waiting.timeout()));
+        let over = lines.take_if(|waiting| waiting.is_over(20).then(|| timeout(waiting.timeout_ms)));
         assert_eq!(over.len(), 2);
         assert!(over.iter().all(|(_, failure)| failure.to_string() == "TIMEOUT timeout after 7 ms"));
         assert_eq!((lines.count, lines.bytes), (1, 3));

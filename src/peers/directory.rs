@@ -331,6 +331,11 @@ impl Capable {
         self.peers.range((Excluded(number), Unbounded)).map(|(number, id)| (*number, id))
     }
 
+    /// The number of the last one.
+    pub fn last(&self) -> u64 {
+        self.peers.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
     /// All of them, from the one whose turn it is.
     pub fn in_turn(&self) -> impl Iterator<Item = &Id> {
         self.after(self.turn).map(|(_, id)| id).chain(self.peers.range(..=self.turn).map(|(_, id)| id))

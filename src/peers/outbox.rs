@@ -1,12 +1,18 @@
 //! Messages that are noted while locks are held, and sent when they are not: fan-out to thousands of listeners takes milliseconds, in
-//! which nobody else should have to wait for the keys that changed.
+//! which nobody else should have to wait for the keys that changed. Nor should the clients of the thread that noted them: what has many
+//! listeners is left to the room's thread.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::mem;
 
 use parking_lot::Mutex;
 
+/// Listeners of a message that is sent by whoever noted it: it takes them a fraction of a millisecond.
+pub const LISTENERS_MAX: usize = 256;
+/// Bytes that may wait in a queue for the room's thread. Whoever notes more sends: it is slowed down, and the memory is not filled.
+const LEFT_BYTES_MAX: usize = 1 << 20;
 /// Channels share so many queues: who sends to many listeners on one channel hardly holds up those on another.
 const QUEUES: usize = 16;
 
@@ -24,10 +30,23 @@ pub struct Outbox {
 
 #[derive(Default)]
 struct Queue {
-    /// Not sent yet. It is short: each thread that notes something stays until it is sent.
-    noted: Mutex<VecDeque<(String, Vec<u8>)>>,
+    noted: Mutex<Noted>,
     /// Held by the one who sends, so that nobody overtakes.
     sends: Mutex<()>,
+}
+
+/// What is not sent yet. It is short: each thread that notes something stays until it is sent, or has few bytes left to the room's thread.
+#[derive(Default)]
+struct Noted {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    /// Whether the room's thread sends all of it.
+    is_left: bool,
+}
+
+struct Message {
+    channel: String,
+    bytes: Vec<u8>,
 }
 
 impl Outbox {
@@ -35,29 +54,83 @@ impl Outbox {
     pub fn note(&self, channel: &str, message: &[u8]) {
         let at = self.hasher.hash_one(channel) as usize % QUEUES;
         NOTED.set(NOTED.get() | 1 << at);
-        self.queues[at].noted.lock().push_back((channel.to_owned(), message.to_vec()));
+        self.queues[at].noted.lock().push(Message { channel: channel.to_owned(), bytes: message.to_vec() });
     }
 
-    /// Sees to it that all that this thread noted has been sent, by itself or by others. To be called with no lock held; costs nothing
-    /// where it noted nothing.
-    pub fn send(&self, send: impl Fn(&str, &[u8])) {
+    /// Sees to it that all that this thread noted has been sent, by itself or by others, but for what is for `many` and comes after that: the
+    /// answer names the queues of which the room's thread is to [`send_next`](Self::send_next). To be called with no lock held; costs
+    /// nothing where it noted nothing.
+    pub fn send(&self, is_for_many: impl Fn(&str) -> bool, send: impl Fn(&str, &[u8])) -> impl Iterator<Item = usize> {
         let noted = NOTED.take();
-        for (_, queue) in self.queues.iter().enumerate().filter(|(at, _)| noted & 1 << at != 0) {
-            queue.send(&send);
-        }
+        (0..QUEUES).filter(move |at| noted & 1 << at != 0 && self.queues[*at].send(&is_for_many, &send))
+    }
+
+    /// Sends the next message of a queue that was left to the room's thread; false if there are no more.
+    pub fn send_next(&self, at: usize, send: impl Fn(&str, &[u8])) -> bool {
+        let queue = &self.queues[at];
+        let _sends = queue.sends.lock();
+        let Some(message) = queue.noted.lock().pop_left() else { return false };
+        send(&message.channel, &message.bytes);
+        true
+    }
+}
+
+impl Noted {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.size();
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.size();
+        Some(message)
+    }
+
+    /// The same; where there is none, nothing is left to the thread any more.
+    fn pop_left(&mut self) -> Option<Message> {
+        let message = self.pop();
+        self.is_left = message.is_some();
+        message
+    }
+
+    /// Whether the room's thread sees to what is there.
+    fn is_seen_to(&self) -> bool {
+        self.is_left && self.bytes <= LEFT_BYTES_MAX
+    }
+}
+
+impl Message {
+    fn size(&self) -> usize {
+        size_of::<Message>() + self.channel.len() + self.bytes.len()
     }
 }
 
 impl Queue {
-    fn send(&self, send: impl Fn(&str, &[u8])) {
+    /// Sends what is there; true where the rest of it is to be left to the room's thread, which does not know yet.
+    fn send(&self, is_for_many: impl Fn(&str) -> bool, send: impl Fn(&str, &[u8])) -> bool {
+        if self.noted.lock().is_seen_to() {
+            return false;
+        }
         // What is noted and not sent is what others sent in between, or are sending now: that is waited for.
         let _sends = self.sends.lock();
-        let next = || self.noted.lock().pop_front();
-        let count = self.noted.lock().len();
+        let count = self.noted.lock().messages.len();
         for _ in 0..count {
-            let Some((channel, message)) = next() else { return };
-            send(&channel, &message);
+            // Asked without the lock, for which those wait who hold keys. Nobody else takes the message meanwhile.
+            let channel = self.noted.lock().messages.front().map(|message| message.channel.clone());
+            let is_for_many = channel.is_some_and(|channel| is_for_many(&channel));
+            let mut noted = self.noted.lock();
+            if noted.is_seen_to() {
+                return false;
+            }
+            if is_for_many && noted.bytes <= LEFT_BYTES_MAX {
+                return !mem::replace(&mut noted.is_left, true);
+            }
+            let Some(message) = noted.pop() else { return false };
+            drop(noted);
+            send(&message.channel, &message.bytes);
         }
+        false
     }
 }
 
@@ -66,6 +139,43 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     use super::*;
+
+    fn number_of(message: &[u8]) -> u64 {
+        u64::from_be_bytes(message.try_into().unwrap())
+    }
+
+    #[test]
+    fn what_is_for_many_and_what_follows_it_is_left_to_the_thread_in_its_order() {
+        let (outbox, sent) = (Outbox::default(), Mutex::new(Vec::new()));
+        let send = |_: &str, message: &[u8]| sent.lock().push(number_of(message));
+        let mut left = Vec::new();
+        for number in 0..3_u64 {
+            outbox.note("c", &number.to_be_bytes());
+            left.extend(outbox.send(|_| number == 1, send));
+        }
+        assert_eq!((left.len(), &**sent.lock()), (1, &[0][..]), "the thread is told once");
+        while outbox.send_next(left[0], send) {}
+        outbox.note("c", &3_u64.to_be_bytes());
+        assert_eq!(outbox.send(|_| false, send).count(), 0);
+        assert_eq!(sent.into_inner(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn who_notes_more_than_may_wait_for_the_thread_sends_it() {
+        let (outbox, sent) = (Outbox::default(), AtomicU64::new(0));
+        let send = |_: &str, _: &[u8]| {
+            sent.fetch_add(1, SeqCst);
+        };
+        let large = vec![0; LEFT_BYTES_MAX / 2];
+        let mut left = Vec::new();
+        for _ in 0..10 {
+            outbox.note("c", &large);
+            left.extend(outbox.send(|_| true, send));
+        }
+        assert_eq!((left.len(), sent.load(SeqCst)), (1, 9), "what is left is within the bound");
+        while outbox.send_next(left[0], send) {}
+        assert_eq!(sent.load(SeqCst), 10);
+    }
 
     #[test]
     fn messages_are_sent_in_the_order_they_were_noted_whoever_sends_them() {
@@ -79,7 +189,7 @@ mod tests {
                             *number += 1;
                             outbox.note("c", &number.to_be_bytes());
                         }
-                        outbox.send(|_, message| sent.lock().push(u64::from_be_bytes(message.try_into().unwrap())));
+                        assert_eq!(outbox.send(|_| false, |_, message| sent.lock().push(number_of(message))).count(), 0);
                     }
                 });
             }
@@ -96,9 +206,10 @@ mod tests {
                 scope.spawn(move || {
                     let bit = 1 << thread;
                     outbox.note("c", &[bit]);
-                    outbox.send(|_, message| {
+                    let send = |_: &str, message: &[u8]| {
                         sent.fetch_or(u64::from(message[0]), SeqCst);
-                    });
+                    };
+                    assert_eq!(outbox.send(|_| false, send).count(), 0);
                     assert!(sent.load(SeqCst) & u64::from(bit) != 0);
                 });
             }

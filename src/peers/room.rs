@@ -22,11 +22,11 @@ use crate::engine::notify::{Class, Event, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
 use crate::peers::checking::Checks;
-use crate::peers::directory::{Directory, Id};
+use crate::peers::directory::{Directory, Id, SLICE};
 use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
-use crate::peers::outbox::Outbox;
+use crate::peers::outbox::{self, Outbox};
 use crate::peers::{calling, clean, context, describe, log, old, presence, streams};
 use crate::resp::{Args, Reply};
 
@@ -64,6 +64,12 @@ pub enum Todo {
     Event(Id, Vec<u8>),
     /// What calls led to where no session was at hand.
     Act(Vec<Action>),
+    /// Messages of this queue of the outbox are to be sent.
+    Tell(usize),
+    /// More peers are to be asked for this call.
+    Ask(Id),
+    /// Nobody needs the answers of these parts of a gathering any more.
+    Drop(Vec<Id>),
     /// What a peer that could not be written leaves behind.
     Orphans(old::Orphans),
     /// These values of contexts were removed by a command that removes all keys.
@@ -75,7 +81,14 @@ impl Todo {
         match self {
             Todo::Result(_, bytes) | Todo::Event(_, bytes) => bytes.len() + 64,
             // As many as there are, or were, peers, calls and keys, which have bounds of their own.
-            Todo::Gone(_) | Todo::Drain(_) | Todo::Act(_) | Todo::Orphans(_) | Todo::Flushed(_) => 0,
+            Todo::Gone(_)
+            | Todo::Drain(_)
+            | Todo::Act(_)
+            | Todo::Tell(_)
+            | Todo::Ask(_)
+            | Todo::Drop(_)
+            | Todo::Orphans(_)
+            | Todo::Flushed(_) => 0,
         }
     }
 }
@@ -182,9 +195,15 @@ impl Room {
         self.outbox.note(channel, message);
     }
 
-    /// Sends what was to be sent once no locks are held, which is now. When it returns, all that this thread noted has been sent.
+    /// Sends what was to be sent once no locks are held, which is now. When it returns, all that this thread noted has been sent, or is left
+    /// to the room's thread where many listen.
     pub fn tell(&self) {
-        self.outbox.send(|channel, message| self.publish(channel, message));
+        let is_for_many = |channel: &str| {
+            let instance = self.instance.upgrade();
+            instance.is_some_and(|instance| instance.engine.pubsub().reaches(channel.as_bytes(), outbox::LISTENERS_MAX))
+        };
+        let left = self.outbox.send(is_for_many, |channel, message| self.publish(channel, message));
+        left.for_each(|queue| self.leave(Todo::Tell(queue)));
     }
 
     /// Leaves work for the thread.
@@ -273,6 +292,26 @@ impl Room {
                 }
             }
             Todo::Act(actions) => calling::act(self, session, actions),
+            Todo::Tell(queue) => {
+                if self.outbox.send_next(queue, |channel, message| self.publish(channel, message)) {
+                    self.leave(Todo::Tell(queue));
+                }
+            }
+            Todo::Ask(id) => {
+                let actions = {
+                    let state = &mut *self.state.lock();
+                    state.calls.ask(&state.directory, &id, clock::monotonic_ms())
+                };
+                calling::act(self, session, actions);
+            }
+            Todo::Drop(mut parts) => {
+                let now = parts.split_off(parts.len().saturating_sub(SLICE));
+                let actions = self.state.lock().calls.drop_parts(&now);
+                calling::act(self, session, actions);
+                if !parts.is_empty() {
+                    self.leave(Todo::Drop(parts));
+                }
+            }
             Todo::Orphans(orphans) => old::find_others(self, session, orphans),
             Todo::Flushed(names) => context::flushed(self, session, names),
         }

@@ -7,6 +7,7 @@ mod socket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +26,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
+use crate::machine;
 use crate::memory;
 use crate::storage;
 
@@ -52,10 +54,13 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not ours.
-    #[error("listen on {0}: {1}; is another server running there? Choose another with --port")]
+    #[error("listen on {0}: {1}; {hint}", hint = machine::listen_hint(.1, "--port", "--bind"))]
     Address(SocketAddr, io::Error),
     /// The socket's path cannot be used.
-    #[error("listen on {0}: {1}")]
+    #[error(
+        "listen on `{path}`: {1}; its folder must be there, and nothing else under this name: choose another with --unixsocket",
+        path = .0.display()
+    )]
     Socket(PathBuf, io::Error),
     /// A thread could not be started.
     #[error("start a worker: {0}")]
@@ -131,7 +136,8 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdTcpListener> {
 
 fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::UnixListener, Error> {
     let error = |error| Error::Socket(path.to_owned(), error);
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+    let is_socket = path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         // Nobody answers: it was left behind by a server that was killed.
         std::fs::remove_file(path).map_err(error)?;
     }

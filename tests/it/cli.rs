@@ -198,3 +198,43 @@ fn a_client_that_does_not_read_holds_up_the_end_only_so_long() {
     assert_eq!(server.end("-TERM"), Some(0));
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
+
+#[test]
+fn what_cannot_be_used_is_told_once_with_what_to_do() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (file, folder, missing) = (path("file"), path("folder"), path("missing"));
+    std::fs::write(&file, "hello").unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let (copy, url) = (path("copy"), server.url());
+    let inside = path("data/copy");
+    let nowhere = path("missing/copy");
+    let port = url.rsplit(':').next().unwrap().to_owned();
+    let off = ["serve", "--data", "off", "--http-port", "off"];
+    let cases: [(&[&str], &str); 13] = [
+        (&["check", "--data", &file], "is a file, not a data folder; name the folder"),
+        (&["check", "--data", &missing], "is not there; name the folder"),
+        (&["backup", &copy, "--data", &file], "is a file, not a data folder; name the folder"),
+        (&["backup", &nowhere, "--url", &url], "its folder must be there"),
+        (&["backup", &inside, "--url", &url], "choose a place outside of it"),
+        (&["backup", &copy, "--url", "redis://127.0.0.1:1"], "start one with `flux serve"),
+        (&["restore", &missing, "--data", &path("new")], "is not there; name a file that `flux backup FILE` wrote"),
+        (&["restore", &folder, "--data", &path("new")], "is not a file; name a file that `flux backup FILE` wrote"),
+        (&["restore", &file, "--data", &path("new")], "which must be a file that `flux backup FILE` wrote"),
+        (&["restore", &file, "--data", &file], "is a file; name a folder that is missing or empty"),
+        (&["serve", "--port", "0", "--http-port", "off", "--data", &file], "choose another with --data DIR, or --data off"),
+        (&[&off[..], &["--port", &port]].concat(), "is another server running there? Choose another port with --port"),
+        (&[&off[..], &["--port", "0", "--unixsocket", &file]].concat(), "nothing else under this name"),
+    ];
+    for (args, advice) in cases {
+        let output = run(args);
+        let told = stderr(&output);
+        assert!(output.status.code() == Some(1) && told.contains(advice), "{args:?}: {told}");
+        // Nothing of some length is told twice.
+        let parts: Vec<&str> = told.trim_end().split(": ").filter(|part| part.len() > 12).collect();
+        let twice = parts.iter().enumerate().find(|(at, part)| parts[at + 1..].contains(part));
+        assert!(twice.is_none() && !told.contains("ResponseError"), "{args:?}: {told}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
+}

@@ -166,7 +166,7 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
         let may_be_made = is_trusted && !place.exists();
         if !place.is_offered() && !may_be_made {
             return Err(failed(format!(
-                "`{}` must be an empty file of no other name: make it, so that the server knows that you may write there",
+                "`{}` must be an empty file, and no link: make it, so that the server knows that you may write there",
                 path.display()
             )));
         }

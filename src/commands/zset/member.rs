@@ -145,10 +145,7 @@ pub fn zscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         elements::empty_scan(reply);
         return Ok(());
     };
-    let scan = Scan::read(args, 3)?;
-    if scan.hides_values {
-        return Err(error::NO_VALUES_OF_HASHES_ONLY);
-    }
+    let scan = Scan::read_of_members(args, 3)?;
     scan.run(cursor, reply, |cursor, reply, shown| {
         zset.scan(cursor, |member, score| {
             if scan.wants(Item::Bytes(member)) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::peers::calls::hall::{Calls, Holder, State, find};
+use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
 use crate::peers::calls::making::BYTES_MAX;
 use crate::peers::calls::moving::Cause;
 use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused};
@@ -82,10 +82,14 @@ impl Calls {
             }
             State::Running(peer) => Some(peer),
             State::Queued(_) => None,
-            State::Gathering { parts, bytes, .. } => {
+            State::Gathering(Gathering { parts, bytes, .. }) => {
                 self.bytes -= bytes;
                 let parts: Vec<Id> = parts.into_iter().collect();
-                parts.iter().for_each(|part| self.drop_part(part, actions));
+                if parts.len() > AT_ONCE {
+                    actions.push(Action::Drop(parts));
+                } else {
+                    actions.extend(self.drop_parts(&parts));
+                }
                 None
             }
         };
@@ -119,8 +123,14 @@ impl Calls {
         }
     }
 
-    /// Ends a part of a gathering whose answer nobody needs any more.
-    pub(super) fn drop_part(&mut self, part: &Id, actions: &mut Vec<Action>) {
+    /// Ends parts of a gathering whose answers nobody needs any more.
+    pub fn drop_parts(&mut self, parts: &[Id]) -> Vec<Action> {
+        let mut actions = Vec::new();
+        parts.iter().for_each(|part| self.drop_part(part, &mut actions));
+        actions
+    }
+
+    fn drop_part(&mut self, part: &Id, actions: &mut Vec<Action>) {
         self.tell_callee(part, actions);
         self.release(part);
         let freed = match self.calls.get(part).map(|call| &call.state) {
@@ -137,9 +147,8 @@ impl Calls {
     pub(super) fn gathered(&mut self, id: &Id, part: &Id, peer: Option<Id>, outcome: &Outcome, actions: &mut Vec<Action>) {
         let peer = peer.unwrap_or_else(|| "".into());
         let name = self.stations.get(&peer).and_then(|station| station.name.clone());
-        let Some(State::Gathering { parts, wanted, answers, bytes }) = self.calls.get_mut(id).map(|call| &mut call.state) else {
-            return;
-        };
+        let Some(State::Gathering(gathering)) = self.calls.get_mut(id).map(|call| &mut call.state) else { return };
+        let Gathering { parts, answers, bytes, .. } = gathering;
         parts.remove(part);
         let mut answer = wire::answer(&peer, name.as_deref().unwrap_or_default(), outcome);
         let is_too_much = *bytes + answer.len() > GATHERED_BYTES_MAX || self.bytes + answer.len() > BYTES_MAX;
@@ -154,7 +163,14 @@ impl Calls {
         *bytes += answer.len();
         self.bytes += answer.len();
         answers.push(answer);
-        if answers.len() >= *wanted || parts.is_empty() {
+        self.end_if_whole(id, actions);
+    }
+
+    /// Ends a gathering that has enough answers, or all that there will be.
+    pub(super) fn end_if_whole(&mut self, id: &Id, actions: &mut Vec<Action>) {
+        let Some(State::Gathering(gathering)) = self.calls.get(id).map(|call| &call.state) else { return };
+        let Gathering { parts, wanted, answers, asking, .. } = gathering;
+        if answers.len() >= *wanted || parts.is_empty() && asking.is_none() {
             let array = format!("[{}]", answers.join(","));
             self.end(id, Ok(array.into_bytes().into()), actions);
         }
@@ -237,14 +253,16 @@ impl Calls {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Ends calls whose time is over, and forgets outcomes nobody came for. Gives calls again whose connection was lost and
-    /// that no peer says to have.
+    /// Ends calls whose time is over, and forgets outcomes nobody came for: some of them, so that others get their turn before it is
+    /// called again. Gives calls again whose connection was lost and that no peer says to have.
     pub fn end_overdue(&mut self, directory: &mut Directory, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        while self.next_deadline().is_some_and(|deadline| deadline <= now)
-            && let Some((_, id)) = self.deadlines.pop_first()
-        {
-            self.overdue(&id, &mut actions);
+        for _ in 0..AT_ONCE {
+            let Some((deadline, id)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).cloned() else { break };
+            if !self.overdue(&id, &mut actions) {
+                break;
+            }
+            self.deadlines.remove(&(deadline, Arc::clone(&id)));
             // A call that just ended is kept no longer than its deadline.
             self.forget(&id);
         }
@@ -258,8 +276,9 @@ impl Calls {
         actions
     }
 
-    pub(super) fn overdue(&mut self, id: &Id, actions: &mut Vec<Action>) {
-        let Some(call) = self.calls.get_mut(id) else { return };
+    /// Ends a call whose time is over; false where it gathers answers and many are missing, so that there is more to do.
+    fn overdue(&mut self, id: &Id, actions: &mut Vec<Action>) -> bool {
+        let Some(call) = self.calls.get_mut(id) else { return true };
         let timeout = Failure::new("TIMEOUT", format!("timeout after {} ms", call.timeout_ms));
         match &mut call.state {
             State::Ended(_) => {}
@@ -267,18 +286,19 @@ impl Calls {
                 self.tell_callee(id, actions);
                 self.end(id, Err(timeout), actions);
             }
-            State::Gathering { parts, answers, .. } => {
-                let mut answers = std::mem::take(answers);
-                let late: Vec<Id> = parts.iter().cloned().collect();
-                for part in late {
-                    let peer = self.calls.get(&part).and_then(|call| call.to.clone()).unwrap_or_else(|| "".into());
-                    let name = self.stations.get(&peer).and_then(|station| station.name.clone());
-                    answers.push(wire::answer(&peer, name.as_deref().unwrap_or_default(), &Err(timeout.clone())));
+            State::Gathering(gathering) => {
+                // Nobody is asked any more, and all who did not answer are named.
+                (gathering.asking, gathering.wanted) = (None, usize::MAX);
+                let late: Vec<Id> = gathering.parts.iter().take(AT_ONCE).cloned().collect();
+                for part in &late {
+                    self.tell_callee(part, actions);
+                    self.end(part, Err(timeout.clone()), actions);
                 }
-                let array = format!("[{}]", answers.join(","));
-                self.end(id, Ok(array.into_bytes().into()), actions);
+                self.end_if_whole(id, actions);
+                return !matches!(self.calls.get(id).map(|call| &call.state), Some(State::Gathering(_)));
             }
         }
+        true
     }
 }
 

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::block::Waiter;
-use crate::peers::calls::terms::{Caller, Job, Load, Outcome, Route, Tally};
-use crate::peers::directory::{Id, Secret};
+use crate::peers::calls::terms::{Caller, Job, Load, Order, Outcome, Route, Tally};
+use crate::peers::directory::{Id, SLICE, Secret};
+
+/// Peers that are asked, or calls that are ended, while the room is locked; then others get their turn. Few in tests, so that what may come in
+/// between is tried.
+pub(super) const AT_ONCE: usize = if cfg!(test) { 2 } else { SLICE };
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -49,14 +53,32 @@ pub(super) struct Call {
 pub(super) enum State {
     Queued(Id),
     Running(Id),
-    Gathering {
-        parts: HashSet<Id>,
-        wanted: usize,
-        answers: Vec<String>,
-        /// Of the answers.
-        bytes: usize,
-    },
+    Gathering(Gathering),
     Ended(Outcome),
+}
+
+/// What a call has of the answers of many peers.
+pub(super) struct Gathering {
+    /// Calls to one peer each that have not ended.
+    pub(super) parts: HashSet<Id>,
+    /// It ends after so many answers.
+    pub(super) wanted: usize,
+    pub(super) answers: Vec<String>,
+    /// Of the answers.
+    pub(super) bytes: usize,
+    /// Peers that are still to be asked.
+    pub(super) asking: Option<Asking>,
+}
+
+/// How the next peers of a gathering are asked.
+#[derive(Clone)]
+pub(super) struct Asking {
+    pub(super) order: Order,
+    pub(super) made_at: u64,
+    /// The number of the last one that was asked; see [`Capable::after`](crate::peers::directory::Capable::after).
+    pub(super) last: u64,
+    /// That of the last one to be asked: who comes later is not.
+    pub(super) until: u64,
 }
 
 /// What says that a peer has the call that it runs.

@@ -1,11 +1,12 @@
-//! How calls begin: a peer is chosen, or all are asked.
+//! How calls begin: a peer is chosen, or all are asked, some at a time.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::id;
-use crate::peers::calls::hall::{Call, Calls, Holder, State};
+use crate::peers::calls::hall::{AT_ONCE, Asking, Call, Calls, Gathering, Holder, State};
 use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
-use crate::peers::directory::{Capable, Directory, Id};
+use crate::peers::directory::{Directory, Id};
 use crate::peers::route;
 
 /// Calls that wait for one peer or are run by it.
@@ -43,7 +44,7 @@ impl Calls {
                 self.add(&id, &order, caller, State::Queued(Arc::clone(&peer)), now);
                 self.place(&id, &peer, &mut actions);
             }
-            Some(wanted) => self.gather(directory, &id, &order, caller, wanted, now, &mut actions)?,
+            Some(wanted) => self.gather(directory, &id, order.clone(), caller, wanted, now, &mut actions)?,
         }
         let deadline = now.saturating_add(order.timeout_ms);
         self.deadlines.insert((deadline, Arc::clone(&id)));
@@ -53,36 +54,61 @@ impl Calls {
         Ok((id, actions))
     }
 
-    pub(super) fn gather(
+    fn gather(
         &mut self,
-        directory: &mut Directory,
+        directory: &Directory,
         id: &Id,
-        order: &Order,
+        order: Order,
         caller: Caller,
         wanted: usize,
         now: u64,
         actions: &mut Vec<Action>,
     ) -> Result<(), Failure> {
-        let is_live = |peer: &&Id| directory.get(peer).is_some_and(|peer| peer.is_live(now));
+        let is_live = |peer: &Id| directory.get(peer).is_some_and(|peer| peer.is_live(now));
+        let capable = directory.with_capability(&order.capability).filter(|capable| capable.iter().any(is_live));
+        let Some(capable) = capable else { return Err(nobody(&order.capability)) };
+        let asking = Asking { order: order.clone(), made_at: now, last: 0, until: capable.last() };
+        let wanted = if wanted == 0 { usize::MAX } else { wanted };
+        let gathering = Gathering { parts: HashSet::new(), wanted, answers: Vec::new(), bytes: 0, asking: Some(asking) };
+        self.add(id, &order, caller, State::Gathering(gathering), now);
+        actions.extend(self.ask(directory, id, now));
+        Ok(())
+    }
+
+    /// Asks the next peers for a call that gathers their answers. Does nothing where it has ended.
+    pub fn ask(&mut self, directory: &Directory, id: &Id, now: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(State::Gathering(gathering)) = self.calls.get_mut(id).map(|call| &mut call.state) else { return actions };
+        let Some(asking) = gathering.asking.take() else { return actions };
+        let Asking { order, made_at, last, until } = &asking;
         let capable = directory.with_capability(&order.capability);
-        let peers: Vec<Id> = capable.into_iter().flat_map(Capable::iter).filter(is_live).cloned().collect();
-        if peers.is_empty() {
-            return Err(nobody(&order.capability));
-        }
-        let parts: Vec<Id> = peers.iter().map(|_| Id::from(id::call())).collect();
-        let wanted = if wanted == 0 { peers.len() } else { wanted.min(peers.len()) };
-        let state = State::Gathering { parts: parts.iter().cloned().collect(), wanted, answers: Vec::new(), bytes: 0 };
-        self.add(id, order, caller, state, now);
-        for (part, peer) in parts.iter().zip(&peers) {
+        let next = capable.into_iter().flat_map(|capable| capable.after(*last)).take_while(|(number, _)| number <= until);
+        let next: Vec<(u64, Id)> = next.take(AT_ONCE).map(|(number, peer)| (number, Arc::clone(peer))).collect();
+        let is_live = |peer: &Id| directory.get(peer).is_some_and(|peer| peer.is_live(now));
+        let parts: Vec<(Id, &Id)> =
+            next.iter().filter(|(_, peer)| is_live(peer)).map(|(_, peer)| (id::call().into(), peer)).collect();
+        gathering.parts.extend(parts.iter().map(|(part, _)| Arc::clone(part)));
+        // All are noted before one of them can end, which may end the whole.
+        for (part, peer) in &parts {
             let order = Order { to: Some(Arc::clone(peer)), gather: None, ..order.clone() };
-            self.add(part, &order, Caller::Gather(Arc::clone(id)), State::Queued(Arc::clone(peer)), now);
+            self.add(part, &order, Caller::Gather(Arc::clone(id)), State::Queued(Arc::clone(peer)), *made_at);
+        }
+        if let Some((last, _)) = next.last().filter(|_| next.len() == AT_ONCE) {
+            let last = *last;
+            if let Some(State::Gathering(gathering)) = self.calls.get_mut(id).map(|call| &mut call.state) {
+                gathering.asking = Some(Asking { last, ..asking.clone() });
+            }
+            actions.push(Action::Ask(Arc::clone(id)));
+        }
+        for (part, peer) in parts {
             if self.load(peer).total() >= CALLS_OF_A_PEER_MAX {
-                self.end(part, Err(busy(peer)), actions);
+                self.end(&part, Err(busy(peer)), &mut actions);
             } else {
-                self.place(part, peer, actions);
+                self.place(&part, peer, &mut actions);
             }
         }
-        Ok(())
+        self.end_if_whole(id, &mut actions);
+        actions
     }
 
     pub(super) fn add(&mut self, id: &Id, order: &Order, caller: Caller, state: State, now: u64) {

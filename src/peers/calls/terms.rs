@@ -207,6 +207,10 @@ pub enum Action {
     Cancel(Id, Id),
     /// A call's end.
     End(Caller, Id, Outcome),
+    /// More peers are to be asked for this call, which gathers their answers.
+    Ask(Id),
+    /// Nobody needs the answers of these parts of a gathering any more.
+    Drop(Vec<Id>),
     /// A piece of a result: the id of the peer it is for, or the call's own; the call, JSON, number.
     Chunk(Id, Id, Arc<[u8]>, u64),
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::peers::peer::pushes::{PushesTaken, pushes};
 use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
 use crate::peers::wire::Event;
 
@@ -26,7 +27,7 @@ pub(super) fn events_channel(workspace: &str) -> String {
 struct Links {
     commands: MultiplexedConnection,
     work: Option<MultiplexedConnection>,
-    pushes: mpsc::UnboundedReceiver<PushInfo>,
+    pushes: PushesTaken,
 }
 
 /// Lives until it is stopped. `ready` hears of the first registration, or why it was refused.
@@ -75,7 +76,7 @@ async fn stopped(stops: &mut watch::Receiver<bool>) {
 
 /// Connects and registers; what is behind this peer's calls is asked for again.
 async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
-    let (sender, pushes) = mpsc::unbounded_channel();
+    let (sender, pushes) = pushes();
     let mut commands = shared.target.connect(Some(sender)).await?;
     register(shared, &mut commands, None).await?;
     commands.subscribe(format!("flux:res:{}", shared.id)).await?;
@@ -133,7 +134,7 @@ async fn stay(shared: &Arc<Shared>, mut links: Links, free: &Arc<Semaphore>) {
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
-            push = links.pushes.recv() => match push {
+            push = links.pushes.next() => match push {
                 Some(push) if push.kind == PushKind::Disconnection => return,
                 Some(push) => listen(shared, &push),
                 None => return,

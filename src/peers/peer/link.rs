@@ -1,13 +1,14 @@
 //! Ways to a server: over a socket, or within this process.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
 
 use crate::peers::peer::Error;
+use crate::peers::peer::pushes::Pushes;
 
 /// Where a peer's server is.
 #[derive(Clone)]
@@ -35,11 +36,14 @@ impl Target {
     }
 
     /// A new connection; messages and its end are told to `pushes`.
-    pub(super) async fn connect(&self, pushes: Option<mpsc::UnboundedSender<PushInfo>>) -> Result<MultiplexedConnection, Error> {
+    pub(super) async fn connect(&self, pushes: Option<Pushes>) -> Result<MultiplexedConnection, Error> {
         // Waiting for work may take for ever; calls have deadlines of their own.
         let mut config = AsyncConnectionConfig::new().set_response_timeout(None);
         if let Some(pushes) = pushes {
-            config = config.set_push_sender(pushes);
+            config = config.set_push_sender(move |push| {
+                pushes.send(push);
+                Ok::<_, Infallible>(())
+            });
         }
         match &self.0 {
             Way::Url(client) => client.get_multiplexed_async_connection_with_config(&config).await.map_err(Error::Connection),

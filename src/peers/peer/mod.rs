@@ -8,6 +8,7 @@ mod call;
 mod job;
 mod life;
 mod link;
+mod pushes;
 mod serve;
 mod stream;
 

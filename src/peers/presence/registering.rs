@@ -2,15 +2,20 @@
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::ptr;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::clock;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::commands::{Outcome, args as read};
+use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::id;
-use crate::peers::calls::Action;
+use crate::peers::calls::{Action, Failure};
+use crate::peers::checking::Origin;
 use crate::peers::directory::{Capabilities, Capability, Id, Kind, Peer, Secret};
 use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_own};
 use crate::peers::room::{Room, Todo};
@@ -21,6 +26,8 @@ use crate::resp::{Args, Reply};
 
 /// The least and the most milliseconds that a peer may say it lives without a heartbeat.
 const TTL_MS_RANGE: RangeInclusive<u64> = 1_000..=3_600_000;
+/// Bytes of a peer's JSON that are read at once: less than half a millisecond, with the schemas in it.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of a secret.
 const SECRET_BYTES_MAX: usize = 256;
 
@@ -34,8 +41,43 @@ struct Registration {
     running: Option<HashSet<String>>,
 }
 
+/// A registration that is read on the thread that checks, for the command that is run again then.
+struct Reading {
+    waiter: Arc<Waiter>,
+    read: Mutex<Option<Result<Registration, Error>>>,
+}
+
+/// Reads what was given: at once where that takes no time to speak of. Else None: the command waits until it was read elsewhere.
+fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Result<Option<Registration>, Error> {
+    let found = session.presence.found.take().and_then(|found| found.downcast::<Arc<Reading>>().ok());
+    // Another command may have come in between, where this one was refused the second time.
+    if let Some(reading) = found.filter(|reading| ptr::eq(reading.waiter.args.args().at(1), args.at(1))) {
+        return reading.read.lock().take().expect("it is run again once that is there").map(Some);
+    }
+    if args.at(1).len() <= INLINE_BYTES_MAX {
+        let mut compiling = Compiling::at_once();
+        let read = Registration::read(args, &mut compiling);
+        if !compiling.is_spent() {
+            return read.map(Some);
+        }
+    }
+    let waiter = session.waiter(args, reply);
+    let reading = Arc::new(Reading { waiter: Arc::clone(&waiter), read: Mutex::default() });
+    let read = Arc::clone(&reading);
+    let run = move |may_run: Result<(), Failure>| {
+        let may_run = may_run.map_err(|why| Error::new(why.to_string()));
+        let registration = may_run.and_then(|()| Registration::read(read.waiter.args.args(), &mut Compiling::default()));
+        *read.read.lock() = Some(registration);
+    };
+    let origin = Origin::Client(session.client.id);
+    room.checks.add_work(room, &origin, Arc::clone(&waiter), args.at(1).len(), run).map_err(|why| Error::new(why.to_string()))?;
+    session.presence.found = Some(Box::new(reading));
+    session.block = Some(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true });
+    Ok(None)
+}
+
 impl Registration {
-    fn read(args: Args<'_>) -> Result<Registration, Error> {
+    fn read(args: Args<'_>, compiling: &mut Compiling) -> Result<Registration, Error> {
         let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(|error| {
             Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"))
         })?;
@@ -52,10 +94,10 @@ impl Registration {
         }
         wire.workspaces.iter().try_for_each(|workspace| names::workspace(workspace.as_bytes()).map(drop))?;
         let mut capabilities = Vec::with_capacity(wire.capabilities.len());
-        let mut compiling = Compiling::default();
-        for capability in &wire.capabilities {
+        // Their JSON is given back here: freeing a large one takes as long as reading it.
+        for capability in &std::mem::take(&mut wire.capabilities) {
             names::capability(capability.name.as_bytes())?;
-            let compiled = Capability::new(capability, &mut compiling)
+            let compiled = Capability::new(capability, compiling)
                 .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
             capabilities.push(compiled);
         }
@@ -117,7 +159,7 @@ impl Registration {
 
 /// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
 pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let registration = Registration::read(args)?;
+    let Some(registration) = read(room, session, args, reply)? else { return Ok(()) };
     if session.presence.peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
         disconnected(room, session);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::peers::schema::budget::{Budget, COMPILE_STEPS_MAX};
+use crate::peers::schema::budget::{Budget, COMPILE_STEPS_MAX, INLINE_STEPS_MAX};
 use crate::peers::schema::misfit::{SHOWN_MAX, kind_bit};
 use crate::peers::schema::pattern::{Pattern, Refused};
 use crate::peers::schema::{Among, Count, Dependent, Node, NumberRule, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX, canonical};
@@ -20,26 +20,44 @@ pub struct Compiling {
     budget: Budget<'static>,
     /// Many schemas ask for the same.
     patterns: HashMap<String, Arc<Pattern>>,
+    is_spent: bool,
 }
 
 impl Default for Compiling {
     fn default() -> Compiling {
-        Compiling { budget: Budget::new(COMPILE_STEPS_MAX), patterns: HashMap::new() }
+        Compiling::new(COMPILE_STEPS_MAX)
     }
 }
 
 impl Compiling {
+    fn new(steps: u64) -> Compiling {
+        Compiling { budget: Budget::new(steps), patterns: HashMap::new(), is_spent: false }
+    }
+
+    /// On a thread that also serves clients. Where it takes too long, it is to be done anew elsewhere; see [`Self::is_spent`].
+    pub fn at_once() -> Compiling {
+        Compiling::new(INLINE_STEPS_MAX)
+    }
+
+    /// Whether a schema was refused since compiling it would take more steps than were left.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent
+    }
+
     fn pattern(&mut self, text: &str) -> Result<Arc<Pattern>, String> {
         if let Some(pattern) = self.patterns.get(text) {
             return Ok(Arc::clone(pattern));
         }
         let pattern = Pattern::compile(text, &mut self.budget).map(Arc::new).map_err(|refused| match refused {
             Refused::Bad(why) => format!("the pattern {}: {why}", shown(&Value::from(text))),
-            Refused::Spent => format!(
-                "the pattern {}: compiling it and the patterns of the peer's other schemas would take more than \
-                 {COMPILE_STEPS_MAX} steps: use fewer, smaller ones",
-                shown(&Value::from(text))
-            ),
+            Refused::Spent => {
+                self.is_spent = true;
+                format!(
+                    "the pattern {}: compiling it and the patterns of the peer's other schemas would take more than \
+                     {COMPILE_STEPS_MAX} steps: use fewer, smaller ones",
+                    shown(&Value::from(text))
+                )
+            }
         })?;
         self.patterns.insert(text.to_owned(), Arc::clone(&pattern));
         Ok(pattern)

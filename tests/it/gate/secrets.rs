@@ -17,6 +17,8 @@ const SECRETIVE: &[&str] = &[
     "CONFIG SET tls-key-file-pass hunter2",
     "FLUX.REGISTER {\"name\":\"a\"} SECRET hunter2",
     "FLUX.REGISTER {\"name\":\"a\"} TTL 60000 secret hunter2",
+    "FLUX.REGISTER {\"name\":\"a\",\"secret\":\"hunter2\"}",
+    "FLUX.REGISTER {\"name\":\"a\",\"\\u0073ECRET\":\"hunter2\"} TTL 60000",
     "MIGRATE h 1 k 0 10 AUTH hunter2",
     "MIGRATE h 1 k 0 10 AUTH2 default hunter2",
     "ACL SETUSER bob >hunter2",
@@ -59,6 +61,7 @@ fn no_monitor_slow_log_or_log_shows_a_password() {
     let shown = monitored(&server, SECRETIVE);
     assert!(shown.iter().any(|line| line == "\"AUTH\" \"(redacted)\""), "{shown:#?}");
     assert!(shown.iter().any(|line| line.ends_with("\"SECRET\" \"(redacted)\"")), "{shown:#?}");
+    assert!(shown.iter().any(|line| line == "\"FLUX.REGISTER\" \"(redacted)\""), "{shown:#?}");
     assert!(shown.iter().all(|line| !line.contains("hunter2")), "{shown:#?}");
     // Also where they are queued.
     let queued: Vec<&str> = ["MULTI"].iter().chain(SECRETIVE).chain(&["EXEC"]).copied().collect();

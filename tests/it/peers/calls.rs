@@ -1,5 +1,8 @@
 //! Calls between new peers.
 
+use flux::Flux;
+use flux::peers::directory::SLICE;
+use flux::store::Store;
 use serde_json::{Value, json};
 
 use crate::peers::client::{Client, error, jobs, text, until};
@@ -179,6 +182,31 @@ fn answers_of_all_peers_are_gathered() {
         .map(|number| json!({ "peerId": format!("w{number}"), "peerName": format!("w{number}"), "ok": true, "data": number }))
         .collect();
     assert_eq!(answers, Value::Array(expected));
+}
+
+/// More than are asked at once, and than are ended at once.
+#[test]
+fn answers_of_peers_that_are_many_are_gathered_and_those_that_nobody_waits_for_are_not_asked_any_more() {
+    let flux = Flux::in_memory();
+    let count = 2 * SLICE + 9;
+    let mut peers: Vec<Store> = (0..count).map(|_| flux.store()).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let json = json!({ "id": format!("p{number}"), "capabilities": echo() }).to_string();
+        assert!(!peer.call(&[b"FLUX.REGISTER", json.as_bytes(), b"TTL", b"3600000"]).starts_with(b"-"));
+    }
+    let mut caller = flux.store();
+    let late = String::from_utf8(caller.call(&[b"FLUX.CALL", b"echo", b"1", b"GATHER", b"0", b"TIMEOUT", b"1000"])).unwrap();
+    assert_eq!(late.matches("\"code\":\"TIMEOUT\"").count(), count, "{late}");
+    caller.call(&[b"FLUX.REGISTER", br#"{"id":"caller"}"#, b"TTL", b"3600000"]);
+    caller.call(&[b"FLUX.CALL", b"echo", b"1", b"GATHER", b"1", b"ASYNC", b"ID", b"g"]);
+    let mut status = || String::from_utf8(caller.call(&[b"FLUX.STATUS"])).unwrap();
+    until("all to be asked", || status().contains(&format!("\"callsQueued\":{count},")));
+    let job = String::from_utf8(peers[count - 1].call(&[b"FLUX.NEXT"])).unwrap();
+    let id = job.lines().nth(3).unwrap();
+    assert_eq!(peers[count - 1].call(&[b"FLUX.REPLY", id.as_bytes(), b"OK", b"2"]), b"+OK\r\n");
+    until("the others to be let go", || status().contains("\"callsQueued\":0,\"callsRunning\":0,"));
+    let answer = String::from_utf8(caller.call(&[b"FLUX.RESULT", b"g"])).unwrap();
+    assert!(answer.contains(&format!("\"peerId\":\"p{}\"", count - 1)), "{answer}");
 }
 
 #[test]

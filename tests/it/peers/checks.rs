@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::peers::client::{Client, error, text, until};
-use crate::process::Process;
+use crate::process::{Process, Reply};
 use crate::random::Random;
 
 /// Callers that send payloads whose check takes all steps that a check may.
@@ -102,4 +102,35 @@ fn whoever_waits_for_a_check_hears_of_the_deadline_and_may_leave() {
     // Neither was made a call of.
     other.send(&["FLUX.CALL", "store", "{}"]);
     assert_eq!(worker.next(&[]).remove(0)[2], "{}");
+}
+
+/// Capabilities whose schemas together take longer to compile than a command may.
+fn heavy(count: usize) -> Value {
+    (0..count)
+        .map(|number| json!({ "name": format!("c{number}"), "schema": { "pattern": format!("^a{number}[^x]{{9}}$") } }))
+        .collect()
+}
+
+#[test]
+fn schemas_that_take_long_to_compile_wait_their_turn_and_hold_up_nobody() {
+    let server = Process::flux(&[]);
+    let _worker = Client::peer(&server, "worker", capabilities(), &[]);
+    let (mut peer, mut other) = (Client::new(&server), Client::new(&server));
+    let id = peer.text(&["CLIENT", "ID"]);
+    let clients = trapped(&server);
+    until("the checks to wait", || blocked(&mut other) > 0);
+    // Compiled within the command they would keep nobody waiting.
+    let json = json!({ "id": "p", "name": "p", "capabilities": heavy(20) }).to_string();
+    peer.send(&["FLUX.REGISTER", &json, "SECRET", "s"]);
+    until("the registration to wait", || other.text(&["CLIENT", "LIST", "ID", &id]).contains("flags=b "));
+    drop(clients);
+    assert!(!matches!(peer.read(), Reply::Line(_)));
+    other.send(&["FLUX.CALL", "c19", "\"a19bbbbbbbbb\""]);
+    assert_eq!(peer.serve("1")[1], "c19");
+    assert_eq!(text(&other.read()), "1");
+    // What is wrong is told, too, and what fits at once is not kept waiting by what did not.
+    let why = peer.error(&["FLUX.REGISTER", &json.replace("^a19", "("), "SECRET", "s"]);
+    assert!(why.starts_with("ERR invalid schema of \"c19\": the pattern "), "{why}");
+    peer.ok(&["FLUX.REGISTER", r#"{"id":"p","name":"p","capabilities":[]}"#, "SECRET", "s"]);
+    assert!(other.error(&["FLUX.CALL", "c19", "1"]).starts_with("NOPEER "));
 }

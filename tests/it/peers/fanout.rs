@@ -1,7 +1,7 @@
-//! Events reach their listeners when no key is locked: listeners may be many.
+//! Events reach their listeners when no key is locked, and by a thread that serves no clients where they are many.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::thread;
@@ -13,6 +13,7 @@ use flux::config::Config;
 use flux::engine::mailbox::Mailbox;
 use flux::engine::pubsub::Topic;
 use flux::engine::{Engine, Scope};
+use flux::peers::outbox::LISTENERS_MAX;
 use flux::store::Store;
 
 /// Uses all keys whenever its listener gets something, and counts how often that went well.
@@ -68,6 +69,45 @@ fn events_are_told_when_no_key_is_locked() {
         let found = curious.found_free.load(SeqCst);
         assert!(found > number as u64, "{found} events were told with no key locked by the end of command {}", number + 1);
     }
+    drop(store);
+    drop(peers);
+}
+
+/// Tells which thread left something for its listener.
+struct Named(Sender<Option<String>>);
+
+impl Wake for Named {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(thread::current().name().map(str::to_owned));
+    }
+}
+
+#[test]
+fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
+    let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+    let peers = flux::peers::start(&instance);
+    let (sender, told_by) = channel();
+    let waker = Waker::from(Arc::new(Named(sender)));
+    let listen = |count| {
+        for _ in 0..count {
+            let mailbox = Arc::<Mailbox>::default();
+            instance.engine.pubsub().subscribe(Topic::Channel, b"flux:ws:w:events", &mailbox);
+            mailbox.register(&waker);
+        }
+    };
+    let mut store = Store::new(&instance);
+    listen(LISTENERS_MAX);
+    store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"1"]);
+    let own = thread::current().name().map(str::to_owned);
+    assert_eq!(
+        told_by.try_iter().take_while(|name| *name == own).count(),
+        LISTENERS_MAX,
+        "few are told before the command answers"
+    );
+    // The first ones have no task that waits any more.
+    listen(1);
+    store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"2"]);
+    assert_eq!(told_by.recv_timeout(Duration::from_secs(5)), Ok(Some("peers".to_owned())));
     drop(store);
     drop(peers);
 }

@@ -22,6 +22,7 @@ enum Event {
     Arrive(usize, u32, u32),
     Cancel(usize),
     Pass(u64),
+    GoOn,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -40,6 +41,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..4usize, 0..3u32, 0..2u32).prop_map(|(peer, concurrency, retry)| Event::Arrive(peer, concurrency, retry)),
         1 => any::<usize>().prop_map(Event::Cancel),
         2 => (0..600u64).prop_map(Event::Pass),
+        3 => Just(Event::GoOn),
     ]
 }
 
@@ -86,6 +88,9 @@ impl Hall {
                 self.note(actions.unwrap_or_default());
             }
             Event::Pass(ms) => self.pass(ms),
+            Event::GoOn => {
+                self.go_on();
+            }
         }
     }
 }
@@ -100,6 +105,7 @@ proptest! {
             hall.happen(event);
         }
         hall.pass(1001);
+        while hall.go_on() {}
         for id in hall.made.clone() {
             hall.outcome(&id);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Hall, PEERS, done, order, waiter};
 use crate::peers::calls::ending::GATHERED_BYTES_MAX;
+use crate::peers::calls::hall::AT_ONCE;
 use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
 use crate::peers::calls::{Answer, Caller, Fetched, Order, Part, Refused, parts};
 use crate::peers::directory::Secret;
@@ -96,6 +97,7 @@ fn answers_are_gathered_until_there_are_enough_or_the_time_is_over() {
     ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
     let gathering = |count| Order { gather: Some(count), ..order() };
     let two = hall.make(gathering(2), Caller::Waiter(waiter())).unwrap();
+    while hall.go_on() {}
     for peer in ["a", "b"] {
         let part = hall.take(peer, 1).pop().unwrap();
         hall.answer(peer, &part, done()).unwrap();
@@ -104,6 +106,7 @@ fn answers_are_gathered_until_there_are_enough_or_the_time_is_over() {
     assert_eq!(text.matches(r#""ok":true"#).count(), 2);
     assert!(hall.take("c", 1).is_empty(), "the third is not asked any more");
     let all = hall.make(gathering(0), Caller::Waiter(waiter())).unwrap();
+    while hall.go_on() {}
     let part = hall.take("a", 1).pop().unwrap();
     hall.answer("a", &part, done()).unwrap();
     hall.die("b");
@@ -111,6 +114,33 @@ fn answers_are_gathered_until_there_are_enough_or_the_time_is_over() {
     let text = String::from_utf8(hall.outcome(&all).as_ref().unwrap().to_vec()).unwrap();
     assert_eq!((text.matches(r#""ok":true"#).count(), text.matches("GONE").count(), text.matches("TIMEOUT").count()), (1, 1, 1));
     assert!(hall.calls.calls.is_empty());
+}
+
+#[test]
+fn many_peers_are_asked_some_at_a_time_and_others_come_in_between() {
+    let mut hall = Hall::default();
+    let peers: Vec<String> = (0..2 * AT_ONCE + 1).map(|number| format!("p{number}")).collect();
+    peers.iter().for_each(|id| hall.arrive(id, 0, 0));
+    let id = hall.make(Order { gather: Some(0), ..order() }, Caller::Waiter(waiter())).unwrap();
+    let asked = |hall: &Hall| peers.iter().filter(|peer| hall.calls.load(peer).total() > 0).count();
+    assert_eq!(asked(&hall), AT_ONCE);
+    // Those who have been asked may all have answered by now, and who comes later is not meant.
+    for peer in &peers[..AT_ONCE] {
+        let part = hall.take(peer, 1).remove(0);
+        hall.answer(peer, &part, done()).unwrap();
+    }
+    hall.arrive("late", 0, 0);
+    while hall.go_on() {}
+    assert_eq!((asked(&hall), hall.calls.load("late").total()), (AT_ONCE + 1, 0));
+    // Its time is over: some are ended at a time, too.
+    hall.now += 1000;
+    let actions = hall.calls.end_overdue(&mut hall.directory, hall.now);
+    assert!(hall.ends.is_empty() && asked(&hall) == 1, "a slice of them");
+    hall.note(actions);
+    hall.pass(0);
+    let text = String::from_utf8(hall.outcome(&id).as_ref().unwrap().to_vec()).unwrap();
+    assert_eq!((text.matches(r#""ok":true"#).count(), text.matches("TIMEOUT").count()), (AT_ONCE, AT_ONCE + 1));
+    assert!(hall.calls.calls.is_empty() && hall.calls.bytes == 0);
 }
 
 #[test]
@@ -144,6 +174,7 @@ fn answers_that_are_too_much_to_gather_are_left_out_and_say_so() {
     let mut hall = Hall::default();
     ["a", "b", "c"].iter().for_each(|id| hall.arrive(id, 0, 0));
     let id = hall.make(Order { gather: Some(0), ..order() }, Caller::Waiter(waiter())).unwrap();
+    while hall.go_on() {}
     let large: Arc<[u8]> = vec![b'1'; GATHERED_BYTES_MAX / 2 + 1].into();
     for peer in ["a", "b", "c"] {
         let part = hall.take(peer, 1).remove(0);

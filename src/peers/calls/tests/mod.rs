@@ -29,6 +29,8 @@ pub(super) struct Hall {
     pub(super) held: Vec<(Id, Id)>,
     pub(super) made: Vec<Id>,
     pub(super) waiters: Vec<(Arc<Waiter>, Id)>,
+    /// What is to be gone on with.
+    pub(super) left: Vec<Action>,
 }
 
 pub(super) fn waiter() -> Arc<Waiter> {
@@ -105,8 +107,13 @@ impl Hall {
 
     pub(super) fn pass(&mut self, ms: u64) {
         self.now += ms;
-        let actions = self.calls.end_overdue(&mut self.directory, self.now);
-        self.note(actions);
+        loop {
+            let actions = self.calls.end_overdue(&mut self.directory, self.now);
+            self.note(actions);
+            if self.calls.next_deadline().is_none_or(|deadline| deadline > self.now) {
+                return;
+            }
+        }
     }
 
     pub(super) fn note(&mut self, actions: Vec<Action>) {
@@ -118,9 +125,28 @@ impl Hall {
                 }
                 Action::Send(peer, job) => self.held.push((peer, job.id)),
                 Action::End(_, id, outcome) => self.ends.entry(id).or_default().push(outcome),
+                Action::Ask(_) | Action::Drop(_) => self.left.push(action),
                 Action::Refuse(_) | Action::Dismiss(_) | Action::Withdraw(..) | Action::Cancel(..) | Action::Chunk(..) => {}
             }
         }
+    }
+
+    /// Goes on with one thing that was left to be done; false if there was none.
+    pub(super) fn go_on(&mut self) -> bool {
+        let actions = match self.left.pop() {
+            None => return false,
+            Some(Action::Ask(id)) => self.calls.ask(&self.directory, &id, self.now),
+            Some(Action::Drop(mut parts)) => {
+                let now = parts.split_off(parts.len() - 1);
+                if !parts.is_empty() {
+                    self.left.push(Action::Drop(parts));
+                }
+                self.calls.drop_parts(&now)
+            }
+            Some(_) => unreachable!("only these are left"),
+        };
+        self.note(actions);
+        true
     }
 
     pub(super) fn outcome(&self, id: &str) -> &Outcome {
