@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::commands::clients::{Origin, Reach};
 use crate::commands::instance::Instance;
-use crate::commands::session::{Flow, Session, Wait};
+use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
-use crate::engine::gate::{Gate, Visit};
+use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
 use crate::resp::{Parser, Protocol, ProtocolError, Reply};
@@ -214,6 +214,8 @@ enum Event {
     Sent,
     /// What was held back may be sent.
     Shown,
+    /// What was held back may not be sent for a long time: the disk refuses.
+    Refused,
     Mail(Mail),
     /// The time of the wait is over.
     Late,
@@ -255,6 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Event::Shown => {
                     self.shown = self.held.take().map_or(self.shown, |held| held.end);
                 }
+                Event::Refused => self.refuse(),
                 Event::Mail(mail) => {
                     if !self.mail(mail) {
                         return;
@@ -377,6 +380,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.held = Some(Held { epoch, end: self.reply.bytes().len(), visit: Visit::default() });
     }
 
+    /// Answers that it is not known whether what was asked last will be kept, in the place of what was held back, and closes.
+    fn refuse(&mut self) {
+        self.held = None;
+        self.reply.bytes_mut().truncate(self.shown);
+        let cause = self.session.instance.durability().and_then(|durability| durability.refusal()).unwrap_or_default();
+        self.reply.error(&not_kept(&cause));
+        self.shown = self.reply.bytes().len();
+        self.closes = true;
+    }
+
     /// Waits for whatever comes first.
     async fn event(&mut self) -> Event {
         let event = match self.waiting.as_ref().and_then(|wait| wait.until) {
@@ -398,7 +411,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match self.gate.poll(held.epoch, &mut held.visit, cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Shown),
                 // A journal that is gone ends the server; the reply must not be sent then.
-                Poll::Ready(Err(())) => return Poll::Ready(Event::Broken),
+                Poll::Ready(Err(Unknown::Over)) => return Poll::Ready(Event::Broken),
+                Poll::Ready(Err(Unknown::Refused)) => return Poll::Ready(Event::Refused),
                 // Mail is left where it has bounds of its own, lest what comes later hold back what came before.
                 Poll::Pending if mailbox.is_cut() => return Poll::Ready(Event::Broken),
                 Poll::Pending => {}

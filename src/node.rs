@@ -327,6 +327,10 @@ impl Durability for Persistence {
         self.durable()
     }
 
+    fn refusal(&self) -> Option<String> {
+        self.gives_up()
+    }
+
     fn write_error(&self) -> Option<String> {
         if self.is_writable() { None } else { Some(self.last_error().unwrap_or_default()) }
     }

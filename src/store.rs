@@ -14,7 +14,7 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Valu
 use crate::clock;
 use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
-use crate::commands::session::{Flow, Session, Wait};
+use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::config::{self, Name};
 use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol, Reply};
@@ -140,10 +140,18 @@ impl Store {
         durability.hurry();
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
-        let wait = durable.wait_for(|durable| *durable >= epoch);
-        let mut wait = std::pin::pin!(wait);
-        while wait.as_mut().poll(&mut context).is_pending() {
-            thread::park();
+        {
+            let wait = durable.wait_for(|durable| *durable >= epoch || durability.refusal().is_some());
+            let mut wait = std::pin::pin!(wait);
+            while wait.as_mut().poll(&mut context).is_pending() {
+                thread::park();
+            }
+        }
+        if *durable.borrow() < epoch
+            && let Some(cause) = durability.refusal()
+        {
+            self.reply.bytes_mut().clear();
+            self.reply.error(&not_kept(&cause));
         }
     }
 

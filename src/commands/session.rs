@@ -748,6 +748,13 @@ impl Session {
     }
 }
 
+/// The error in the place of replies that may not go out: the disk has refused for a while to take what they tell of.
+pub fn not_kept(cause: &str) -> String {
+    format!(
+        "MISCONF Errors writing to the journal: {cause}; what was asked last was done but is not on disk, and may not be kept"
+    )
+}
+
 /// Notes that a client waits no more.
 pub fn wait_is_over(instance: &Instance, client: &Client) {
     *client.waiter.lock() = None;

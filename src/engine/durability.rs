@@ -24,4 +24,10 @@ pub trait Durability: Send + Sync {
 
     /// Why writes are refused now: the last commit failed. None while all is well.
     fn write_error(&self) -> Option<String>;
+
+    /// Why nobody should wait for the disk any longer: it has refused for a while. Whoever watches [`Self::durable`] is told when that
+    /// begins. None while there is hope.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
 }

@@ -45,6 +45,17 @@ struct Inside {
     reached: u64,
     /// No more commits come.
     is_over: bool,
+    /// The disk has refused for so long that nobody is let wait for it.
+    is_refused: bool,
+}
+
+/// Why it is not known whether an epoch is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The journal is closed.
+    Over,
+    /// The disk refuses, and has for a while ([`Durability::refusal`]).
+    Refused,
 }
 
 impl Gate {
@@ -59,13 +70,16 @@ impl Gate {
 
     /// Waits until an epoch is on disk; an error if that will never be known. A task that is woken by other things asks again, with the same
     /// `visit`, and is noted once.
-    pub fn poll(&self, epoch: u64, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), ()>> {
+    pub fn poll(&self, epoch: u64, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
         let mut inside = self.inside.lock();
         if inside.reached >= epoch {
             return Poll::Ready(Ok(()));
         }
         if inside.is_over {
-            return Poll::Ready(Err(()));
+            return Poll::Ready(Err(Unknown::Over));
+        }
+        if inside.is_refused {
+            return Poll::Ready(Err(Unknown::Refused));
         }
         if visit.round == Some(inside.round) {
             return Poll::Pending;
@@ -85,15 +99,18 @@ impl Gate {
         let mut durable = durability.durable();
         loop {
             // Commits nobody waits for wake no worker.
-            let is_awaited = !self.inside.lock().waiting.is_empty();
+            let is_awaited = {
+                let inside = self.inside.lock();
+                !inside.waiting.is_empty() || inside.is_refused
+            };
             tokio::select! {
                 () = self.news() => durability.hurry(),
                 changed = durable.changed(), if is_awaited => if changed.is_err() { break },
             }
             let reached = *durable.borrow_and_update();
-            self.open(reached, false);
+            self.open(reached, false, durability.refusal().is_some());
         }
-        self.open(0, true);
+        self.open(0, true, false);
     }
 
     async fn news(&self) {
@@ -108,10 +125,11 @@ impl Gate {
         .await;
     }
 
-    fn open(&self, reached: u64, is_over: bool) {
+    fn open(&self, reached: u64, is_over: bool, is_refused: bool) {
         let waiting = {
             let mut inside = self.inside.lock();
-            if reached <= inside.reached && !is_over {
+            inside.is_refused = is_refused;
+            if reached <= inside.reached && !is_over && !is_refused {
                 return;
             }
             inside.reached = inside.reached.max(reached);

@@ -428,8 +428,11 @@ fn a_full_disk_refuses_writes_until_there_is_space_again() {
     assert!(!persistence.is_writable());
     let refusal = persistence.refusal().to_string();
     assert!(refusal.starts_with("MISCONF Errors writing to the journal:") && refusal.contains("No space left"), "{refusal}");
+    // Nobody is let wait for it.
+    until(|| persistence.gives_up().is_some_and(|cause| cause.contains("No space left")));
     disk.heal();
     recovers(&engine, &persistence);
+    assert_eq!(persistence.gives_up(), None);
     assert!(persistence.is_writable() && persistence.last_error().is_none());
     persistence.close(true).unwrap();
     assert_eq!(found(dir.path(), &disk.after_restart()), number);

@@ -30,9 +30,13 @@ use crate::process::{Process, Reply};
 struct Disk {
     durable: watch::Sender<u64>,
     is_always: bool,
+    refusal: Mutex<Option<String>>,
 }
 
 impl Durability for Disk {
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap().clone()
+    }
     fn poke(&self) {}
     fn hurry(&self) {}
     fn is_always(&self) -> bool {
@@ -64,7 +68,7 @@ impl House {
         let engine = Arc::new(Engine::new(true));
         engine.set_shows_only_durable(is_always);
         let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
-        let disk = Arc::new(Disk { durable: watch::Sender::new(0), is_always });
+        let disk = Arc::new(Disk { durable: watch::Sender::new(0), is_always, refusal: Mutex::default() });
         instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
         House { instance, disk, gate: Arc::default() }
     }
@@ -194,6 +198,42 @@ fn the_rest_of_an_answer_goes_before_what_was_asked_while_it_was_being_sent() {
         until("the answer to WAITAOF", || text(&out).ends_with("*2\r\n:1\r\n:0\r\n")).await;
         let entry = "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
         assert_eq!(text(&out), format!("+OK\r\n{entry}$5\r\nfound\r\n*2\r\n:1\r\n:0\r\n"));
+    });
+}
+
+/// With `appendfsync always` and a disk that takes nothing, who waits for it is told so, and what was not shown stays unshown; when it
+/// takes writes again, replies go out as before.
+#[test]
+fn a_disk_that_refuses_lets_nobody_wait_for_ever() {
+    run(async {
+        let (house, outs) = (House::new(true), [(); 3].map(|()| Arc::default()));
+        let refuses = |cause: Option<&str>| {
+            *house.disk.refusal.lock().unwrap() = cause.map(str::to_owned);
+            house.disk.durable.send_modify(|_| {});
+        };
+        let mut first = house.connect(None, &outs[0]);
+        first.write_all(b"PING\r\n").await.unwrap();
+        rest().await;
+        first.write_all(b"SET x 1\r\nPING\r\n").await.unwrap();
+        rest().await;
+        let within = house.call(&["SET", "y", "1"]);
+        until("its change", || house.instance.changes() == 2).await;
+        assert_eq!(text(&outs[0]), "+PONG\r\n");
+        refuses(Some("no room"));
+        until("the error", || text(&outs[0]).contains("no room")).await;
+        assert!(text(&outs[0]).starts_with("+PONG\r\n-MISCONF ") && text(&outs[0]).matches("\r\n").count() == 2);
+        assert!(within.join().unwrap().starts_with(b"-MISCONF "));
+        let mut second = house.connect(None, &outs[1]);
+        second.write_all(b"GET x\r\n").await.unwrap();
+        until("the error", || text(&outs[1]).starts_with("-MISCONF ")).await;
+        refuses(None);
+        rest().await;
+        let mut third = house.connect(None, &outs[2]);
+        third.write_all(b"GET x\r\n").await.unwrap();
+        rest().await;
+        assert_eq!(text(&outs[2]), "");
+        house.sync(u64::MAX);
+        until("the answer", || text(&outs[2]) == "$1\r\n1\r\n").await;
     });
 }
 

@@ -30,6 +30,8 @@ const SYNC_BYTES: u64 = 4 << 20;
 /// The journal's file says how much of it is on disk no more often than this, since that costs the next sync a page: what a hand
 /// may cut off in silence after a kill.
 const MARK: Duration = Duration::from_millis(100);
+/// After so long a time of failing, nobody is let wait for it.
+const REFUSAL: Duration = Duration::from_secs(1);
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
@@ -48,6 +50,10 @@ pub struct Commits {
     /// Whether the journal's file may lack what it shows, after an error.
     is_doubtful: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
+    /// Since when it fails.
+    failing_since: Mutex<Option<Instant>>,
+    /// Whether it has failed for [`REFUSAL`].
+    pub(super) is_refusing: AtomicBool,
     /// Cuts written.
     pub(super) count: AtomicU64,
     /// Microseconds that took, and syncing them.
@@ -287,6 +293,10 @@ fn committed(inner: &Inner, took: Duration) {
     commits.micros.fetch_add(took.as_micros() as u64, Relaxed);
     if commits.is_failing.swap(false, SeqCst) {
         *commits.error.lock() = None;
+        *commits.failing_since.lock() = None;
+        if commits.is_refusing.swap(false, SeqCst) {
+            inner.durable.send_modify(|_| {});
+        }
         tracing::info!("writing to the journal works again");
     }
 }
@@ -297,6 +307,11 @@ fn failed(inner: &Inner, error: &Error) {
     inner.commits.is_doubtful.fetch_or(!error.is_full(), SeqCst);
     let text = error.to_string();
     *inner.commits.error.lock() = Some(text.clone());
+    let since = *inner.commits.failing_since.lock().get_or_insert_with(Instant::now);
+    if since.elapsed() >= REFUSAL {
+        inner.commits.is_refusing.store(true, SeqCst);
+        inner.durable.send_modify(|_| {});
+    }
     if !inner.commits.is_failing.swap(true, SeqCst) {
         tracing::error!("write to the journal: {text}; commands that change data are refused until writing works again");
     }

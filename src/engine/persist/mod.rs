@@ -501,6 +501,12 @@ impl Persistence {
         self.0.commits.error.lock().clone()
     }
 
+    /// Why nobody should wait for the disk any longer, once it has refused for a while.
+    pub fn gives_up(&self) -> Option<String> {
+        let is_refusing = self.0.commits.is_refusing.load(Relaxed);
+        is_refusing.then(|| self.last_error()).flatten()
+    }
+
     /// The reply to a command that would change data while that cannot reach the disk.
     pub fn refusal(&self) -> engine::error::Error {
         let cause = self.last_error().unwrap_or_default();
