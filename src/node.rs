@@ -316,7 +316,11 @@ impl Durability for Persistence {
     }
 
     fn is_crowded(&self) -> bool {
-        self.is_crowded()
+        self.is_crowded() || self.is_pressed()
+    }
+
+    fn pause(&self, bytes: usize) -> Option<Duration> {
+        self.pause(bytes)
     }
 
     fn crowded(&self) -> Option<tokio::sync::watch::Receiver<bool>> {

@@ -548,6 +548,11 @@ impl Session {
         }
     }
 
+    /// Whether the replies so far tell of a change of this client.
+    pub fn has_written(&self) -> bool {
+        self.wrote_epoch != 0
+    }
+
     /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
     pub fn must_be_durable(&mut self) -> Option<u64> {
         let awaits_disk = std::mem::take(&mut self.awaits_disk);

@@ -1,5 +1,7 @@
 //! What commands need to know of the journal, so that the engine works with any or none.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 /// Where effects become durable.
@@ -13,11 +15,18 @@ pub trait Durability: Send + Sync {
     /// Whether replies wait until their effects are on disk (`appendfsync always`).
     fn is_always(&self) -> bool;
 
-    /// Whether memory is over `memory-limit` with changes that cannot leave it yet.
+    /// Whether replies are held back: memory is over `memory-limit` with changes that cannot leave it yet, or the journal grows
+    /// too fast.
     fn is_crowded(&self) -> bool;
 
     /// While memory is crowded: what tells when that is over. Whoever wrote should wait for it for a while. Each wait is noted.
     fn crowded(&self) -> Option<watch::Receiver<bool>>;
+
+    /// For whoever wrote this many bytes: how long the reply is held back, since the journal grows too fast.
+    fn pause(&self, bytes: usize) -> Option<Duration> {
+        let _ = bytes;
+        None
+    }
 
     /// The highest epoch whose effects are on disk.
     fn durable(&self) -> watch::Receiver<u64>;

@@ -68,19 +68,20 @@ pub struct Meta {
 /// Five numbers, and whether the fourth counts.
 const HEAD_BYTES: usize = 5 * 8 + 1;
 
-/// All that stands in the row of the tables about themselves: the format, how far they are good, what rows each database's
-/// keys have; then a checksum over it.
+/// All that stands in the row of the tables about themselves: the format, how far they are good, and of each database what rows
+/// its keys have and how many bytes all its rows take; then a checksum over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     meta: Meta,
     keys: [Sum; DATABASES],
+    bytes: [u64; DATABASES],
 }
 
 impl State {
-    const BYTES: usize = HEAD_BYTES + DATABASES * Sum::BYTES + 8;
+    const BYTES: usize = HEAD_BYTES + DATABASES * (Sum::BYTES + 8) + 8;
 
     fn empty(meta: Meta) -> State {
-        State { meta, keys: [Sum { rows: 0, digest: 0 }; DATABASES] }
+        State { meta, keys: [Sum::default(); DATABASES], bytes: [0; DATABASES] }
     }
 
     fn to_bytes(self) -> Vec<u8> {
@@ -91,6 +92,7 @@ impl State {
             .for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes.push(stored.is_some().into());
         self.keys.iter().for_each(|sum| bytes.extend_from_slice(&sum.to_bytes()));
+        self.bytes.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
         bytes
     }
@@ -108,11 +110,15 @@ impl State {
         }
         let (head, sums) =
             content.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| Error::unsound(path, "its state is cut off"))?;
-        let (sums, []) = sums.as_chunks::<{ Sum::BYTES }>() else { return Err(Error::unsound(path, "its state is cut off")) };
-        let keys = sums.iter().map(|bytes| Sum::from_bytes(*bytes)).collect::<Vec<_>>();
-        let keys = keys.try_into().map_err(|_| Error::unsound(path, "its state is of no known format"))?;
+        let Some((sums, bytes)) = sums.split_at_checked(DATABASES * Sum::BYTES).filter(|(_, bytes)| bytes.len() == DATABASES * 8)
+        else {
+            return Err(Error::unsound(path, "its state is of no known format"));
+        };
+        let (mut keys, mut bytes_of) = ([Sum::default(); DATABASES], [0; DATABASES]);
+        keys.iter_mut().zip(sums.as_chunks().0).for_each(|(sum, bytes)| *sum = Sum::from_bytes(*bytes));
+        bytes_of.iter_mut().zip(bytes.as_chunks().0).for_each(|(number, bytes)| *number = u64::from_le_bytes(*bytes));
         let stored = (head[HEAD_BYTES - 1] != 0).then_some(number(3));
-        Ok(State { meta: Meta { covered: number(1), next_id: number(2), stored, history: number(4) }, keys })
+        Ok(State { meta: Meta { covered: number(1), next_id: number(2), stored, history: number(4) }, keys, bytes: bytes_of })
     }
 }
 
@@ -199,6 +205,11 @@ impl Tables {
         self.snapshot()?.meta()
     }
 
+    /// How many bytes all rows take; pages that hold them take a tenth more.
+    pub fn bytes(&self) -> Result<u64, Error> {
+        Ok(self.snapshot()?.state.bytes.iter().sum())
+    }
+
     /// The tables as they are now; they stay so for the snapshot, whatever is written.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         let path = self.path.clone();
@@ -239,6 +250,7 @@ impl Tables {
                 transaction: &transaction,
                 meta: Cell::new(state.meta),
                 keys: state.keys.map(Cell::new),
+                bytes: state.bytes.map(Cell::new),
             };
             run(&changes)?;
             let state = changes.state();
@@ -278,9 +290,9 @@ impl Drop for Tables {
 }
 
 /// Pages of new tables that are kept in memory, half of them until they are written.
-const FILLING_CACHE_BYTES: usize = 16 << 20;
+const FILLING_CACHE_BYTES: usize = 8 << 20;
 /// Rows that are written in one transaction: its pages must still be in memory when it ends, or redb writes them twice.
-const PART_BYTES: usize = 4 << 20;
+const PART_BYTES: usize = 2 << 20;
 
 /// New tables that nobody uses yet, filled in the order of their keys.
 pub struct Filling {
@@ -371,7 +383,7 @@ impl Snapshot {
                 return Err(missing(&self.path, table.db));
             }
         }
-        to.state.keys = self.state.keys;
+        (to.state.keys, to.state.bytes) = (self.state.keys, self.state.bytes);
         Ok(self.state.meta)
     }
 
@@ -461,7 +473,7 @@ impl KeyRows<'_> {
     }
 
     /// Takes the next row.
-    pub fn next(&mut self) -> Result<Option<KeyRow>, Error> {
+    pub fn take(&mut self) -> Result<Option<KeyRow>, Error> {
         self.peek()?;
         Ok(self.current.take())
     }
@@ -614,6 +626,8 @@ pub struct Changes<'t> {
     meta: Cell<Meta>,
     /// What rows each database's keys have.
     keys: [Cell<Sum>; DATABASES],
+    /// How many bytes all its rows take.
+    bytes: [Cell<u64>; DATABASES],
 }
 
 impl Changes<'_> {
@@ -624,6 +638,7 @@ impl Changes<'_> {
                 path: self.path,
                 db,
                 sum: &self.keys[usize::from(db)],
+                bytes: &self.bytes[usize::from(db)],
                 keys: self.transaction.open_table(KEYS[usize::from(db)])?,
                 elements: self.transaction.open_table(ELEMENTS[usize::from(db)])?,
                 in_order: None,
@@ -641,6 +656,7 @@ impl Changes<'_> {
     /// Removes everything of one database.
     pub fn drop_database(&self, db: u8) -> Result<(), Error> {
         self.keys[usize::from(db)].set(Sum::default());
+        self.bytes[usize::from(db)].set(0);
         [Kind::Keys, Kind::Elements].into_iter().try_for_each(|kind| {
             caught(self.path, || self.transaction.delete_table(Table { kind, db }.definition()))?;
             Ok(())
@@ -653,7 +669,7 @@ impl Changes<'_> {
     }
 
     fn state(&self) -> State {
-        State { meta: self.meta.get(), keys: self.keys.each_ref().map(Cell::get) }
+        State { meta: self.meta.get(), keys: self.keys.each_ref().map(Cell::get), bytes: self.bytes.each_ref().map(Cell::get) }
     }
 
     fn write_state(&self, state: &State) -> Result<(), Error> {
@@ -670,6 +686,8 @@ pub struct StoredMut<'t> {
     db: u8,
     /// What rows its keys have.
     sum: &'t Cell<Sum>,
+    /// How many bytes all its rows take.
+    bytes: &'t Cell<u64>,
     keys: Writable<'t>,
     elements: Writable<'t>,
     in_order: Option<InOrder>,
@@ -713,6 +731,7 @@ impl StoredMut<'_> {
     pub fn put_key<R>(&mut self, key: &[u8], record: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         let (path, table) = (self.path, self.keys());
         let hash = table.seal(key, record, &mut self.row);
+        self.bytes.update(|bytes| bytes + (key.len() + self.row.len()) as u64);
         if let Some(in_order) = &mut self.in_order {
             in_order.keys.push(key, &self.row);
             let mut sum = self.sum.get();
@@ -723,7 +742,7 @@ impl StoredMut<'_> {
         let before = caught(path, || self.keys.insert(key, &self.row[..]))?;
         let mut sum = self.sum.get();
         sum.add(hash);
-        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, read)).transpose()?;
+        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, self.bytes, read)).transpose()?;
         self.sum.set(sum);
         Ok(read)
     }
@@ -736,7 +755,7 @@ impl StoredMut<'_> {
         let (path, table) = (self.path, self.keys());
         let before = caught(path, || self.keys.remove(key))?;
         let mut sum = self.sum.get();
-        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, read)).transpose()?;
+        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, self.bytes, read)).transpose()?;
         self.sum.set(sum);
         Ok(read)
     }
@@ -776,11 +795,12 @@ impl StoredMut<'_> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         sum.add(table.seal(&self.place, bytes, &mut self.row));
+        self.bytes.update(|bytes| bytes + (self.place.len() + self.row.len()) as u64);
         if let Some(in_order) = &mut self.in_order {
             in_order.elements_bytes += self.place.len() + self.row.len();
         }
         let before = caught(path, || self.elements.insert(&self.place[..], &self.row[..]))?;
-        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, |_| ()))
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, self.bytes, |_| ()))
     }
 
     /// Removes an element row of a value whose rows have this sum.
@@ -788,13 +808,21 @@ impl StoredMut<'_> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         let before = caught(path, || self.elements.remove(&self.place[..]))?;
-        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, |_| ()))
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, self.bytes, |_| ()))
     }
 
     /// Removes all element rows of a value.
     pub fn remove_elements(&mut self, id: u64) -> Result<(), Error> {
         let (start, end) = range_of(id);
-        caught(self.path, || self.elements.retain_in(&start[..]..&end[..], |_, _| false))
+        let mut removed = 0;
+        caught(self.path, || {
+            self.elements.retain_in(&start[..]..&end[..], |key, row| {
+                removed += (key.len() + row.len()) as u64;
+                false
+            })
+        })?;
+        self.bytes.update(|bytes| bytes.saturating_sub(removed));
+        Ok(())
     }
 
     /// Where rows are added in order: what counts as the record of the key that comes next.
@@ -836,10 +864,19 @@ fn opened<'r>(path: &Path, table: Table, key: &[u8], row: &'r [u8]) -> Result<(&
     table.open(key, row).ok_or_else(|| changed(path, table, key))
 }
 
-/// Reads a row that is there no more, and takes it out of a sum.
-fn taken<R>(path: &Path, table: Table, key: &[u8], row: &[u8], sum: &mut Sum, read: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+/// Reads a row that is there no more, and takes it out of a sum and a count of bytes.
+fn taken<R>(
+    path: &Path,
+    table: Table,
+    key: &[u8],
+    row: &[u8],
+    sum: &mut Sum,
+    bytes_of_all: &Cell<u64>,
+    read: impl FnOnce(&[u8]) -> R,
+) -> Result<R, Error> {
     let (bytes, hash) = opened(path, table, key, row)?;
     sum.remove(hash);
+    bytes_of_all.update(|all| all.saturating_sub((key.len() + row.len()) as u64));
     Ok(read(bytes))
 }
 

@@ -109,6 +109,10 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         replay::replay(&replayed, &(), &batches[batches.len() - 1], now).unwrap();
         let tables = applied(tables, batches, 1000, &mut chance);
         assert_eq!(tables.meta().unwrap().covered, 1000);
+        // However they were written, they take what they would take if written at once.
+        let again = apply::rebuild(&tables, &Files::default(), 1 << 20, 1000, || Ok(None::<fold::Fold>)).unwrap();
+        assert_eq!(again.bytes().unwrap(), tables.bytes().unwrap(), "seed {seed}");
+        let tables = again;
         let loaded = Engine::new(false);
         load::load(&loaded, &tables, now, 0).unwrap();
         let expected = contents(&live);
@@ -125,7 +129,7 @@ fn applied(tables: Tables, batches: Vec<Vec<u8>>, covered: u64, chance: &mut See
     let mut next = Some(None);
     let folds = || {
         let Some(from) = next.take() else { return Ok(None) };
-        let mut fold = fold::Fold::from(from);
+        let mut fold = fold::Fold::between(from, None);
         for some in batches.chunks(3) {
             let some: Vec<&[u8]> = some.iter().map(Vec::as_slice).collect();
             fold.add_batches(&some).unwrap();
@@ -193,6 +197,48 @@ fn everything_is_there_after_a_restart_with_and_without_a_checkpoint() {
         assert_eq!(checked.problems, [], "round {round}");
     }
     assert!(expected.len() > 10);
+}
+
+#[test]
+fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    // A pass holds a megabyte of changes under this limit.
+    let options = || Options { memory_limit: 1 << 20, checkpoint_bytes: 1 << 30, ..quick() };
+    let mut expected = BTreeMap::new();
+    for round in 0..2 {
+        with_folder(dir.path(), options(), true, |store, _| {
+            for number in (0..20_000).filter(|number| round == 0 || number % 3 == 0) {
+                let (key, value) = (format!("key:{number}"), format!("{round}{number}").repeat(20));
+                ask(store, &["SET", &key, &value]);
+                expected.insert(key, value);
+            }
+        });
+    }
+    assert_eq!(persist::check(dir.path(), 1).unwrap().problems, []);
+    with_folder(dir.path(), quick(), false, |store, persistence| {
+        assert_eq!((persistence.loaded().keys, persistence.loaded().batches), (20_000, 0));
+        for (key, value) in &expected {
+            assert_eq!(&workload::text(ask(store, &["GET", key])), value);
+        }
+    });
+}
+
+#[test]
+fn writers_are_held_back_while_the_journal_nears_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    with_folder(dir.path(), Options { checkpoint_bytes: 100, ..quick() }, false, |store, persistence| {
+        assert_eq!(persistence.pause(1 << 20), None);
+        let value = "x".repeat(100_000);
+        let start = Instant::now();
+        while persistence.pause(1 << 20).is_none() {
+            assert!(start.elapsed() < Duration::from_secs(30), "the journal grew and nobody was held back");
+            ask(store, &["SET", "key", &value]);
+            persistence.poke();
+        }
+        assert!(persistence.stats().pauses > 0);
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        assert!(!persistence.is_pressed() && persistence.pause(1 << 20).is_none());
+    });
 }
 
 #[test]

@@ -328,6 +328,7 @@ fn journal(fields: &mut Fields, persist: &persist::Stats) {
     fields.add("journal_bytes", persist.journal_bytes);
     fields.add("journal_commits", persist.commits);
     fields.add("journal_commit_usec", persist.commit_us);
+    fields.add("journal_delayed_replies", persist.pauses);
     fields.add("checkpoints", persist.checkpoints);
     fields.add("checkpoint_in_progress", u8::from(persist.is_checkpointing));
     fields.add("checkpoint_last_time", persist.last_checkpoint_at);

@@ -139,7 +139,7 @@ impl Merge<'_> {
     }
 
     fn write(&mut self, writer: &mut Writer<'_, '_>, next: Next, changed: &mut &ChangedKeys<'_>) -> Result<(), Error> {
-        let old = if next == Next::Changed { None } else { self.old.next()? };
+        let old = if next == Next::Changed { None } else { self.old.take()? };
         let keyed = if next == Next::Old { None } else { changed.split_off_first().map(|(_, keyed)| *keyed) };
         match (old, keyed) {
             (Some(old), None) => {

@@ -53,8 +53,9 @@ pub struct Checkpoints {
     /// When the one that runs began, in milliseconds of the monotonic clock; 0 while none runs.
     began_at: AtomicU64,
     pub(super) journal_base_bytes: AtomicU64,
-    /// The length of the tables' file, and what it was when they were last written anew.
-    tables_bytes: AtomicU64,
+    /// How many bytes the rows of the tables take.
+    pub(super) tables_bytes: AtomicU64,
+    /// How long the tables' file was when they were last written anew.
     dense_bytes: AtomicU64,
 }
 
@@ -101,9 +102,8 @@ pub fn run(inner: &Inner) {
     let _ = rustix::process::setpriority_process(None, 10);
     let mut last = Instant::now();
     let mut not_before = last;
-    let bytes = tables_bytes(inner).unwrap_or(0);
-    inner.checkpoints.tables_bytes.store(bytes, Relaxed);
-    inner.checkpoints.dense_bytes.store(bytes, Relaxed);
+    note_bytes(inner);
+    inner.checkpoints.dense_bytes.store(file_bytes(inner).unwrap_or(0), Relaxed);
     loop {
         let requests = {
             let mut requests = inner.checkpoints.requests.lock();
@@ -134,14 +134,16 @@ pub fn run(inner: &Inner) {
 fn is_due(inner: &Inner, last: Instant) -> bool {
     let bytes = inner.journal_bytes.load(Relaxed);
     let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
-    bytes >= due_bytes(inner) || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
+    bytes >= inner.due_bytes() || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
 }
 
-/// The size of the journal from which on a checkpoint is due: as it is set, or as much as makes writing the tables anew
-/// worth it.
-fn due_bytes(inner: &Inner) -> u64 {
-    let tables = inner.checkpoints.tables_bytes.load(Relaxed);
-    inner.checkpoint_bytes.load(Relaxed).max(tables / TABLES_SHARE.1 * TABLES_SHARE.0)
+impl Inner {
+    /// The size of the journal from which on a checkpoint is due: as it is set, or as much as makes writing the tables anew
+    /// worth it.
+    pub(super) fn due_bytes(&self) -> u64 {
+        let tables = self.checkpoints.tables_bytes.load(Relaxed);
+        self.checkpoint_bytes.load(Relaxed).max(tables / TABLES_SHARE.1 * TABLES_SHARE.0)
+    }
 }
 
 fn checkpoint(inner: &Inner) -> Result<(), Error> {
@@ -201,16 +203,16 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
 /// Writes what the passes tell into the tables, which then need the journal up to there no more: where it is, or with all
 /// the rest into a new file, whichever is less to write.
 fn write(inner: &Inner, passes: &mut Passes<'_>, covered: u64) -> Result<(), Error> {
-    let first = passes.next()?;
+    let first = passes.read()?;
     let keys = first.as_ref().map_or(0, Fold::len) as u64;
     let rebuilt = {
         let tables = inner.tables.read();
         let tables = tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?;
-        let file_bytes = tables_bytes(inner)?;
-        let is_much = passes.has_more() || keys * CHANGE_BYTES > file_bytes;
+        let file_bytes = file_bytes(inner)?;
+        let is_much = passes.has_more() || keys * CHANGE_BYTES > tables.bytes()?;
         let slack = file_bytes.saturating_sub(inner.checkpoints.dense_bytes.load(Relaxed));
         let mut first = first;
-        let folds = || first.take().map_or_else(|| passes.next(), |fold| Ok(Some(fold)));
+        let folds = || first.take().map_or_else(|| passes.read(), |fold| Ok(Some(fold)));
         if is_much || slack > SLACK_BYTES_MIN + file_bytes / SLACK_SHARE {
             Some(apply::rebuild(tables, &*inner.disk, inner.options.tables_cache_bytes, covered, folds)?)
         } else {
@@ -220,13 +222,19 @@ fn write(inner: &Inner, passes: &mut Passes<'_>, covered: u64) -> Result<(), Err
     };
     if let Some(rebuilt) = rebuilt {
         *inner.tables.write() = Some(rebuilt);
-        inner.checkpoints.dense_bytes.store(tables_bytes(inner)?, Relaxed);
+        inner.checkpoints.dense_bytes.store(file_bytes(inner)?, Relaxed);
     }
-    inner.checkpoints.tables_bytes.store(tables_bytes(inner)?, Relaxed);
+    note_bytes(inner);
     Ok(())
 }
 
-fn tables_bytes(inner: &Inner) -> Result<u64, Error> {
+/// Notes how much stands in the tables, which tells how large the journal may become.
+fn note_bytes(inner: &Inner) {
+    let bytes = inner.tables.read().as_ref().and_then(|tables| tables.bytes().ok());
+    inner.checkpoints.tables_bytes.store(bytes.unwrap_or(0), Relaxed);
+}
+
+fn file_bytes(inner: &Inner) -> Result<u64, Error> {
     Ok(storage::disk::file_bytes(&*inner.disk, &inner.folder.tables())?)
 }
 

@@ -1,6 +1,8 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
+use std::collections::BTreeSet;
+
 use crate::engine::blob::{Blob, INLINE_BYTES_MAX};
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::{self, Effect, Row};
@@ -20,11 +22,15 @@ pub struct Fold {
     /// Keys before this one, and those from this one on, are not looked at.
     from: Option<Place>,
     below: Option<Place>,
+    /// One of some hundred keys, of all there are, where it is asked for.
+    samples: Option<BTreeSet<Place>>,
 }
 
 /// Where a key stands among all: by its database, then by its bytes.
 pub type Place = (u8, Vec<u8>);
 
+/// One of this many keys is a sample.
+const SAMPLED: u64 = 251;
 /// Keys looked at to find the middle of all.
 const SAMPLES: usize = 4096;
 
@@ -142,13 +148,23 @@ impl DatabaseFold {
 }
 
 /// What an entry of a map takes beside its bytes, roughly.
-const KEY_BYTES: usize = 160;
+const KEY_BYTES: usize = 112;
 const ROW_BYTES: usize = 80;
 
 impl Fold {
-    /// A fold that looks at keys from this one on.
-    pub fn from(from: Option<Place>) -> Fold {
-        Fold { from, ..Fold::default() }
+    /// A fold that looks at keys from this one on, and maybe only at those before another.
+    pub fn between(from: Option<Place>, below: Option<Place>) -> Fold {
+        Fold { from, below, ..Fold::default() }
+    }
+
+    /// A fold that takes samples of all keys.
+    pub fn sampling() -> Fold {
+        Fold { samples: Some(BTreeSet::new()), ..Fold::default() }
+    }
+
+    /// The samples that were taken, in order.
+    pub fn take_samples(&mut self) -> Option<Vec<Place>> {
+        Some(self.samples.take()?.into_iter().collect())
     }
 
     /// The first key this does not tell of any more; None if it tells of all there are.
@@ -237,10 +253,15 @@ impl Fold {
     }
 
     fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
-        if let (Some(db), Some(key)) = (effect.db(), effect.key())
-            && !self.looks_at(db, key)
-        {
-            return Ok(());
+        if let (Some(db), Some(key)) = (effect.db(), effect.key()) {
+            if let Some(samples) = &mut self.samples
+                && dict::hash(key).is_multiple_of(SAMPLED)
+            {
+                samples.insert((db, key.to_vec()));
+            }
+            if !self.looks_at(db, key) {
+                return Ok(());
+            }
         }
         match effect {
             Effect::Flush { .. } => {}

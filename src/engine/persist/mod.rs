@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod chunk;
 pub mod committer;
 pub mod fold;
+pub mod growth;
 pub mod load;
 pub mod passes;
 pub mod record;
@@ -206,6 +207,8 @@ pub struct Stats {
     pub is_crowded: bool,
     /// How often replies to writes were held back for that.
     pub waits: u64,
+    /// How often replies to writes were held back because the journal grew faster than checkpoints took it over.
+    pub pauses: u64,
 }
 
 /// What the room's threads share.
@@ -226,6 +229,7 @@ pub struct Inner {
     commits: committer::Commits,
     checkpoints: checkpoint::Checkpoints,
     spill: spill::Spill,
+    growth: growth::Growth,
     fsync: AtomicU8,
     checkpoint_bytes: AtomicU64,
     memory_limit: AtomicU64,
@@ -407,6 +411,7 @@ impl Persistence {
             commits: committer::Commits::default(),
             checkpoints: checkpoint::Checkpoints::default(),
             spill: spill::Spill::default(),
+            growth: growth::Growth::default(),
             fsync: AtomicU8::new(options.fsync as u8),
             checkpoint_bytes: AtomicU64::new(options.checkpoint_bytes),
             memory_limit: AtomicU64::new(options.memory_limit),
@@ -496,6 +501,17 @@ impl Persistence {
         self.0.spill.wait()
     }
 
+    /// Whether the journal grows so fast that replies to writes are held back.
+    #[inline]
+    pub fn is_pressed(&self) -> bool {
+        growth::is_pressed(&self.0)
+    }
+
+    /// For a writer of this many bytes: how long its reply is held back, if it is.
+    pub fn pause(&self, bytes: usize) -> Option<Duration> {
+        growth::pause(&self.0, bytes)
+    }
+
     /// Why the last commit failed.
     pub fn last_error(&self) -> Option<String> {
         self.0.commits.error.lock().clone()
@@ -559,6 +575,7 @@ impl Persistence {
             loads: inner.spill.loads.load(Relaxed),
             is_crowded: self.is_crowded(),
             waits: inner.spill.waits.load(Relaxed),
+            pauses: inner.growth.waits.load(Relaxed),
         }
     }
 

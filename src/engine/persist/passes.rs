@@ -7,7 +7,7 @@ use crate::engine::persist::fold::{Fold, Place};
 use crate::engine::persist::{Error, Inner};
 
 /// Changes kept in memory at once: the fewer, the more often the journal is read.
-const FOLD_BYTES_MAX: usize = 48 << 20;
+const FOLD_BYTES_MAX: usize = 32 << 20;
 /// However little memory there is, changes kept at once.
 const FOLD_BYTES_MIN: usize = 1 << 20;
 /// This part of a memory limit may be changes kept at once. What was read, and redb's pages, take as much again.
@@ -23,6 +23,9 @@ pub struct Passes<'i> {
     last: u64,
     /// Where the next pass begins; None when there is none.
     next: Option<Option<Place>>,
+    /// Some of the keys, and how many of them a pass takes; none before the first.
+    samples: Vec<Place>,
+    samples_each: usize,
     /// Bytes of the span, once it was read.
     pub bytes: u64,
 }
@@ -30,13 +33,14 @@ pub struct Passes<'i> {
 impl Passes<'_> {
     /// Passes over what follows a batch, up to the last.
     pub fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
-        Passes { inner, after, last, next: Some(None), bytes: 0 }
+        Passes { inner, after, last, next: Some(None), samples: Vec::new(), samples_each: 0, bytes: 0 }
     }
 
     /// What became of the next stretch of keys; None after the last.
-    pub fn next(&mut self) -> Result<Option<Fold>, Error> {
+    pub fn read(&mut self) -> Result<Option<Fold>, Error> {
         let Some(from) = self.next.take() else { return Ok(None) };
-        let mut fold = Fold::from(from);
+        let is_first = from.is_none();
+        let mut fold = if is_first { Fold::sampling() } else { Fold::between(from.clone(), self.guess(from.as_ref())) };
         let (mut seq, mut is_end) = (self.after, false);
         self.bytes = 0;
         while !is_end {
@@ -58,14 +62,31 @@ impl Passes<'_> {
             })?;
             while fold.bytes > fold_bytes_max(self.inner) && fold.halve() {}
         }
+        if let Some(samples) = fold.take_samples() {
+            self.samples_each = fill(&fold, &samples, fold_bytes_max(self.inner));
+            self.samples = samples;
+        }
         self.next = fold.below().cloned().map(Some);
         Ok(Some(fold))
+    }
+
+    /// Up to where a pass will come that begins here, so that it need not find out by forgetting half of its keys again and
+    /// again; None for the end.
+    fn guess(&self, from: Option<&Place>) -> Option<Place> {
+        let first = self.samples.partition_point(|place| Some(place) <= from);
+        self.samples.get(first + self.samples_each).cloned()
     }
 
     /// Whether there are more.
     pub fn has_more(&self) -> bool {
         self.next.is_some()
     }
+}
+
+/// How many samples there are to seven eighths of what a fold may hold, going by one that holds what is before its end.
+fn fill(fold: &Fold, samples: &[Place], bytes_max: usize) -> usize {
+    let held = samples.partition_point(|place| fold.below().is_none_or(|below| place < below));
+    held * (bytes_max / 8 * 7) / fold.bytes.max(1)
 }
 
 /// Less under a memory limit: it is within `memory-limit`, or little beside `maxmemory`.

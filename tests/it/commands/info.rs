@@ -191,6 +191,10 @@ const PERSISTENCE: Section = (
         ),
         (&["aof_rewrites_consecutive_failures"], Stays("until the disk fails; see there", "0")),
         (&["aof_delayed_fsync"], Stays("it moves where the disk is slow; see there", "…")),
+        (
+            &["journal_delayed_replies"],
+            Stays("until the journal nears its bound; see `writers_are_held_back_while_the_journal_nears_its_bound`", "0"),
+        ),
         (&["rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"], Stays("of the start; see `what_was_loaded_is_told`", "0")),
         (&["aof_enabled"], Stays("whether there is a data folder; see `without_a_folder_there_is_no_journal_to_tell_of`", "1")),
         (&["loading", "async_loading"], Stays("clients are let in once all is loaded", "0")),
