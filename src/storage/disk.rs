@@ -46,9 +46,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
+/// How the name of a file ends that is not yet in its place.
+pub const NEW: &str = "new";
+
 /// Writes a file under another name and puts it in the place of the one that may be there.
 pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(NEW);
     disk.remove(&new).map_err(Error::io("remove", &new))?;
     if let Err(error) = write(&new) {
         // The space it takes may be what others wait for.

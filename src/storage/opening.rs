@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::storage::disk::Disk;
+use crate::storage::disk::{Disk, NEW};
 use crate::storage::folder::{LOST, TABLES};
 use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey, Torn};
 use crate::storage::tables::Meta;
@@ -129,6 +129,9 @@ struct Opening<'d> {
 
 impl Opening<'_> {
     fn open(mut self) -> Result<Opened, Error> {
+        // Tables that a crash left half written, which may be as large as those that are there.
+        let half_written = self.tables_path().with_extension(NEW);
+        self.disk.remove(&half_written).map_err(Error::io("remove", &half_written))?;
         let (tables, meta, is_new) = self.found()?;
         // A new folder gets its journal first: one without tables that begins at the beginning has it all.
         let journal = if is_new { self.new_journal(&meta)? } else { self.journal(&meta)? };

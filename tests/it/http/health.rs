@@ -144,12 +144,15 @@ fn metrics_and_info_tell_the_same() {
     let info = String::from_utf8(store.call(&[b"INFO"])).unwrap();
     let bearer = [("Authorization", "Bearer secret")];
     let metrics = door.ask("GET", "/metrics", &bearer, "").body;
+    // What moved meanwhile was one or the other.
+    let later = String::from_utf8(store.call(&[b"INFO"])).unwrap();
     let value = |text: &str, name: &str, gap: char| {
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(gap).map(str::to_owned));
         value.unwrap_or_else(|| panic!("there is no {name} in:\n{text}"))
     };
     for (field, metric) in TOLD_TWICE {
-        assert_eq!(value(&info, field, ':'), value(&metrics, metric, ' '), "{field} and {metric}");
+        let told = [value(&info, field, ':'), value(&later, field, ':')];
+        assert!(told.contains(&value(&metrics, metric, ' ')), "{field} and {metric}: {told:?}");
     }
     METRICS_THAT_MOVE.iter().for_each(|metric| assert!(value(&metrics, metric, ' ').parse::<f64>().is_ok(), "{metric}"));
 }

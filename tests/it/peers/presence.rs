@@ -244,8 +244,9 @@ fn a_change_of_what_peers_can_do_is_told() {
     assert_eq!(ear.heard(), "old");
 }
 
-/// Bytes in use, as INFO tells them.
+/// Bytes in use, as INFO tells them, when nothing is on its way to the disk.
 fn used(client: &mut Client) -> i64 {
+    client.ok(&["SAVE"]);
     let info = client.text(&["INFO", "memory"]);
     info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
 }
