@@ -33,7 +33,7 @@ pub struct Folder {
 }
 
 /// The name of the file whose lock is the folder's.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 
 impl Folder {
     /// Takes hold of a folder, made if missing.

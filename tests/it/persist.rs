@@ -271,6 +271,20 @@ fn keys_whose_time_came_while_nobody_looked_are_gone_from_disk_too() {
 }
 
 #[test]
+fn what_is_no_backup_is_not_restored_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (other, new) = (dir.path().join("other"), dir.path().join("new"));
+    std::fs::write(&other, b"something else").unwrap();
+    let (_engine, persistence) = Persistence::open(&dir.path().join("state"), quick()).unwrap();
+    persistence.close(true).unwrap();
+    for file in [other, dir.path().join("state/tables.redb")] {
+        let error = persist::restore(&file, &new).unwrap_err().to_string();
+        assert!(error.contains("not a whole backup") && error.contains("flux backup FILE"), "{error}");
+        assert_eq!(std::fs::read_dir(&new).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn a_backup_made_while_writing_is_whole_and_can_be_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (file, other) = (dir.path().join("copy"), dir.path().join("other"));

@@ -9,11 +9,13 @@ use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::{Error, Inner, bad_batch};
 use crate::id;
-use crate::storage::folder::{PRIVATE_FILE, TABLES, make_private, sync_folder};
+use crate::storage::folder::{LOCK, PRIVATE_FILE, TABLES, make_private, segment_name, sync_folder};
 use crate::storage::journal::SEGMENT_BYTES;
 use crate::storage::tables::{DATABASES, Meta};
 use crate::storage::{self, Disk, Files, Folder, Journal, Tables, opening};
 
+/// The batch that a backup says it is good up to.
+const COVERED: u64 = 1;
 /// Journal folded at once.
 const FOLD_BYTES: usize = 32 << 20;
 /// Pages kept in memory while copying.
@@ -71,7 +73,7 @@ pub fn backup_folder(dir: &Path, to: &Path) -> Result<(u64, Vec<String>), Error>
 /// What a backup says of itself: it stands on its own, no journal goes on from it, and it is the beginning of another history. The
 /// journal that a restored folder begins with follows a batch that never was, so that nobody takes it for a whole one.
 fn alone(meta: Meta) -> Meta {
-    Meta { covered: 1, history: id::random(), ..meta }
+    Meta { covered: COVERED, history: id::random(), ..meta }
 }
 
 /// Writes what the journal holds after a batch into tables.
@@ -117,7 +119,10 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
     let part = dir.join(format!("{TABLES}.part"));
     let result = restore_as(file, &part, &folder);
     if result.is_err() {
-        let _ = std::fs::remove_file(&part);
+        // Empty again, so that it can be tried again.
+        for made in [part, folder.path().join(segment_name(COVERED + 1)), folder.path().join(LOCK)] {
+            let _ = std::fs::remove_file(made);
+        }
     }
     result
 }
@@ -128,15 +133,25 @@ fn restore_as(file: &Path, part: &Path, folder: &Folder) -> Result<(), Error> {
     let permissions = Permissions::from_mode(PRIVATE_FILE);
     std::fs::set_permissions(part, permissions).map_err(|source| io("set the permissions of", part, source))?;
     let disk: Arc<dyn Disk> = Arc::new(folder.files());
-    let mut tables = Tables::open(&*disk, part, CACHE_BYTES)?;
-    let (is_sound, meta) = (tables.verify()?, tables.meta()?);
-    drop(tables);
-    if !is_sound {
-        return Err(Error::Corrupt { place: file.display().to_string(), cause: "its pages do not match their checksums".into() });
-    }
+    let meta = sound(&*disk, part).map_err(|cause| Error::NoBackup { path: file.to_owned(), cause })?;
     File::open(part).and_then(|copy| copy.sync_all()).map_err(|source| io("sync", part, source))?;
     Journal::create(&disk, folder.path(), meta.history, meta.covered, SEGMENT_BYTES)?;
     disk.rename(part, &folder.tables()).map_err(|source| io("rename to", &folder.tables(), source))
+}
+
+/// What a backup says of itself, if it is a whole one; else why not.
+fn sound(disk: &dyn Disk, file: &Path) -> Result<Meta, String> {
+    let read = || {
+        let mut tables = Tables::open(disk, file, CACHE_BYTES)?;
+        Ok((tables.verify()?, tables.meta()?))
+    };
+    match read() {
+        Ok((false, _)) => Err("its pages do not match their checksums".into()),
+        Ok((true, meta)) if meta.covered != COVERED => Err("it is the tables of a data folder, without its journal".into()),
+        Ok((true, meta)) => Ok(meta),
+        Err(storage::Error::Damaged(damage)) => Err(damage.cause),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn folder_of(file: &Path) -> PathBuf {

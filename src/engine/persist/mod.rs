@@ -109,6 +109,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// What is to be restored is not a whole backup.
+    #[error("read `{}`: it is not a whole backup: {cause}; make one with `flux backup FILE`, or take another one", path.display())]
+    NoBackup {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
     /// A backup would take the place of what a server works with, its lock above all.
     #[error("back up to `{}`: it is inside the data folder; choose a place outside of it", path.display())]
     Inside {
@@ -116,7 +124,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The journal or the tables cannot be written now.
-    #[error("write to disk: {0}")]
+    #[error("{0}")]
     Write(String),
 }
 
