@@ -565,6 +565,10 @@ impl Session {
             return None;
         }
         let durability = self.instance.durability()?;
+        // Where the disk takes nothing, reads go on, with what was changed before it refused: a restart may take that back.
+        if wrote == 0 && durability.refusal().is_some() {
+            return None;
+        }
         (awaits_disk || unshown > 0 || durability.is_always()).then_some(epoch)
     }
 

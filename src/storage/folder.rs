@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +59,15 @@ impl Folder {
             locked(path, lock.try_lock_shared())?;
         }
         Ok(Folder { path: path.to_owned(), files, lock: Mutex::new(lock) })
+    }
+
+    /// Whether this path leads to it now.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let held = self.files.file(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).and_then(|folder| folder.metadata());
+        match (held, path.metadata()) {
+            (Ok(held), Ok(other)) => (held.dev(), held.ino()) == (other.dev(), other.ino()),
+            _ => false,
+        }
     }
 
     /// Its files.

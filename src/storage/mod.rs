@@ -85,6 +85,7 @@ impl Error {
         let path = path.to_owned();
         match source {
             redb::Error::Io(error) if is_damage(&error) => Damage::new(path, None, error.to_string()).into(),
+            redb::Error::DatabaseAlreadyOpen => Error::InUse { path },
             redb::Error::Io(_) | redb::Error::PreviousIo => Error::Database { path, source: Box::new(source) },
             other => Damage::new(path, None, other.to_string()).into(),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::storage::disk::{Disk, NEW};
 use crate::storage::folder::{LOST, TABLES};
-use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Survey, Torn};
+use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Segment, Survey, Torn};
 use crate::storage::tables::Meta;
 use crate::storage::{Damage, Error, Journal, Tables};
 
@@ -93,8 +93,17 @@ pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf,
         }
         to.sync_data()
     };
-    copy().map_err(Error::io("copy to", &kept))?;
+    if let Err(source) = copy() {
+        // Half a copy is of no use, and takes room.
+        let _ = disk.remove(&kept);
+        return Err(Error::io("copy to", &kept)(source));
+    }
     Ok(kept)
+}
+
+fn keep_aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
+    let kept = aside(disk, folder, path)?;
+    disk.rename(path, &kept).map_err(Error::io("rename", path))
 }
 
 /// A name for what is kept of a file, which nothing has yet.
@@ -192,7 +201,7 @@ impl Opening<'_> {
         match Tables::open(&**self.disk, &path, self.options.cache_bytes) {
             Err(Error::Damaged(damage)) => {
                 self.accept(&damage)?;
-                self.keep_aside(&path)?;
+                keep_aside(&**self.disk, self.folder, &path)?;
                 Ok(None)
             }
             result => result.map(Some),
@@ -213,7 +222,12 @@ impl Opening<'_> {
         } else if let Some(torn) = &survey.torn {
             self.keep_torn(&survey, torn)?;
         }
-        if survey.segments.is_empty() {
+        let last = survey.segments.last().map(Segment::last);
+        if last.is_none_or(|last| last < meta.covered) {
+            // What is left of it is in the tables.
+            for segment in survey.segments.iter().rev() {
+                keep_aside(&**self.disk, self.folder, &segment.path)?;
+            }
             return self.new_journal(meta);
         }
         Journal::settled(self.disk, self.folder, survey.segments, self.options.segment_bytes)
@@ -236,7 +250,7 @@ impl Opening<'_> {
     fn keep_lost(&self, survey: &Survey, damage: &Damage) -> Result<(), Error> {
         // The last first: what a crash leaves meanwhile is damaged as before.
         for path in survey.lost.iter().rev() {
-            self.keep_aside(path)?;
+            keep_aside(&**self.disk, self.folder, path)?;
         }
         if let (Some(at), Some(last)) = (damage.at, survey.segments.last().filter(|last| last.path == damage.path)) {
             last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path)?)?;
@@ -248,15 +262,13 @@ impl Opening<'_> {
     fn keep_torn(&mut self, survey: &Survey, torn: &Torn) -> Result<(), Error> {
         let kept = self.folder.join(format!("{LOST}torn-end"));
         self.disk.remove(&kept).map_err(Error::io("remove", &kept))?;
-        if let Some(last) = survey.segments.last() {
-            last.copy_end(&**self.disk, torn.at, &kept)?;
-        }
-        self.notes.push(format!("{}; they are kept in `{}`", torn_text(torn), kept.display()));
+        let copied = survey.segments.last().map_or(Ok(()), |last| last.copy_end(&**self.disk, torn.at, &kept));
+        // Nobody was ever told that these are kept: where there is no room for them, a start goes on.
+        let fate = match copied {
+            Ok(()) => format!("they are kept in `{}`", kept.display()),
+            Err(error) => format!("they could not be kept: {error}"),
+        };
+        self.notes.push(format!("{}; {fate}", torn_text(torn)));
         Ok(())
-    }
-
-    fn keep_aside(&self, path: &Path) -> Result<(), Error> {
-        let kept = aside(&**self.disk, self.folder, path)?;
-        self.disk.rename(path, &kept).map_err(Error::io("rename", path))
     }
 }

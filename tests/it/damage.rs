@@ -178,6 +178,72 @@ fn a_folder_that_was_moved_is_gone_on_with_where_it_is_now() {
     assert_eq!(started(&moved, OnDamage::Refuse).0, Some(held));
 }
 
+/// What a server holds after some writes, a checkpoint among them where one is wanted, and a kill.
+fn grown(dir: &Path, from: usize, to: usize, with_checkpoint: bool) -> Files {
+    let (engine, persistence) = Persistence::open(dir, options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    for number in from..to {
+        run(&mut store, &["SET".into(), format!("key{number}"), "x".repeat(100)]);
+    }
+    if with_checkpoint {
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    }
+    persistence.close(false).unwrap();
+    files(dir)
+}
+
+#[test]
+fn an_older_copy_of_the_journal_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let older = grown(&dir, 0, 10, false);
+    let mut newer = grown(&dir, 10, 20, true);
+    let journal = older.keys().find(|name| name.starts_with("journal-")).unwrap();
+    newer.insert(journal.clone(), older[journal].clone());
+    lay(&newer, &dir);
+    let error = Persistence::open(&dir, options()).err().expect("it is older").to_string();
+    assert!(error.contains("older copy"), "{error}");
+    let (accepted, is_told) = started(&dir, OnDamage::AcceptLoss);
+    assert!(is_told && accepted.as_ref().is_some_and(|held| held.len() == 20));
+    assert_eq!(started(&dir, OnDamage::Refuse), (accepted, false));
+}
+
+#[test]
+fn folders_made_from_one_backup_go_ways_of_their_own() {
+    let place = tempfile::tempdir().unwrap();
+    let [dir, one, two, backup] = ["state", "one", "two", "backup"].map(|name| place.path().join(name));
+    grown(&dir, 0, 10, true);
+    persist::backup_folder(&dir, &backup).unwrap();
+    for to in [&one, &two] {
+        persist::restore(&backup, to).unwrap();
+    }
+    let ones = grown(&one, 10, 20, true);
+    let mut twos = grown(&two, 20, 40, false);
+    twos.insert("tables.redb".into(), ones["tables.redb"].clone());
+    lay(&twos, &two);
+    let error = Persistence::open(&two, options()).err().expect("they are of another folder").to_string();
+    assert!(error.contains("belongs to another data folder"), "{error}");
+    fs::copy(&backup, two.join("tables.redb")).unwrap();
+    assert!(Persistence::open(&two, options()).is_err());
+}
+
+#[test]
+fn a_folder_whose_lock_was_taken_away_is_in_use_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let (_engine, persistence) = Persistence::open(&dir, options()).unwrap();
+    fs::remove_file(dir.join("lock")).unwrap();
+    for on_damage in [OnDamage::Refuse, OnDamage::AcceptLoss] {
+        let error = Persistence::open(&dir, Options { on_damage, ..options() }).err().expect("it is in use").to_string();
+        assert!(error.contains("another process is using this folder"), "{error}");
+    }
+    fs::rename(&dir, place.path().join("moved")).unwrap();
+    fs::create_dir(&dir).unwrap();
+    let error = persistence.backup(&place.path().join("moved/lock")).unwrap_err().to_string();
+    assert!(error.contains("inside the data folder"), "{error}");
+    persistence.close(false).unwrap();
+}
+
 #[test]
 fn an_older_backup_in_the_place_of_the_tables_is_refused() {
     let place = tempfile::tempdir().unwrap();

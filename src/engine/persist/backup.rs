@@ -23,12 +23,11 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// Refuses a place inside the data folder, whatever way leads there.
 pub fn check_place(inner: &Inner, to: &Path) -> Result<(), Error> {
-    let real = |path: &Path| path.canonicalize().map_err(|source| io("look for", path, source));
-    let (folder, data) = (real(&folder_of(to))?, real(inner.folder.path())?);
-    if !folder.starts_with(&data) {
-        return Ok(());
-    }
-    Err(Error::Inside { path: folder.join(to.file_name().unwrap_or_default()) })
+    let folder = folder_of(to);
+    let real = folder.canonicalize().map_err(|source| io("look for", &folder, source))?;
+    // The folder itself, wherever it was moved.
+    let is_inside = real.ancestors().any(|ancestor| inner.folder.is_at(ancestor));
+    if is_inside { Err(Error::Inside { path: real.join(to.file_name().unwrap_or_default()) }) } else { Ok(()) }
 }
 
 /// Copies what the tables hold to a file that appears when it is whole.
@@ -133,7 +132,13 @@ fn restore_as(file: &Path, part: &Path, folder: &Folder) -> Result<(), Error> {
     let permissions = Permissions::from_mode(PRIVATE_FILE);
     std::fs::set_permissions(part, permissions).map_err(|source| io("set the permissions of", part, source))?;
     let disk: Arc<dyn Disk> = Arc::new(folder.files());
-    let meta = sound(&*disk, part).map_err(|cause| Error::NoBackup { path: file.to_owned(), cause })?;
+    // Each folder made from a backup goes its own way.
+    let meta =
+        Meta { history: id::random(), ..sound(&*disk, part).map_err(|cause| Error::NoBackup { path: file.to_owned(), cause })? };
+    Tables::open(&*disk, part, CACHE_BYTES)?.write(|changes| {
+        changes.set_meta(meta);
+        Ok::<_, Error>(())
+    })?;
     File::open(part).and_then(|copy| copy.sync_all()).map_err(|source| io("sync", part, source))?;
     Journal::create(&disk, folder.path(), meta.history, meta.covered, SEGMENT_BYTES)?;
     disk.rename(part, &folder.tables()).map_err(|source| io("rename to", &folder.tables(), source))

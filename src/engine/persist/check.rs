@@ -72,11 +72,6 @@ impl Check {
     }
 
     fn tables(&mut self, mut tables: Tables) -> Option<Meta> {
-        match tables.verify() {
-            Ok(true) => {}
-            Ok(false) => self.problem("tables", "pages did not match their checksums; redb went back to an older state"),
-            Err(error) => return self.failed("tables", error),
-        }
         let meta = match tables.meta() {
             Ok(meta) => meta,
             Err(error) => return self.failed("tables, meta", error),
@@ -88,6 +83,12 @@ impl Check {
                 Ok(None) => {}
                 Err(error) => self.problem(format!("tables, database {db}"), error),
             }
+        }
+        // Last, since it may go back to an older state.
+        match tables.verify() {
+            Ok(true) => {}
+            Ok(false) => self.problem("tables", "pages did not match their checksums; redb went back to an older state"),
+            Err(error) => self.problem("tables", error),
         }
         Some(meta)
     }

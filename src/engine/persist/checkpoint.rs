@@ -13,7 +13,7 @@ use crate::engine::persist::fold::Fold;
 use crate::engine::persist::passes::Passes;
 use crate::engine::persist::{Error, Inner, apply};
 use crate::memory::{self, Aside, Work};
-use crate::storage::{self, Tables};
+use crate::storage::{self, Journal, Tables};
 
 /// A key that changes in place has pages written anew: its own, those above it, and some of them twice.
 const CHANGE_BYTES: u64 = 8 << 10;
@@ -178,7 +178,10 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
 /// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
     inner.wait_durable(inner.engine.epoch())?;
-    let (covered, last) = (inner.covered.load(Acquire), inner.seq_of(*inner.durable.borrow()));
+    let covered = inner.covered.load(Acquire);
+    // No further than there are batches: a journal that ends before the tables do is an older copy.
+    let journaled = inner.journal.read().as_ref().map_or(0, Journal::last);
+    let last = inner.seq_of(*inner.durable.borrow()).min(journaled);
     if covered >= last {
         return Ok(());
     }
@@ -189,7 +192,7 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     if let Err(error) = write(inner, &mut passes, last) {
         // redb wants to be opened anew after an error; values that rest on disk are wanted soon.
         *inner.tables.write() = None;
-        inner.checkpoints.is_doubtful.fetch_or(!error.is_full(), SeqCst);
+        inner.checkpoints.is_doubtful.fetch_or(!error.is_full() && !error.is_damage(), SeqCst);
         let _ = open_again(inner);
         return Err(error);
     }

@@ -16,9 +16,9 @@ use parking_lot::Mutex;
 use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
 use header::Header;
-use segment::Segment;
 
 pub use record::Batch;
+pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header};
 
 /// A segment that has grown to this is usually followed by a new one. Also about how much a checkpoint leaves in the last one.

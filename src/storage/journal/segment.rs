@@ -170,13 +170,21 @@ impl Segment {
     pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
         let (end, mut from, mut buf) = (self.file_len()?, at, Vec::new());
         let copy = disk.open(to).map_err(Error::io("open", to))?;
-        while from < end {
-            buf.resize((end - from).min(WRITE_BYTES as u64) as usize, 0);
-            self.read(from, &mut buf)?;
-            copy.write(from - at, &buf).map_err(Error::io("write to", to))?;
-            from += buf.len() as u64;
+        let mut run = || {
+            while from < end {
+                buf.resize((end - from).min(WRITE_BYTES as u64) as usize, 0);
+                self.read(from, &mut buf)?;
+                copy.write(from - at, &buf).map_err(Error::io("write to", to))?;
+                from += buf.len() as u64;
+            }
+            copy.sync_data().map_err(Error::io("sync", to))
+        };
+        let result = run();
+        if result.is_err() {
+            // Half a copy is of no use, and takes room.
+            let _ = disk.remove(to);
         }
-        copy.sync_data().map_err(Error::io("sync", to))
+        result
     }
 
     /// Puts a file with the same whole batches in its place.

@@ -63,12 +63,17 @@ impl Survey {
             if let Some(damage) = &mut damage {
                 let is_file_lost = survey.segments.len() <= at;
                 survey.lost = named[at + usize::from(!is_file_lost)..].iter().map(|(_, path)| path.clone()).collect();
-                damage.stake = survey.stake(disk, damage)?;
+                if damage.stake.is_empty() {
+                    damage.stake = survey.stake(disk, damage)?;
+                }
                 survey.damage = Some(damage.clone());
                 return Ok(survey);
             }
         }
         survey.damage = if named.is_empty() { Some(nothing_there(folder)) } else { survey.missing_end(folder) };
+        if survey.damage.is_none() {
+            survey.damage = survey.older(expected.covered);
+        }
         Ok(survey)
     }
 
@@ -123,6 +128,15 @@ impl Survey {
         Some(damage)
     }
 
+    /// Whether the journal ends before the tables do, which it never did: they hold what it held already.
+    fn older(&self, covered: u64) -> Option<Damage> {
+        let last = self.segments.last().filter(|last| last.last() < covered)?;
+        let cause = format!("it ends with batch {}, and the tables are good up to {covered}: it is an older copy", last.last());
+        let mut damage = Damage::new(last.path.clone(), None, cause);
+        damage.stake = format!("all that was changed after batch {covered} would be lost");
+        Some(damage)
+    }
+
     /// What is behind the damage, in words.
     fn stake(&self, disk: &dyn Disk, damage: &Damage) -> Result<String, Error> {
         let (mut batches, mut bytes) = (0, 0);
@@ -151,15 +165,16 @@ fn end_of(segment: &Segment, is_last: bool, covered: u64) -> Result<End, Error> 
     let len = segment.file_len()?;
     let Walk { end: at, is_whole, .. } = walk;
     let known = if is_last { segment.marked().synced } else { segment.marked().synced.max(len) };
-    let damaged = |cause: &str| Ok(End::Damaged(Damage::new(segment.path.clone(), Some(at), cause)));
+    let damaged = |cause: &str| Damage::new(segment.path.clone(), Some(at), cause);
     if is_whole {
         if known > len {
-            return damaged(&format!("the file ends there, and {known} bytes of it were on disk"));
+            let damage = damaged(&format!("the file ends there, and {known} bytes of it were on disk"));
+            return Ok(End::Damaged(Damage { stake: format!("{} bytes would be lost", known - len), ..damage }));
         }
         return Ok(End::Whole);
     }
     if at < known || at < segment.beyond(at)?.synced {
-        return damaged("the batch there was on disk, and is not what was written");
+        return Ok(End::Damaged(damaged("the batch there was on disk, and is not what was written")));
     }
     Ok(End::Torn(Torn { path: segment.path.clone(), at, bytes: len - at }))
 }
