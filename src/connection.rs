@@ -296,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Bytes of replies that wait to be taken.
     fn backlog(&self) -> usize {
-        self.reply.bytes().len() - self.sent
+        self.reply.len() - self.sent
     }
 
     /// Runs the commands that have arrived whole, until one has to wait or the replies are worth sending.
@@ -369,7 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Lets the replies that have come go out, or holds them back until the changes they show are on disk.
     async fn hold_back(&mut self) {
-        if self.held.is_some() || self.shown == self.reply.bytes().len() {
+        if self.held.is_some() || self.shown == self.reply.len() {
             return;
         }
         let bytes = std::mem::take(&mut self.taken_bytes);
@@ -379,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::time::sleep(pause).await;
         }
         let Some(epoch) = self.session.must_be_durable() else {
-            self.shown = self.reply.bytes().len();
+            self.shown = self.reply.len();
             return;
         };
         let crowded = self.session.instance.durability().and_then(|durability| durability.crowded());
@@ -387,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // After this long the reply goes out all the same: writers are slowed down, not stopped.
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
-        self.held = Some(Held { epoch, end: self.reply.bytes().len(), visit: Visit::default() });
+        self.held = Some(Held { epoch, end: self.reply.len(), visit: Visit::default() });
     }
 
     /// Answers that it is not known whether what was asked last will be kept, in the place of what was held back, and closes.
@@ -434,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let rest = mailbox.take_rest();
             self.shown += rest.len();
             held.end += rest.len();
-            self.reply.bytes_mut().splice(self.sent..self.sent, rest);
+            self.reply.insert(self.sent, &rest);
         }
         if self.held.is_none()
             && let Some(mail) = mailbox.take()
@@ -442,7 +442,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Event::Mail(mail));
         }
         if may_send && self.sent < self.shown {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.reply.bytes()[self.sent..self.shown]) {
+            match Pin::new(&mut self.stream).poll_write(cx, self.reply.part(self.sent, self.shown)) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Event::Broken),
                 Poll::Ready(Ok(count)) => {
                     self.note_sent(count);
@@ -501,13 +501,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.moved(0, count);
         self.session.client.active_at.store(clock::monotonic_ms(), Relaxed);
         self.sent += count;
-        if self.sent == self.reply.bytes().len() {
-            (self.sent, self.shown) = (0, 0);
-            let bytes = self.reply.bytes_mut();
-            bytes.clear();
-            if bytes.capacity() > KEEP_BYTES {
-                *bytes = Vec::with_capacity(READ_BYTES);
-            }
+        let dropped = self.reply.drop_sent(self.sent, KEEP_BYTES);
+        self.sent -= dropped;
+        self.shown -= dropped;
+        if let Some(held) = &mut self.held {
+            held.end -= dropped;
         }
         self.note_output();
     }
@@ -530,7 +528,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn mail(&mut self, mail: Mail) -> bool {
         if !mail.rest.is_empty() {
             self.shown += mail.rest.len();
-            self.reply.bytes_mut().splice(self.sent..self.sent, mail.rest);
+            self.reply.insert(self.sent, &mail.rest);
         }
         // Messages first: the pieces of a call's result come before its end.
         self.reply.raw(&mail.bytes);

@@ -157,7 +157,7 @@ impl Store {
 
     fn take_reply(&mut self) -> Vec<u8> {
         let mut bytes = self.session.client.mailbox.take().map(|mail| mail.bytes).unwrap_or_default();
-        bytes.append(self.reply.bytes_mut());
+        bytes.append(&mut self.reply.take());
         bytes
     }
 
@@ -170,7 +170,7 @@ impl Store {
         let mut number = 0;
         while let Some(args) = parser.next(packed, limits).map_err(bad)? {
             self.execute(args);
-            let bytes = std::mem::take(self.reply.bytes_mut());
+            let bytes = self.reply.take();
             if number >= skip {
                 values.push(redis::parse_redis_value(&bytes)?);
             }

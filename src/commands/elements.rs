@@ -122,7 +122,7 @@ impl<'a> Scan<'a> {
         reply.array(2);
         reply.bulk_int(i64::from(next));
         reply.array(shown);
-        reply.raw(elements.bytes());
+        reply.append(elements);
     }
 }
 

@@ -45,7 +45,7 @@ pub fn elsewhere(
             reply.error(&error.0);
         }
         if answered.end() {
-            answered.mailbox.serve(std::mem::take(reply.bytes_mut()), 0);
+            answered.mailbox.serve(reply.take(), 0);
         }
     };
     thread::Builder::new()

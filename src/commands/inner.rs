@@ -34,7 +34,7 @@ impl Together<'_> {
         let (outcome, view) = call(view, leaf, owned.args(), &mut self.reply);
         self.view = Some(view);
         outcome?;
-        read(self.reply.bytes())
+        read(&self.reply.bytes())
     }
 
     /// The time, in milliseconds since the epoch. It stands still while these commands run.

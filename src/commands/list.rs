@@ -534,7 +534,8 @@ fn move_one(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, from: End, 
     let len = item.len();
     bulk(reply, item);
     // The element is read from the reply, which saves a copy.
-    let element = &reply.bytes()[reply.mark() - 2 - len..reply.mark() - 2];
+    let written = reply.last(len + 2);
+    let element = &written[..len];
     // The destination is looked at before the source changes: it may be of another type.
     let Edit { value: list, mut log, .. } = keys.edit_or_new::<List>(destination)?;
     if source == destination {

@@ -96,7 +96,7 @@ fn serve_one(engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -
         reply.truncate(0);
         reply.error(&error.0);
     }
-    waiter.mailbox.serve(std::mem::take(reply.bytes_mut()), epoch);
+    waiter.mailbox.serve(reply.take(), epoch);
     Served::Yes(touched)
 }
 

@@ -84,6 +84,8 @@ pub struct WorkerStats {
     pub buffers_grown: AtomicU64,
     /// Times one was given back.
     pub buffers_shrunk: AtomicU64,
+    /// Bytes of buffers for replies that were freed, sent or not.
+    pub freed_bytes: AtomicU64,
     /// Looks at what a client has sent.
     pub turns: AtomicU64,
     /// Those that found a whole command.
@@ -137,11 +139,13 @@ impl WorkerStats {
         add(&self.buffer_bytes, now.bytes().wrapping_sub(before.bytes()));
         add(&self.buffers_grown, u64::from(now.output > before.output));
         add(&self.buffers_shrunk, u64::from(now.output < before.output));
+        add(&self.freed_bytes, before.output.saturating_sub(now.output) as u64);
     }
 
     /// Notes that the buffers of a client are gone.
     pub fn released(&self, buffers: Buffers) {
         add(&self.buffer_bytes, buffers.bytes().wrapping_neg());
+        add(&self.freed_bytes, buffers.output as u64);
     }
 
     /// Says that the calling thread is this worker.

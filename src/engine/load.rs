@@ -298,7 +298,7 @@ fn go_on(waiter: &Waiter, left: &AtomicUsize, failure: Option<&Error>) {
         Some(error) if waiter.end() => {
             let mut reply = Reply::new(waiter.protocol);
             reply.error(&error.0);
-            waiter.mailbox.serve(std::mem::take(reply.bytes_mut()), 0);
+            waiter.mailbox.serve(reply.take(), 0);
         }
         None if is_last && waiter.end() => waiter.mailbox.end(Ended::Again),
         _ => {}

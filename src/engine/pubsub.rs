@@ -128,7 +128,7 @@ fn deliver(mailboxes: &[Arc<Mailbox>], write: impl Fn(&mut Reply)) -> usize {
             write(&mut push);
             push
         });
-        mailbox.send(push.bytes());
+        mailbox.send(&push.bytes());
     }
     mailboxes.len()
 }

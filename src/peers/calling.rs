@@ -344,8 +344,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
 pub fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
     let mut reply = Reply::new(waiter.protocol);
     write(&mut reply);
-    let bytes = std::mem::take(reply.bytes_mut());
-    waiter.mailbox.serve(bytes, 0);
+    waiter.mailbox.serve(reply.take(), 0);
 }
 
 fn end(room: &Room, caller: &Caller, id: &Id, outcome: calls::Outcome) {

@@ -1,5 +1,20 @@
 //! Writes replies in the protocol the client speaks. Commands say what they mean (a map, a double, a null) and RESP2
 //! clients get what Redis gives them in its place.
+//!
+//! A long reply is a list of pieces, each filled to its end: none of it is copied as it grows, and what was sent is freed piece by piece.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::mem;
+
+/// A reply up to this long is one piece, which grows as a vector does. All but few replies are far shorter.
+const WHOLE_BYTES: usize = 256 * 1024;
+/// The longest piece after the first: it takes longer to fill than to allocate, and is little to hold on to until it is sent.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// The last piece has room for this part of what is there, so that no reply takes much more than its bytes.
+const SPARE_PART: usize = 8;
+/// What comes after a string.
+const LINE_END: usize = 2;
 
 /// The protocol a client speaks; chosen with `HELLO`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +29,11 @@ pub enum Protocol {
 /// Bytes on their way to a client.
 #[derive(Debug, Default)]
 pub struct Reply {
+    /// The pieces before the last. Invariant: none is empty.
+    full: VecDeque<Vec<u8>>,
+    /// How many bytes those are.
+    full_bytes: usize,
+    /// The last piece.
     bytes: Vec<u8>,
     protocol: Protocol,
 }
@@ -21,7 +41,7 @@ pub struct Reply {
 impl Reply {
     /// An empty reply.
     pub fn new(protocol: Protocol) -> Reply {
-        Reply { bytes: Vec::new(), protocol }
+        Reply { protocol, ..Reply::default() }
     }
 
     /// The protocol it is written in.
@@ -39,25 +59,102 @@ impl Reply {
         self.protocol == Protocol::Resp3
     }
 
-    /// What was written.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// How many bytes were written.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.full_bytes + self.bytes.len()
     }
 
-    /// The room there is for it.
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was written, copied where it is in pieces.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        self.last(self.len())
+    }
+
+    /// The last bytes that were written, copied where they are in pieces.
+    pub fn last(&self, count: usize) -> Cow<'_, [u8]> {
+        match self.bytes.len().checked_sub(count) {
+            Some(start) => Cow::Borrowed(&self.bytes[start..]),
+            None => Cow::Owned(self.pieces().flatten().skip(self.len() - count).copied().collect()),
+        }
+    }
+
+    /// Bytes that were written, from one place to another; fewer than that where a piece ends.
+    #[inline]
+    pub fn part(&self, from: usize, to: usize) -> &[u8] {
+        let mut start = 0;
+        for piece in &self.full {
+            if from < start + piece.len() {
+                return &piece[from - start..piece.len().min(to - start)];
+            }
+            start += piece.len();
+        }
+        &self.bytes[from - start..to - start]
+    }
+
+    /// The room there is for it. Pieces before the last have none to spare.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.full_bytes + self.bytes.capacity()
     }
 
-    /// What was written, to take from.
-    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    /// Takes what was written.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut all = match self.full.pop_front() {
+            Some(first) => first,
+            None => return mem::take(&mut self.bytes),
+        };
+        all.reserve_exact(self.len() - all.len());
+        while let Some(piece) = self.full.pop_front() {
+            all.extend_from_slice(&piece);
+        }
+        all.append(&mut self.bytes);
+        (self.full_bytes, self.bytes) = (0, Vec::new());
+        all
+    }
+
+    /// Frees the pieces among the first bytes, which were sent, and tells how many bytes those were. If all was sent, keeps a last
+    /// piece of up to `keep_bytes` to be written to again.
+    pub fn drop_sent(&mut self, sent: usize, keep_bytes: usize) -> usize {
+        let mut dropped = 0;
+        while let Some(piece) = self.full.pop_front_if(|piece| dropped + piece.len() <= sent) {
+            dropped += piece.len();
+        }
+        self.full_bytes -= dropped;
+        if sent < dropped + self.len() {
+            return dropped;
+        }
+        dropped += self.bytes.len();
+        self.bytes.clear();
+        if self.bytes.capacity() > keep_bytes {
+            self.bytes = Vec::new();
+        }
+        dropped
+    }
+
+    /// Puts bytes that are already a reply between others.
+    pub fn insert(&mut self, place: usize, bytes: &[u8]) {
+        let mut start = 0;
+        for piece in &mut self.full {
+            if place < start + piece.len() {
+                // Pieces before the last have no room to spare, before and after.
+                piece.reserve_exact(bytes.len());
+                piece.splice(place - start..place - start, bytes.iter().copied());
+                self.full_bytes += bytes.len();
+                return;
+            }
+            start += piece.len();
+        }
+        self.bytes.splice(place - start..place - start, bytes.iter().copied());
     }
 
     /// `+OK`
     #[inline]
     pub fn ok(&mut self) {
-        self.bytes.extend_from_slice(b"+OK\r\n");
+        self.put(b"+OK\r\n");
     }
 
     /// A short text that must hold no line end.
@@ -67,17 +164,14 @@ impl Reply {
 
     /// An error: its code and text, without the leading `-`. Line ends around it go, those within become spaces.
     pub fn error(&mut self, text: &str) {
-        self.bytes.push(b'-');
-        let text = text.trim_matches(['\r', '\n']);
-        self.bytes.extend(text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
-        self.bytes.extend_from_slice(b"\r\n");
+        self.line(b'-', text.trim_matches(['\r', '\n']).replace(['\r', '\n'], " ").as_bytes());
     }
 
     /// An integer.
     #[inline]
     pub fn int(&mut self, number: i64) {
         if (0..10).contains(&number) {
-            self.bytes.extend_from_slice(&[b':', b'0' + number as u8, b'\r', b'\n']);
+            self.put(&[b':', b'0' + number as u8, b'\r', b'\n']);
         } else {
             self.number(b':', number);
         }
@@ -92,10 +186,9 @@ impl Reply {
     /// Bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.bytes.reserve(bytes.len() + 16);
         self.number(b'$', bytes.len() as i64);
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.extend_from_slice(b"\r\n");
+        self.put(bytes);
+        self.put(b"\r\n");
     }
 
     /// The digits of an integer as bytes, as `GET` gives a number.
@@ -107,10 +200,10 @@ impl Reply {
     pub fn verbatim(&mut self, format: &str, text: &str) {
         if self.is_resp3() {
             self.number(b'=', text.len() as i64 + 4);
-            self.bytes.extend_from_slice(format.as_bytes());
-            self.bytes.push(b':');
-            self.bytes.extend_from_slice(text.as_bytes());
-            self.bytes.extend_from_slice(b"\r\n");
+            self.put(format.as_bytes());
+            self.put(b":");
+            self.put(text.as_bytes());
+            self.put(b"\r\n");
         } else {
             self.bulk(text.as_bytes());
         }
@@ -119,12 +212,12 @@ impl Reply {
     /// No value.
     #[inline]
     pub fn null(&mut self) {
-        self.bytes.extend_from_slice(if self.is_resp3() { b"_\r\n" } else { b"$-1\r\n" });
+        self.put(if self.is_resp3() { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     /// No value where an array would stand.
     pub fn null_array(&mut self) {
-        self.bytes.extend_from_slice(if self.is_resp3() { b"_\r\n" } else { b"*-1\r\n" });
+        self.put(if self.is_resp3() { b"_\r\n" } else { b"*-1\r\n" });
     }
 
     /// An array; its `len` elements follow.
@@ -165,7 +258,7 @@ impl Reply {
     /// True or false; 1 or 0 in RESP2.
     pub fn boolean(&mut self, value: bool) {
         if self.is_resp3() {
-            self.bytes.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
+            self.put(if value { b"#t\r\n" } else { b"#f\r\n" });
         } else {
             self.int(i64::from(value));
         }
@@ -173,17 +266,26 @@ impl Reply {
 
     /// Bytes that are already a reply.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.put(bytes);
+    }
+
+    /// What is in another reply; its pieces are freed one by one.
+    pub fn append(&mut self, other: Reply) {
+        other.full.into_iter().chain([other.bytes]).for_each(|piece| self.put(&piece));
     }
 
     /// A place to return to; see [`Self::insert_array`] and [`Self::truncate`].
     pub fn mark(&self) -> usize {
-        self.bytes.len()
+        self.len()
     }
 
     /// Takes back all that was written since a mark.
     pub fn truncate(&mut self, mark: usize) {
-        self.bytes.truncate(mark);
+        while mark < self.full_bytes {
+            self.bytes = self.full.pop_back().expect("those bytes are in it");
+            self.full_bytes -= self.bytes.len();
+        }
+        self.bytes.truncate(mark - self.full_bytes);
     }
 
     /// Makes what was written since a mark the elements of an array, for when their number is only known afterwards.
@@ -197,23 +299,59 @@ impl Reply {
     }
 
     fn insert_head(&mut self, mark: usize, write: impl FnOnce(&mut Reply)) {
-        let end = self.bytes.len();
-        write(self);
-        let head_bytes = self.bytes.len() - end;
-        self.bytes[mark..].rotate_right(head_bytes);
+        let mut head = Reply::new(self.protocol);
+        write(&mut head);
+        self.insert(mark, &head.bytes);
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.full.iter().chain([&self.bytes])
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.len() <= self.bytes.capacity() - self.bytes.len() {
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.put_beyond(bytes);
+        }
+    }
+
+    /// Writes what the last piece has no room for.
+    #[cold]
+    fn put_beyond(&mut self, mut bytes: &[u8]) {
+        if self.len() + bytes.len() <= WHOLE_BYTES {
+            self.bytes.reserve(bytes.len() + LINE_END);
+            return self.bytes.extend_from_slice(bytes);
+        }
+        loop {
+            let room = self.bytes.capacity() - self.bytes.len();
+            let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+            self.bytes.extend_from_slice(fits);
+            if rest.is_empty() {
+                return;
+            }
+            let room = (rest.len() + LINE_END).max((self.len() + rest.len()) / SPARE_PART).min(PIECE_BYTES);
+            let full = mem::replace(&mut self.bytes, Vec::with_capacity(room));
+            if !full.is_empty() {
+                self.full_bytes += full.len();
+                self.full.push_back(full);
+            }
+            bytes = rest;
+        }
     }
 
     #[inline]
     fn number(&mut self, kind: u8, number: i64) {
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-        self.bytes.extend_from_slice(b"\r\n");
+        self.put(&[kind]);
+        self.put(itoa::Buffer::new().format(number).as_bytes());
+        self.put(b"\r\n");
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(text);
-        self.bytes.extend_from_slice(b"\r\n");
+        self.put(&[kind]);
+        self.put(text);
+        self.put(b"\r\n");
     }
 }
 
@@ -269,7 +407,85 @@ fn whole(number: f64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// How long a value is, so that its ends and those of pieces meet in many ways.
+    fn value_bytes() -> impl Strategy<Value = usize> {
+        prop_oneof![0..100usize, 30_000..300_000usize, Just(WHOLE_BYTES), Just(PIECE_BYTES), Just(3 * PIECE_BYTES)]
+    }
+
+    fn bulk_of(bytes: &[u8]) -> Vec<u8> {
+        [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+    }
+
+    /// Sends all of it in steps, and frees what was sent after each.
+    fn send(mut reply: Reply, step: usize) -> Vec<u8> {
+        let (mut sent, mut all) = (0, Vec::new());
+        while sent < reply.len() {
+            let part = reply.part(sent, reply.len().min(sent + step));
+            all.extend_from_slice(part);
+            sent += part.len();
+            sent -= reply.drop_sent(sent, WHOLE_BYTES);
+            // A piece into which something was put is longer by that.
+            assert!(sent <= PIECE_BYTES + 100 && reply.capacity() <= reply.len() + PIECE_BYTES, "what was sent is kept");
+        }
+        all
+    }
+
+    #[test]
+    fn a_long_reply_takes_little_more_than_its_bytes() {
+        for value_bytes in [1, 100, 10_000, 1_000_000, 40_000_000] {
+            let value = vec![b'v'; value_bytes];
+            let mut reply = Reply::new(Protocol::Resp2);
+            while reply.len() < 20 << 20 {
+                reply.bulk(&value);
+                let fits = reply.capacity() * 10 <= reply.len() * 13;
+                assert!(fits || reply.len() < 2 * WHOLE_BYTES, "{} for {} of {value_bytes}", reply.capacity(), reply.len());
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_reply_in_pieces_is_what_was_written(
+            values in prop::collection::vec((value_bytes(), 0..4u8), 1..8),
+            step in 1_000..3_000_000usize,
+        ) {
+            let (mut reply, mut expected) = (Reply::new(Protocol::Resp2), Vec::new());
+            for (number, (len, what)) in values.into_iter().enumerate() {
+                let value = vec![b'a' + number as u8; len];
+                let mark = reply.mark();
+                reply.bulk(&value);
+                match what {
+                    0 => reply.truncate(mark),
+                    1 => {
+                        reply.insert_array(mark, 1);
+                        expected.extend_from_slice(b"*1\r\n");
+                        expected.extend(bulk_of(&value));
+                    }
+                    2 => {
+                        prop_assert_eq!(&reply.last(len + 2)[..len], &value);
+                        expected.extend(bulk_of(&value));
+                    }
+                    _ => {
+                        reply.insert(mark / 2, b"between");
+                        expected.splice(mark / 2..mark / 2, *b"between");
+                        expected.extend(bulk_of(&value));
+                    }
+                }
+            }
+            prop_assert!(*reply.bytes() == expected);
+            let mut copy = Reply::new(Protocol::Resp2);
+            copy.raw(&expected);
+            prop_assert!(copy.take() == expected && copy.is_empty());
+            copy.append(reply);
+            prop_assert!(send(copy, step) == expected);
+        }
+    }
 
     #[test]
     fn doubles_print_as_redis_prints_them() {

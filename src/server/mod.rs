@@ -32,7 +32,7 @@ use crate::storage;
 
 /// How often a worker looks whether it has come to rest.
 const REST: Duration = Duration::from_secs(1);
-/// A worker to which so little was sent between two looks is at rest.
+/// A worker to which so little was sent between two looks, and that freed so little of what it was to send, is at rest.
 const REST_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where to listen, and with how many workers.
@@ -235,15 +235,15 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Admitted
 /// Sees when a worker that was busy has come to rest, and lets it give its free memory back then.
 #[derive(Default)]
 struct Rest {
-    bytes_in: u64,
+    bytes: u64,
     has_garbage: bool,
 }
 
 impl Rest {
     fn look(&mut self, stats: &WorkerStats) {
-        let bytes_in = stats.bytes_in.load(Relaxed);
-        let grown = bytes_in.wrapping_sub(self.bytes_in);
-        self.bytes_in = bytes_in;
+        let bytes = stats.bytes_in.load(Relaxed).wrapping_add(stats.freed_bytes.load(Relaxed));
+        let grown = bytes.wrapping_sub(self.bytes);
+        self.bytes = bytes;
         if grown > REST_BYTES_MAX {
             self.has_garbage = true;
         } else if self.has_garbage {

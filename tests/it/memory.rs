@@ -154,7 +154,43 @@ fn a_transaction_that_outgrows_the_query_buffer_limit_closes_its_client_as_in_re
     assert_eq!(count(&mut other, &["EXISTS", "k"]), 0);
 }
 
+#[test]
+fn replies_nobody_takes_cost_little_more_than_their_bytes_and_are_gone_with_their_client() {
+    let flux = Process::flux_in_memory(&[]);
+    let mut client = flux.connect();
+    let value = vec![b'v'; 10 * MB];
+    assert_eq!(client.call(&[b"SET", &b"k"[..], &value]).unwrap(), ok());
+    let (used, resident) = (info(&mut client, "used_memory"), flux.resident_bytes());
+    let mut reader = flux.connect();
+    reader.send(&[&["MGET"][..], &["k"; 14]].concat()).unwrap();
+    // Some of it is in the sockets' buffers.
+    let reply_bytes = 140 * MB as u64;
+    while info(&mut client, "used_memory") < used + reply_bytes * 9 / 10 {}
+    let cost = info(&mut client, "used_memory") - used;
+    assert!(cost <= reply_bytes * 13 / 10, "{cost} bytes for {reply_bytes}");
+    let peak = flux.resident_bytes_max() - resident;
+    assert!(peak <= reply_bytes * 13 / 10, "{peak} bytes were resident for {reply_bytes}");
+    drop(reader);
+    while flux.resident_bytes() > resident + reply_bytes / 4 {}
+}
+
 impl Process {
+    /// Bytes of memory it takes.
+    fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most it has ever taken.
+    fn resident_bytes_max(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux shows it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// How many threads it has.
     fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().count()

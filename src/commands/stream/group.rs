@@ -370,7 +370,7 @@ pub fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     reply.array(3);
     reply.bulk(&cursor.text());
     reply.array(claimed);
-    reply.raw(entries.bytes());
+    reply.append(entries);
     reply.array(deleted.len());
     deleted.iter().for_each(|id| reply.bulk(&id.text()));
     Ok(())

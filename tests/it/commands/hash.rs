@@ -170,7 +170,7 @@ fn run(engine: &Engine, now: u64, command: &str) -> String {
         _ => panic!("a command about keys"),
     };
     outcome.expect("no command here fails");
-    show(reply.bytes())
+    show(&reply.bytes())
 }
 
 #[test]
