@@ -393,10 +393,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Answers that it is not known whether what was asked last will be kept, in the place of what was held back, and closes.
     fn refuse(&mut self) {
         self.held = None;
-        self.reply.bytes_mut().truncate(self.shown);
+        self.reply.truncate(self.shown);
         let cause = self.session.instance.durability().and_then(|durability| durability.refusal()).unwrap_or_default();
         self.reply.error(&not_kept(&cause));
-        self.shown = self.reply.bytes().len();
+        self.shown = self.reply.len();
         self.closes = true;
     }
 

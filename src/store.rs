@@ -150,7 +150,7 @@ impl Store {
         if *durable.borrow() < epoch
             && let Some(cause) = durability.refusal()
         {
-            self.reply.bytes_mut().clear();
+            self.reply.truncate(0);
             self.reply.error(&not_kept(&cause));
         }
     }
