@@ -209,6 +209,25 @@ fn an_older_copy_of_the_journal_is_refused() {
 }
 
 #[test]
+fn nothing_is_acknowledged_behind_damage_that_a_checkpoint_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    run(&mut store, &["SET".into(), "key".into(), "x".repeat(1000)]);
+    let journal = files(dir.path()).into_keys().find(|name| name.starts_with("journal-")).unwrap();
+    let mut bytes = fs::read(dir.path().join(&journal)).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
+    fs::write(dir.path().join(&journal), bytes).unwrap();
+    assert!(persistence.is_writable());
+    persistence.checkpoint().blocking_recv().unwrap().unwrap_err();
+    assert!(!persistence.is_writable());
+    let refusal = persistence.refusal().to_string();
+    assert!(refusal.contains(&journal) && refusal.contains("damaged at byte"), "{refusal}");
+    assert!(persistence.close(false).is_err());
+}
+
+#[test]
 fn folders_made_from_one_backup_go_ways_of_their_own() {
     let place = tempfile::tempdir().unwrap();
     let [dir, one, two, backup] = ["state", "one", "two", "backup"].map(|name| place.path().join(name));

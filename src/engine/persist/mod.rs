@@ -249,6 +249,8 @@ pub struct Inner {
     trim_to: AtomicU64,
     trimmed: AtomicU64,
     loaded: OnceLock<Loaded>,
+    /// What is wrong with the journal. What is written behind it is lost at the next start, so nothing is.
+    damage: OnceLock<String>,
     threads: Mutex<Vec<(Part, JoinHandle<()>)>>,
 }
 
@@ -319,6 +321,15 @@ impl Inner {
 
     fn has_trimming(&self) -> bool {
         self.trimmed.load(Acquire) < self.trim_to.load(Acquire)
+    }
+
+    /// Notes that the journal is damaged, if this error says so.
+    fn note_damage(&self, error: &Error) {
+        if error.is_damage() && self.damage.set(error.to_string()).is_ok() {
+            tracing::error!(
+                "{error}; commands that change data are refused: copy the data to another server while this one runs"
+            );
+        }
     }
 
     fn error_text(&self) -> String {
@@ -428,6 +439,7 @@ impl Persistence {
             trim_to: AtomicU64::new(meta.covered),
             trimmed: AtomicU64::new(0),
             loaded: OnceLock::new(),
+            damage: OnceLock::new(),
             threads: Mutex::default(),
             options,
         });
@@ -489,7 +501,7 @@ impl Persistence {
     /// Whether effects reach the disk. While not, commands that change data must be refused with [`Self::refusal`].
     #[inline]
     pub fn is_writable(&self) -> bool {
-        !self.0.commits.is_failing.load(Relaxed)
+        !self.0.commits.is_failing.load(Relaxed) && self.0.damage.get().is_none()
     }
 
     /// Whether so much is on its way to the journal that a writer should wait for its commit whatever the mode: so memory stays bounded.
@@ -522,7 +534,7 @@ impl Persistence {
 
     /// Why the last commit failed.
     pub fn last_error(&self) -> Option<String> {
-        self.0.commits.error.lock().clone()
+        self.0.damage.get().cloned().or_else(|| self.0.commits.error.lock().clone())
     }
 
     /// Why nobody should wait for the disk any longer, once it has refused for a while.

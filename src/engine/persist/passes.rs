@@ -48,12 +48,13 @@ impl Passes<'_> {
             is_end = {
                 let journal = self.inner.journal.read();
                 let journal = journal.as_ref().ok_or_else(|| Error::Write(self.inner.error_text()))?;
-                journal.read_after(seq, self.last, READ_BYTES.min(fold_bytes_max(self.inner)), |number, bytes| {
+                let read = journal.read_after(seq, self.last, READ_BYTES.min(fold_bytes_max(self.inner)), |number, bytes| {
                     seq = number;
                     self.bytes += bytes.len() as u64;
                     batches.push(bytes.to_vec());
                     Ok::<_, Error>(())
-                })?
+                });
+                read.inspect_err(|error| self.inner.note_damage(error))?
             };
             let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
             fold.add_batches(&batches).map_err(|error| Error::Corrupt {
