@@ -52,6 +52,13 @@ pub struct Keyed {
     link: dict::Link,
 }
 
+impl Keyed {
+    /// Bytes it takes in memory, roughly.
+    fn bytes(&self) -> usize {
+        KEY_BYTES + self.key.len() + self.fold.rows.bytes()
+    }
+}
+
 impl dict::Entry for Keyed {
     fn key(&self) -> &[u8] {
         &self.key
@@ -187,31 +194,47 @@ impl Fold {
             && self.below.as_ref().is_none_or(|(below_db, below)| (db, key) < (*below_db, &**below))
     }
 
-    /// Forgets the later half of the keys and looks at them no more; false if there is only one.
+    /// Forgets the later half of the keys and looks at them no more; false if there is only one. Where one key takes more than the
+    /// others together, it is parted from them.
     pub fn halve(&mut self) -> bool {
-        let count = self.len();
-        let all =
-            self.databases.iter().enumerate().flat_map(|(db, database)| database.keys.iter().map(move |keyed| (db, &*keyed.key)));
-        let mut samples: Vec<(usize, &[u8])> = all.step_by((count / SAMPLES).max(1)).collect();
-        samples.sort_unstable();
-        let middle = samples.len() / 2;
-        if middle == 0 {
-            return false;
-        }
-        let (below_db, below) = (samples[middle].0, samples[middle].1.to_vec());
+        let Some(below) = self.largest_end().or_else(|| self.middle()) else { return false };
         self.bytes = 0;
         for (db, database) in self.databases.iter_mut().enumerate() {
             for at in (0..database.keys.len() as u32).rev() {
                 let keyed = database.keys.at(at);
-                if (db, &*keyed.key) < (below_db, &*below) {
-                    self.bytes += KEY_BYTES + keyed.key.len() + keyed.fold.rows.bytes();
+                if (db as u8, &*keyed.key) < (below.0, &*below.1) {
+                    self.bytes += keyed.bytes();
                 } else {
                     database.keys.remove(at);
                 }
             }
         }
-        self.below = Some((below_db as u8, below));
+        self.below = Some(below);
         true
+    }
+
+    fn keyed(&self) -> impl Iterator<Item = (u8, &Keyed)> {
+        let databases = self.databases.iter().enumerate();
+        databases.flat_map(|(db, database)| database.keys.iter().map(move |keyed| (db as u8, keyed)))
+    }
+
+    /// Where a key that takes more than half of all begins, or, if it is the first, ends. Halving by number would come to it only
+    /// after many times, and the journal is read for each.
+    fn largest_end(&self) -> Option<Place> {
+        let (db, largest) = self.keyed().find(|(_, keyed)| keyed.bytes() > self.bytes / 2)?;
+        let largest = (db, &*largest.key);
+        let places = || self.keyed().map(|(db, keyed)| (db, &*keyed.key));
+        let end =
+            if places().any(|place| place < largest) { Some(largest) } else { places().filter(|place| *place > largest).min() };
+        end.map(|(db, key)| (db, key.to_vec()))
+    }
+
+    fn middle(&self) -> Option<Place> {
+        let step = (self.len() / SAMPLES).max(1);
+        let mut samples: Vec<(u8, &[u8])> = self.keyed().step_by(step).map(|(db, keyed)| (db, &*keyed.key)).collect();
+        samples.sort_unstable();
+        let middle = samples.len() / 2;
+        (middle > 0).then(|| (samples[middle].0, samples[middle].1.to_vec()))
     }
 
     /// Adds batches of the journal, in their order.
@@ -502,6 +525,35 @@ fn add_write(writes: &mut Vec<(u64, Vec<u8>)>, offset: u64, bytes: &[u8]) -> usi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A fold of keys that take about these many bytes.
+    fn of(sizes: &[(&str, usize)]) -> Fold {
+        let mut fold = Fold::default();
+        for (key, bytes) in sizes {
+            fold.key(0, key.as_bytes()).unwrap().rows = RowsFold::Text(vec![0; *bytes]);
+        }
+        fold.bytes = fold.keyed().map(|(_, keyed)| keyed.bytes()).sum();
+        fold
+    }
+
+    fn keys(fold: &Fold) -> Vec<String> {
+        let mut keys: Vec<String> = fold.keyed().map(|(_, keyed)| keyed.key.escape_ascii().to_string()).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn a_key_larger_than_all_others_is_parted_from_them_at_once() {
+        for (large, kept) in [("z", &["a", "b", "c", "d"][..]), ("b1", &["a", "b"]), ("A", &["A"])] {
+            let mut fold = of(&[("a", 100), ("b", 100), ("c", 100), ("d", 100), (large, 100_000)]);
+            assert!(fold.halve());
+            assert_eq!(keys(&fold), kept);
+        }
+        assert!(!of(&[("A", 100_000)]).halve());
+        let mut even = of(&[("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
+        assert!(even.halve());
+        assert_eq!(keys(&even), ["a", "b"]);
+    }
 
     #[test]
     fn what_became_of_a_key_stays_small() {
