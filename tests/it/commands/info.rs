@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use flux::Flux;
 use tempfile::TempDir;
 
-use crate::process::{Connection, Process, Reply};
+use crate::process::{Connection, Process, Reply, until};
 use crate::script::is_like;
 
 /// How long a field may take to move; most do at once.
@@ -629,6 +629,7 @@ impl Scene {
 
     /// Ever more, until there are more than a round can take.
     fn expire_many(&mut self) {
+        let before = self.call(&["DBSIZE"]);
         self.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
         let count = 5000 << self.tries.min(5);
         for number in 0..count {
@@ -638,6 +639,7 @@ impl Scene {
             }
         }
         self.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "1"]);
+        until("all that is over is removed", || self.call(&["DBSIZE"]) == before);
     }
 
     fn evict(&mut self) {

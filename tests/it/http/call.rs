@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::{Door, Event, Events, Worker, eventually};
+use super::{Door, Event, Events, Worker};
+use crate::process::until;
 
 const ADD: &str = r#"[{"name":"add","schema":{"type":"object","required":["a"],"properties":{"a":{"type":"number"}}}}]"#;
 
@@ -82,10 +83,10 @@ fn a_caller_that_goes_cancels_its_call() {
     for (number, accept) in ["application/json", "text/event-stream"].into_iter().enumerate() {
         let request = format!("POST /call/slow HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\nContent-Length: 2\r\n\r\n{{}}");
         let socket = door.send(request.as_bytes());
-        eventually("it is taken", || TAKEN.load(Relaxed) == number + 1);
+        until("it is taken", || TAKEN.load(Relaxed) == number + 1);
         assert_eq!(running(), 1);
         drop(socket);
-        eventually("it is cancelled", || running() == 0);
+        until("it is cancelled", || running() == 0);
     }
 }
 

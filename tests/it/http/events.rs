@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use flux::store::Store;
 
-use super::{Door, Event, Events, eventually};
+use super::{Door, Event, Events};
+use crate::process::until;
 
 const PATH: &str = "/workspaces/alpha/events";
 
@@ -103,9 +104,9 @@ fn a_slow_reader_is_told_what_it_missed_and_holds_nobody_up() {
 fn a_reader_that_goes_leaves_nothing_behind() {
     let door = Door::open(&[]);
     let events = Events::ask(&door, "GET", PATH, &[], "").connected();
-    eventually("it waits", || door.instance.blocked_clients() == 1);
+    until("it waits", || door.instance.blocked_clients() == 1);
     drop(events);
-    eventually("it is gone", || door.instance.blocked_clients() == 0 && door.instance.clients.count() == 0);
+    until("it is gone", || door.instance.blocked_clients() == 0 && door.instance.clients.count() == 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flux::commands::instance::Instance;
 use flux::config::Config;
@@ -226,14 +226,5 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.is_over.store(true, Relaxed);
         let _ = self.thread.take().unwrap().join();
-    }
-}
-
-/// Waits until something is so, which it soon must be.
-pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::yield_now();
     }
 }

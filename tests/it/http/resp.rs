@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, WebSocket, client::IntoClientRequest};
 
-use super::{Door, eventually};
+use super::Door;
+use crate::process::until;
 
 fn connect(door: &Door) -> WebSocket<TcpStream> {
     let request = format!("ws://{}/resp", door.address).into_client_request().unwrap();
@@ -80,13 +81,13 @@ fn a_client_waits_for_keys_and_leaves_none_behind() {
     let door = Door::open(&[]);
     let mut socket = connect(&door);
     socket.send(Message::binary(b"BLPOP list 0\r\n".to_vec())).unwrap();
-    eventually("it waits", || door.instance.blocked_clients() == 1);
+    until("it waits", || door.instance.blocked_clients() == 1);
     door.store().call(&[b"LPUSH", b"list", b"element"]);
     hear(&mut socket, "*2\r\n$4\r\nlist\r\n$7\r\nelement\r\n");
     socket.send(Message::binary(b"BLPOP list 0\r\n".to_vec())).unwrap();
-    eventually("it waits again", || door.instance.blocked_clients() == 1);
+    until("it waits again", || door.instance.blocked_clients() == 1);
     drop(socket);
-    eventually("it is gone", || door.instance.blocked_clients() == 0 && door.instance.clients.count() == 0);
+    until("it is gone", || door.instance.blocked_clients() == 0 && door.instance.clients.count() == 0);
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_websocket_takes_its_room_for_as_long_as_it_is_open() {
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
     assert_eq!(door.instance.sockets.count(), 1);
     drop(socket);
-    eventually("there is room again", || door.instance.sockets.count() == 0);
+    until("there is room again", || door.instance.sockets.count() == 0);
     assert_eq!(door.get("/health").0, 200);
 }
 
@@ -130,7 +131,7 @@ fn a_client_that_does_not_read_is_closed_by_the_limit() {
     door.store().call(&[b"SET", b"key", &vec![b'x'; 32 << 20]]);
     let mut socket = connect(&door);
     socket.send(Message::binary(b"GET key\r\n".to_vec())).unwrap();
-    eventually("it is closed", || door.instance.clients.count() == 0);
+    until("it is closed", || door.instance.clients.count() == 0);
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn text_and_broken_frames_close_the_connection_and_nothing_else() {
         socket.get_mut().write_all(frame).unwrap();
         assert_eq!(closed(&mut socket), 1002, "{frame:?}");
     }
-    eventually("all are gone", || door.instance.clients.count() == 0);
+    until("all are gone", || door.instance.clients.count() == 0);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_frame_that_never_comes_whole_is_no_burden() {
     socket.get_mut().write_all(b"PING\r\nSET key").unwrap();
     hear(&mut socket, "+PONG\r\n");
     drop(socket);
-    eventually("it is gone", || door.instance.clients.count() == 0);
+    until("it is gone", || door.instance.clients.count() == 0);
     assert_eq!(door.store().call(&[b"EXISTS", b"key"]), b":0\r\n");
 }
 

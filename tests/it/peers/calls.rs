@@ -5,8 +5,8 @@ use flux::peers::directory::SLICE;
 use flux::store::Store;
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, error, jobs, text, until};
-use crate::process::{Process, Reply};
+use crate::peers::client::{Client, error, jobs, text};
+use crate::process::{Process, Reply, until};
 
 fn echo() -> Value {
     json!([{ "name": "echo" }])

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, error, text, until};
-use crate::process::{Process, Reply};
+use crate::peers::client::{Client, error, text};
+use crate::process::{Process, Reply, until};
 use crate::random::Random;
 
 /// Callers that send payloads whose check takes all steps that a check may.

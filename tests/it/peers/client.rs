@@ -1,14 +1,9 @@
 //! A peer as a test writes one: a connection with words for what peers do. `Old` speaks only plain commands, as clients of the
 //! old protocol do.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use crate::process::{Connection, Process, Reply};
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection.
 pub struct Client(pub Connection);
@@ -200,16 +195,6 @@ impl Old {
 
     /// Stops as a process that crashes does.
     pub fn crash(self) {}
-}
-
-/// Asks again until it is so.
-#[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[track_caller]

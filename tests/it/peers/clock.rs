@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::peers::client::{Client, error, text, until};
-use crate::process::{Process, Reply};
+use crate::peers::client::{Client, error, text};
+use crate::process::{Process, Reply, until};
 
 const HOUR_MS: i64 = 3_600_000;
 

@@ -8,8 +8,8 @@ use flux::store::Store;
 use redis::Cmd;
 use serde_json::Value;
 
-use crate::peers::client::{Client, until};
-use crate::process::Process;
+use crate::peers::client::Client;
+use crate::process::{Process, until};
 use crate::script::{check, show};
 
 #[test]

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, error, jobs, text, until};
-use crate::process::{Process, Reply};
+use crate::peers::client::{Client, error, jobs, text};
+use crate::process::{Process, Reply, until};
 
 fn work() -> Value {
     json!([{ "name": "work" }])

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::peers::client::{Client, Old, text, texts, until};
-use crate::process::Process;
+use crate::peers::client::{Client, Old, text, texts};
+use crate::process::{Process, until};
 
 #[test]
 fn three_old_peers_find_call_and_tell_each_other_as_on_any_server() {

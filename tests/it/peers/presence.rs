@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, Old, many, text, texts, until};
-use crate::process::{Process, Reply};
+use crate::peers::client::{Client, Old, many, text, texts};
+use crate::process::{Process, Reply, until};
 
 fn registered(reply: &Reply) -> Vec<String> {
     texts(reply)

@@ -16,7 +16,7 @@ fn a_result_waits_for_its_caller_to_come_back_and_for_nobody_else() {
     drop(caller);
     worker.serve("\"kept\"");
     let mut thief = Client::new(&server);
-    crate::peers::client::until("the caller has left", || {
+    crate::process::until("the caller has left", || {
         !thief.ok(&["EXISTS", "flux:peer:caller"]).eq(&crate::process::Reply::Line(":1".into()))
     });
     assert!(thief.error(&["FLUX.REGISTER", r#"{"id":"caller"}"#]).starts_with("DENIED "));
@@ -68,7 +68,7 @@ fn a_peer_that_died_while_the_server_was_down_is_cleaned_up_at_its_start() {
     flux.close().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
     let mut store = flux.store();
-    crate::peers::client::until("the ghost is gone", || {
+    crate::process::until("the ghost is gone", || {
         store.call(&[b"EXISTS", b"flux:peers", b"flux:fn:f", b"flux:ws:lab:peers", b"flux:peer:ghost:ws", b"flux:q:ghost"])
             == b":0\r\n"
     });

@@ -2,7 +2,7 @@
 
 use flux::Flux;
 
-use crate::peers::client::until;
+use crate::process::until;
 use crate::script::{check, show};
 
 #[test]
