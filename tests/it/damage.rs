@@ -199,6 +199,7 @@ fn an_older_copy_of_the_journal_is_refused() {
     let older = grown(&dir, 0, 10, false);
     let mut newer = grown(&dir, 10, 20, true);
     let journal = older.keys().find(|name| name.starts_with("journal-")).unwrap();
+    newer.retain(|name, _| !name.starts_with("journal-"));
     newer.insert(journal.clone(), older[journal].clone());
     lay(&newer, &dir);
     let error = Persistence::open(&dir, options()).err().expect("it is older").to_string();

@@ -15,14 +15,17 @@ use parking_lot::Mutex;
 
 use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
-use header::Header;
+use header::{FRONT_BYTES, Header};
 
 pub use record::Batch;
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header};
 
-/// A segment that has grown to this is usually followed by a new one. Also about how much a checkpoint leaves in the last one.
+/// A segment that has grown to this is usually followed by a new one.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Of what nobody needs any more, the last segment may keep this part of its size: a file is not worth beginning for less.
+const KEPT_SHARE: u64 = 16;
 
 /// A journal in a folder.
 #[derive(Debug)]
@@ -113,8 +116,13 @@ impl Journal {
         self.current().mark(false)
     }
 
-    /// Removes a segment all of whose batches are up to `seq`, if there is one. Tells whether there are more.
+    /// Removes a segment all of whose batches are up to `seq`, if there is one. Tells whether there are more. The last one, too, makes
+    /// way for an empty one, where that gives back much of the disk.
     pub fn trim(&self, seq: u64) -> Result<bool, Error> {
+        let current = self.current();
+        if current.last() <= seq && current.end() - FRONT_BYTES > self.segment_bytes / KEPT_SHARE {
+            self.follow(&current, current.last() + 1)?;
+        }
         let is_over = |segments: &[Arc<Segment>]| segments.get(1).is_some_and(|next| next.header.first <= seq.saturating_add(1));
         let oldest = {
             let segments = self.segments.lock();
@@ -168,6 +176,11 @@ impl Journal {
         if last.end() < self.segment_bytes {
             return Ok(last);
         }
+        self.follow(&last, seq)
+    }
+
+    /// Begins a segment behind the last one, with this batch.
+    fn follow(&self, last: &Segment, seq: u64) -> Result<Arc<Segment>, Error> {
         // Whoever finds a segment may rely on those before it.
         last.sync()?;
         let header = Header { history: self.history, first: seq, follows: last.last() };
@@ -188,7 +201,6 @@ pub(super) fn refuse_older(disk: &dyn Disk, folder: &Path) -> Result<(), Error> 
 mod tests {
     use super::*;
     use crate::storage::Files;
-    use crate::storage::journal::header::FRONT_BYTES;
 
     const SEGMENT: u64 = FRONT_BYTES + 300;
     const HISTORY: u64 = 77;
@@ -291,6 +303,22 @@ mod tests {
         while journal.trim(u64::MAX).unwrap() {}
         append(&journal, 31..=40);
         assert_eq!(read(&open_after(dir.path(), 30), 30, u64::MAX).unwrap(), (31..=40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_journal_that_nobody_needs_any_more_takes_next_to_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(&disk(), dir.path(), HISTORY, 0, 1 << 20).unwrap();
+        let taken = || files(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+        (1..=30).for_each(|seq| journal.append(&[Batch { seq, pieces: vec![&[7; 10_000]] }]).unwrap());
+        while journal.trim(29).unwrap() {}
+        assert!(taken() > 300_000);
+        while journal.trim(30).unwrap() {}
+        assert_eq!((files(dir.path()).len(), taken()), (1, FRONT_BYTES));
+        append(&journal, [31]);
+        while journal.trim(31).unwrap() {}
+        assert!(taken() > FRONT_BYTES, "a file is begun for little");
+        assert_eq!([journal.last(), open_after(dir.path(), 30).last()], [31, 31]);
     }
 
     #[test]
