@@ -74,7 +74,7 @@ impl Caller {
                 nats.subscribe(&inbox)?;
                 Caller::Nats { nats, inbox }
             }
-            Kind::RedisAof(_) | Kind::RedisBare => {
+            Kind::RedisAof(_) | Kind::RedisBare | Kind::ValkeyAof => {
                 let id = format!("caller-{number}");
                 Caller::Old { commands: server.connect()?, results: listen(server, &format!("flux:res:{id}"))?, id }
             }

@@ -8,6 +8,7 @@ mod calls;
 mod data;
 mod driver;
 mod eviction;
+mod growth;
 mod peers;
 mod report;
 mod sections;
@@ -28,7 +29,7 @@ pub struct Options {
     /// A minute or two: throughput and CPU of six commands at -P 64, of two at -P 1, three rounds. Writes nothing.
     #[arg(long)]
     quick: bool,
-    /// Sections to run: commands, latency, always, memory, load, checkpoint, larger, eviction, calls, fanout, crashes, heartbeats, waiting. All of them where none is named.
+    /// Sections to run: commands, latency, always, memory, load, checkpoint, growth, larger, eviction, calls, fanout, crashes, heartbeats, waiting. All of them where none is named.
     #[arg(value_name = "SECTION")]
     sections: Vec<String>,
     /// Tests of redis-benchmark.
@@ -52,6 +53,9 @@ pub struct Options {
     /// More arguments for flux.
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     flux_args: String,
+    /// A folder with a system of its own in which there is a newer `valkey-server`, to be measured as well where sections say so.
+    #[arg(long)]
+    valkey: Option<PathBuf>,
     /// Where the servers keep their data; a folder in it is made and removed.
     #[arg(long, default_value = "target")]
     dir: PathBuf,

@@ -11,6 +11,7 @@ use crate::Options;
 use crate::data;
 use crate::driver::{Load, Random, Throughput, Times, benchmark, timed, write_request};
 use crate::eviction;
+use crate::growth;
 use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
 use crate::server::{Kind, Server};
@@ -26,6 +27,7 @@ pub const ALL: &[(&str, Section)] = &[
     ("memory", memory),
     ("load", load),
     ("checkpoint", checkpoint),
+    ("growth", growth::growth),
     ("larger", larger),
     ("eviction", eviction::eviction),
     ("calls", peers::calls),
@@ -37,7 +39,8 @@ pub const ALL: &[(&str, Section)] = &[
 
 /// flux as it is by default.
 pub const FLUX: Kind = Kind::Flux("everysec");
-const AOF: Kind = Kind::RedisAof("everysec");
+/// Redis as durable as that.
+pub const AOF: Kind = Kind::RedisAof("everysec");
 /// Redis that keeps nothing.
 pub const BARE: Kind = Kind::RedisBare;
 

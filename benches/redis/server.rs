@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -22,6 +23,8 @@ pub enum Kind {
     RedisAof(&'static str),
     /// `redis-server` that keeps nothing.
     RedisBare,
+    /// `valkey-server` of another system, with an AOF that is synced every second.
+    ValkeyAof,
     /// `nats-server`.
     Nats,
 }
@@ -34,6 +37,7 @@ impl Kind {
             Kind::FluxBare => "flux, not persistent".into(),
             Kind::RedisAof(fsync) => format!("Redis AOF {fsync}"),
             Kind::RedisBare => "Redis, not persistent".into(),
+            Kind::ValkeyAof => "Valkey AOF everysec".into(),
             Kind::Nats => "NATS".into(),
         }
     }
@@ -52,6 +56,15 @@ impl Kind {
                 format!("redis-server --dir {{dir}} --port {{port}} --save --appendonly yes --appendfsync {fsync} {extra}")
             }
             Kind::RedisBare => format!("redis-server --dir {{dir}} --port {{port}} --save --appendonly no {extra}"),
+            Kind::ValkeyAof => {
+                let root = options.valkey.as_deref().unwrap_or(Path::new("/"));
+                let dir = Path::new("/").join(dir.strip_prefix(root).unwrap_or(dir));
+                format!(
+                    "chroot {} valkey-server --dir {} --port {{port}} --save --appendonly yes {extra}",
+                    root.display(),
+                    dir.display()
+                )
+            }
             Kind::Nats => format!("nats-server -a 127.0.0.1 -p {{port}} {extra}"),
         };
         let dir = dir.to_string_lossy();
@@ -77,7 +90,8 @@ pub struct Server {
 impl Server {
     /// Starts a server with an empty data folder, with `extra` arguments.
     pub fn start(kind: Kind, options: &Options, extra: &str) -> Result<Server> {
-        let dir = std::path::absolute(&options.dir)?.join(format!("bench-{}-{}", std::process::id(), free_port()?));
+        let place = options.valkey.as_ref().filter(|_| kind == Kind::ValkeyAof).unwrap_or(&options.dir);
+        let dir = std::path::absolute(place)?.join(format!("bench-{}-{}", std::process::id(), free_port()?));
         fs::create_dir_all(&dir)?;
         let port = free_port()?;
         let child = spawn(kind, options, &dir, port, extra)?;
@@ -93,6 +107,42 @@ impl Server {
         self.child = spawn(self.kind, &self.options, &self.dir, self.port, &self.extra)?;
         self.wait_until_up()?;
         Ok(start.elapsed())
+    }
+
+    /// Kills it without warning, starts it again on the same data, and tells how long it took until a key could be read.
+    pub fn crash_and_restart(&mut self) -> Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = spawn(self.kind, &self.options, &self.dir, self.port, &self.extra)?;
+        self.wait_until_up()?;
+        Ok(start.elapsed())
+    }
+
+    /// Bytes that it gave to the disk so far.
+    pub fn written_bytes(&self) -> u64 {
+        written_bytes(&self.child.id().to_string())
+    }
+
+    /// Bytes that each of its children gave to the disk so far.
+    pub fn children_written_bytes(&self) -> Vec<(String, u64)> {
+        self.children().into_iter().map(|pid| (pid.clone(), written_bytes(&pid))).filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// Memory that it and its children hold, what they share counted once.
+    pub fn all_rss_bytes(&self) -> u64 {
+        let pids = self.children().into_iter().chain([self.child.id().to_string()]);
+        pids.map(|pid| proc_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0) * 1024).sum()
+    }
+
+    /// What its folder takes on disk.
+    pub fn folder_bytes(&self) -> u64 {
+        taken_bytes(&self.dir)
+    }
+
+    fn children(&self) -> Vec<String> {
+        let pids = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap_or_default();
+        pids.split_whitespace().map(str::to_owned).collect()
     }
 
     /// How it is run.
@@ -129,8 +179,7 @@ impl Server {
 
     /// CPU time of the process so far, that of its children counted in: a rewrite of Redis' AOF is one.
     pub fn cpu(&self) -> Result<Duration> {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap_or_default();
-        let living: u64 = children.split_whitespace().filter_map(|pid| cpu_ticks(pid).ok()).sum();
+        let living: u64 = self.children().iter().filter_map(|pid| cpu_ticks(pid).ok()).sum();
         Ok(Duration::from_millis((cpu_ticks(&self.child.id().to_string())? + living) * 1000 / TICKS_PER_SECOND))
     }
 
@@ -147,9 +196,7 @@ impl Server {
 
     /// Memory the process holds.
     pub fn rss_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc has no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        Ok(proc_kib(&format!("/proc/{}/status", self.child.id()), "VmRSS:").context("/proc has no VmRSS")? * 1024)
     }
 
     /// Waits until background work is done: no CPU time used for a while.
@@ -244,6 +291,27 @@ fn cpu_ticks(pid: &str) -> Result<u64> {
     let after_name = stat.rsplit_once(')').context("/proc/PID/stat has no name")?.1;
     // User and system time, and the same of children that have ended.
     Ok(after_name.split_whitespace().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
+fn proc_kib(path: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(field))?.trim().trim_end_matches(" kB").parse().ok()
+}
+
+fn written_bytes(pid: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
+}
+
+/// What a folder and all below it take on disk; what vanishes meanwhile takes nothing.
+fn taken_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let taken = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => taken_bytes(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    });
+    taken.sum()
 }
 
 fn free_port() -> Result<u16> {
