@@ -24,6 +24,7 @@ use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
+use crate::engine::durability::{Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
@@ -374,9 +375,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let bytes = std::mem::take(&mut self.taken_bytes);
         if self.session.has_written()
-            && let Some(pause) = self.session.instance.durability().and_then(|durability| durability.pause(bytes))
+            && let Some(durability) = self.session.instance.durability().cloned()
+            && let Some(place) = durability.line_up(bytes)
         {
-            tokio::time::sleep(pause).await;
+            self.wait_in_line(&*durability, place).await;
         }
         let Some(epoch) = self.session.must_be_durable() else {
             self.shown = self.reply.len();
@@ -388,6 +390,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
         self.held = Some(Held { epoch, end: self.reply.len(), visit: Visit::default() });
+    }
+
+    /// Waits until those who wrote before have gone on, unless the connection is to be closed.
+    async fn wait_in_line(&mut self, durability: &dyn Durability, place: LinePlace) {
+        while !self.session.client.mailbox.is_closing()
+            && let Some(pause) = durability.pause(place)
+        {
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Answers that it is not known whether what was asked last will be kept, in the place of what was held back, and closes.

@@ -14,7 +14,7 @@ use crate::commands::instance::{Instance, Listeners};
 use crate::commands::sockets;
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
-use crate::engine::durability::Durability;
+use crate::engine::durability::{Durability, LinePlace};
 use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
@@ -319,8 +319,12 @@ impl Durability for Persistence {
         self.is_crowded() || self.is_pressed()
     }
 
-    fn pause(&self, bytes: usize) -> Option<Duration> {
-        self.pause(bytes)
+    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
+        self.line_up(bytes)
+    }
+
+    fn pause(&self, place: LinePlace) -> Option<Duration> {
+        self.pause(place)
     }
 
     fn crowded(&self) -> Option<tokio::sync::watch::Receiver<bool>> {

@@ -1,5 +1,6 @@
 //! Commands of Redis' `connection` group.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -521,7 +522,7 @@ fn kill(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 
 /// Which clients `CLIENT KILL` closes.
 struct Wanted {
-    ids: Option<Vec<u64>>,
+    ids: Option<BTreeSet<u64>>,
     kind: Option<String>,
     address: Option<Vec<u8>>,
     local_address: Option<Vec<u8>>,
@@ -540,7 +541,7 @@ impl Wanted {
             if args.is(at, "id") {
                 let id =
                     int(args, at + 1).ok().filter(|id| *id > 0).ok_or(Error::new("ERR client-id should be greater than 0"))?;
-                wanted.ids.get_or_insert_default().push(id as u64);
+                wanted.ids.get_or_insert_default().insert(id as u64);
             } else if args.is(at, "type") {
                 wanted.kind = Some(checked_kind(value)?);
             } else if args.is(at, "addr") {
@@ -603,9 +604,9 @@ fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
         let wanted = checked_kind(args.at(3))?;
         clients.retain(|client| kind(client) == wanted);
     } else if args.is(2, "id") && args.len() > 3 {
-        let mut ids = Vec::new();
+        let mut ids = BTreeSet::new();
         for at in 3..args.len() {
-            ids.push(int(args, at).map_err(|_| Error::new("ERR Invalid client ID"))?);
+            ids.insert(int(args, at).map_err(|_| Error::new("ERR Invalid client ID"))?);
         }
         clients.retain(|client| ids.contains(&(client.id as i64)));
     } else if args.len() > 2 {

@@ -1,7 +1,7 @@
 //! A client's session: takes one command after another, checks it, runs it under the locks of its keys, and tells
 //! everyone concerned. Knows nothing of sockets: what must wait is returned as a [`Flow`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -157,7 +157,7 @@ pub struct Watch {
     /// Set when one of them changed.
     pub flag: Arc<AtomicBool>,
     /// Which, by the number the client had for their database.
-    pub places: Vec<Place>,
+    pub places: HashSet<Place, foldhash::fast::RandomState>,
 }
 
 impl Session {

@@ -85,7 +85,7 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     }
     for key in args.from(1).iter() {
         let place = (session.db, Blob::from(key));
-        if session.watch.places.contains(&place) {
+        if !session.watch.places.insert(place) {
             continue;
         }
         let flag = Arc::clone(&session.watch.flag);
@@ -94,7 +94,6 @@ fn watch(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
             keys.peek(key);
             keys.watch(key, &flag);
         });
-        session.watch.places.push(place);
     }
     session.instance.clients.watches(&session.client, session.watch.places.len() as u64);
     reply.ok();

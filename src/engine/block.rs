@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::engine::blob::Blob;
+use crate::engine::crowd::give_room_back;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::value::Kind;
 use crate::resp::{OwnedArgs, Protocol};
@@ -171,7 +172,8 @@ pub type Place = (u8, Blob);
 /// Who waits for which keys of a shard, and which of those keys changed since last asked.
 #[derive(Default)]
 pub struct Waiters {
-    places: HashMap<Place, Queues, foldhash::fast::RandomState>,
+    /// By the stored number of their database; none of these is empty.
+    places: BTreeMap<u8, HashMap<Blob, Queues, foldhash::fast::RandomState>>,
     /// Each with its place in the order in which keys of all shards were touched, which is the order they are served in.
     touched: Vec<(u64, Place)>,
 }
@@ -199,32 +201,33 @@ impl Waiters {
 
     /// Notes that a key changed, if someone waits for it.
     pub fn touch(&mut self, db: u8, key: &[u8]) {
-        let place = (db, Blob::from(key));
-        if let Some(queues) = self.places.get_mut(&place)
+        if let Some(queues) = self.places.get_mut(&db).and_then(|places| places.get_mut(key))
             && !std::mem::replace(&mut queues.is_touched, true)
         {
-            self.touched.push((next_touch(), place));
+            self.touched.push((next_touch(), (db, Blob::from(key))));
         }
     }
 
-    /// Lets those who wait in two databases follow to the other one's keys, all of which may have changed for them.
-    pub(crate) fn swap(&mut self, a: u8, b: u8) {
-        let other = |db| if db == a { b } else { a };
-        let (moved, stay) = std::mem::take(&mut self.places).into_iter().partition(|((db, _), _)| [a, b].contains(db));
-        self.places = stay;
-        let moved: HashMap<Place, Queues, foldhash::fast::RandomState> = moved;
+    /// Lets those who wait in two databases follow to the other one's keys. Those have changed for them, unless there was nothing and is
+    /// nothing; `is_there` tells whether a database holds a key.
+    pub(crate) fn swap(&mut self, a: u8, b: u8, is_there: impl Fn(u8, &[u8]) -> bool) {
         self.touched.retain(|(_, (db, _))| ![a, b].contains(db));
-        for ((db, key), mut queues) in moved {
-            queues.is_touched = true;
-            self.touched.push((next_touch(), (other(db), key.clone())));
-            self.places.insert((other(db), key), queues);
+        let both = [(b, self.places.remove(&a)), (a, self.places.remove(&b))];
+        for (db, mut places) in both.into_iter().filter_map(|(db, places)| Some((db, places?))) {
+            for (key, queues) in &mut places {
+                queues.is_touched |= is_there(a, key) || is_there(b, key);
+                if queues.is_touched {
+                    self.touched.push((next_touch(), (db, key.clone())));
+                }
+            }
+            self.places.insert(db, places);
         }
     }
 
     /// How many of the keys that are waited for have someone who is told of their end: readers in a group.
     pub fn count_told_of_end(&self) -> usize {
         let is_told = |queues: &&Queues| queues.by_want.keys().any(|want| matches!(want, Want::Work(_)));
-        self.places.values().filter(is_told).count()
+        self.places.values().flat_map(HashMap::values).filter(is_told).count()
     }
 
     /// Takes the keys that changed.
@@ -234,17 +237,18 @@ impl Waiters {
 
     /// The same, to be put in one order with those of other shards.
     pub(crate) fn take_touched_in_order(&mut self) -> Vec<(u64, Place)> {
-        for (_, place) in &self.touched {
-            if let Some(queues) = self.places.get_mut(place) {
+        let touched = std::mem::take(&mut self.touched);
+        for (_, place) in &touched {
+            if let Some(queues) = self.queues_mut(place) {
                 queues.is_touched = false;
             }
         }
-        std::mem::take(&mut self.touched)
+        touched
     }
 
     /// Puts a command at the end of the queue of one of its keys, which is there under this stored number.
     pub fn join(&mut self, db: u8, waiter: &Arc<Waiter>, key: usize) {
-        let queues = self.places.entry((db, waiter.keys[key].clone())).or_default();
+        let queues = self.places.entry(db).or_default().entry(waiter.keys[key].clone()).or_default();
         let queue = queues.by_want.entry(waiter.want.clone()).or_default();
         // One that names a key twice waits there once.
         queue.entry(waiter.number).or_insert_with(|| (Arc::clone(waiter), key));
@@ -252,19 +256,19 @@ impl Waiters {
 
     /// What is waited for at a key and may be had there now, by what the key holds.
     pub fn wants(&self, place: &Place, held: Option<Kind>) -> Vec<Want> {
-        let queues = self.places.get(place);
-        queues.map_or_else(Vec::new, |queues| queues.by_want.keys().filter(|want| want.is_for(held)).cloned().collect())
+        self.queues(place)
+            .map_or_else(Vec::new, |queues| queues.by_want.keys().filter(|want| want.is_for(held)).cloned().collect())
     }
 
     /// The first who waits at a key for this and came after the one with this number.
     pub fn after(&self, place: &Place, want: &Want, number: u64) -> Option<(Arc<Waiter>, usize)> {
-        let queue = self.places.get(place)?.by_want.get(want)?;
+        let queue = self.queues(place)?.by_want.get(want)?;
         queue.range((Excluded(number), Unbounded)).next().map(|(_, (waiter, key))| (Arc::clone(waiter), *key))
     }
 
     /// Takes a command out of a key's queue, if it is there.
     pub fn leave(&mut self, place: &Place, waiter: &Waiter) {
-        let Some(queues) = self.places.get_mut(place) else { return };
+        let Some(queues) = self.queues_mut(place) else { return };
         if let Some(queue) = queues.by_want.get_mut(&waiter.want) {
             queue.remove(&waiter.number);
             if queue.is_empty() {
@@ -275,25 +279,30 @@ impl Waiters {
             if queues.is_touched {
                 self.touched.retain(|(_, other)| other != place);
             }
-            self.places.remove(place);
+            self.remove(place);
         }
-        self.give_room_back();
     }
 
-    /// A table that was large once is not kept.
-    fn give_room_back(&mut self) {
-        const KEEP: usize = 64;
-        if self.places.capacity() > KEEP && self.places.len() < self.places.capacity() / 8 {
-            self.places.shrink_to(self.places.len() * 2);
+    fn remove(&mut self, (db, key): &Place) {
+        let Some(places) = self.places.get_mut(db) else { return };
+        places.remove(key);
+        give_room_back(places);
+        if places.is_empty() {
+            self.places.remove(db);
         }
-        if self.touched.is_empty() && self.touched.capacity() > KEEP {
-            self.touched = Vec::new();
-        }
+    }
+
+    fn queues(&self, (db, key): &Place) -> Option<&Queues> {
+        self.places.get(db)?.get(key)
+    }
+
+    fn queues_mut(&mut self, (db, key): &Place) -> Option<&mut Queues> {
+        self.places.get_mut(db)?.get_mut(key)
     }
 
     /// How many keys are waited for.
     pub fn place_count(&self) -> usize {
-        self.places.len()
+        self.places.values().map(HashMap::len).sum()
     }
 }
 
@@ -364,9 +373,13 @@ mod tests {
         waiters.join(1, &waiter(&["k"], Want::Element), 0);
         waiters.join(2, &waiter(&["l"], Want::Element), 0);
         waiters.touch(1, b"k");
-        waiters.swap(1, 4);
+        waiters.swap(1, 4, |db, key| (db, key) == (1, b"k"));
         assert_eq!(waiters.take_touched(), [place(4, "k")]);
         assert_eq!(waiters.wants(&place(4, "k"), Some(Kind::List)), [Want::Element]);
         assert!(waiters.wants(&place(1, "k"), Some(Kind::List)).is_empty());
+        // What was touched before is told of, though nothing is there.
+        waiters.touch(4, b"k");
+        waiters.swap(4, 1, |_, _| false);
+        assert_eq!(waiters.take_touched(), [place(1, "k")]);
     }
 }

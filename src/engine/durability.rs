@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+/// A place in a line of writers: bytes up to the end of what its client wrote.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinePlace(pub f64);
+
 /// Where effects become durable.
 pub trait Durability: Send + Sync {
     /// Says that there are effects to commit. Called after every write, so it must cost next to nothing while the committer is awake.
@@ -22,9 +26,15 @@ pub trait Durability: Send + Sync {
     /// While memory is crowded: what tells when that is over. Whoever wrote should wait for it for a while. Each wait is noted.
     fn crowded(&self) -> Option<watch::Receiver<bool>>;
 
-    /// For whoever wrote this many bytes: how long the reply is held back, since the journal grows too fast.
-    fn pause(&self, bytes: usize) -> Option<Duration> {
+    /// For whoever wrote this many bytes: its place in the line of those whose replies are held back, since the journal grows too fast.
+    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
         let _ = bytes;
+        None
+    }
+
+    /// How long the one at a place in this line waits until it asks again; None when its reply goes on.
+    fn pause(&self, place: LinePlace) -> Option<Duration> {
+        let _ = place;
         None
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::engine::blob::Blob;
 use crate::engine::block::{AtKey, Place, Waiter, Want};
+use crate::engine::crowd::give_room_back;
 use crate::engine::dict;
 use crate::engine::effect;
 use crate::engine::error::{self, Error};
@@ -357,16 +358,17 @@ impl<'a> Read<'a> {
     /// Sets this flag when the key changes from now on (`WATCH`).
     pub fn watch(&mut self, key: &[u8], flag: &Arc<AtomicBool>) {
         let place = (self.stored_db, Blob::from(key));
-        self.held.get(shard_of(dict::hash(key))).log.watched.entry(place).or_default().push(Arc::clone(flag));
+        self.held.get(shard_of(dict::hash(key))).log.watched.entry(place).or_default().join(flag);
     }
 
     /// Undoes [`Self::watch`].
     pub fn unwatch(&mut self, place: &Place, flag: &Arc<AtomicBool>) {
         let watched = &mut self.held.get(shard_of(dict::hash(&place.1))).log.watched;
         if let Some(flags) = watched.get_mut(place) {
-            flags.retain(|other| !Arc::ptr_eq(other, flag));
+            flags.leave(flag);
             if flags.is_empty() {
                 watched.remove(place);
+                give_room_back(watched);
             }
         }
     }
@@ -758,7 +760,7 @@ impl<'a> Write<'a> {
                     log.record(|to| effect::push_remove(to, db, key));
                 }
             }
-            log.swap_places(a, b, |key| [a, b].iter().any(|db| databases[usize::from(*db)].keys.get(key).is_some()));
+            log.swap_places(a, b, |db, key| databases[usize::from(db)].keys.get(key).is_some());
             if number == 0 {
                 shard.log.record(|to| effect::push_map(to, stored));
             }

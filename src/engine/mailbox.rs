@@ -187,6 +187,11 @@ impl Mailbox {
         self.has_mail() && self.mail.lock().close == Some(false)
     }
 
+    /// Whether the connection must be closed, at once or after what was written is sent.
+    pub fn is_closing(&self) -> bool {
+        self.has_mail() && self.mail.lock().close.is_some()
+    }
+
     /// Whether anything is there to take.
     pub fn has_mail(&self) -> bool {
         self.has_mail.load(Acquire)

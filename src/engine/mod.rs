@@ -7,6 +7,7 @@
 
 pub mod blob;
 pub mod block;
+pub mod crowd;
 pub mod dict;
 pub mod durability;
 pub mod effect;

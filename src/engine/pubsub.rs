@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use parking_lot::RwLock;
 
 use crate::engine::blob::Blob;
+use crate::engine::crowd::{Crowd, give_room_back};
 use crate::engine::glob;
 use crate::engine::mailbox::Mailbox;
 use crate::resp::{Protocol, Reply};
@@ -22,7 +23,7 @@ pub enum Topic {
     Shard,
 }
 
-type Listeners = RwLock<HashMap<Blob, Vec<Arc<Mailbox>>, foldhash::fast::RandomState>>;
+type Listeners = RwLock<HashMap<Blob, Crowd<Mailbox>, foldhash::fast::RandomState>>;
 
 /// Who listens to what.
 #[derive(Default)]
@@ -45,7 +46,7 @@ impl PubSub {
 
     /// Adds a listener, which must not listen to this already.
     pub fn subscribe(&self, topic: Topic, name: &[u8], mailbox: &Arc<Mailbox>) {
-        self.listeners(topic).write().entry(Blob::from(name)).or_default().push(Arc::clone(mailbox));
+        self.listeners(topic).write().entry(Blob::from(name)).or_default().join(mailbox);
         self.subscriptions.fetch_add(1, Relaxed);
     }
 
@@ -53,11 +54,10 @@ impl PubSub {
     pub fn unsubscribe(&self, topic: Topic, name: &[u8], mailbox: &Arc<Mailbox>) {
         let mut listeners = self.listeners(topic).write();
         let Some(mailboxes) = listeners.get_mut(name) else { return };
-        let before = mailboxes.len();
-        mailboxes.retain(|other| !Arc::ptr_eq(other, mailbox));
-        self.subscriptions.fetch_sub(before - mailboxes.len(), Relaxed);
+        self.subscriptions.fetch_sub(usize::from(mailboxes.leave(mailbox)), Relaxed);
         if mailboxes.is_empty() {
             listeners.remove(name);
+            give_room_back(&mut listeners);
         }
     }
 
@@ -104,7 +104,7 @@ impl PubSub {
 
     /// How many listen to a name.
     pub fn count(&self, topic: Topic, name: &[u8]) -> usize {
-        self.listeners(topic).read().get(name).map_or(0, Vec::len)
+        self.listeners(topic).read().get(name).map_or(0, Crowd::len)
     }
 
     /// How many names someone listens to.
@@ -119,9 +119,9 @@ fn parts(push: &mut Reply, parts: &[&[u8]]) {
 }
 
 /// Writes a push once for each protocol in use and leaves it with everyone.
-fn deliver(mailboxes: &[Arc<Mailbox>], write: impl Fn(&mut Reply)) -> usize {
+fn deliver(mailboxes: &Crowd<Mailbox>, write: impl Fn(&mut Reply)) -> usize {
     let mut written: [Option<Reply>; 2] = [None, None];
-    for mailbox in mailboxes {
+    mailboxes.each(|mailbox| {
         let protocol = mailbox.protocol();
         let push = written[usize::from(protocol == Protocol::Resp3)].get_or_insert_with(|| {
             let mut push = Reply::new(protocol);
@@ -129,6 +129,6 @@ fn deliver(mailboxes: &[Arc<Mailbox>], write: impl Fn(&mut Reply)) -> usize {
             push
         });
         mailbox.send(&push.bytes());
-    }
+    });
     mailboxes.len()
 }

@@ -1,11 +1,11 @@
 //! A shard: a share of all databases' keys behind one lock, with the effects written there since the last cut.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::engine::blob::Blob;
 use crate::engine::block::Waiters;
+use crate::engine::crowd::{Crowd, give_room_back};
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::{self, Effects};
 use crate::engine::evict::Candidates;
@@ -265,7 +265,7 @@ pub struct EffectLog {
     pub(crate) is_kept: bool,
     pub(crate) changes: u64,
     /// Set by a transaction's first change to the key.
-    pub(crate) watched: HashMap<(u8, Blob), Vec<Arc<AtomicBool>>, foldhash::fast::RandomState>,
+    pub(crate) watched: HashMap<(u8, Blob), Crowd<AtomicBool>, foldhash::fast::RandomState>,
     pub(crate) waiters: Waiters,
 }
 
@@ -307,7 +307,7 @@ impl EffectLog {
 
     /// Clients name databases by the number that was just swapped: those who wait and those who watch follow to the other
     /// one's keys. What they watch has changed, unless it is in neither.
-    pub(crate) fn swap_places(&mut self, a: u8, b: u8, is_in_either: impl Fn(&[u8]) -> bool) {
+    pub(crate) fn swap_places(&mut self, a: u8, b: u8, is_there: impl Fn(u8, &[u8]) -> bool) {
         let other = |db: u8| {
             if db == a {
                 b
@@ -318,19 +318,20 @@ impl EffectLog {
             }
         };
         for ((db, key), flags) in std::mem::take(&mut self.watched) {
-            if other(db) != db && is_in_either(&key) {
-                flags.iter().for_each(|flag| flag.store(true, Relaxed));
+            if other(db) != db && (is_there(a, &key) || is_there(b, &key)) {
+                flags.each(|flag| flag.store(true, Relaxed));
             } else {
                 self.watched.insert((other(db), key), flags);
             }
         }
-        self.waiters.swap(a, b);
+        self.waiters.swap(a, b, is_there);
     }
 
     #[cold]
     fn wake_watchers(&mut self, db: u8, key: &[u8]) {
         if let Some(flags) = self.watched.remove(&(db, Blob::from(key))) {
-            flags.iter().for_each(|flag| flag.store(true, Relaxed));
+            flags.each(|flag| flag.store(true, Relaxed));
+            give_room_back(&mut self.watched);
         }
     }
 }

@@ -31,14 +31,14 @@ pub struct Hosts {
 
 impl Hosts {
     pub fn new(door: &Weak<Door>, body_bytes_max: usize) -> Hosts {
-        let open = open(door.clone());
+        let server = Server::new(open(door.clone()));
         let mut sessions = LocalSessionManager::default();
         sessions.session_config = SessionConfig::default();
         sessions.session_config.keep_alive = Some(IDLE_MAX);
         let sessions = Arc::new(sessions);
         // The guard has looked at hosts and origins before.
         let config = StreamableHttpServerConfig::default().disable_allowed_hosts().with_max_request_body_bytes(body_bytes_max);
-        let service = StreamableHttpService::new(move || Ok(Server::new(Arc::clone(&open))), Arc::clone(&sessions), config);
+        let service = StreamableHttpService::new(move || Ok(server.clone()), Arc::clone(&sessions), config);
         Hosts { sessions, seats: Arc::default(), service }
     }
 }

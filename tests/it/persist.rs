@@ -227,17 +227,21 @@ fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
 fn writers_are_held_back_while_the_journal_nears_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     with_folder(dir.path(), Options { checkpoint_bytes: 100, ..quick() }, false, |store, persistence| {
-        assert_eq!(persistence.pause(1 << 20), None);
+        assert_eq!(persistence.line_up(1 << 20), None);
         let value = "x".repeat(100_000);
         let start = Instant::now();
-        while persistence.pause(1 << 20).is_none() {
+        let place = loop {
+            if let Some(place) = persistence.line_up(1 << 20) {
+                break place;
+            }
             assert!(start.elapsed() < Duration::from_secs(30), "the journal grew and nobody was held back");
             ask(store, &["SET", "key", &value]);
             persistence.poke();
-        }
+        };
         assert!(persistence.stats().pauses > 0);
         persistence.checkpoint().blocking_recv().unwrap().unwrap();
-        assert!(!persistence.is_pressed() && persistence.pause(1 << 20).is_none());
+        assert!(!persistence.is_pressed() && persistence.line_up(1 << 20).is_none());
+        assert_eq!(persistence.pause(place), None, "who stood in the line waits on");
     });
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +17,7 @@ use flux::commands::session::Session;
 use flux::config::Config;
 use flux::connection;
 use flux::engine::Engine;
-use flux::engine::durability::Durability;
+use flux::engine::durability::{Durability, LinePlace};
 use flux::engine::gate::Gate;
 use flux::engine::mailbox::Outlet;
 use flux::store::Store;
@@ -31,9 +32,17 @@ struct Disk {
     durable: watch::Sender<u64>,
     is_always: bool,
     refusal: Mutex<Option<String>>,
+    /// Whether writers are held back, for ever.
+    is_pressed: AtomicBool,
 }
 
 impl Durability for Disk {
+    fn line_up(&self, _: usize) -> Option<LinePlace> {
+        self.is_pressed.load(SeqCst).then_some(LinePlace(1.0))
+    }
+    fn pause(&self, _: LinePlace) -> Option<Duration> {
+        self.is_pressed.load(SeqCst).then_some(Duration::from_millis(1))
+    }
     fn refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap().clone()
     }
@@ -68,7 +77,12 @@ impl House {
         let engine = Arc::new(Engine::new(true));
         engine.set_shows_only_durable(is_always);
         let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
-        let disk = Arc::new(Disk { durable: watch::Sender::new(0), is_always, refusal: Mutex::default() });
+        let disk = Arc::new(Disk {
+            durable: watch::Sender::new(0),
+            is_always,
+            refusal: Mutex::default(),
+            is_pressed: AtomicBool::default(),
+        });
         instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
         House { instance, disk, gate: Arc::default() }
     }
@@ -198,6 +212,27 @@ fn the_rest_of_an_answer_goes_before_what_was_asked_while_it_was_being_sent() {
         until("the answer to WAITAOF", || text(&out).ends_with("*2\r\n:1\r\n:0\r\n")).await;
         let entry = "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
         assert_eq!(text(&out), format!("+OK\r\n{entry}$5\r\nfound\r\n*2\r\n:1\r\n:0\r\n"));
+    });
+}
+
+/// Who writes faster than the disk waits in a line, however long that is: until it goes on, or the connection is to be closed.
+#[test]
+fn a_writer_that_is_held_back_goes_on_with_the_line_or_at_its_end() {
+    run(async {
+        let (house, outs) = (House::new(false), [(); 2].map(|()| Arc::default()));
+        house.disk.is_pressed.store(true, SeqCst);
+        let mut closed = house.connect_as_task(None, &outs[0]);
+        closed.0.write_all(b"SET x 1\r\nPING\r\n").await.unwrap();
+        let mut goes_on = house.connect(None, &outs[1]);
+        goes_on.write_all(b"SET y 1\r\n").await.unwrap();
+        until("their changes", || house.instance.changes() == 2).await;
+        rest().await;
+        assert_eq!(outs.each_ref().map(|out| text(out)), ["", ""]);
+        house.instance.clients.all()[0].mailbox.leave(|mail| mail.close = Some(true));
+        closed.1.await.unwrap();
+        assert_eq!(outs.each_ref().map(|out| text(out)), ["+OK\r\n+PONG\r\n", ""]);
+        house.disk.is_pressed.store(false, SeqCst);
+        until("its answer", || text(&outs[1]) == "+OK\r\n").await;
     });
 }
 

@@ -1,12 +1,15 @@
 //! The journal's growth: where changes come faster than checkpoints take them over, replies to writes are held back, a
 //! little at first and the more the nearer the journal comes to its bound. So all writers together are as fast as the disk
-//! lets them be, evenly, and the journal stays within its bound.
+//! lets them be, evenly, and the journal stays within its bound, but for what each of them may write before it has to wait.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::clock;
+use crate::engine::durability::LinePlace;
 use crate::engine::persist::Inner;
 
 /// Journal there may be for each byte of `checkpoint-bytes` or of the tables, in tenths: a little less than the double,
@@ -18,30 +21,45 @@ const EASY: f64 = 0.2;
 const MIDDLE_BYTES: f64 = 64e6;
 /// However near the bound is: writers are slowed down, not stopped.
 const LEAST_BYTES: f64 = 1e6;
-/// The longest that a reply is held back.
-const PAUSE_MAX_US: u64 = 500_000;
+/// Who is held back asks again after this long at the latest, since the line may have become faster; ten thousand who ask cost a
+/// twentieth of a core.
+const PAUSE_MAX_US: f64 = 200_000.0;
 /// Timers are no finer than this; what is less is held back together with what comes next.
-const PAUSE_MIN_US: u64 = 1000;
+const PAUSE_MIN_US: f64 = 1000.0;
 
 /// How writers are held back.
 #[derive(Default)]
 pub struct Growth {
-    queue: Queue,
+    line: Mutex<Line>,
     /// How often replies were held back.
     pub(super) waits: AtomicU64,
 }
 
-/// How long a reply to a client that wrote this much is held back, if it is.
-pub fn pause(inner: &Inner, bytes: usize) -> Option<Duration> {
+/// The place in the line of a client that wrote this much, if its reply is held back.
+pub fn line_up(inner: &Inner, bytes: usize) -> Option<LinePlace> {
     let rate = rate(pressure(inner))?;
-    let pause = inner.growth.queue.pause(bytes, rate, clock::monotonic_ms() * 1000)?;
+    let place = inner.growth.line.lock().join(bytes, rate, now_us())?;
     inner.growth.waits.fetch_add(1, Relaxed);
-    Some(pause)
+    Some(place)
+}
+
+/// How long the one at a place waits until it asks again; None when it goes on.
+pub fn pause(inner: &Inner, place: LinePlace) -> Option<Duration> {
+    let mut line = inner.growth.line.lock();
+    let Some(rate) = rate(pressure(inner)) else {
+        line.clear();
+        return None;
+    };
+    line.pause(place, rate, now_us())
 }
 
 /// Whether replies to writes are held back now.
 pub fn is_pressed(inner: &Inner) -> bool {
     rate(pressure(inner)).is_some()
+}
+
+fn now_us() -> u64 {
+    clock::monotonic_ms() * 1000
 }
 
 /// Which part of the way the journal has gone from where a checkpoint is due to its bound.
@@ -61,20 +79,42 @@ fn rate(pressure: f64) -> Option<f64> {
     (pressure > EASY).then(|| (MIDDLE_BYTES * (1.0 - pressure) / pressure).max(LEAST_BYTES))
 }
 
-/// Writers behind one another: each goes on when those before it have taken their time.
+/// Writers behind one another, each as long as what it wrote. The line moves on at the rate of the moment, however long it is.
 #[derive(Default)]
-struct Queue {
-    /// When the last one goes on, in microseconds of the monotonic clock.
-    free_at_us: AtomicU64,
+struct Line {
+    /// Bytes of all who ever stood in it.
+    joined: f64,
+    /// Bytes of those who went on, and of the one at the front as far as it has come.
+    passed: f64,
+    /// When that was so, in microseconds of the monotonic clock.
+    at_us: u64,
 }
 
-impl Queue {
-    fn pause(&self, bytes: usize, rate: f64, now_us: u64) -> Option<Duration> {
-        let takes_us = (bytes as f64 * 1e6 / rate) as u64;
-        let end = |free_at_us: u64| (free_at_us.max(now_us) + takes_us).min(now_us + PAUSE_MAX_US);
-        let before = self.free_at_us.fetch_update(Relaxed, Relaxed, |free_at_us| Some(end(free_at_us)));
-        let pause_us = end(before.expect("it is always changed")) - now_us;
-        (pause_us >= PAUSE_MIN_US).then(|| Duration::from_micros(pause_us))
+impl Line {
+    /// The place of one who wrote this much; None where it goes on at once.
+    fn join(&mut self, bytes: usize, rate: f64, now_us: u64) -> Option<LinePlace> {
+        self.move_on(rate, now_us);
+        self.joined += bytes as f64;
+        let place = LinePlace(self.joined);
+        self.pause(place, rate, now_us).map(|_| place)
+    }
+
+    fn pause(&mut self, LinePlace(place): LinePlace, rate: f64, now_us: u64) -> Option<Duration> {
+        self.move_on(rate, now_us);
+        let left_us = (place - self.passed) * 1e6 / rate;
+        (left_us >= PAUSE_MIN_US).then(|| Duration::from_micros(left_us.min(PAUSE_MAX_US) as u64))
+    }
+
+    /// All go on.
+    fn clear(&mut self) {
+        self.passed = self.joined;
+    }
+
+    fn move_on(&mut self, rate: f64, now_us: u64) {
+        let passed = self.passed + now_us.saturating_sub(self.at_us) as f64 * rate / 1e6;
+        // An empty line stands still.
+        self.passed = passed.min(self.joined);
+        self.at_us = self.at_us.max(now_us);
     }
 }
 
@@ -90,21 +130,44 @@ mod tests {
         assert!(rates[99] < 2e6 && rates[120] == LEAST_BYTES);
     }
 
-    #[test]
-    fn however_many_write_they_are_as_fast_together_as_the_rate_says() {
-        let (queue, rate) = (Queue::default(), 1e6);
-        // Ten write 10,000 bytes each, at once: the last goes on after a tenth of a second.
-        let pauses: Vec<u64> = (0..10).map(|_| queue.pause(10_000, rate, 7_000_000).unwrap().as_millis() as u64).collect();
-        assert_eq!(pauses, (1..=10).map(|number| number * 10).collect::<Vec<_>>());
-        // Who comes when all have gone on waits for nobody.
-        assert_eq!(queue.pause(10_000, rate, 9_000_000), Some(Duration::from_millis(10)));
+    /// So many write this much as fast as they are let; how much they wrote together in ten seconds, and the least and the most that one
+    /// wrote. Each begins with a reply that is not held back by others.
+    fn write(writers: usize, bytes: usize, rate: f64) -> (f64, usize, usize) {
+        let mut line = Line::default();
+        let mut places: Vec<Option<LinePlace>> = vec![None; writers];
+        let mut written = vec![0; writers];
+        for now_us in (1..=1000).map(|hundredth| hundredth * 10_000) {
+            for (place, written) in places.iter_mut().zip(&mut written) {
+                if place.is_none_or(|place| line.pause(place, rate, now_us).is_none()) {
+                    *written += bytes;
+                    *place = line.join(bytes, rate, now_us);
+                }
+            }
+        }
+        (written.iter().sum::<usize>() as f64, *written.iter().min().unwrap(), *written.iter().max().unwrap())
     }
 
     #[test]
-    fn small_writes_are_held_back_together_and_none_for_long() {
-        let queue = Queue::default();
-        let pauses = (0..100).filter(|_| queue.pause(100, 1e6, 0).is_some()).count();
-        assert_eq!(pauses, 91);
-        assert_eq!(queue.pause(1 << 30, 1e6, 0), Some(Duration::from_micros(PAUSE_MAX_US)));
+    fn however_many_write_they_are_as_fast_together_as_the_rate_says_and_each_as_fast_as_the_others() {
+        for (writers, bytes, rate) in [(1, 100_000, 1e6), (10, 10_000, 1e6), (1000, 16_000, 1e6), (2000, 16_000, 64e6)] {
+            let (written, least, most) = write(writers, bytes, rate);
+            let first = (writers * bytes) as f64;
+            assert!((first..=first + 10.1 * rate).contains(&written), "{writers}: {written}");
+            assert!(written >= 9.9 * rate && most - least <= 2 * bytes, "{writers}: {written}, {least} to {most}");
+        }
+    }
+
+    #[test]
+    fn who_waits_goes_on_as_soon_as_the_line_is_faster() {
+        let mut line = Line::default();
+        let places: Vec<LinePlace> = (0..100).filter_map(|_| line.join(1_000_000, 1e6, 0)).collect();
+        assert_eq!(line.pause(places[99], 1e6, 200_000), Some(Duration::from_micros(PAUSE_MAX_US as u64)));
+        assert!(places.iter().all(|place| line.pause(*place, 1e9, 400_000).is_none()));
+    }
+
+    #[test]
+    fn small_writes_are_held_back_together() {
+        let mut line = Line::default();
+        assert_eq!((0..100).filter(|_| line.join(100, 1e6, 0).is_some()).count(), 91);
     }
 }

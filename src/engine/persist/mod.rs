@@ -31,6 +31,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
+use crate::engine::durability::LinePlace;
 use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
 use crate::id;
@@ -527,9 +528,14 @@ impl Persistence {
         growth::is_pressed(&self.0)
     }
 
-    /// For a writer of this many bytes: how long its reply is held back, if it is.
-    pub fn pause(&self, bytes: usize) -> Option<Duration> {
-        growth::pause(&self.0, bytes)
+    /// For a writer of this many bytes: its place in the line of those whose replies are held back, if its is.
+    pub fn line_up(&self, bytes: usize) -> Option<LinePlace> {
+        growth::line_up(&self.0, bytes)
+    }
+
+    /// How long the one at a place waits until it asks again; None when it goes on.
+    pub fn pause(&self, place: LinePlace) -> Option<Duration> {
+        growth::pause(&self.0, place)
     }
 
     /// Why the last commit failed.

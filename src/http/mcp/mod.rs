@@ -2,14 +2,17 @@
 //! through `flux mcp` (standard input and output). Both ask the keyspace with `FLUX.*` commands: here a session in this
 //! process, there a connection to a server. Hosts are told of changes of the tools, and of the pieces of a result.
 
+mod shared;
 mod tools;
 
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use blake3::{Hash, Hasher};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, Value as RedisValue, cmd};
 use rmcp::model::{
@@ -20,11 +23,13 @@ use rmcp::service::{NotificationContext, Peer, RequestContext, SubscriptionConte
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::id;
 use crate::peers::{names, wire};
 use crate::version::VERSION;
+use shared::Shared;
 use tools::Entry;
 
 pub use super::answer::Refusal;
@@ -49,21 +54,45 @@ pub type Open = Arc<dyn Fn(Option<Hear>) -> Opening + Send + Sync>;
 /// A connection on its way, or why there is none.
 pub type Opening = Pin<Box<dyn Future<Output = Result<MultiplexedConnection, Refusal>> + Send>>;
 
-/// Serves one host.
+/// Serves hosts. All clones look at the tools together.
 #[derive(Clone)]
 pub struct Server {
     open: Open,
+    looks: Arc<Shared<Arc<Found>>>,
+    /// When the last look began, and the digest of what it found.
+    last: Arc<Mutex<Option<(Instant, Hash)>>>,
+}
+
+/// All tools there are. There may be thousands, and whenever they change all hosts want them.
+struct Found {
+    tools: Vec<Entry>,
+    /// Tells them from others: as many hosts look as there are sessions, so none keeps a list.
+    digest: Hash,
 }
 
 impl Server {
     /// Asks over such connections.
     pub fn new(open: Open) -> Server {
-        Server { open }
+        Server { open, looks: Arc::default(), last: Arc::default() }
     }
 
-    async fn capabilities(&self) -> Result<Vec<String>, Refusal> {
-        let mut line = (self.open)(None).await?;
-        Ok(cmd("FLUX.CAPABILITIES").query_async(&mut line).await?)
+    /// Looks at the tools over this connection, or has what another one found that began to look later than this is called.
+    async fn look(&self, line: &mut MultiplexedConnection) -> Result<Arc<Found>, Refusal> {
+        let look = async || {
+            let begun = Instant::now();
+            let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
+            // They may be megabytes, and this thread serves others.
+            let read = spawn_blocking(move || Found::of(&capabilities)).await;
+            let found = Arc::new(read.map_err(|_| Refusal::ending())?);
+            *self.last.lock() = Some((begun, found.digest));
+            Ok(found)
+        };
+        self.looks.ask(look).await
+    }
+
+    /// The digest of what was found by whoever looked last, if that is not long ago.
+    fn seen(&self) -> Option<Hash> {
+        self.last.lock().filter(|(begun, _)| begun.elapsed() < LOOK_EVERY).map(|(_, digest)| digest)
     }
 
     /// A tool by its name. Hardly ever are all of them looked at for that: most have the name of their capability.
@@ -73,12 +102,15 @@ impl Server {
         if let Some(entry) = named.ok().and_then(|text| tools::tools(&[text]).into_iter().find(|entry| entry.tool.name == tool)) {
             return Ok(Some(entry));
         }
-        Ok(self.entries().await?.into_iter().find(|entry| entry.tool.name == tool))
+        Ok(self.found().await?.tools.iter().find(|entry| entry.tool.name == tool).cloned())
     }
 
-    async fn entries(&self) -> Result<Vec<Entry>, ErrorData> {
-        let capabilities = self.capabilities().await;
-        Ok(tools::tools(&capabilities.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?))
+    async fn found(&self) -> Result<Arc<Found>, ErrorData> {
+        let found = async {
+            let mut line = (self.open)(None).await?;
+            self.look(&mut line).await
+        };
+        found.await.map_err(|refusal: Refusal| ErrorData::internal_error(refusal.error, None))
     }
 
     /// Calls a capability, and tells the pieces of its result to a host that wants them. Dropping this cancels the call, since it has
@@ -143,26 +175,32 @@ struct Look {
     line: Option<MultiplexedConnection>,
     /// Rung when peers' capabilities change, and when the connection ends.
     news: Arc<Notify>,
-    /// A digest of the tools: as many hosts look as there are sessions, so none keeps a list.
-    known: blake3::Hash,
+    /// The digest of the tools.
+    known: Hash,
 }
 
 impl Look {
     async fn at(server: Server) -> Look {
-        let mut look = Look { server, line: None, news: Arc::default(), known: digest(&[]) };
+        let mut look = Look { server, line: None, news: Arc::default(), known: Found::of(&[]).digest };
         look.known = look.tools().await.unwrap_or(look.known);
         look
     }
 
     /// Whether the tools are others than before, once there is news, or after a while.
     async fn again(&mut self) -> bool {
-        if self.line.is_some() {
-            let _ = timeout(LOOK_EVERY, self.news.notified()).await;
+        let mut seen = None;
+        if self.line.is_none() {
+            sleep(AWAY).await;
+        } else if timeout(LOOK_EVERY, self.news.notified()).await.is_ok() {
             sleep(TOGETHER).await;
         } else {
-            sleep(AWAY).await;
+            seen = self.server.seen();
         }
-        match self.tools().await {
+        let looked = match seen {
+            Some(digest) => Ok(digest),
+            None => self.tools().await,
+        };
+        match looked {
             Ok(found) => {
                 let has_changed = found != self.known;
                 self.known = found;
@@ -176,7 +214,7 @@ impl Look {
         }
     }
 
-    async fn tools(&mut self) -> Result<blake3::Hash, Refusal> {
+    async fn tools(&mut self) -> Result<Hash, Refusal> {
         let line = match &mut self.line {
             Some(line) => line,
             none => {
@@ -186,18 +224,21 @@ impl Look {
                 none.insert(line)
             }
         };
-        let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
-        Ok(digest(&tools::tools(&capabilities)))
+        Ok(self.server.look(line).await?.digest)
     }
 }
 
-fn digest(tools: &[Entry]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    for entry in tools {
-        let text = serde_json::to_vec(&entry.tool).unwrap_or_default();
-        hasher.update(&(text.len() as u64).to_le_bytes()).update(&text);
+impl Found {
+    /// The tools of these capabilities (JSON texts).
+    fn of(capabilities: &[String]) -> Found {
+        let tools = tools::tools(capabilities);
+        let mut hasher = Hasher::new();
+        for entry in &tools {
+            let text = serde_json::to_vec(&entry.tool).unwrap_or_default();
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(&text);
+        }
+        Found { tools, digest: hasher.finalize() }
     }
-    hasher.finalize()
 }
 
 impl ServerHandler for Server {
@@ -211,7 +252,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.entries().await?.into_iter().map(|entry| entry.tool).collect();
+        let tools = self.found().await?.tools.iter().map(|entry| entry.tool.clone()).collect();
         Ok(ListToolsResult::with_all_items(tools))
     }
 

@@ -22,6 +22,7 @@ struct Capability {
 }
 
 /// A tool, and how to call what it stands for.
+#[derive(Clone)]
 pub struct Entry {
     /// As hosts see it.
     pub tool: Tool,
