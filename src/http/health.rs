@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Door, metrics, routes};
 use crate::clock;
+use crate::engine::persist::Persistence;
 use crate::version::VERSION;
 
 pub async fn index() -> String {
@@ -18,7 +19,11 @@ pub async fn index() -> String {
 
 pub async fn health(State(door): State<Arc<Door>>) -> Response {
     let uptime_s = clock::monotonic_ms().saturating_sub(door.instance.started_at) / 1000;
-    axum::Json(json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s })).into_response()
+    let mut health = json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s });
+    if let Some(error) = door.instance.persistence().and_then(Persistence::checkpoint_error) {
+        health["checkpoint_error"] = error.into();
+    }
+    axum::Json(health).into_response()
 }
 
 pub async fn ready(State(door): State<Arc<Door>>) -> Response {

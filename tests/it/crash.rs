@@ -1,7 +1,10 @@
 //! The binary is killed at random points, also during checkpoints, and started again: what it then holds must be what
-//! was there after some whole command or transaction, none of it torn, and nothing lost that was promised to last.
+//! was there after some whole command or transaction, none of it torn, and nothing lost that was promised to last. What that is
+//! is told by a keyspace in memory that runs the same again, and, for more than it can tell, by a real redis-server.
 //!
 //! `FLUX_CRASH_ROUNDS` says how often, `FLUX_CRASH_SEED` where the chance begins.
+
+mod like_redis;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -30,15 +33,29 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn a_killed_server_comes_back_with_all_it_promised() {
-    let rounds = number("FLUX_CRASH_ROUNDS", 10);
+    rounds(100, || Again);
+}
+
+/// What the server's state after a crash is compared with.
+trait Reference {
+    /// The next thing a client does.
+    fn unit(&self, chance: &mut Seeded, number: usize) -> Unit;
+
+    /// After how many units it has the state that is found, which must be after those that were promised; else why not.
+    fn lasted(&mut self, found: &mut redis::Connection, history: &History, promised: usize) -> Result<usize, String>;
+}
+
+/// So many of each hundred rounds that were asked for, with a new reference for each folder.
+fn rounds<R: Reference>(per_hundred: u64, new: impl Fn() -> R) {
+    let rounds = (number("FLUX_CRASH_ROUNDS", 10) * per_hundred).div_ceil(100);
     let first = number("FLUX_CRASH_SEED", clock::now_ms());
     for folder in 0..rounds.div_ceil(ROUNDS_PER_FOLDER) {
         let dir = tempfile::tempdir().unwrap();
-        let mut history = History::default();
+        let (mut reference, mut history) = (new(), History::default());
         for round in folder * ROUNDS_PER_FOLDER..rounds.min((folder + 1) * ROUNDS_PER_FOLDER) {
             let seed = first.wrapping_add(round);
             println!("round {round}, FLUX_CRASH_SEED={seed}");
-            crash(dir.path(), seed, &mut history);
+            crash(dir.path(), seed, &mut reference, &mut history);
         }
         let checked = persist::check(dir.path(), 10).unwrap();
         assert_eq!(checked.problems, [], "folder {folder} of FLUX_CRASH_SEED={first}");
@@ -52,6 +69,8 @@ type Unit = Vec<Words>;
 #[derive(Default)]
 struct History {
     units: Vec<Unit>,
+    /// How many of them were there after the last crash.
+    lasted: usize,
     /// When each was answered; before this round's, None.
     answered: Vec<Option<Instant>>,
 }
@@ -65,12 +84,23 @@ fn mark(number: usize) -> Unit {
     ]
 }
 
-fn unit(chance: &mut Seeded, number: usize) -> Unit {
-    if number % 4 == 3 {
-        return mark(number);
+/// A unit as it is sent.
+fn packed(unit: &Unit) -> Vec<u8> {
+    let is_transaction = unit.len() > 1;
+    let mut packed = Vec::new();
+    if is_transaction {
+        packed.extend(redis::cmd("MULTI").get_packed_command());
     }
-    let len = if chance.below(3) == 0 { 2 + chance.below(4) } else { 1 };
-    (0..len).map(|part| workload::command(chance, number as u64 * 10 + part, clock::now_ms())).collect()
+    unit.iter().for_each(|words| packed.extend(redis::cmd(&words[0]).arg(&words[1..]).get_packed_command()));
+    if is_transaction {
+        packed.extend(redis::cmd("EXEC").get_packed_command());
+    }
+    packed
+}
+
+/// How often it is answered.
+fn replies_of(unit: &Unit) -> usize {
+    unit.len() + if unit.len() > 1 { 2 } else { 0 }
 }
 
 struct Server {
@@ -79,10 +109,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(dir: &Path, fsync: &str) -> Server {
+    fn start(dir: &Path, fsync: &str, memory_limit: &str) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_flux"))
             .args(["serve", "--port", "0", "--http-port", "off", "--checkpoint-bytes", "1mb", "--appendfsync", fsync])
-            .args(["--loglevel", "warning", "--data"])
+            .args(["--memory-limit", memory_limit, "--enable-debug-command", "yes", "--loglevel", "warning", "--data"])
             .arg(dir)
             .env_remove("FLUX_CRASH_ROUNDS")
             .env_remove("FLUX_CRASH_SEED")
@@ -109,12 +139,14 @@ impl Drop for Server {
     }
 }
 
-fn crash(dir: &Path, seed: u64, history: &mut History) {
+fn crash(dir: &Path, seed: u64, reference: &mut impl Reference, history: &mut History) {
     let mut chance = Seeded::new(seed);
     let is_always = chance.below(2) == 0;
     let is_asked_to_end = chance.below(6) == 0;
-    let before = history.units.len();
-    let server = Server::start(dir, if is_always { "always" } else { "everysec" });
+    // Below what the process takes for itself: what can be dropped from memory is dropped.
+    let memory_limit = if chance.below(2) == 0 { "1mb" } else { "0" };
+    let before = history.lasted;
+    let server = Server::start(dir, if is_always { "always" } else { "everysec" }, memory_limit);
     let is_over = AtomicBool::new(false);
     let life_max = if chance.below(5) == 0 { 1500 } else { 250 };
     let life = Duration::from_millis(5 + chance.below(life_max));
@@ -133,7 +165,7 @@ fn crash(dir: &Path, seed: u64, history: &mut History) {
             assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
             is_over.store(true, SeqCst);
         });
-        drive(&mut connection, &mut chance, history, is_over);
+        drive(&mut connection, &mut chance, reference, history, is_over);
     });
     let killed_at = Instant::now();
     let mut server = server;
@@ -145,39 +177,45 @@ fn crash(dir: &Path, seed: u64, history: &mut History) {
         Some(at) => is_always || is_asked_to_end || killed_at - *at > MAY_LOSE,
     };
     let promised = history.answered.iter().rposition(must_last).map_or(before, |last| (last + 1).max(before));
-    let server = Server::start(dir, "everysec");
-    let lasted = lasted(&mut server.connect(), history, promised, seed);
+    let server = Server::start(dir, "everysec", memory_limit);
+    let lasted = reference.lasted(&mut server.connect(), history, promised);
+    let lasted = lasted.unwrap_or_else(|error| {
+        panic!("FLUX_CRASH_SEED={seed}: after {} units of which {promised} were promised to last: {error}", history.units.len())
+    });
     println!("  {} sent, {} promised, {} lasted", history.units.len() - before, promised - before, lasted - before);
     history.units.truncate(lasted);
-    history.answered = vec![None; lasted];
+    (history.lasted, history.answered) = (lasted, vec![None; lasted]);
 }
 
+/// What is done to the server in between.
+const CHORES: &[&[&str]] = &[&["BGSAVE"], &["SAVE"], &["DEBUG", "SPILL"]];
+
 /// Sends units and notes which were answered, until the server is gone.
-fn drive(connection: &mut redis::Connection, chance: &mut Seeded, history: &mut History, is_over: &AtomicBool) {
+fn drive(
+    connection: &mut redis::Connection,
+    chance: &mut Seeded,
+    reference: &impl Reference,
+    history: &mut History,
+    is_over: &AtomicBool,
+) {
     while !is_over.load(SeqCst) {
         let start = history.units.len();
         let count = 1 + chance.below(PIPELINE as u64) as usize;
-        let mut packed = Vec::new();
+        let mut sent = Vec::new();
         let mut replies = Vec::new();
         if chance.below(60) == 0 {
-            packed.extend(redis::cmd("BGSAVE").get_packed_command());
+            let chore = CHORES[chance.below(CHORES.len() as u64) as usize];
+            sent.extend(redis::cmd(chore[0]).arg(&chore[1..]).get_packed_command());
             replies.push(1);
         }
         for number in start..start + count {
-            let unit = unit(chance, number);
-            let is_transaction = unit.len() > 1;
-            if is_transaction {
-                packed.extend(redis::cmd("MULTI").get_packed_command());
-            }
-            unit.iter().for_each(|words| packed.extend(redis::cmd(&words[0]).arg(&words[1..]).get_packed_command()));
-            if is_transaction {
-                packed.extend(redis::cmd("EXEC").get_packed_command());
-            }
-            replies.push(unit.len() + if is_transaction { 2 } else { 0 });
+            let unit = reference.unit(chance, number);
+            sent.extend(packed(&unit));
+            replies.push(replies_of(&unit));
             history.units.push(unit);
             history.answered.push(None);
         }
-        if connection.send_packed_command(&packed).is_err() {
+        if connection.send_packed_command(&sent).is_err() {
             return;
         }
         let extra = replies.len() - count;
@@ -194,36 +232,42 @@ fn drive(connection: &mut redis::Connection, chance: &mut Seeded, history: &mut 
     }
 }
 
-/// After how many units the server's state is what a reference has; the latest such. It must be `promised` or later.
-fn lasted(connection: &mut redis::Connection, history: &History, promised: usize, seed: u64) -> usize {
-    let found_mark = mark_of(connection);
-    let found = dump(connection, clock::now_ms());
-    let flux = Flux::in_memory();
-    let mut store = flux.store();
-    let mut matching = None;
-    let mut nearest = String::new();
-    for number in 0..=history.units.len() {
-        if number > 0 {
-            run(&mut store, &history.units[number - 1]);
+/// A keyspace in memory that runs all of it again.
+struct Again;
+
+impl Reference for Again {
+    fn unit(&self, chance: &mut Seeded, number: usize) -> Unit {
+        if number % 4 == 3 {
+            return mark(number);
         }
-        if mark_of(&mut store) != found_mark {
-            continue;
-        }
-        let expected = dump(&mut store, clock::now_ms());
-        match difference(&expected, &found) {
-            None => matching = Some(number),
-            Some(difference) => {
-                nearest += &format!("after {number} units: {difference}\n");
+        let len = if chance.below(3) == 0 { 2 + chance.below(4) } else { 1 };
+        (0..len).map(|part| workload::command(chance, number as u64 * 10 + part, clock::now_ms())).collect()
+    }
+
+    /// The latest state that is the same.
+    fn lasted(&mut self, found: &mut redis::Connection, history: &History, promised: usize) -> Result<usize, String> {
+        let found_mark = mark_of(found);
+        let found = dump(found, clock::now_ms());
+        let flux = Flux::in_memory();
+        let mut store = flux.store();
+        let mut matching = None;
+        let mut nearest = String::new();
+        for number in 0..=history.units.len() {
+            if number > 0 {
+                run(&mut store, &history.units[number - 1]);
+            }
+            if mark_of(&mut store) != found_mark {
+                continue;
+            }
+            match difference(&dump(&mut store, clock::now_ms()), &found) {
+                None => matching = Some(number),
+                Some(difference) => nearest += &format!("after {number} units: {difference}\n"),
             }
         }
-    }
-    match matching {
-        None => panic!(
-            "seed {seed}: the state after the crash is that of no prefix (mark {found_mark}, {promised} promised):\n{nearest}"
-        ),
-        Some(number) => {
-            assert!(number >= promised, "seed {seed}: {promised} units were promised to last, and {number} did:\n{nearest}");
-            number
+        match matching {
+            None => Err(format!("the state is that of no prefix (mark {found_mark}):\n{nearest}")),
+            Some(number) if number < promised => Err(format!("only {number} units did:\n{nearest}")),
+            Some(number) => Ok(number),
         }
     }
 }

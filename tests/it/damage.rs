@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use flux::engine::Engine;
 use flux::engine::persist::{self, Fsync, Options, Persistence};
@@ -226,6 +227,67 @@ fn nothing_is_acknowledged_behind_damage_that_a_checkpoint_found() {
     let refusal = persistence.refusal().to_string();
     assert!(refusal.contains(&journal) && refusal.contains("damaged at byte"), "{refusal}");
     assert!(persistence.close(false).is_err());
+}
+
+#[test]
+fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_being_read() {
+    const CHECKPOINT_BYTES: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing is kept of what the file held.
+    let options = Options { checkpoint_bytes: CHECKPOINT_BYTES, tables_cache_bytes: 0, ..options() };
+    let (engine, persistence) = Persistence::open(dir.path(), options.clone()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    let value = |number: usize| format!("{number:1000}");
+    for number in 0..100 {
+        run(&mut store, &["SET".into(), format!("key{number}"), value(number)]);
+    }
+    run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(100)]);
+    assert_eq!(persistence.spill().unwrap(), 101);
+    let mut tables = fs::read(dir.path().join("tables.redb")).unwrap();
+    let rotten: Vec<usize> = (0..tables.len()).filter(|at| tables[*at..].starts_with(b"rotrotrot")).collect();
+    rotten.into_iter().for_each(|at| tables[at] ^= 1);
+    fs::write(dir.path().join("tables.redb"), tables).unwrap();
+
+    run(&mut store, &["SET".into(), "rotten".into(), "fresh".into()]);
+    let is_read = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_read.load(SeqCst) {
+                persistence.checkpoint().blocking_recv().unwrap().unwrap_err();
+            }
+        });
+        for number in 0..100 {
+            assert_eq!(store.call(&[b"GET", format!("key{number}").as_bytes()]), resp_bulk(&value(number)));
+        }
+        is_read.store(true, SeqCst);
+    });
+    assert!(persistence.checkpoint_error().is_some_and(|error| error.contains("rotten")));
+    assert!(persistence.is_writable());
+    let mut reply = Vec::new();
+    let refused = (0..1000).find(|number| {
+        reply = store.call(&[b"SET", format!("more{number}").as_bytes(), &[b'x'; 5000]]);
+        reply != b"+OK\r\n"
+    });
+    let text = String::from_utf8(reply).unwrap();
+    assert!(
+        refused.is_some() && ["MISCONF", "bound", "rotten", "--accept-loss"].iter().all(|part| text.contains(part)),
+        "{text}"
+    );
+    assert!((CHECKPOINT_BYTES..CHECKPOINT_BYTES * 3).contains(&persistence.stats().journal_bytes));
+    persistence.close(false).unwrap();
+
+    // The journal has the key anew, so that nothing is lost.
+    assert!(Persistence::open(dir.path(), options.clone()).is_err());
+    let (engine, persistence) = Persistence::open(dir.path(), Options { on_damage: OnDamage::AcceptLoss, ..options }).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    assert_eq!(store.call(&[b"GET", b"rotten"]), resp_bulk("fresh"));
+    assert_eq!(store.call(&[b"DBSIZE"]), format!(":{}\r\n", 101 + refused.unwrap()).into_bytes());
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    persistence.close(false).unwrap();
+}
+
+fn resp_bulk(text: &str) -> Vec<u8> {
+    format!("${}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
 #[test]

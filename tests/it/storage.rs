@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,8 @@ struct Memory {
     left: AtomicI64,
     fault: Fault,
     is_healed: AtomicBool,
+    /// Bytes that all files together may have.
+    room: AtomicUsize,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -128,7 +130,7 @@ impl Pending {
 impl Memory {
     fn new(fault: Fault, after: i64) -> Arc<Memory> {
         let (files, left, is_healed) = (Mutex::default(), AtomicI64::new(after), AtomicBool::new(false));
-        Arc::new(Memory { files, left, fault, is_healed })
+        Arc::new(Memory { files, left, fault, is_healed, room: AtomicUsize::new(usize::MAX) })
     }
 
     fn healthy() -> Arc<Memory> {
@@ -168,6 +170,19 @@ impl Memory {
         let disk = Memory::healthy();
         *disk.files.lock().unwrap() = self.files.lock().unwrap().clone();
         disk
+    }
+
+    /// Bytes that all files together have, but for one.
+    fn bytes_but(&self, file: &Arc<Mutex<Image>>) -> usize {
+        let files = self.files.lock().unwrap();
+        files.values().filter(|other| !Arc::ptr_eq(other, file)).map(|image| image.lock().unwrap().current.len()).sum()
+    }
+
+    /// Whether there is room for a file to have so many bytes.
+    fn make_room(&self, file: &Arc<Mutex<Image>>, len: usize) -> io::Result<()> {
+        let room = self.room.load(SeqCst);
+        let is_full = room != usize::MAX && len > file.lock().unwrap().current.len() && self.bytes_but(file) + len > room;
+        if is_full { Err(broken(Fault::Full)) } else { Ok(()) }
     }
 
     /// What is done instead of the operation, if it fails.
@@ -242,6 +257,7 @@ impl StorageBackend for Handle {
         if let Some(fault) = self.0.fault() {
             return Err(broken(fault));
         }
+        self.0.make_room(&self.1, len as usize)?;
         let mut image = self.1.lock().unwrap();
         image.current.resize(len as usize, 0);
         image.pending.push(Pending::Len(len as usize));
@@ -265,6 +281,7 @@ impl StorageBackend for Handle {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.make_room(&self.1, offset as usize + bytes.len())?;
         let fault = self.0.fault();
         let done = match fault {
             None => bytes,
@@ -438,6 +455,67 @@ fn a_full_disk_refuses_writes_until_there_is_space_again() {
     assert_eq!(found(dir.path(), &disk.after_restart()), number);
 }
 
+#[test]
+fn tables_that_find_no_room_to_be_written_anew_leave_all_as_it_was_and_the_room_to_the_journal() {
+    const KEYS: usize = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir.path(), options()).unwrap();
+    let new = dir.path().join("tables.new");
+    let fill = |byte: u8| {
+        for number in 0..KEYS {
+            let key = format!("key{number:03}");
+            engine.write(0, clock::now_ms(), Scope::Keys(&[key.as_bytes()]), |keys| {
+                keys.put(key.as_bytes(), Str::from(vec![byte; LARGE]), Expiry::Never);
+            });
+        }
+        assert!(is_acknowledged(&engine, &persistence));
+    };
+    let is_all = |byte: u8| {
+        let mut found = 0;
+        engine.each_shard(|_, shard| {
+            for entry in shard.database(0).keys().iter() {
+                let mut is_it = false;
+                entry.value().rows().unwrap().each_row(&mut |_, bytes| is_it = bytes == vec![byte; LARGE]);
+                found += usize::from(is_it);
+            }
+        });
+        found == KEYS
+    };
+    fill(b'a');
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    let mut failures = 0;
+    // From a little room to as much as it takes.
+    for share in 0.. {
+        fill(b'b' + share as u8 % 20);
+        let before = disk.bytes_but(&Arc::default());
+        disk.room.store(before + share * KEYS * LARGE / 5, SeqCst);
+        let written = persistence.checkpoint().blocking_recv().unwrap();
+        let is_there = disk.files.lock().unwrap().contains_key(&new);
+        assert!(!is_there, "what is half written takes room");
+        let Err(error) = written else { break };
+        failures += 1;
+        assert!(error.contains("tables.new") && error.contains("No space left"), "{error}");
+        assert_eq!(disk.bytes_but(&Arc::default()), before);
+        // The journal grows on in what room there is.
+        disk.room.store(before + KEYS * LARGE * 2, SeqCst);
+        fill(b'A');
+        assert!(is_all(b'A') && persistence.is_writable());
+        disk.room.store(usize::MAX, SeqCst);
+    }
+    assert!(failures >= 3, "only {failures} found no room");
+    assert!(persistence.checkpoint_error().is_none());
+    fill(b'z');
+    persistence.close(false).unwrap();
+    drop((engine, persistence));
+    let (engine, persistence) =
+        Persistence::open_on(Arc::new(Shared(disk.after_restart())), dir.path(), options()).expect("a working disk opens");
+    let mut found = 0;
+    engine.each_shard(|_, shard| found += shard.database(0).keys().len());
+    assert_eq!(found, KEYS);
+    persistence.close(true).unwrap();
+}
+
 /// A keyspace on such a disk, and a field of its INFO.
 fn told(disk: Arc<dyn Disk>, dir: &Path) -> (Arc<Instance>, impl Fn(&str) -> String) {
     let (engine, persistence) = Persistence::open_on(disk, dir, options()).unwrap();
@@ -479,12 +557,14 @@ fn info_tells_of_a_disk_that_fails_or_is_slow() {
         assert_eq!(field("aof_rewrites_consecutive_failures"), failures);
     }
     assert_eq!([field("aof_last_bgrewrite_status"), field("checkpoint_last_status")], ["err", "err"]);
+    assert!(field("checkpoint_last_error").contains("No space left"));
     disk.heal();
     until(|| field("aof_last_write_status") == "ok");
     let asked = instance.persistence().unwrap().checkpoint();
     asked.blocking_recv().unwrap().unwrap();
     assert_eq!(statuses.map(&field), ["ok"; 3]);
     assert_eq!(field("aof_rewrites_consecutive_failures"), "0");
+    assert_eq!(field("checkpoint_last_error"), "");
     instance.persistence().unwrap().close(false).unwrap();
 
     let dir = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ impl Seeded {
         self.next() % below
     }
 
-    fn of<'a>(&mut self, these: &[&'a str]) -> &'a str {
+    pub fn of<'a>(&mut self, these: &[&'a str]) -> &'a str {
         these[self.below(these.len() as u64) as usize]
     }
 }
@@ -34,7 +34,9 @@ pub type Words = Vec<String>;
 
 /// Every command in which something random is filled in: `K` a key, `L` a list, `H` a hash, `S` a set, `Z` a sorted
 /// set, `X` a stream, `B` a string written into, `T` a key that may expire soon, `e` an element, `v` a value long or
-/// short, `n` a small number, `o` an offset, `i` the number of the step, `soon` and `late` moments, `db` a database.
+/// short, `n` a small number, `o` an offset, `g` a group, `c` a consumer, `id` a stream's entry, `soon` and `late` moments, `db` a
+/// database. Other tests' shapes have also `A` a key of any of these types, `F` a hash whose fields expire, `i` the number of the
+/// step, and `far` a moment that is not to come.
 const SHAPES: &[&str] = &[
     "SET K v",
     "SET K n",
@@ -63,7 +65,7 @@ const SHAPES: &[&str] = &[
     "HSET H e v e v e v e v e v e v e v",
     "HDEL H e e",
     "HINCRBY H count n",
-    "SADD S e e e",
+    "SADD S e e i",
     "SREM S e e",
     "SMOVE S S e",
     "SUNIONSTORE S S S",
@@ -82,14 +84,16 @@ const SHAPES: &[&str] = &[
     "PFMERGE P P P",
     "BITOP XOR B B B",
     "INCRBYFLOAT K n.n",
-    "XADD X i-1 e v e v",
-    "XADD X MAXLEN 50 i-1 e v",
-    "XDEL X n-1",
+    "XADD X 7-* e v e v",
+    "XADD X MAXLEN 50 7-* e v",
+    "XDEL X id id",
     "XTRIM X MAXLEN n",
-    "XGROUP CREATE X e 0 MKSTREAM",
-    "XREADGROUP GROUP e e COUNT n STREAMS X >",
-    "XACK X e n-1",
-    "XGROUP DESTROY X e",
+    "XGROUP CREATE X g 0 MKSTREAM",
+    "XREADGROUP GROUP g c COUNT n STREAMS X >",
+    "XREADGROUP GROUP g c COUNT n STREAMS X >",
+    "XACK X g id id id id",
+    "XCLAIM X g c 0 id id id RETRYCOUNT n",
+    "XGROUP DESTROY X g",
     "PERSIST K",
     "EXPIREAT K late",
     "EXPIREAT H late",
@@ -115,10 +119,16 @@ pub fn command(chance: &mut Seeded, step: u64, now: u64) -> Words {
     shape.split(' ').map(|word| fill(chance, word, step, now)).collect()
 }
 
-fn fill(chance: &mut Seeded, word: &str, step: u64, now: u64) -> String {
+/// What stands for a word of a shape.
+pub fn fill(chance: &mut Seeded, word: &str, step: u64, now: u64) -> String {
     match word {
         "K" | "L" | "H" | "S" | "Z" | "X" | "B" | "P" => format!("{}{}", word.to_lowercase(), chance.below(4)),
+        "A" => format!("{}{}", chance.of(&["k", "b", "l", "h", "s", "z", "x"]), chance.below(4)),
+        "F" => format!("f{}", chance.below(4)),
         "T" => format!("t:{}", chance.below(20)),
+        "g" | "c" => format!("{word}{}", chance.below(3)),
+        "id" => format!("7-{}", chance.below(100)),
+        "i" => format!("i{step}"),
         // Few distinct ones, so that they are met again; many now and then, so that values grow.
         "e" => format!("e{}", if chance.below(4) == 0 { chance.below(1000) } else { chance.below(12) }),
         "v" => match chance.below(60) {
@@ -134,8 +144,8 @@ fn fill(chance: &mut Seeded, word: &str, step: u64, now: u64) -> String {
         .to_string(),
         "db" => chance.below(3).to_string(),
         "soon" => (now + chance.below(300)).to_string(),
+        "far" => (4_000_000_000_000 + chance.below(1000)).to_string(),
         "late" => (now / 1000 + 100_000 + chance.below(1000)).to_string(),
-        _ if word.contains('i') && word.ends_with("-1") => format!("{}-1", step + 1),
         _ if word.contains('n') && !word.contains(char::is_uppercase) => word.replace('n', &chance.below(30).to_string()),
         _ => word.to_owned(),
     }
@@ -177,7 +187,9 @@ fn value(connection: &mut dyn ConnectionLike, key: &str) -> String {
             // Delivery times differ wherever a command runs.
             let groups = texts(ask(connection, &["XINFO", "GROUPS", key])).join(",");
             let length = text(ask(connection, &["XLEN", key]));
-            format!("{length} {} {groups}", texts(ask(connection, &["XRANGE", key, "-", "+"])).join(","))
+            let pending: Vec<String> = ["g0", "g1", "g2"].map(|group| text(ask(connection, &["XPENDING", key, group]))).into();
+            let entries = texts(ask(connection, &["XRANGE", key, "-", "+"])).join(",");
+            format!("{length} {entries} {groups} {}", pending.join(","))
         }
         _ => String::new(),
     };
@@ -205,7 +217,7 @@ pub fn text(value: Value) -> String {
     texts(value).join(" ")
 }
 
-fn texts(value: Value) -> Vec<String> {
+pub fn texts(value: Value) -> Vec<String> {
     match value {
         Value::BulkString(bytes) => vec![bytes.escape_ascii().to_string()],
         Value::SimpleString(text) => vec![text],

@@ -283,6 +283,8 @@ fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     fields.add("backup_in_progress", u8::from(instance.saves.backups.load(Relaxed) > 0));
     if let Some(persist) = &snapshot.persist {
         journal(fields, persist);
+        let error = instance.persistence().and_then(Persistence::checkpoint_error).unwrap_or_default();
+        fields.add("checkpoint_last_error", error.escape_debug());
         fields.add("values_read_while_locked", instance.engine.loads().wait_count());
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::passes::Passes;
-use crate::engine::persist::{Error, Inner, apply};
+use crate::engine::persist::{Error, Inner, apply, growth};
 use crate::memory::{self, Aside, Work};
 use crate::storage::{self, Journal, Tables};
 
@@ -45,6 +45,8 @@ pub struct Checkpoints {
     is_doubtful: AtomicBool,
     pub(super) is_running: AtomicBool,
     pub(super) has_failed: AtomicBool,
+    /// Why the last one failed, if it did.
+    error: Mutex<Option<String>>,
     pub(super) count: AtomicU64,
     pub(super) ended_at: AtomicU64,
     pub(super) took_ms: AtomicU64,
@@ -60,6 +62,11 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Why the last one failed, if it did.
+    pub(super) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+
     /// How long the one that runs takes so far, in milliseconds.
     pub(super) fn runs_ms(&self) -> Option<u64> {
         let began_at = self.began_at.load(Relaxed);
@@ -169,7 +176,9 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
             tracing::error!("make a checkpoint: {error}; the journal is kept, and it will be tried again");
         }
     }
+    *checkpoints.error.lock() = result.as_ref().err().map(ToString::to_string);
     checkpoints.has_failed.store(result.is_err(), Relaxed);
+    growth::look(inner);
     checkpoints.is_running.store(false, SeqCst);
     checkpoints.began_at.store(0, Relaxed);
     result
@@ -190,10 +199,11 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     }
     let mut passes = Passes::over(inner, covered, last);
     if let Err(error) = write(inner, &mut passes, last) {
-        // redb wants to be opened anew after an error; values that rest on disk are wanted soon.
-        *inner.tables.write() = None;
-        inner.checkpoints.is_doubtful.fetch_or(!error.is_full() && !error.is_damage(), SeqCst);
-        let _ = open_again(inner);
+        // A row that is not what was written is nothing that redb knows of: it goes on.
+        if !error.is_of_rows() {
+            inner.checkpoints.is_doubtful.fetch_or(!error.is_full() && !error.is_damage(), SeqCst);
+            let _ = open_again(inner);
+        }
         return Err(error);
     }
     inner.covered.store(last, Release);
@@ -241,9 +251,11 @@ fn file_bytes(inner: &Inner) -> Result<u64, Error> {
     Ok(storage::disk::file_bytes(&*inner.disk, &inner.folder.tables())?)
 }
 
+/// redb wants to be opened anew after an error. Whoever reads a value that rests on disk waits for it.
 fn open_again(inner: &Inner) -> Result<(), Error> {
     let (path, cache_bytes) = (inner.folder.tables(), inner.options.tables_cache_bytes);
     let mut tables = inner.tables.write();
+    *tables = None;
     *tables = Some(if inner.checkpoints.is_doubtful.load(SeqCst) {
         Tables::renew(&*inner.disk, &path, cache_bytes)?
     } else {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;
-use crate::engine::persist::{Error, Fsync, Inner};
+use crate::engine::persist::{Error, Fsync, Inner, growth};
 use crate::memory;
 use crate::storage::Journal;
 use crate::storage::journal::Batch;
@@ -248,6 +248,7 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
     journal.append(&batches)?;
     let bytes = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len() as u64).sum();
     inner.journal_bytes.fetch_add(bytes, Relaxed);
+    growth::look(inner);
     progress.unsynced_bytes += bytes;
     progress.written = cuts.last().map_or(progress.written, |cut| cut.epoch);
     if is_stopping || progress.must_sync(inner.fsync()) {

@@ -1,9 +1,10 @@
 //! The journal's growth: where changes come faster than checkpoints take them over, replies to writes are held back, a
 //! little at first and the more the nearer the journal comes to its bound. So all writers together are as fast as the disk
-//! lets them be, evenly, and the journal stays within its bound, but for what each of them may write before it has to wait.
+//! lets them be, evenly, and the journal stays within its bound, but for what each of them may write before it has to wait. Where
+//! checkpoints fail, waiting does not help: nobody is held back, and beyond the bound commands that change data are refused.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,6 +34,33 @@ pub struct Growth {
     line: Mutex<Line>,
     /// How often replies were held back.
     pub(super) waits: AtomicU64,
+    /// Whether the journal is at its bound and checkpoints fail.
+    is_stuck: AtomicBool,
+}
+
+impl Growth {
+    #[inline]
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Relaxed)
+    }
+}
+
+/// Notes whether the journal is at its bound and checkpoints fail. To be called where either may have come to be so, or to an end.
+pub fn look(inner: &Inner) {
+    let is_stuck = inner.checkpoints.has_failed.load(Relaxed) && inner.journal_bytes.load(Relaxed) >= bound(inner);
+    if inner.growth.is_stuck.swap(is_stuck, Relaxed) == is_stuck {
+        return;
+    }
+    match stuck_text(inner) {
+        Some(text) => tracing::error!("{text}; commands that change data are refused until a checkpoint ends well"),
+        None => tracing::info!("checkpoints work again, and commands that change data are taken"),
+    }
+}
+
+/// Why nothing more may come into the journal, if that is so.
+pub fn stuck_text(inner: &Inner) -> Option<String> {
+    let cause = if inner.growth.is_stuck() { inner.checkpoints.error()? } else { return None };
+    Some(format!("the journal has come to its bound of {} bytes, and no checkpoint can shorten it: {cause}", bound(inner)))
 }
 
 /// The place in the line of a client that wrote this much, if its reply is held back.
@@ -69,9 +97,14 @@ fn pressure(inner: &Inner) -> f64 {
         return 0.0;
     }
     let due = inner.due_bytes();
-    let bound = inner.checkpoint_bytes.load(Relaxed).max(inner.checkpoints.tables_bytes.load(Relaxed)) / 10 * BOUND;
+    let bound = bound(inner);
     let beyond = inner.journal_bytes.load(Relaxed).saturating_sub(due);
     beyond as f64 / bound.saturating_sub(due).max(1) as f64
+}
+
+/// Bytes that the journal may come to.
+fn bound(inner: &Inner) -> u64 {
+    inner.checkpoint_bytes.load(Relaxed).max(inner.checkpoints.tables_bytes.load(Relaxed)) / 10 * BOUND
 }
 
 /// Bytes a second that may be written; None where nobody is held back.

@@ -135,6 +135,11 @@ impl Error {
         matches!(self, Error::Corrupt { .. } | Error::Storage(storage::Error::Damaged(_) | storage::Error::Row { .. }))
     }
 
+    /// Whether it is what rows of the tables say that is not what was written, and not how redb finds them.
+    fn is_of_rows(&self) -> bool {
+        matches!(self, Error::Corrupt { .. } | Error::Storage(storage::Error::Row { .. }))
+    }
+
     /// Whether there was no space left.
     fn is_full(&self) -> bool {
         matches!(self, Error::Storage(error) if error.is_full())
@@ -499,10 +504,10 @@ impl Persistence {
         self.0.commits.hurry();
     }
 
-    /// Whether effects reach the disk. While not, commands that change data must be refused with [`Self::refusal`].
+    /// Whether effects reach the disk, and may. While not, commands that change data must be refused with [`Self::refusal`].
     #[inline]
     pub fn is_writable(&self) -> bool {
-        !self.0.commits.is_failing.load(Relaxed) && self.0.damage.get().is_none()
+        !self.0.commits.is_failing.load(Relaxed) && self.0.damage.get().is_none() && !self.0.growth.is_stuck()
     }
 
     /// Whether so much is on its way to the journal that a writer should wait for its commit whatever the mode: so memory stays bounded.
@@ -538,15 +543,24 @@ impl Persistence {
         growth::pause(&self.0, place)
     }
 
-    /// Why the last commit failed.
+    /// Why the last commit failed, or the next one must not be made.
     pub fn last_error(&self) -> Option<String> {
+        self.commit_error().or_else(|| growth::stuck_text(&self.0))
+    }
+
+    fn commit_error(&self) -> Option<String> {
         self.0.damage.get().cloned().or_else(|| self.0.commits.error.lock().clone())
+    }
+
+    /// Why the last checkpoint failed, if it did.
+    pub fn checkpoint_error(&self) -> Option<String> {
+        self.0.checkpoints.error()
     }
 
     /// Why nobody should wait for the disk any longer, once it has refused for a while.
     pub fn gives_up(&self) -> Option<String> {
         let is_refusing = self.0.commits.is_refusing.load(Relaxed);
-        is_refusing.then(|| self.last_error()).flatten()
+        is_refusing.then(|| self.commit_error()).flatten()
     }
 
     /// The reply to a command that would change data while that cannot reach the disk.
@@ -628,7 +642,7 @@ impl Persistence {
         self.end(Part::Reads);
         self.end(Part::Checkpoints);
         self.end(Part::Commits);
-        let failure = self.last_error();
+        let failure = self.commit_error();
         // Closed here and not when the last handle goes, so that the folder can be opened again at once.
         *self.0.journal.write() = None;
         *self.0.tables.write() = None;

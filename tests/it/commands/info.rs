@@ -190,6 +190,7 @@ const PERSISTENCE: Section = (
             Stays("until the disk fails; see `storage::info_tells_of_a_disk_that_fails_or_is_slow`", "ok"),
         ),
         (&["aof_rewrites_consecutive_failures"], Stays("until the disk fails; see there", "0")),
+        (&["checkpoint_last_error"], Stays("until the disk fails; see there", "")),
         (&["aof_delayed_fsync"], Stays("it moves where the disk is slow; see there", "…")),
         (
             &["journal_delayed_replies"],
