@@ -319,6 +319,8 @@ impl Session {
         }
         if self.waiting == Waiting::Allowed
             && command.flags & flag::ALLOW_BUSY == 0
+            // Redis holds this back as well, so that a pause which is far too long can only be ended by killing the server.
+            && leaf.name != "unpause"
             && let Some(left_ms) = self.instance.pause.holds(may_write)
         {
             return Err(Refusal::Paused(left_ms));

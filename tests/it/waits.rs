@@ -426,6 +426,30 @@ fn who_sends_no_more_is_answered_up_to_where_others_would_have_to_answer() {
     }
 }
 
+/// What a pause holds back is not run for a client that sends no more, as in Redis.
+#[test]
+fn who_sends_no_more_during_a_pause_is_answered_up_to_what_it_holds_back() {
+    for server in [Some(Process::flux(&[])), Process::redis(&[])].into_iter().flatten() {
+        let mut other = server.connect();
+        other.call(&["CLIENT", "PAUSE", "1000000", "WRITE"]).unwrap();
+        let found = server.connect().last_words(b"GET x\r\nSET x 1\r\nPING\r\n").unwrap();
+        assert_eq!(String::from_utf8_lossy(&found), "$-1\r\n");
+        other.call(&["CLIENT", "UNPAUSE"]).unwrap();
+        assert_eq!(other.call(&["EXISTS", "x"]).unwrap(), Reply::Line(":0".into()));
+    }
+}
+
+/// However long a pause was meant to last, who finds it too long can end it.
+#[test]
+fn a_pause_of_everything_can_be_ended() {
+    let server = Process::flux_in_memory(&[]);
+    let mut client = server.connect();
+    let half_of_all_time = (i64::MAX / 2).to_string();
+    assert_eq!(client.call(&["CLIENT", "PAUSE", &half_of_all_time]).unwrap(), Reply::Line("+OK".into()));
+    assert_eq!(client.call(&["CLIENT", "UNPAUSE"]).unwrap(), Reply::Line("+OK".into()));
+    assert_eq!(client.call(&["PING"]).unwrap(), Reply::Line("+PONG".into()));
+}
+
 /// The same where what was answered before has to wait for the disk.
 #[test]
 fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
