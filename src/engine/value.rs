@@ -91,6 +91,19 @@ impl Value {
         }
     }
 
+    /// A value of its own with the same rows. None for a value that rests on disk.
+    pub fn duplicate(&self) -> Option<Value> {
+        let rows = self.rows()?;
+        let mut copy = match self {
+            Value::String(string) => return Some(Value::String(string.clone())),
+            Value::List(list) => return Some(Value::List(list.clone())),
+            other => Value::empty(other.kind()),
+        };
+        let into = copy.rows_mut()?;
+        rows.each_row(&mut |element, bytes| into.put_row(element, bytes).expect("a value takes the rows of its kind"));
+        Some(copy)
+    }
+
     /// Brings near what these commands on its elements will look at: fields, members. Where one does not name an element in the
     /// usual place, nothing is lost.
     pub(crate) fn prefetch(&self, commands: &[Args<'_>]) {

@@ -336,20 +336,21 @@ impl Inner {
         self.commits.error.lock().clone().unwrap_or_else(|| "the journal is closed".into())
     }
 
-    /// Replays the journal after a batch; tells how many batches that were.
-    fn replay(&self, covered: u64) -> Result<u64, Error> {
+    /// Replays the journal after a batch; tells how many batches that were, and how many values that got another key were lost before.
+    fn replay(&self, covered: u64) -> Result<(u64, u64), Error> {
         let journal = self.journal.read();
         let journal = journal.as_ref().expect("it was opened a moment ago");
-        let (mut seq, mut count, now) = (covered, 0, clock::now_ms());
+        let (mut seq, mut count, mut lost, now) = (covered, 0, 0, clock::now_ms());
         loop {
             let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
                 seq = number;
                 count += 1;
                 self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))
+                lost += replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))?;
+                Ok::<_, Error>(())
             })?;
             if is_end {
-                return Ok(count);
+                return Ok((count, lost));
             }
         }
     }
@@ -443,7 +444,12 @@ impl Persistence {
             threads: Mutex::default(),
             options,
         });
-        let batches = inner.replay(meta.covered)?;
+        let (batches, lost) = inner.replay(meta.covered)?;
+        if lost > 0 {
+            let note = format!("{lost} values that got another key are gone: what they were before was lost");
+            tracing::warn!("{note}");
+            notes.push(note);
+        }
         let expired = replay::remove_expired(&inner.engine, clock::now_ms());
         let mut keys = 0;
         inner
