@@ -248,7 +248,7 @@ impl<'t, 'i> Writer<'t, 'i> {
         match (fold.is_fresh, fold.kind) {
             (true, None) => self.remove(key),
             (true, Some(kind)) => match &fold.rows {
-                RowsFold::Moved(moved) => self.write_moved(key, kind, fold.expire_at().unwrap_or(0), moved),
+                RowsFold::Moved(moved) => self.write_moved(key, kind, fold.expire_at(), moved),
                 rows => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), rows),
             },
             (false, kind) => self.write_changed(key, kind, fold),
@@ -285,12 +285,12 @@ impl<'t, 'i> Writer<'t, 'i> {
     }
 
     /// A key that holds what another one held in the tables.
-    fn write_moved(&mut self, key: &[u8], kind: Kind, expire_at: u64, moved: &Moved) -> Result<(), Error> {
+    fn write_moved(&mut self, key: &[u8], kind: Kind, expire_at: Option<u64>, moved: &Moved) -> Result<(), Error> {
         match (self.held(key, &moved.from)?, &moved.rows) {
-            (Some(before), rows) => self.write_over(key, before, Some(kind), expire_at, rows),
+            (Some(before), rows) => self.write_over(key, before, Some(kind), expire_at.unwrap_or(moved.expire_at), rows),
             // An accepted loss took it, and all that is left is what has changed since.
             (None, RowsFold::None) => self.remove(key),
-            (None, rows) => self.write_made(key, kind, expire_at, rows),
+            (None, rows) => self.write_made(key, kind, expire_at.unwrap_or(0), rows),
         }
     }
 

@@ -157,6 +157,8 @@ pub enum RowsFold {
 pub struct Moved {
     /// Where it was.
     pub from: Place,
+    /// When the key that holds it now expires, where nothing else tells; 0 for never.
+    pub expire_at: u64,
     /// What became of it since.
     pub rows: RowsFold,
 }
@@ -365,7 +367,11 @@ impl Fold {
             let mut fold = take(self.key(db, key)?);
             if !fold.is_fresh {
                 let rows = mem::take(&mut fold.rows);
-                fold = KeyFold { is_fresh: true, rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), rows })), ..fold };
+                fold = KeyFold {
+                    is_fresh: true,
+                    rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows })),
+                    ..fold
+                };
             } else if fold.kind.is_none() {
                 fold = KeyFold::gone();
             }
@@ -379,7 +385,7 @@ impl Fold {
 
     /// Makes what is in a parcel what became of a key.
     fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
-        let (from, fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
+        let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
         self.sample(db, key);
         self.moves.0.push((from, (db, key.to_vec())));
         if !self.looks_at(db, key) {
@@ -389,9 +395,14 @@ impl Fold {
         if fold.kind.is_some_and(|before| before != kind) {
             return Err(BadRow);
         }
-        let is_there = fold.kind.is_some() || matches!(fold.rows, RowsFold::Moved(_));
-        *self.key(db, key)? =
-            if is_there { KeyFold { kind: Some(kind), expire_at: NewExpiry(expire_at), ..fold } } else { KeyFold::gone() };
+        if fold.kind.is_some() {
+            fold.expire_at = NewExpiry(expire_at);
+        } else if let RowsFold::Moved(moved) = &mut fold.rows {
+            // Nothing was changed in it, so it may not be there, where a loss was accepted.
+            moved.expire_at = expire_at;
+            (fold.kind, fold.expire_at) = (Some(kind), NewExpiry::NONE);
+        }
+        *self.key(db, key)? = fold;
         Ok(())
     }
 

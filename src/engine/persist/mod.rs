@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
@@ -467,6 +468,13 @@ impl Persistence {
         inner.start(Part::Reads, "flux-read-held", spill::read_for_holders);
         inner.engine.set_shows_only_durable(inner.fsync() == Fsync::Always);
         inner.commits.poke();
+        if lost > 0 {
+            // Once the tables hold what is left, the journal's part of it is gone, and no later start need tell of it again.
+            let mut checkpoint = inner.checkpoints.request();
+            while checkpoint.try_recv() == Err(TryRecvError::Empty) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         Ok((inner.engine.clone(), Persistence(inner)))
     }
 
@@ -646,7 +654,7 @@ impl Persistence {
             match receiver.try_recv() {
                 Ok(result) => return result.map_err(Error::Write),
                 Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
-                Err(oneshot::error::TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
+                Err(TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
             }
         }
     }
