@@ -404,3 +404,22 @@ pub fn push_map(to: &mut Vec<u8>, stored: u64) {
     to.push(MAP);
     to.extend_from_slice(&stored.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_of_parcels_stay_as_they_are() {
+        let mut bytes = Vec::new();
+        push_give(&mut bytes, 2, b"from", 300);
+        push_copy(&mut bytes, 2, b"a", 1);
+        push_take(&mut bytes, 15, b"to", Kind::Zset, 5, 300);
+        assert_eq!(bytes, b"\x08\x02\x04from\xac\x02\x09\x02\x01a\x01\x0a\x0f\x02to\x05\x05\xac\x02");
+        let from = &mut &bytes[..];
+        assert_eq!(read(from), Ok(Effect::Give { db: 2, key: b"from", parcel: 300 }));
+        assert_eq!(read(from), Ok(Effect::Copy { db: 2, key: b"a", parcel: 1 }));
+        assert_eq!(read(from), Ok(Effect::Take { db: 15, key: b"to", kind: Kind::Zset, expire_at: 5, parcel: 300 }));
+        assert!(from.is_empty());
+    }
+}

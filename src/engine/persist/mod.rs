@@ -653,7 +653,7 @@ impl Persistence {
         loop {
             match receiver.try_recv() {
                 Ok(result) => return result.map_err(Error::Write),
-                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+                Err(TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
                 Err(TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
             }
         }
