@@ -135,6 +135,9 @@ fn write_effect(effect: Effect<'_>) -> Vec<u8> {
         Effect::WriteAt { db, key, offset, bytes } => effect::push_write_at(&mut out, db, key, offset as usize, bytes),
         Effect::Flush { db } => effect::push_flush(&mut out, db),
         Effect::Map { stored } => effect::push_map(&mut out, stored),
+        Effect::Give { db, key, parcel } => effect::push_give(&mut out, db, key, parcel),
+        Effect::Copy { db, key, parcel } => effect::push_copy(&mut out, db, key, parcel),
+        Effect::Take { db, key, kind, expire_at, parcel } => effect::push_take(&mut out, db, key, kind, expire_at, parcel),
     }
     out
 }
@@ -164,6 +167,10 @@ fn effect_seeds() -> Vec<Vec<u8>> {
     effect::push_remove(&mut all, 0, b"key");
     effect::push_flush(&mut all, 15);
     effect::push_map(&mut all, 0x0123_4567_89ab_cdef);
+    effect::push_give(&mut all, 2, b"from", 300);
+    effect::push_copy(&mut all, 2, b"other", 301);
+    effect::push_take(&mut all, 3, b"to", Kind::Zset, 1_700_000_000_000, 300);
+    effect::push_take(&mut all, 3, b"copy", Kind::List, 0, 301);
     vec![all]
 }
 
@@ -302,7 +309,10 @@ pub fn commands(bytes: &[u8]) {
     store.call(&[b"CONFIG", b"SET", b"proto-max-bulk-len", b"1mb"]);
     let names: Vec<&str> =
         GROUPS.iter().copied().flatten().map(|command| command.name).filter(|name| !LEFT_OUT.contains(name)).collect();
-    let (mut rest, mut journal) = (bytes, BTreeMap::new());
+    if bytes.len().is_multiple_of(2) {
+        engine.set_parcel_bytes_min(0);
+    }
+    let (mut rest, mut journal, mut parcels) = (bytes, BTreeMap::new(), BTreeMap::new());
     while let Some(args) = read_command(&mut rest, &names) {
         let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         // In a transaction nothing waits.
@@ -315,9 +325,13 @@ pub fn commands(bytes: &[u8]) {
         if waits {
             store.call(&[b"EXEC"]);
         }
-        for (_, effects) in engine.cut().shards {
-            apply(&effects, &mut journal);
-        }
+        let cut = engine.cut();
+        let sections: Vec<(u8, &[u8])> = cut.shards.iter().map(|(shard, effects)| (*shard, &effects[..])).collect();
+        let done = batch::each_in_order(&sections, |effect| {
+            apply(effect, &mut journal, &mut parcels);
+            Ok(())
+        });
+        done.expect("effects can be read, in an order");
     }
     assert_eq!(describe_engine(&engine), describe_journal(&journal), "the effects do not give the same keyspace");
 }
@@ -487,33 +501,44 @@ fn read_command(from: &mut &[u8], names: &[&str]) -> Option<Vec<Vec<u8>>> {
 
 type Journal = BTreeMap<(u8, Vec<u8>), (Value, u64)>;
 
-/// Applies effects as a start from the journal does.
-fn apply(mut effects: &[u8], to: &mut Journal) {
-    while !effects.is_empty() {
-        match effect::read(&mut effects).expect("effects can be read") {
-            Effect::Put { db, key, kind, expire_at, rows } => {
-                let mut value = Value::empty(kind);
-                apply_rows(rows, &mut value);
-                to.insert((db, key.to_vec()), (value, expire_at));
-            }
-            Effect::Change { db, key, kind, rows } => {
-                let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(kind), 0));
-                assert_eq!(value.kind(), kind, "a change of {key:?} is of another kind than the key");
-                apply_rows(rows, value);
-            }
-            Effect::WriteAt { db, key, offset, bytes } => {
-                let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(Kind::String), 0));
-                let (mut string, offset) = (show(value).pop().map_or(Vec::new(), |(_, bytes)| bytes), offset as usize);
-                string.resize(string.len().max(offset + bytes.len()), 0);
-                string[offset..offset + bytes.len()].copy_from_slice(bytes);
-                value.rows_mut().expect("it is in memory").put_row(b"", &string).expect("a string takes any bytes");
-            }
-            Effect::Remove { db, key } => drop(to.remove(&(db, key.to_vec()))),
-            Effect::Expire { db, key, expire_at } => {
-                to.get_mut(&(db, key.to_vec())).expect("a key that expires is there").1 = expire_at
-            }
-            Effect::Flush { db } => to.retain(|(of, _), _| *of != db),
-            Effect::Map { .. } => {}
+/// Applies an effect as a start from the journal does.
+fn apply(effect: Effect<'_>, to: &mut Journal, parcels: &mut BTreeMap<u64, Value>) {
+    match effect {
+        Effect::Put { db, key, kind, expire_at, rows } => {
+            let mut value = Value::empty(kind);
+            apply_rows(rows, &mut value);
+            to.insert((db, key.to_vec()), (value, expire_at));
+        }
+        Effect::Change { db, key, kind, rows } => {
+            let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(kind), 0));
+            assert_eq!(value.kind(), kind, "a change of {key:?} is of another kind than the key");
+            apply_rows(rows, value);
+        }
+        Effect::WriteAt { db, key, offset, bytes } => {
+            let (value, _) = to.entry((db, key.to_vec())).or_insert_with(|| (Value::empty(Kind::String), 0));
+            let (mut string, offset) = (show(value).pop().map_or(Vec::new(), |(_, bytes)| bytes), offset as usize);
+            string.resize(string.len().max(offset + bytes.len()), 0);
+            string[offset..offset + bytes.len()].copy_from_slice(bytes);
+            value.rows_mut().expect("it is in memory").put_row(b"", &string).expect("a string takes any bytes");
+        }
+        Effect::Remove { db, key } => drop(to.remove(&(db, key.to_vec()))),
+        Effect::Expire { db, key, expire_at } => {
+            to.get_mut(&(db, key.to_vec())).expect("a key that expires is there").1 = expire_at
+        }
+        Effect::Flush { db } => to.retain(|(of, _), _| *of != db),
+        Effect::Map { .. } => {}
+        Effect::Give { db, key, parcel } => {
+            let (value, _) = to.remove(&(db, key.to_vec())).expect("a key that gives its value is there");
+            parcels.insert(parcel, value);
+        }
+        Effect::Copy { db, key, parcel } => {
+            let (value, _) = to.get(&(db, key.to_vec())).expect("a key that is copied is there");
+            parcels.insert(parcel, rebuild(value));
+        }
+        Effect::Take { db, key, kind, expire_at, parcel } => {
+            let value = parcels.remove(&parcel).expect("it was given");
+            assert_eq!(value.kind(), kind, "{key:?} takes a value of another kind");
+            to.insert((db, key.to_vec()), (value, expire_at));
         }
     }
 }

@@ -68,6 +68,7 @@ fn tag(hash: u32) -> u16 {
 }
 
 /// A table of entries, each found by its key. Hashes given to it are the low 32 bits of [`hash`].
+#[derive(Clone)]
 pub struct Dict<E> {
     /// Twice as many as entries, or nearly: most chains then have one entry, and looking a key up costs one look at an entry.
     buckets: Vec<u32>,

@@ -15,6 +15,9 @@ const CHANGE: u8 = 4;
 const WRITE_AT: u8 = 5;
 const FLUSH: u8 = 6;
 const MAP: u8 = 7;
+const GIVE: u8 = 8;
+const COPY: u8 = 9;
+const TAKE: u8 = 10;
 
 const END: u8 = 0;
 const ROW_PUT: u8 = 1;
@@ -25,6 +28,7 @@ const ROW_REMOVE: u8 = 2;
 pub struct Effects {
     bytes: Vec<u8>,
     held: Held,
+    meet: bool,
 }
 
 impl Effects {
@@ -36,6 +40,16 @@ impl Effects {
     /// Bytes there is room for.
     pub fn room(&self) -> usize {
         self.held.bytes()
+    }
+
+    /// Whether there is one among them that has an order with those of other shards: see [`Effect::meets`].
+    pub fn meet(&self) -> bool {
+        self.meet
+    }
+
+    /// Says that there is one.
+    pub fn set_meet(&mut self) {
+        self.meet = true;
     }
 
     /// Adds what is appended.
@@ -56,19 +70,19 @@ impl Default for Effects {
 
 impl From<Vec<u8>> for Effects {
     fn from(bytes: Vec<u8>) -> Effects {
-        Effects { held: Held::new(Aside::Journal, bytes.capacity()), bytes }
+        Effects { held: Held::new(Aside::Journal, bytes.capacity()), bytes, meet: false }
     }
 }
 
 impl Clone for Effects {
     fn clone(&self) -> Effects {
-        Effects::from(self.bytes.clone())
+        Effects { meet: self.meet, ..Effects::from(self.bytes.clone()) }
     }
 }
 
 impl PartialEq for Effects {
     fn eq(&self, other: &Effects) -> bool {
-        self.bytes == other.bytes
+        self.bytes == other.bytes && self.meet == other.meet
     }
 }
 
@@ -101,6 +115,12 @@ pub enum Effect<'a> {
     Flush { db: u8 },
     /// Clients' databases are stored under these numbers now, four bits each, database 0 lowest.
     Map { stored: u64 },
+    /// A key is gone, and its value is in the parcel with this number. Another key's [`Effect::Take`] in the same batch takes it out.
+    Give { db: u8, key: &'a [u8], parcel: u64 },
+    /// The same, but with a copy of the value, and the key stays.
+    Copy { db: u8, key: &'a [u8], parcel: u64 },
+    /// A key now holds what is in the parcel.
+    Take { db: u8, key: &'a [u8], kind: Kind, expire_at: u64, parcel: u64 },
 }
 
 impl<'a> Effect<'a> {
@@ -111,7 +131,10 @@ impl<'a> Effect<'a> {
             | Effect::Remove { key, .. }
             | Effect::Expire { key, .. }
             | Effect::Change { key, .. }
-            | Effect::WriteAt { key, .. } => Some(key),
+            | Effect::WriteAt { key, .. }
+            | Effect::Give { key, .. }
+            | Effect::Copy { key, .. }
+            | Effect::Take { key, .. } => Some(key),
             Effect::Flush { .. } | Effect::Map { .. } => None,
         }
     }
@@ -124,9 +147,18 @@ impl<'a> Effect<'a> {
             | Effect::Expire { db, .. }
             | Effect::Change { db, .. }
             | Effect::WriteAt { db, .. }
-            | Effect::Flush { db } => Some(db),
+            | Effect::Flush { db }
+            | Effect::Give { db, .. }
+            | Effect::Copy { db, .. }
+            | Effect::Take { db, .. } => Some(db),
             Effect::Map { .. } => None,
         }
+    }
+
+    /// Whether it has an order with effects of other shards. All others concern nothing but their own shard, so it does not
+    /// matter which shard's are done again first.
+    pub fn meets(&self) -> bool {
+        matches!(self, Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. })
     }
 }
 
@@ -189,6 +221,12 @@ pub fn read<'a>(from: &mut &'a [u8]) -> Result<Effect<'a>, BadRow> {
         EXPIRE => Effect::Expire { db, key, expire_at: take_u64(from)? },
         CHANGE => Effect::Change { db, key, kind: take_kind(from)?, rows: take_rows(from)? },
         WRITE_AT => Effect::WriteAt { db, key, offset: take_u64(from)?, bytes: take_bytes(from)? },
+        GIVE => Effect::Give { db, key, parcel: take_number(from)? },
+        COPY => Effect::Copy { db, key, parcel: take_number(from)? },
+        TAKE => {
+            let (kind, expire_at) = (take_kind(from)?, take_number(from)?);
+            Effect::Take { db, key, kind, expire_at, parcel: take_number(from)? }
+        }
         _ => return Err(BadRow),
     })
 }
@@ -336,6 +374,26 @@ pub fn push_write_at(to: &mut Vec<u8>, db: u8, key: &[u8], offset: usize, bytes:
     push_bytes(to, bytes);
 }
 
+/// Appends that a key is gone and its value is in a parcel.
+pub fn push_give(to: &mut Vec<u8>, db: u8, key: &[u8], parcel: u64) {
+    push_head(to, GIVE, db, key);
+    push_number(to, parcel);
+}
+
+/// Appends that a copy of a key's value is in a parcel.
+pub fn push_copy(to: &mut Vec<u8>, db: u8, key: &[u8], parcel: u64) {
+    push_head(to, COPY, db, key);
+    push_number(to, parcel);
+}
+
+/// Appends that a key holds what is in a parcel.
+pub fn push_take(to: &mut Vec<u8>, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) {
+    push_head(to, TAKE, db, key);
+    to.push(kind as u8);
+    push_number(to, expire_at);
+    push_number(to, parcel);
+}
+
 /// Appends the removal of all keys of a database in this shard.
 pub fn push_flush(to: &mut Vec<u8>, db: u8) {
     to.extend_from_slice(&[FLUSH, db]);
@@ -345,4 +403,23 @@ pub fn push_flush(to: &mut Vec<u8>, db: u8) {
 pub fn push_map(to: &mut Vec<u8>, stored: u64) {
     to.push(MAP);
     to.extend_from_slice(&stored.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effects_of_parcels_stay_as_they_are() {
+        let mut bytes = Vec::new();
+        push_give(&mut bytes, 2, b"from", 300);
+        push_copy(&mut bytes, 2, b"a", 1);
+        push_take(&mut bytes, 15, b"to", Kind::Zset, 5, 300);
+        assert_eq!(bytes, b"\x08\x02\x04from\xac\x02\x09\x02\x01a\x01\x0a\x0f\x02to\x05\x05\xac\x02");
+        let from = &mut &bytes[..];
+        assert_eq!(read(from), Ok(Effect::Give { db: 2, key: b"from", parcel: 300 }));
+        assert_eq!(read(from), Ok(Effect::Copy { db: 2, key: b"a", parcel: 1 }));
+        assert_eq!(read(from), Ok(Effect::Take { db: 15, key: b"to", kind: Kind::Zset, expire_at: 5, parcel: 300 }));
+        assert!(from.is_empty());
+    }
 }

@@ -583,7 +583,12 @@ impl<'a> Write<'a> {
     }
 
     /// The same, for a value of any kind. A value that rests on disk cannot be put.
-    pub fn put_value(&mut self, key: &[u8], mut value: Value, expiry: Expiry) {
+    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+        self.put_from(key, value, expiry, None);
+    }
+
+    /// The same; the effect of a value out of a parcel is that it comes from there.
+    fn put_from(&mut self, key: &[u8], mut value: Value, expiry: Expiry, parcel: Option<u64>) {
         if let Value::Hash(hash) = &mut value {
             hash.forget_note();
         }
@@ -599,6 +604,10 @@ impl<'a> Write<'a> {
         let Shard { databases, log, .. } = self.0.held.get(shard);
         databases[usize::from(db)].note_field_expiry(at);
         let value = &databases[usize::from(db)].keys.at(at).value;
+        if let Some(parcel) = parcel {
+            log.record_meeting(|to| effect::push_take(to, db, key, value.kind(), expire_at, parcel));
+            return;
+        }
         log.record(|to| {
             effect::push_put(to, db, key, value.kind(), expire_at);
             let rows = value.rows().expect("only values in memory are put");
@@ -669,13 +678,49 @@ impl<'a> Write<'a> {
         (number, at, expire_at)
     }
 
-    /// Removes a key and hands out its value. No notification is sent.
-    pub fn take(&mut self, key: &[u8]) -> Result<Option<(Value, Option<u64>)>, Error> {
-        if self.0.locate(dict::hash(key), key, false)?.is_none() {
-            return Ok(None);
+    /// Moves what a key holds, and when it expires, to a key of a database (as clients number it), whatever that held; tells whether
+    /// there was such a key. No notification is sent.
+    pub fn move_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<bool, Error> {
+        let hash = dict::hash(key);
+        let Some((shard, db, at)) = self.0.locate(hash, key, false)? else { return Ok(false) };
+        let database = &mut shard.databases[db];
+        let expiry = database.expire_at(database.keys.at(at)).map_or(Expiry::Never, Expiry::At);
+        let value = database.remove(at).value;
+        shard.log.touch(db as u8, key);
+        let parcel = self.0.engine.parcel_for(&value);
+        let log = &mut self.0.held.get(shard_of(hash)).log;
+        match parcel {
+            Some(parcel) => log.record_meeting(|to| effect::push_give(to, db as u8, key, parcel)),
+            None => log.record(|to| effect::push_remove(to, db as u8, key)),
         }
-        let expire_at = self.expiry(key);
-        Ok(self.remove_entry(key).zip(expire_at).map(|(entry, expire_at)| (entry.value, expire_at)))
+        self.put_in(to_db, to, value, expiry, parcel);
+        Ok(true)
+    }
+
+    /// Makes a key of a database (as clients number it) hold a copy of what another holds, and expire when that does. That one must be
+    /// there. No notification is sent.
+    pub fn copy_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<(), Error> {
+        let hash = dict::hash(key);
+        let engine = self.0.engine;
+        let Some((shard, db, at)) = self.0.locate(hash, key, false)? else { return Ok(()) };
+        let database = &mut shard.databases[db];
+        let entry = database.keys.at(at);
+        let expiry = database.expire_at(entry).map_or(Expiry::Never, Expiry::At);
+        let value = entry.value.duplicate().expect("a value that was located is in memory");
+        let parcel = engine.parcel_for(&value);
+        if let Some(parcel) = parcel {
+            shard.log.record_meeting(|to| effect::push_copy(to, db as u8, key, parcel));
+        }
+        self.put_in(to_db, to, value, expiry, parcel);
+        Ok(())
+    }
+
+    fn put_in(&mut self, db: u8, key: &[u8], value: Value, expiry: Expiry, parcel: Option<u64>) {
+        let before = self.0.db;
+        self.0.select(db);
+        self.remove(key);
+        self.put_from(key, value, expiry, parcel);
+        self.0.select(before);
     }
 
     /// Removes a key; tells whether it was there. No notification is sent.
@@ -734,7 +779,7 @@ impl<'a> Write<'a> {
             let shard = self.0.held.get(number);
             let database = mem::take(&mut shard.databases[usize::from(db)]);
             shard.log.touch_all(db, &database);
-            shard.log.record(|to| effect::push_flush(to, db));
+            shard.log.record_meeting(|to| effect::push_flush(to, db));
             flushed.push(database);
         }
         free::databases(self.0.engine.freeing(), flushed);

@@ -47,6 +47,7 @@ use crate::engine::load::Loads;
 use crate::engine::notify::Notifications;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::value::Value;
 use crate::panics::Whole;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
@@ -56,6 +57,10 @@ pub const SHARDS: usize = 64;
 /// Room for effects that a shard keeps from one cut to the next: what 5 ms of small writes leave. It counts as on its way, so all shards'
 /// must be well below [`Eviction::passing_bytes_max`].
 const KEEP_PENDING_BYTES: usize = 8192;
+
+/// A value that takes this much memory is journaled in a few bytes when it gets another key, a smaller one whole: that takes some
+/// microseconds, and its key needs no other to be told of.
+const PARCEL_BYTES_MIN: usize = 16 << 10;
 
 pub(crate) type Guard<'a> = MutexGuard<'a, Shard>;
 
@@ -109,6 +114,8 @@ pub struct Engine {
     freeing: Arc<Freeing>,
     pubsub: PubSub,
     waiting: AtomicUsize,
+    parcels: AtomicU64,
+    parcel_bytes_min: AtomicUsize,
 }
 
 impl Engine {
@@ -132,6 +139,8 @@ impl Engine {
             freeing: Arc::default(),
             pubsub: PubSub::default(),
             waiting: AtomicUsize::new(0),
+            parcels: AtomicU64::new(0),
+            parcel_bytes_min: AtomicUsize::new(PARCEL_BYTES_MIN),
         }
     }
 
@@ -359,6 +368,17 @@ impl Engine {
     /// Whether keys whose time is over may be removed from here on. They are not there for anyone in any case.
     pub fn set_may_expire(&self, may: bool) {
         self.may_expire.store(may, Relaxed);
+    }
+
+    /// The number of the parcel in which a value goes from one key to another; None for one that is small enough to be journaled whole.
+    pub(crate) fn parcel_for(&self, value: &Value) -> Option<u64> {
+        let is_large = value.rows().is_some_and(|rows| rows.memory_bytes() >= self.parcel_bytes_min.load(Relaxed));
+        is_large.then(|| self.parcels.fetch_add(1, Relaxed))
+    }
+
+    /// Sets what a value must take in memory to go from one key to another in a parcel.
+    pub fn set_parcel_bytes_min(&self, bytes: usize) {
+        self.parcel_bytes_min.store(bytes, Relaxed);
     }
 
     /// Values on their way back from disk.

@@ -279,6 +279,12 @@ impl EffectLog {
         }
     }
 
+    /// The same for an effect that has an order with those of other shards.
+    pub(crate) fn record_meeting(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        self.record(append);
+        self.pending[(self.epoch & 1) as usize].set_meet();
+    }
+
     /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
     #[inline]
     pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {

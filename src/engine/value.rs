@@ -91,6 +91,19 @@ impl Value {
         }
     }
 
+    /// The same value once more. None for a value that rests on disk.
+    pub fn duplicate(&self) -> Option<Value> {
+        Some(match self {
+            Value::String(string) => Value::String(string.clone()),
+            Value::List(list) => Value::List(list.clone()),
+            Value::Hash(hash) => Value::Hash(hash.clone()),
+            Value::Set(set) => Value::Set(set.clone()),
+            Value::Zset(zset) => Value::Zset(zset.clone()),
+            Value::Stream(stream) => Value::Stream(stream.clone()),
+            Value::OnDisk(_) => return None,
+        })
+    }
+
     /// Brings near what these commands on its elements will look at: fields, members. Where one does not name an element in the
     /// usual place, nothing is lost.
     pub(crate) fn prefetch(&self, commands: &[Args<'_>]) {

@@ -3,10 +3,9 @@
 use crate::commands::Outcome;
 use crate::commands::args::int;
 use crate::engine::error::{self, Error};
-use crate::engine::keys::{Expiry, Write};
+use crate::engine::keys::Write;
 use crate::engine::notify::Class;
 use crate::engine::shard::DATABASES;
-use crate::engine::value::Value;
 use crate::resp::{Args, Reply};
 
 pub fn rename(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -30,16 +29,10 @@ fn rename_unless(keys: &mut Write<'_>, args: Args<'_>, matters: fn(bool) -> bool
     if from == to || matters(keys.peek(to).is_some()) {
         return Ok(false);
     }
-    let (value, expiry) = keys.take(from)?.ok_or(error::NO_SUCH_KEY)?;
-    keys.remove(to);
-    keys.put_value(to, value, as_expiry(expiry));
+    keys.move_value(from, keys.db(), to)?;
     keys.notify(Class::Generic, "rename_from", from);
     keys.notify(Class::Generic, "rename_to", to);
     Ok(true)
-}
-
-fn as_expiry(at: Option<u64>) -> Expiry {
-    at.map_or(Expiry::Never, Expiry::At)
 }
 
 pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -50,10 +43,7 @@ pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
     let is_there = keys.peek(key).is_some();
     let is_free = keys.in_db(to, |keys| keys.peek(key).is_none());
     if is_there && is_free {
-        let (value, expiry) = keys.take(key)?.ok_or(error::NO_SUCH_KEY)?;
-        keys.select(to);
-        keys.put_value(key, value, as_expiry(expiry));
-        keys.select(from);
+        keys.move_value(key, to, key)?;
         keys.notify(Class::Generic, "move_from", key);
         keys.in_db(to, |keys| keys.notify(Class::Generic, "move_to", key));
     }
@@ -76,20 +66,13 @@ pub fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     if from == to && source == destination {
         return Err(error::SAME_OBJECT);
     }
-    let Some(value) = keys.find(source)?.map(duplicate) else {
-        reply.int(0);
-        return Ok(());
-    };
-    let expiry = as_expiry(keys.expiry(source).flatten());
-    keys.select(to);
-    let is_free = keys.peek(destination).is_none();
-    if is_free || replaces {
-        keys.remove(destination);
-        keys.put_value(destination, value, expiry);
-        keys.notify(Class::Generic, "copy_to", destination);
+    let is_there = keys.find(source)?.is_some();
+    let is_copied = is_there && (replaces || keys.in_db(to, |keys| keys.peek(destination).is_none()));
+    if is_copied {
+        keys.copy_value(source, to, destination)?;
+        keys.in_db(to, |keys| keys.notify(Class::Generic, "copy_to", destination));
     }
-    keys.select(from);
-    reply.int(i64::from(is_free || replaces));
+    reply.int(i64::from(is_copied));
     Ok(())
 }
 
@@ -107,16 +90,4 @@ fn copy_options(args: Args<'_>, from: u8) -> Result<(u8, bool), Error> {
         at += 1;
     }
     Ok((to, replaces))
-}
-
-/// A value of its own with the same rows.
-fn duplicate(value: &Value) -> Value {
-    if let Value::String(string) = value {
-        return Value::String(string.clone());
-    }
-    let mut copy = Value::empty(value.kind());
-    let rows = value.rows().expect("a value that was found is in memory");
-    let into = copy.rows_mut().expect("an empty value is in memory");
-    rows.each_row(&mut |element, bytes| into.put_row(element, bytes).expect("a value takes the rows of its kind"));
-    copy
 }

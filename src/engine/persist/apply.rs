@@ -3,15 +3,15 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::engine::effect::{self, Row};
 use crate::engine::persist::Error;
 use crate::engine::persist::chunk;
-use crate::engine::persist::fold::{Fold, KeyFold, Keyed, RowsFold, write_into};
+use crate::engine::persist::fold::{DatabaseFold, Fold, KeyFold, Keyed, Moved, Place, RowsFold, write_into};
 use crate::engine::persist::record::{Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
 use crate::engine::value::{BadRow, Kind};
-use crate::storage::tables::{DATABASES, Filling, KeyRow, KeyRows, Meta, Stored, StoredMut};
+use crate::storage::tables::{DATABASES, Filling, KeyRow, KeyRows, Meta, Snapshot, Stored, StoredMut};
 use crate::storage::{Disk, Sum, Tables};
 
 /// Writes a fold into the tables, which then cover the journal up to `covered`.
@@ -26,7 +26,8 @@ pub fn change<F: Borrow<Fold>>(
     covered: u64,
     mut folds: impl FnMut() -> Result<Option<F>, Error>,
 ) -> Result<(), Error> {
-    let mut meta = Meta { covered, ..tables.meta()? };
+    let old = tables.snapshot()?;
+    let mut meta = Meta { covered, ..old.meta()? };
     tables.write(|changes| {
         let mut is_first = true;
         while let Some(fold) = folds()? {
@@ -39,7 +40,8 @@ pub fn change<F: Borrow<Fold>>(
                 if database.keys.is_empty() {
                     continue;
                 }
-                let mut writer = Writer::new(changes.database(db as u8)?, &mut meta.next_id);
+                let kept = kept(&old, db as u8, database)?;
+                let mut writer = Writer { kept, ..Writer::new(changes.database(db as u8)?, &old, &mut meta.next_id) };
                 // In the order of the table: each of its pages is visited once.
                 for keyed in database.sorted() {
                     writer.write(keyed)?;
@@ -52,6 +54,27 @@ pub fn change<F: Borrow<Fold>>(
     })
 }
 
+/// Large values whose rows stay where they are though they get another key of their database: by their ids, those keys.
+fn kept(old: &Snapshot, db: u8, database: &DatabaseFold) -> Result<HashMap<u64, Vec<u8>>, Error> {
+    let mut kept = HashMap::new();
+    // A database that is dropped has no rows any more.
+    if database.is_flushed {
+        return Ok(kept);
+    }
+    for keyed in database.keys.iter() {
+        let RowsFold::Moved(moved) = &keyed.fold.rows else { continue };
+        let is_left = || database.keys.get(&moved.from.1).is_some_and(|keyed| keyed.fold.is_fresh);
+        if moved.from.0 == db
+            && is_left()
+            && let Some(stored) = old.database(db)?
+            && let Some(Some(id)) = stored.key(&moved.from.1, id_of)?
+        {
+            kept.insert(id, keyed.key.to_vec());
+        }
+    }
+    Ok(kept)
+}
+
 /// Writes the tables anew, with what the folds change: where that is much, it is less than all the pages that would change.
 /// The folds come in the order of their keys, all of the same span.
 pub fn rebuild<F: Borrow<Fold>>(
@@ -62,7 +85,7 @@ pub fn rebuild<F: Borrow<Fold>>(
     mut folds: impl FnMut() -> Result<Option<F>, Error>,
 ) -> Result<Tables, Error> {
     let snapshot = old.snapshot()?;
-    let mut merge = Merge { old: snapshot.keys(), flushed: [false; DATABASES], next_id: 1 };
+    let mut merge = Merge { snapshot: &snapshot, old: snapshot.keys(), flushed: [false; DATABASES], next_id: 1 };
     let mut meta = snapshot.meta()?;
     Tables::rebuild(disk, old.path(), cache_bytes, |filling| {
         while let Some(fold) = folds()? {
@@ -82,6 +105,7 @@ pub fn rebuild<F: Borrow<Fold>>(
 
 /// The keys that were there and those that changed, in one order.
 struct Merge<'s> {
+    snapshot: &'s Snapshot,
     old: KeyRows<'s>,
     flushed: [bool; DATABASES],
     next_id: u64,
@@ -103,7 +127,7 @@ impl Merge<'_> {
         while let Some((db, _)) = self.next(changed, is_last)? {
             filling.part(|changes| {
                 let mut next_id = self.next_id;
-                let mut writer = Writer::new(changes.database_in_order(db)?, &mut next_id);
+                let mut writer = Writer::new(changes.database_in_order(db)?, self.snapshot, &mut next_id);
                 while let Some((next_db, next)) = self.next(changed, is_last)?
                     && next_db == db
                     && !writer.stored.is_full()
@@ -161,6 +185,10 @@ impl Merge<'_> {
 
 struct Writer<'t, 'i> {
     stored: StoredMut<'t>,
+    /// The tables before any of this.
+    old: &'i Snapshot,
+    /// See [`kept`].
+    kept: HashMap<u64, Vec<u8>>,
     next_id: &'i mut u64,
     /// Where records are put together.
     record: Vec<u8>,
@@ -178,9 +206,20 @@ enum BeforeValue {
     Large(Large),
 }
 
+impl Before {
+    fn read(bytes: &[u8]) -> Result<Before, BadRow> {
+        let record = Record::read(bytes)?;
+        let value = match record.body {
+            Body::Small(bytes) => BeforeValue::Small(bytes.to_vec()),
+            Body::Large(large) => BeforeValue::Large(large),
+        };
+        Ok(Before { kind: record.kind, expire_at: record.expire_at, value })
+    }
+}
+
 impl<'t, 'i> Writer<'t, 'i> {
-    fn new(stored: StoredMut<'t>, next_id: &'i mut u64) -> Writer<'t, 'i> {
-        Writer { stored, next_id, record: Vec::new() }
+    fn new(stored: StoredMut<'t>, old: &'i Snapshot, next_id: &'i mut u64) -> Writer<'t, 'i> {
+        Writer { stored, old, kept: HashMap::new(), next_id, record: Vec::new() }
     }
 
     fn write(&mut self, keyed: &Keyed) -> Result<(), Error> {
@@ -191,25 +230,35 @@ impl<'t, 'i> Writer<'t, 'i> {
     fn carry(&mut self, from: Option<&Stored>, old: &KeyRow) -> Result<Vec<u8>, Error> {
         let record = Record::read(&old.record)?;
         let (Some(from), Body::Large(before)) = (from, record.body) else { return Ok(old.record.clone()) };
-        let mut large = Large { count: before.count, ..self.fresh(0) };
-        let stored = &mut self.stored;
-        from.each_element(before.id, before.sum, |element, bytes| stored.put_element(large.id, element, bytes, &mut large.sum))
-            .map_err(|error| error.of_key(&old.key))?;
+        let large = self.carry_rows(from, before).map_err(|error| error.of_key(&old.key))?;
         let mut bytes = Vec::new();
         Record { body: Body::Large(large), ..record }.write(&mut bytes);
         Ok(bytes)
     }
 
+    /// The rows of a large value, under another id.
+    fn carry_rows(&mut self, from: &Stored, before: Large) -> Result<Large, Error> {
+        let mut large = Large { count: before.count, ..self.fresh(0) };
+        let stored = &mut self.stored;
+        from.each_element(before.id, before.sum, |element, bytes| stored.put_element(large.id, element, bytes, &mut large.sum))?;
+        Ok(large)
+    }
+
     fn write_fold(&mut self, key: &[u8], fold: &KeyFold) -> Result<(), Error> {
         match (fold.is_fresh, fold.kind) {
             (true, None) => self.remove(key),
-            (true, Some(kind)) => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), &fold.rows),
+            (true, Some(kind)) => match &fold.rows {
+                RowsFold::Moved(moved) => self.write_moved(key, kind, fold.expire_at(), moved),
+                rows => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), rows),
+            },
             (false, kind) => self.write_changed(key, kind, fold),
         }
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), Error> {
-        if let Some(Some(id)) = self.stored.remove_key(key, id_of)? {
+        if let Some(Some(id)) = self.stored.remove_key(key, id_of)?
+            && !self.kept.contains_key(&id)
+        {
             self.stored.remove_elements(id)?;
         }
         Ok(())
@@ -230,35 +279,68 @@ impl<'t, 'i> Writer<'t, 'i> {
                 self.put_rows(key, kind, expire_at, rows)
             }
             RowsFold::None => self.put_rows(key, kind, expire_at, Vec::new()),
-            // A fresh string is folded into its text.
-            RowsFold::Writes(_) => Err(BadRow.into()),
+            // A fresh string is folded into its text, and what another key held is written elsewhere.
+            RowsFold::Writes(_) | RowsFold::Moved(_) => Err(BadRow.into()),
         }
+    }
+
+    /// A key that holds what another one held in the tables.
+    fn write_moved(&mut self, key: &[u8], kind: Kind, expire_at: Option<u64>, moved: &Moved) -> Result<(), Error> {
+        match (self.held(key, &moved.from)?, &moved.rows) {
+            (Some(before), rows) => self.write_over(key, before, Some(kind), expire_at.unwrap_or(moved.expire_at), rows),
+            // An accepted loss took it, and all that is left is what has changed since.
+            (None, RowsFold::None) => self.remove(key),
+            (None, rows) => self.write_made(key, kind, expire_at.unwrap_or(0), rows),
+        }
+    }
+
+    /// What another key held before any of this, with rows that are this one's.
+    fn held(&mut self, key: &[u8], from: &Place) -> Result<Option<Before>, Error> {
+        let Some(stored) = self.old.database(from.0)? else { return Ok(None) };
+        let Some(mut before) = stored.key(&from.1, Before::read)?.transpose()? else { return Ok(None) };
+        if let BeforeValue::Large(large) = &mut before.value
+            && self.kept.get(&large.id).is_none_or(|owner| owner != key)
+        {
+            *large = self.carry_rows(&stored, *large).map_err(|error| error.of_key(&from.1))?;
+        }
+        Ok(Some(before))
     }
 
     fn write_changed(&mut self, key: &[u8], kind: Option<Kind>, fold: &KeyFold) -> Result<(), Error> {
         let Some(before) = self.before(key)? else {
             // A key that only got a new expiry, and is not there: nothing says what it would hold.
             let Some(kind) = kind else { return Ok(()) };
-            return self.write_made(key, kind, fold);
+            return self.write_made(key, kind, fold.expire_at().unwrap_or(0), &fold.rows);
         };
         let expire_at = fold.expire_at().unwrap_or(before.expire_at);
+        self.write_over(key, before, kind, expire_at, &fold.rows)
+    }
+
+    /// Changes what the tables hold.
+    fn write_over(
+        &mut self,
+        key: &[u8],
+        before: Before,
+        kind: Option<Kind>,
+        expire_at: u64,
+        rows: &RowsFold,
+    ) -> Result<(), Error> {
         if kind.is_some_and(|kind| kind != before.kind) {
             return Err(BadRow.into());
         }
-        match &fold.rows {
+        match rows {
             RowsFold::None => self.put_expiry(key, before, expire_at),
             RowsFold::Writes(writes) => self.write_text(key, before, expire_at, writes),
             RowsFold::Changed(changed) => self.change_rows(key, before, expire_at, &chunk::sorted(changed)),
             RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
-            RowsFold::Whole(_) => Err(BadRow.into()),
+            RowsFold::Whole(_) | RowsFold::Moved(_) => Err(BadRow.into()),
         }
     }
 
     /// A key that the tables do not know and that was made by changing it.
-    fn write_made(&mut self, key: &[u8], kind: Kind, fold: &KeyFold) -> Result<(), Error> {
-        let expire_at = fold.expire_at().unwrap_or(0);
-        let RowsFold::Writes(writes) = &fold.rows else { return self.write_fresh(key, kind, expire_at, &fold.rows) };
+    fn write_made(&mut self, key: &[u8], kind: Kind, expire_at: u64, rows: &RowsFold) -> Result<(), Error> {
+        let RowsFold::Writes(writes) = rows else { return self.write_fresh(key, kind, expire_at, rows) };
         let mut text = Vec::new();
         for (offset, bytes) in writes {
             write_into(&mut text, *offset, bytes)?;
@@ -267,15 +349,7 @@ impl<'t, 'i> Writer<'t, 'i> {
     }
 
     fn before(&self, key: &[u8]) -> Result<Option<Before>, Error> {
-        let before = self.stored.key(key, |bytes| {
-            let record = Record::read(bytes)?;
-            let value = match record.body {
-                Body::Small(bytes) => BeforeValue::Small(bytes.to_vec()),
-                Body::Large(large) => BeforeValue::Large(large),
-            };
-            Ok::<_, BadRow>(Before { kind: record.kind, expire_at: record.expire_at, value })
-        })?;
-        Ok(before.transpose()?)
+        Ok(self.stored.key(key, Before::read)?.transpose()?)
     }
 
     fn put_expiry(&mut self, key: &[u8], before: Before, expire_at: u64) -> Result<(), Error> {
@@ -370,7 +444,7 @@ impl<'t, 'i> Writer<'t, 'i> {
         record.write(&mut self.record);
         let keep = keep.or(record.id());
         let before = self.stored.put_key(key, &self.record, id_of)?.flatten();
-        match before.filter(|id| Some(*id) != keep) {
+        match before.filter(|id| Some(*id) != keep && !self.kept.contains_key(id)) {
             Some(id) => Ok(self.stored.remove_elements(id)?),
             None => Ok(()),
         }

@@ -1,16 +1,19 @@
-//! A batch of the journal: what one cut collected. A version byte, the number of the run (LEB128), then a section for
-//! each shard that had effects: the shard's number, the length of its effects, and they.
+//! A batch of the journal: what one cut collected. A byte that tells whether its sections meet, the number of the run (LEB128), then a
+//! section for each shard that had effects: the shard's number, the length of its effects, and they.
 //!
-//! Sections of different shards have no order among each other, and need none: a key lives in one shard, and what
-//! concerns a whole database stands in all of them. In another run of the program it may be another shard.
+//! Sections of different shards mostly have no order among each other, and need none: a key lives in one shard. Where a database was
+//! flushed, or a value went from one key to another, they meet: see [`each_in_order`]. In another run of the program a key may live in
+//! another shard.
+
+use std::collections::{HashMap, HashSet};
 
 use crate::engine::Cut;
 use crate::engine::effect::{self, Effect, push_len, push_number, take_byte, take_bytes, take_number};
-use crate::engine::shard::DATABASES;
 use crate::engine::value::BadRow;
 
-/// The first byte of every batch.
-const VERSION: u8 = 1;
+/// The first byte of a batch whose sections have no order among each other, and of one in which they meet.
+const APART: u8 = 1;
+const MEETING: u8 = 2;
 
 /// Heads of the sections of a batch, which stand between the effects.
 pub struct Heads {
@@ -21,7 +24,8 @@ pub struct Heads {
 impl Heads {
     /// The heads for a cut, of a run with this number.
     pub fn new(cut: &Cut, run: u64) -> Heads {
-        let mut bytes = vec![VERSION];
+        let meet = cut.shards.iter().any(|(_, effects)| effects.meet());
+        let mut bytes = vec![if meet { MEETING } else { APART }];
         push_number(&mut bytes, run);
         let mut ends = Vec::with_capacity(cut.shards.len());
         for (number, effects) in &cut.shards {
@@ -50,6 +54,8 @@ impl Heads {
 pub struct Batch<'a> {
     /// The same as that of another batch only if the same program wrote both without ending in between.
     pub run: u64,
+    /// Whether effects of one section have an order with those of others.
+    pub meet: bool,
     /// Shards' numbers and their effects.
     pub sections: Vec<(u8, &'a [u8])>,
 }
@@ -57,85 +63,173 @@ pub struct Batch<'a> {
 /// Takes a batch apart.
 pub fn read(mut bytes: &[u8]) -> Result<Batch<'_>, BadRow> {
     let from = &mut bytes;
-    if take_byte(from)? != VERSION {
-        return Err(BadRow);
-    }
+    let meet = match take_byte(from)? {
+        APART => false,
+        MEETING => true,
+        _ => return Err(BadRow),
+    };
     let run = take_number(from)?;
     let mut sections = Vec::new();
     while !from.is_empty() {
         sections.push((take_byte(from)?, take_bytes(from)?));
     }
-    Ok(Batch { run, sections })
+    Ok(Batch { run, meet, sections })
 }
 
 /// Shows every effect of a section.
-pub fn each_effect(mut effects: &[u8], mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>) -> Result<(), BadRow> {
+pub fn each_effect<'a>(mut effects: &'a [u8], mut show: impl FnMut(Effect<'a>) -> Result<(), BadRow>) -> Result<(), BadRow> {
     while !effects.is_empty() {
         show(effect::read(&mut effects)?)?;
     }
     Ok(())
 }
 
-/// Which databases a batch flushes. A flush holds all shards, so it stands in every section: the shortest one tells.
-pub fn flushed(sections: &[(u8, &[u8])]) -> Result<[bool; DATABASES], BadRow> {
-    let mut flushed = [false; DATABASES];
-    if let Some((_, effects)) = sections.iter().min_by_key(|(_, effects)| effects.len()) {
-        each_effect(effects, |effect| {
-            if let Effect::Flush { db } = effect {
-                *flushed.get_mut(usize::from(db)).ok_or(BadRow)? = true;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(flushed)
-}
-
-/// Shows every effect of a section but the flushes and what stands before its database is flushed.
-pub fn each_lasting_effect(
-    effects: &[u8],
-    flushed: &[bool; DATABASES],
-    mut show: impl FnMut(Effect<'_>) -> Result<(), BadRow>,
+/// Shows every effect of sections that meet, in an order in which all of them could have happened: a database is flushed when every
+/// section has come to that, and shown once; what is in a parcel is taken when it was given.
+pub fn each_in_order<'a>(
+    sections: &[(u8, &'a [u8])],
+    mut show: impl FnMut(Effect<'a>) -> Result<(), BadRow>,
 ) -> Result<(), BadRow> {
-    if !flushed.contains(&true) {
-        return each_effect(effects, show);
+    let mut rest: Vec<&[u8]> = sections.iter().map(|(_, effects)| *effects).collect();
+    let mut ready: Vec<usize> = (0..rest.len()).rev().collect();
+    // Parcels that were given, and who waits for those that were not.
+    let (mut given, mut awaited) = (HashSet::new(), HashMap::new());
+    let mut flushing: Vec<u8> = Vec::new();
+    loop {
+        while let Some(number) = ready.pop() {
+            while !rest[number].is_empty() {
+                let mut after = rest[number];
+                let effect = effect::read(&mut after)?;
+                match effect {
+                    Effect::Flush { db } => {
+                        flushing.push(db);
+                        rest[number] = after;
+                        break;
+                    }
+                    Effect::Take { parcel, .. } if !given.remove(&parcel) => {
+                        if awaited.insert(parcel, number).is_some() {
+                            return Err(BadRow);
+                        }
+                        break;
+                    }
+                    Effect::Give { parcel, .. } | Effect::Copy { parcel, .. } => {
+                        given.insert(parcel);
+                        ready.extend(awaited.remove(&parcel));
+                    }
+                    _ => {}
+                }
+                show(effect)?;
+                rest[number] = after;
+            }
+        }
+        match flushing.first() {
+            None if awaited.is_empty() => return Ok(()),
+            // A flush holds all shards.
+            Some(db) if flushing.len() == rest.len() && flushing.iter().all(|other| other == db) => {
+                show(Effect::Flush { db: *db })?;
+            }
+            _ => return Err(BadRow),
+        }
+        flushing.clear();
+        ready.extend((0..rest.len()).rev());
     }
-    let (mut last, mut number) = ([0; DATABASES], 0);
-    each_effect(effects, |effect| {
-        number += 1;
-        if let Effect::Flush { db } = effect {
-            *last.get_mut(usize::from(db)).ok_or(BadRow)? = number;
-        }
-        Ok(())
-    })?;
-    number = 0;
-    each_effect(effects, |effect| {
-        number += 1;
-        let Some(db) = effect.db() else { return show(effect) };
-        match last.get(usize::from(db)) {
-            None => Err(BadRow),
-            // The last flush itself included.
-            Some(last) if number <= *last => Ok(()),
-            Some(_) => show(effect),
-        }
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::value::Kind;
 
     #[test]
     fn a_batch_of_format_1_stays_as_it_is() {
-        let cut = Cut { epoch: 9, shards: vec![(3, b"ab".to_vec().into()), (63, b"c".to_vec().into())] };
-        let bytes = Heads::new(&cut, 300).pieces(&cut).concat();
-        assert_eq!(bytes, b"\x01\xac\x02\x03\x02ab\x3f\x01c");
-        let batch = Batch { run: 300, sections: vec![(3, &b"ab"[..]), (63, b"c")] };
-        assert_eq!(read(&bytes), Ok(batch));
+        for (meet, first) in [(false, 1), (true, 2)] {
+            let mut cut = Cut { epoch: 9, shards: vec![(3, b"ab".to_vec().into()), (63, b"c".to_vec().into())] };
+            if meet {
+                cut.shards[1].1.set_meet();
+            }
+            let bytes = Heads::new(&cut, 300).pieces(&cut).concat();
+            assert_eq!(bytes, [&[first], &b"\xac\x02\x03\x02ab\x3f\x01c"[..]].concat());
+            let batch = Batch { run: 300, meet, sections: vec![(3, &b"ab"[..]), (63, b"c")] };
+            assert_eq!(read(&bytes), Ok(batch));
+        }
+    }
+
+    /// The effects of sections in the order they are shown in, or that there is none.
+    fn shown(sections: &[&[&dyn Fn(&mut Vec<u8>)]]) -> Result<String, BadRow> {
+        let bytes: Vec<Vec<u8>> = sections
+            .iter()
+            .map(|pushes| {
+                let mut bytes = Vec::new();
+                pushes.iter().for_each(|push| push(&mut bytes));
+                bytes
+            })
+            .collect();
+        let sections: Vec<(u8, &[u8])> = bytes.iter().map(|bytes| (0, &bytes[..])).collect();
+        let mut shown = String::new();
+        each_in_order(&sections, |effect| {
+            shown += &match effect {
+                Effect::Give { key, parcel, .. } => format!("give {} {parcel}, ", key.escape_ascii()),
+                Effect::Take { key, parcel, .. } => format!("take {} {parcel}, ", key.escape_ascii()),
+                Effect::Remove { key, .. } => format!("remove {}, ", key.escape_ascii()),
+                Effect::Flush { db } => format!("flush {db}, "),
+                other => format!("{other:?}, "),
+            };
+            Ok(())
+        })?;
+        Ok(shown)
+    }
+
+    type Push = Box<dyn Fn(&mut Vec<u8>)>;
+
+    fn give(key: &'static str, parcel: u64) -> Push {
+        Box::new(move |to| effect::push_give(to, 0, key.as_bytes(), parcel))
+    }
+
+    fn take(key: &'static str, parcel: u64) -> Push {
+        Box::new(move |to| effect::push_take(to, 0, key.as_bytes(), Kind::List, 0, parcel))
+    }
+
+    fn remove(key: &'static str) -> Push {
+        Box::new(move |to| effect::push_remove(to, 0, key.as_bytes()))
+    }
+
+    fn flush(db: u8) -> Push {
+        Box::new(move |to| effect::push_flush(to, db))
+    }
+
+    #[test]
+    fn a_parcel_is_taken_after_it_was_given_whichever_section_comes_first() {
+        // b -> a, then a -> c: the sections of a and c wait in turn.
+        let (c, a, b) = ([take("c", 2), remove("c")], [take("a", 1), give("a", 2)], [give("b", 1), remove("b")]);
+        let order = shown(&[&[&c[0], &c[1]], &[&a[0], &a[1]], &[&b[0], &b[1]]]);
+        assert_eq!(order.as_deref(), Ok("give b 1, remove b, take a 1, give a 2, take c 2, remove c, "));
+        // What goes to and fro.
+        let (a, b) = ([give("a", 1), take("a", 2)], [take("b", 1), give("b", 2)]);
+        let order = shown(&[&[&a[0], &a[1]], &[&b[0], &b[1]]]);
+        assert_eq!(order.as_deref(), Ok("give a 1, take b 1, give b 2, take a 2, "));
+    }
+
+    #[test]
+    fn a_database_is_flushed_when_every_section_has_come_to_that() {
+        let (a, b) = ([remove("a"), flush(0), take("a", 1), flush(1)], [flush(0), give("b", 1), flush(1), remove("b")]);
+        let order = shown(&[&[&a[0], &a[1], &a[2], &a[3]], &[&b[0], &b[1], &b[2], &b[3]]]);
+        assert_eq!(order.as_deref(), Ok("remove a, flush 0, give b 1, take a 1, flush 1, remove b, "));
+    }
+
+    #[test]
+    fn sections_that_cannot_have_happened_together_are_refused() {
+        let (taken, flushed, other) = (take("a", 1), flush(0), flush(1));
+        let given = give("b", 1);
+        assert_eq!(shown(&[&[&taken], &[&flushed]]), Err(BadRow));
+        assert_eq!(shown(&[&[&flushed], &[&given]]), Err(BadRow));
+        assert_eq!(shown(&[&[&flushed], &[&other]]), Err(BadRow));
+        assert_eq!(shown(&[&[&taken], &[&taken]]), Err(BadRow));
+        assert_eq!(shown(&[&[&taken, &given]]), Err(BadRow));
     }
 
     #[test]
     fn a_batch_that_was_never_written_is_refused() {
-        for bytes in [&b""[..], b"\x02\x01", b"\x01", b"\x01\x80", b"\x01\x01\x03", b"\x01\x01\x03\x05ab"] {
+        for bytes in [&b""[..], b"\x03\x01", b"\x01", b"\x01\x80", b"\x01\x01\x03", b"\x01\x01\x03\x05ab"] {
             assert_eq!(read(bytes), Err(BadRow), "{bytes:?}");
         }
     }

@@ -1,12 +1,13 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 
 use crate::engine::blob::{Blob, INLINE_BYTES_MAX};
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::{self, Effect, Row};
-use crate::engine::persist::batch::{self, Batch};
+use crate::engine::persist::batch;
 use crate::engine::shard::DATABASES;
 use crate::engine::value::{BadRow, Kind};
 
@@ -24,6 +25,35 @@ pub struct Fold {
     below: Option<Place>,
     /// One of some hundred keys, of all there are, where it is asked for.
     samples: Option<BTreeSet<Place>>,
+    /// From which keys values went to which, in this order.
+    moves: Moves,
+    /// Of keys whose values went to others: the first of those that are looked at.
+    leads: HashMap<Place, Place>,
+    /// Values that were given and not yet taken, and which key gave them.
+    parcels: HashMap<u64, (Place, KeyFold)>,
+}
+
+/// From which keys values went to which, in the order in which they did.
+#[derive(Default)]
+pub struct Moves(Vec<(Place, Place)>);
+
+impl Moves {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// For each key whose value went on to keys from this one on: the first of these, or itself if it comes before.
+    fn leads(&self, start: &Place) -> HashMap<Place, Place> {
+        let mut leads: HashMap<Place, Place> = HashMap::new();
+        for (from, to) in self.0.iter().rev() {
+            let lead = |place: &Place| leads.get(place).or(Some(place).filter(|place| *place >= start)).cloned();
+            if let Some(lead) = [lead(from), lead(to)].into_iter().flatten().min() {
+                leads.insert(from.clone(), lead);
+            }
+        }
+        leads
+    }
 }
 
 /// Where a key stands among all: by its database, then by its bytes.
@@ -90,7 +120,7 @@ impl Default for NewExpiry {
 }
 
 /// What became of a key.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct KeyFold {
     /// Whether what the key held before the span counts no more.
     pub is_fresh: bool,
@@ -103,7 +133,7 @@ pub struct KeyFold {
 }
 
 /// What became of a value.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub enum RowsFold {
     /// Nothing. In a fresh key: it is empty.
     #[default]
@@ -118,9 +148,23 @@ pub enum RowsFold {
     Whole(Vec<u8>),
     /// These rows were put, or removed.
     Changed(Box<Dict<ChangedRow>>),
+    /// It is what another key held before the span, with changes.
+    Moved(Box<Moved>),
+}
+
+/// What a key holds that another one held before the span.
+#[derive(Clone)]
+pub struct Moved {
+    /// Where it was.
+    pub from: Place,
+    /// When the key that holds it now expires, where nothing else tells; 0 for never.
+    pub expire_at: u64,
+    /// What became of it since.
+    pub rows: RowsFold,
 }
 
 /// A row that was put, or removed.
+#[derive(Clone)]
 pub struct ChangedRow {
     /// The element's key.
     pub element: Blob,
@@ -159,9 +203,11 @@ const KEY_BYTES: usize = 112;
 const ROW_BYTES: usize = 80;
 
 impl Fold {
-    /// A fold that looks at keys from this one on, and maybe only at those before another.
-    pub fn between(from: Option<Place>, below: Option<Place>) -> Fold {
-        Fold { from, below, ..Fold::default() }
+    /// A fold that looks at keys from this one on, and maybe only at those before another; and at those from where their values came, for
+    /// which it must be told of all moves of the span.
+    pub fn between(from: Option<Place>, below: Option<Place>, moves: &Moves) -> Fold {
+        let leads = moves.leads(from.as_ref().unwrap_or(&(0, Vec::new())));
+        Fold { from, below, leads, ..Fold::default() }
     }
 
     /// A fold that takes samples of all keys.
@@ -172,6 +218,22 @@ impl Fold {
     /// The samples that were taken, in order.
     pub fn take_samples(&mut self) -> Option<Vec<Place>> {
         Some(self.samples.take()?.into_iter().collect())
+    }
+
+    /// From which keys values went to which.
+    pub fn take_moves(&mut self) -> Moves {
+        mem::take(&mut self.moves)
+    }
+
+    /// Forgets the keys that were looked at only for their values, which went to others.
+    pub fn forget_others(&mut self) {
+        for (from, _) in mem::take(&mut self.leads) {
+            if !self.looks_at(from.0, &from.1)
+                && let Some(database) = self.databases.get_mut(usize::from(from.0))
+            {
+                database.keys.remove_key(&from.1);
+            }
+        }
     }
 
     /// The first key this does not tell of any more; None if it tells of all there are.
@@ -189,7 +251,16 @@ impl Fold {
         self.len() == 0
     }
 
+    /// Where a key counts as standing: where the first key is that it is looked at for.
+    fn place<'k>(&'k self, db: u8, key: &'k [u8]) -> (u8, &'k [u8]) {
+        if self.leads.is_empty() {
+            return (db, key);
+        }
+        self.leads.get(&(db, key.to_vec())).map_or((db, key), |(db, key)| (*db, key))
+    }
+
     fn looks_at(&self, db: u8, key: &[u8]) -> bool {
+        let (db, key) = self.place(db, key);
         self.from.as_ref().is_none_or(|(from_db, from)| (*from_db, &**from) <= (db, key))
             && self.below.as_ref().is_none_or(|(below_db, below)| (db, key) < (*below_db, &**below))
     }
@@ -198,32 +269,33 @@ impl Fold {
     /// others together, it is parted from them.
     pub fn halve(&mut self) -> bool {
         let Some(below) = self.largest_end().or_else(|| self.middle()) else { return false };
+        self.below = Some(below);
         self.bytes = 0;
-        for (db, database) in self.databases.iter_mut().enumerate() {
-            for at in (0..database.keys.len() as u32).rev() {
-                let keyed = database.keys.at(at);
-                if (db as u8, &*keyed.key) < (below.0, &*below.1) {
+        for db in 0..DATABASES {
+            for at in (0..self.databases[db].keys.len() as u32).rev() {
+                let keyed = self.databases[db].keys.at(at);
+                if self.looks_at(db as u8, &keyed.key) {
                     self.bytes += keyed.bytes();
                 } else {
-                    database.keys.remove(at);
+                    self.databases[db].keys.remove(at);
                 }
             }
         }
-        self.below = Some(below);
         true
     }
 
-    fn keyed(&self) -> impl Iterator<Item = (u8, &Keyed)> {
+    /// All keys, each with where it counts as standing.
+    fn keyed(&self) -> impl Iterator<Item = ((u8, &[u8]), &Keyed)> {
         let databases = self.databases.iter().enumerate();
-        databases.flat_map(|(db, database)| database.keys.iter().map(move |keyed| (db as u8, keyed)))
+        let keyed = databases.flat_map(|(db, database)| database.keys.iter().map(move |keyed| (db as u8, keyed)));
+        keyed.map(|(db, keyed)| (self.place(db, &keyed.key), keyed))
     }
 
     /// Where a key that takes more than half of all begins, or, if it is the first, ends. Halving by number would come to it only
     /// after many times, and the journal is read for each.
     fn largest_end(&self) -> Option<Place> {
-        let (db, largest) = self.keyed().find(|(_, keyed)| keyed.bytes() > self.bytes / 2)?;
-        let largest = (db, &*largest.key);
-        let places = || self.keyed().map(|(db, keyed)| (db, &*keyed.key));
+        let (largest, _) = self.keyed().find(|(_, keyed)| keyed.bytes() > self.bytes / 2)?;
+        let places = || self.keyed().map(|(place, _)| place);
         let end =
             if places().any(|place| place < largest) { Some(largest) } else { places().filter(|place| *place > largest).min() };
         end.map(|(db, key)| (db, key.to_vec()))
@@ -231,10 +303,11 @@ impl Fold {
 
     fn middle(&self) -> Option<Place> {
         let step = (self.len() / SAMPLES).max(1);
-        let mut samples: Vec<(u8, &[u8])> = self.keyed().step_by(step).map(|(db, keyed)| (db, &*keyed.key)).collect();
+        let mut samples: Vec<(u8, &[u8])> = self.keyed().step_by(step).map(|(place, _)| place).collect();
         samples.sort_unstable();
         let middle = samples.len() / 2;
-        (middle > 0).then(|| (samples[middle].0, samples[middle].1.to_vec()))
+        let below = samples.iter().skip(middle).find(|place| **place > samples[0])?;
+        Some((below.0, below.1.to_vec()))
     }
 
     /// Adds batches of the journal, in their order.
@@ -246,14 +319,14 @@ impl Fold {
         let mut run = None;
         for bytes in batches {
             let batch = batch::read(bytes)?;
-            let flushed = batch::flushed(&batch.sections)?;
-            let is_flush = flushed.contains(&true);
-            if is_flush || run.is_some_and(|run| run != batch.run) {
+            if batch.meet || run.is_some_and(|run| run != batch.run) {
                 self.add_stretch(&mut stretch)?;
             }
             run = Some(batch.run);
-            if is_flush {
-                self.add_flush(&batch, &flushed)?;
+            if batch.meet {
+                batch::each_in_order(&batch.sections, |effect| self.add_meeting(effect))?;
+                // What is left was dropped with its database.
+                self.parcels.clear();
             } else {
                 stretch.extend(batch.sections);
             }
@@ -267,30 +340,94 @@ impl Fold {
         stretch.drain(..).try_for_each(|(_, effects)| batch::each_effect(effects, |effect| self.add(effect)))
     }
 
-    fn add_flush(&mut self, batch: &Batch<'_>, flushed: &[bool; DATABASES]) -> Result<(), BadRow> {
-        for (database, _) in self.databases.iter_mut().zip(flushed).filter(|(_, is_flushed)| **is_flushed) {
-            *database = DatabaseFold { is_flushed: true, keys: Dict::default() };
+    /// Adds an effect of a batch whose sections meet.
+    fn add_meeting(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
+        match effect {
+            Effect::Flush { db } => {
+                let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow)?;
+                *database = DatabaseFold { is_flushed: true, keys: Dict::default() };
+                Ok(())
+            }
+            Effect::Give { db, key, parcel } => self.fill(db, key, parcel, |fold| mem::replace(fold, KeyFold::gone())),
+            Effect::Copy { db, key, parcel } => {
+                self.fill(db, key, parcel, |fold| fold.clone())?;
+                self.bytes += self.parcels.get(&parcel).map_or(0, |(_, fold)| fold.rows.bytes());
+                Ok(())
+            }
+            Effect::Take { db, key, kind, expire_at, parcel } => self.open(db, key, kind, expire_at, parcel),
+            other => self.add(other),
         }
-        let sections = &batch.sections;
-        sections.iter().try_for_each(|(_, effects)| batch::each_lasting_effect(effects, flushed, |effect| self.add(effect)))
+    }
+
+    /// Puts into a parcel what is taken out of what became of a key.
+    fn fill(&mut self, db: u8, key: &[u8], parcel: u64, take: impl FnOnce(&mut KeyFold) -> KeyFold) -> Result<(), BadRow> {
+        let place = (db, key.to_vec());
+        self.sample(db, key);
+        let fold = if self.looks_at(db, key) {
+            let mut fold = take(self.key(db, key)?);
+            if !fold.is_fresh {
+                let rows = mem::take(&mut fold.rows);
+                fold = KeyFold {
+                    is_fresh: true,
+                    rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows })),
+                    ..fold
+                };
+            } else if fold.kind.is_none() {
+                fold = KeyFold::gone();
+            }
+            fold
+        } else {
+            KeyFold::gone()
+        };
+        self.parcels.insert(parcel, (place, fold));
+        Ok(())
+    }
+
+    /// Makes what is in a parcel what became of a key.
+    fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
+        let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
+        self.sample(db, key);
+        self.moves.0.push((from, (db, key.to_vec())));
+        if !self.looks_at(db, key) {
+            self.bytes = self.bytes.saturating_sub(fold.rows.bytes());
+            return Ok(());
+        }
+        if fold.kind.is_some_and(|before| before != kind) {
+            return Err(BadRow);
+        }
+        if fold.kind.is_some() {
+            fold.expire_at = NewExpiry(expire_at);
+        } else if let RowsFold::Moved(moved) = &mut fold.rows {
+            // Nothing was changed in it, so it may not be there, where a loss was accepted.
+            moved.expire_at = expire_at;
+            (fold.kind, fold.expire_at) = (Some(kind), NewExpiry::NONE);
+        }
+        *self.key(db, key)? = fold;
+        Ok(())
+    }
+
+    /// Maybe takes a sample.
+    fn sample(&mut self, db: u8, key: &[u8]) {
+        if let Some(samples) = &mut self.samples
+            && dict::hash(key).is_multiple_of(SAMPLED)
+        {
+            samples.insert((db, key.to_vec()));
+        }
     }
 
     fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
         if let (Some(db), Some(key)) = (effect.db(), effect.key()) {
-            if let Some(samples) = &mut self.samples
-                && dict::hash(key).is_multiple_of(SAMPLED)
-            {
-                samples.insert((db, key.to_vec()));
-            }
+            self.sample(db, key);
             if !self.looks_at(db, key) {
                 return Ok(());
             }
         }
         match effect {
-            Effect::Flush { .. } => {}
+            // Only where sections meet.
+            Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => return Err(BadRow),
             Effect::Map { stored } => self.stored = Some(stored),
             Effect::Remove { db, key } => {
-                *self.key(db, key)? = KeyFold { is_fresh: true, ..KeyFold::default() };
+                *self.key(db, key)? = KeyFold::gone();
             }
             Effect::Expire { db, key, expire_at } => {
                 let fold = self.key(db, key)?;
@@ -337,6 +474,10 @@ impl Fold {
 }
 
 impl KeyFold {
+    fn gone() -> KeyFold {
+        KeyFold { is_fresh: true, ..KeyFold::default() }
+    }
+
     /// When it expires, if that changed; 0 for never.
     pub fn expire_at(&self) -> Option<u64> {
         (self.expire_at != NewExpiry::NONE).then_some(self.expire_at.0)
@@ -404,6 +545,7 @@ impl RowsFold {
             RowsFold::None | RowsFold::Short(_) => 0,
             RowsFold::Text(bytes) | RowsFold::Whole(bytes) => bytes.capacity(),
             RowsFold::Writes(writes) => writes.iter().map(|(_, bytes)| ROW_BYTES + bytes.len()).sum(),
+            RowsFold::Moved(moved) => ROW_BYTES + moved.from.1.len() + moved.rows.bytes(),
             RowsFold::Changed(rows) => {
                 let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, Blob::heap_bytes);
                 rows.iter().map(row).sum()
@@ -432,24 +574,31 @@ impl RowsFold {
 
     /// The rows as changes to what was there before; in a fresh key, to nothing.
     fn changed_rows(&mut self) -> &mut Dict<ChangedRow> {
-        if !matches!(self, RowsFold::Changed(_)) {
+        let rows = match self {
+            RowsFold::Moved(moved) => &mut moved.rows,
+            rows => rows,
+        };
+        if !matches!(rows, RowsFold::Changed(_)) {
             let mut changed = Dict::default();
-            if let RowsFold::Whole(whole) = self {
+            if let RowsFold::Whole(whole) = rows {
                 for row in effect::Rows::again(whole) {
                     if let Row::Put(element, bytes) = row {
                         set_row(&mut changed, element, Some(Blob::from(bytes)));
                     }
                 }
             }
-            *self = RowsFold::Changed(Box::new(changed));
+            *rows = RowsFold::Changed(Box::new(changed));
         }
-        match self {
+        match rows {
             RowsFold::Changed(changed) => changed,
             _ => unreachable!("it was made so above"),
         }
     }
 
     fn write_at(&mut self, is_fresh: bool, offset: u64, bytes: &[u8]) -> Result<usize, BadRow> {
+        if let RowsFold::Moved(moved) = self {
+            return moved.rows.write_at(false, offset, bytes);
+        }
         match self {
             RowsFold::None if is_fresh => *self = RowsFold::Text(Vec::new()),
             RowsFold::Short(text) => *self = RowsFold::Text(text.to_vec()),

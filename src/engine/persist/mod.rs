@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
@@ -342,20 +343,21 @@ impl Inner {
         self.commits.error.lock().clone().unwrap_or_else(|| "the journal is closed".into())
     }
 
-    /// Replays the journal after a batch; tells how many batches that were.
-    fn replay(&self, covered: u64) -> Result<u64, Error> {
+    /// Replays the journal after a batch; tells how many batches that were, and how many values that got another key were lost before.
+    fn replay(&self, covered: u64) -> Result<(u64, u64), Error> {
         let journal = self.journal.read();
         let journal = journal.as_ref().expect("it was opened a moment ago");
-        let (mut seq, mut count, now) = (covered, 0, clock::now_ms());
+        let (mut seq, mut count, mut lost, now) = (covered, 0, 0, clock::now_ms());
         loop {
             let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
                 seq = number;
                 count += 1;
                 self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))
+                lost += replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))?;
+                Ok::<_, Error>(())
             })?;
             if is_end {
-                return Ok(count);
+                return Ok((count, lost));
             }
         }
     }
@@ -449,7 +451,12 @@ impl Persistence {
             threads: Mutex::default(),
             options,
         });
-        let batches = inner.replay(meta.covered)?;
+        let (batches, lost) = inner.replay(meta.covered)?;
+        if lost > 0 {
+            let note = format!("{lost} values that got another key are gone: what they were before was lost");
+            tracing::warn!("{note}");
+            notes.push(note);
+        }
         let expired = replay::remove_expired(&inner.engine, clock::now_ms());
         let mut keys = 0;
         inner
@@ -467,6 +474,13 @@ impl Persistence {
         inner.start(Part::Reads, "flux-read-held", spill::read_for_holders);
         inner.engine.set_shows_only_durable(inner.fsync() == Fsync::Always);
         inner.commits.poke();
+        if lost > 0 {
+            // Once the tables hold what is left, the journal's part of it is gone, and no later start need tell of it again.
+            let mut checkpoint = inner.checkpoints.request();
+            while checkpoint.try_recv() == Err(TryRecvError::Empty) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         Ok((inner.engine.clone(), Persistence(inner)))
     }
 
@@ -659,8 +673,8 @@ impl Persistence {
         loop {
             match receiver.try_recv() {
                 Ok(result) => return result.map_err(Error::Write),
-                Err(oneshot::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
-                Err(oneshot::error::TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
+                Err(TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(1)),
+                Err(TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::engine::persist::fold::{Fold, Place};
+use crate::engine::persist::fold::{Fold, Moves, Place};
 use crate::engine::persist::{Error, Inner};
 
 /// Changes kept in memory at once: the fewer, the more often the journal is read.
@@ -26,6 +26,8 @@ pub struct Passes<'i> {
     /// Some of the keys, and how many of them a pass takes; none before the first.
     samples: Vec<Place>,
     samples_each: usize,
+    /// From which keys values went to which; none before the first.
+    moves: Moves,
     /// Bytes of the span, once it was read.
     pub bytes: u64,
 }
@@ -33,14 +35,34 @@ pub struct Passes<'i> {
 impl Passes<'_> {
     /// Passes over what follows a batch, up to the last.
     pub fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
-        Passes { inner, after, last, next: Some(None), samples: Vec::new(), samples_each: 0, bytes: 0 }
+        Passes { inner, after, last, next: Some(None), samples: Vec::new(), samples_each: 0, moves: Moves::default(), bytes: 0 }
     }
 
     /// What became of the next stretch of keys; None after the last.
     pub fn read(&mut self) -> Result<Option<Fold>, Error> {
         let Some(from) = self.next.take() else { return Ok(None) };
-        let is_first = from.is_none();
-        let mut fold = if is_first { Fold::sampling() } else { Fold::between(from.clone(), self.guess(from.as_ref())) };
+        let mut fold = if from.is_none() {
+            let mut first = self.fold(Fold::sampling())?;
+            self.moves = first.take_moves();
+            if let Some(samples) = first.take_samples() {
+                self.samples_each = fill(&first, &samples, fold_bytes_max(self.inner));
+                self.samples = samples;
+            }
+            match first.below().cloned() {
+                // It did not know where the values of its keys came from.
+                Some(below) if !self.moves.is_empty() => self.fold(Fold::between(None, Some(below), &self.moves))?,
+                _ => first,
+            }
+        } else {
+            self.fold(Fold::between(from.clone(), self.guess(from.as_ref()), &self.moves))?
+        };
+        fold.forget_others();
+        self.next = fold.below().cloned().map(Some);
+        Ok(Some(fold))
+    }
+
+    /// Adds the span to a fold.
+    fn fold(&mut self, mut fold: Fold) -> Result<Fold, Error> {
         let (mut seq, mut is_end) = (self.after, false);
         self.bytes = 0;
         while !is_end {
@@ -63,12 +85,7 @@ impl Passes<'_> {
             })?;
             while fold.bytes > fold_bytes_max(self.inner) && fold.halve() {}
         }
-        if let Some(samples) = fold.take_samples() {
-            self.samples_each = fill(&fold, &samples, fold_bytes_max(self.inner));
-            self.samples = samples;
-        }
-        self.next = fold.below().cloned().map(Some);
-        Ok(Some(fold))
+        Ok(fold)
     }
 
     /// Up to where a pass will come that begins here, so that it need not find out by forgetting half of its keys again and

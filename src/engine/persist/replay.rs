@@ -1,5 +1,7 @@
 //! Replaying: what the journal holds beyond the tables is done again to the keyspace in memory.
 
+use std::collections::HashMap;
+
 use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::effect::{self, Effect, Row, push_remove};
@@ -11,27 +13,66 @@ use crate::engine::persist::fold::write_range;
 use crate::engine::shard::{DATABASES, Database, Entry};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
-use crate::engine::{Engine, shard_of};
+use crate::engine::{Engine, Padded, shard_of};
 
 /// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
 const CHANGED: u8 = 1;
 
-/// Does a batch of the journal again. Each change is recorded nowhere: it is in the journal.
-pub fn replay(engine: &Engine, backing: &dyn Backing, bytes: &[u8], now: u64) -> Result<(), BadRow> {
-    let sections = batch::read(bytes)?.sections;
-    let flushed = batch::flushed(&sections)?;
-    for db in (0..DATABASES).filter(|db| flushed[*db]) {
-        engine.shards.iter().for_each(|shard| shard.0.lock().databases[db] = Database::default());
+/// Does a batch of the journal again; tells how many values went from one key to another that were not there, since an accepted loss
+/// took them. Each change is recorded nowhere: it is in the journal.
+pub fn replay(engine: &Engine, backing: &dyn Backing, bytes: &[u8], now: u64) -> Result<u64, BadRow> {
+    let batch = batch::read(bytes)?;
+    if batch.meet {
+        return replay_meeting(engine, backing, &batch.sections, now);
     }
-    for (_, effects) in &sections {
-        batch::each_lasting_effect(effects, &flushed, |effect| redo(engine, backing, effect, now))?;
+    for (_, effects) in &batch.sections {
+        batch::each_effect(effects, |effect| redo(engine, backing, effect, now))?;
     }
-    Ok(())
+    Ok(0)
+}
+
+fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8])], now: u64) -> Result<u64, BadRow> {
+    let (mut parcels, mut lost) = (HashMap::new(), 0);
+    batch::each_in_order(sections, |effect| match effect {
+        Effect::Flush { db } => {
+            let flush = |shard: &Padded| {
+                *shard.0.lock().databases.get_mut(usize::from(db)).ok_or(BadRow)? = Database::default();
+                Ok(())
+            };
+            engine.shards.iter().try_for_each(flush)
+        }
+        Effect::Give { db, key, parcel } => at(engine, db, key, |database, hash| {
+            let Some(at) = database.keys.find(hash, key) else { return Ok(()) };
+            read_back(backing, db, database.keys.at_mut(at))?;
+            parcels.insert(parcel, database.remove(at).value);
+            Ok(())
+        }),
+        Effect::Copy { db, key, parcel } => at(engine, db, key, |database, hash| {
+            let Some(at) = database.keys.find(hash, key) else { return Ok(()) };
+            let entry = database.keys.at_mut(at);
+            read_back(backing, db, entry)?;
+            parcels.extend(entry.value.duplicate().map(|value| (parcel, value)));
+            Ok(())
+        }),
+        Effect::Take { db, key, kind, expire_at, parcel } => {
+            let Some(value) = parcels.remove(&parcel) else {
+                lost += 1;
+                return redo(engine, backing, Effect::Remove { db, key }, now);
+            };
+            if value.kind() != kind {
+                return Err(BadRow);
+            }
+            put(engine, db, key, value, expire_at, now)
+        }
+        other => redo(engine, backing, other, now),
+    })?;
+    Ok(lost)
 }
 
 fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
     match effect {
-        Effect::Flush { .. } => Ok(()),
+        // Only where sections meet.
+        Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => Err(BadRow),
         Effect::Map { stored } => {
             engine.stored.store(stored, std::sync::atomic::Ordering::SeqCst);
             Ok(())
@@ -49,15 +90,7 @@ fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) ->
             }
             Ok(())
         }),
-        Effect::Put { db, key, kind, expire_at, rows } => {
-            let value = whole(kind, rows)?;
-            at(engine, db, key, |database, hash| {
-                let (at, _) = made(engine, database, hash, key, kind, now);
-                database.set_expiry(at, expire_at);
-                database.keys.at_mut(at).value = value;
-                Ok(())
-            })
-        }
+        Effect::Put { db, key, kind, expire_at, rows } => put(engine, db, key, whole(kind, rows)?, expire_at, now),
         Effect::Change { db, key, kind, rows } => edit(engine, backing, db, key, kind, now, |value| {
             if value.kind() != kind {
                 return Err(BadRow);
@@ -80,6 +113,15 @@ fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) ->
             _ => Err(BadRow),
         }),
     }
+}
+
+fn put(engine: &Engine, db: u8, key: &[u8], value: Value, expire_at: u64, now: u64) -> Result<(), BadRow> {
+    at(engine, db, key, |database, hash| {
+        let (at, _) = made(engine, database, hash, key, value.kind(), now);
+        database.set_expiry(at, expire_at);
+        database.keys.at_mut(at).value = value;
+        Ok(())
+    })
 }
 
 fn whole(kind: Kind, mut rows: effect::Rows<'_>) -> Result<Value, BadRow> {
@@ -111,13 +153,20 @@ fn edit(
         let entry = database.keys.at_mut(at);
         if is_new {
             entry.value = Value::empty(kind);
-        } else if let Value::OnDisk(kind) = entry.value {
-            // Left on disk while loading, because memory was short.
-            let missing = Missing { db, key: entry.key.clone(), kind, changed: entry.changed };
-            entry.value = backing.load(&missing).map_err(|_| BadRow)?;
+        } else {
+            read_back(backing, db, entry)?;
         }
         run(&mut entry.value)
     })
+}
+
+/// Reads a value that was left on disk while loading, because memory was short.
+fn read_back(backing: &dyn Backing, db: u8, entry: &mut Entry) -> Result<(), BadRow> {
+    if let Value::OnDisk(kind) = entry.value {
+        let missing = Missing { db, key: entry.key.clone(), kind, changed: entry.changed };
+        entry.value = backing.load(&missing).map_err(|_| BadRow)?;
+    }
+    Ok(())
 }
 
 fn at(engine: &Engine, db: u8, key: &[u8], run: impl FnOnce(&mut Database, u32) -> Result<(), BadRow>) -> Result<(), BadRow> {

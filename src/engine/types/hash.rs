@@ -20,13 +20,16 @@ const LASTS: u8 = 0;
 const EXPIRES: u8 = 1;
 
 /// A hash.
+#[derive(Clone)]
 pub struct Hash(Repr);
 
+#[derive(Clone)]
 enum Repr {
     Pairs(Pairs),
     Table(Box<Table>),
 }
 
+#[derive(Clone)]
 struct Table {
     fields: Dict<Field>,
     expiries: Expiries,
@@ -37,6 +40,7 @@ struct Table {
 }
 
 /// A field of a table, and its value. In this order, so that what every lookup reads is most often in one cache line.
+#[derive(Clone)]
 #[repr(C)]
 struct Field {
     link: dict::Link,
@@ -61,7 +65,7 @@ impl dict::Entry for Field {
 }
 
 /// When fields expire, by field and by time.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Expiries {
     by_field: HashMap<Blob, u64, foldhash::fast::RandomState>,
     by_time: BTreeSet<(u64, Blob)>,

@@ -13,7 +13,7 @@ const HEAD_BYTES: usize = 8;
 const BYTES_MAX: usize = 1 << 30;
 
 /// Different keys with a value each, in the order they were first set.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Pairs(
     /// Empty, or the head, the pairs and room for more.
     Box<[u8]>,

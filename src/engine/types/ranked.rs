@@ -17,6 +17,7 @@ const BRANCH: usize = 48;
 const SPARSE: usize = 4;
 
 /// A member of a sorted set and its score.
+#[derive(Clone)]
 pub struct Member {
     pub(super) name: Blob,
     pub(super) score: f64,
@@ -111,6 +112,7 @@ fn first_not(mut range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
 }
 
 /// Entries in order; see the file's head. Every method is given the table that the positions are of.
+#[derive(Clone)]
 pub struct Ranked {
     root: Node,
     len: usize,
@@ -118,11 +120,13 @@ pub struct Ranked {
     branches: usize,
 }
 
+#[derive(Clone)]
 enum Node {
     Leaf(Box<Leaf>),
     Branch(Box<Branch>),
 }
 
+#[derive(Clone)]
 struct Leaf {
     len: u32,
     positions: [u32; LEAF],
@@ -131,6 +135,7 @@ struct Leaf {
 
 /// Invariant: all entries below child `i` stand before bound `i`, all below child `i + 1` do not. No child is empty,
 /// but for the only leaf of an empty tree.
+#[derive(Clone)]
 struct Branch {
     /// One less than there are children. In place, for a descent reads little else.
     bound_scores: [f64; BRANCH],

@@ -11,13 +11,16 @@ use crate::engine::value::{BadRow, Rows};
 use crate::id;
 
 /// A set.
+#[derive(Clone)]
 pub struct Set(Repr);
 
+#[derive(Clone)]
 enum Repr {
     Small(SmallSet),
     Table(Box<Dict<Member>>),
 }
 
+#[derive(Clone)]
 struct Member(Blob, dict::Link);
 
 impl dict::Entry for Member {

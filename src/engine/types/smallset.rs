@@ -16,7 +16,7 @@ const ANY: u8 = 0;
 const HEAD_BYTES: usize = 5;
 
 /// Different members; integers come in order, others as they were added.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct SmallSet(
     /// Empty for a set with no members.
     Box<[u8]>,

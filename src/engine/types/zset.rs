@@ -19,8 +19,10 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 const DOUBLE_MARK: u8 = b'd';
 
 /// A sorted set.
+#[derive(Clone)]
 pub struct Zset(Form);
 
+#[derive(Clone)]
 enum Form {
     /// Member and score take turns, in order.
     Packed(Packed),
@@ -28,7 +30,7 @@ enum Form {
 }
 
 /// Invariant: `order` holds each position of `members` once, in the order of (score, name).
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Large {
     members: Dict<Member>,
     order: Ranked,

@@ -22,13 +22,14 @@ use crate::limits;
 const UNBOUND_BYTES: usize = 64 * 1024;
 
 /// Entries by their ids.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Entries {
     /// Invariant: no block is empty; bases and ids ascend.
     blocks: VecDeque<Block>,
     len: usize,
 }
 
+#[derive(Clone)]
 struct Block {
     /// Ids are stored relative to this; none is below it, and the entry that had it may be gone.
     base: Id,

@@ -6,7 +6,7 @@ use crate::engine::blob::Blob;
 use crate::engine::types::stream::id::Id;
 
 /// A group of consumers that share a stream's entries.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Group {
     /// The last entry delivered.
     pub last_id: Id,
@@ -36,6 +36,7 @@ pub struct Pending {
 pub struct ConsumerNumber(u32);
 
 /// One who reads for a group.
+#[derive(Clone)]
 pub struct Consumer {
     /// Its name.
     pub name: Blob,

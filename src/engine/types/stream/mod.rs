@@ -27,14 +27,14 @@ use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::rows::{consumer_row, entry_row, group_row, log_consumer, log_group, log_pending, pending_row};
 
 /// A stream.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Stream {
     sequence: Sequence,
     groups: BTreeMap<Blob, Box<Group>>,
 }
 
 /// The entries and what is known of those that were there before.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Sequence {
     /// The entries.
     pub entries: Entries,
