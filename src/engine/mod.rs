@@ -231,6 +231,7 @@ impl Engine {
         let mut shards = Vec::new();
         for (number, shard) in self.shards.iter().enumerate() {
             let mut shard = shard.0.lock();
+            debug_assert!(shard.log.epoch <= epoch + 1, "a second cut has begun: effects of two epochs would be in one buffer");
             let pending = &mut shard.log.pending[parity];
             if !pending.is_empty() {
                 let room = Effects::with_room(pending.len().min(KEEP_PENDING_BYTES));
@@ -423,7 +424,8 @@ impl Engine {
 
     /// Notes that all changes up to this epoch are on disk.
     pub fn note_durable(&self, epoch: u64) {
-        self.durable.store(epoch, SeqCst);
+        let before = self.durable.swap(epoch, SeqCst);
+        debug_assert!(before <= epoch, "what was on disk at {before} is so at {epoch}: clients were shown it");
     }
 
     /// Whether clients may be shown only what is on disk (`appendfsync always`): also what others have changed.
@@ -451,6 +453,10 @@ impl Drop for Engine {
 /// What every taker of a shard's lock does first.
 #[inline]
 fn enter(shard: &mut Shard, epoch: u64, generation: u8) {
+    debug_assert!(
+        shard.log.epoch <= epoch,
+        "the epoch was read before the lock was taken: effects would be replayed out of order"
+    );
     shard.log.epoch = epoch;
     shard.log.has_recorded = false;
     shard.log.generation = generation;

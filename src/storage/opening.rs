@@ -10,6 +10,8 @@ use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Segment, Survey, To
 use crate::storage::tables::Meta;
 use crate::storage::{Damage, Error, Journal, Tables};
 
+/// How the name of a copy ends that is not whole yet.
+const PART: &str = "part";
 /// Copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -80,9 +82,11 @@ pub fn lost_tables(path: &Path, follows: u64) -> Damage {
 
 /// Keeps a copy of a file aside, before what is whole of it is written anew in its place. Tells where.
 pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
-    let kept = aside(disk, folder, path)?;
+    // One that a kill left unfinished is written over, and one that was finished is not made again.
+    let part = folder.join(format!("{LOST}{}.{PART}", name_of(path)));
+    disk.remove(&part).map_err(Error::io("remove", &part))?;
     let from = disk.open(path).map_err(Error::io("open", path))?;
-    let to = disk.open(&kept).map_err(Error::io("open", &kept))?;
+    let to = disk.open(&part).map_err(Error::io("open", &part))?;
     let copy = || {
         let (end, mut at, mut buf) = (from.len()?, 0, vec![0; COPY_BYTES]);
         while at < end {
@@ -95,24 +99,53 @@ pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf,
     };
     if let Err(source) = copy() {
         // Half a copy is of no use, and takes room.
-        let _ = disk.remove(&kept);
-        return Err(Error::io("copy to", &kept)(source));
+        let _ = disk.remove(&part);
+        return Err(Error::io("copy to", &part)(source));
     }
+    let kept = aside(disk, folder, path, |kept| is_same(disk, kept, &part))?;
+    disk.rename(&part, &kept).map_err(Error::io("rename", &part))?;
     Ok(kept)
 }
 
+/// Whether two files hold the same.
+fn is_same(disk: &dyn Disk, one: &Path, other: &Path) -> Result<bool, Error> {
+    let compare = || {
+        let [one, other] = [disk.open(one)?, disk.open(other)?];
+        let end = one.len()?;
+        if end != other.len()? {
+            return Ok(false);
+        }
+        let (mut at, mut bytes) = (0, [vec![0; COPY_BYTES], vec![0; COPY_BYTES]]);
+        while at < end {
+            let now = COPY_BYTES.min((end - at) as usize);
+            one.read(at, &mut bytes[0][..now])?;
+            other.read(at, &mut bytes[1][..now])?;
+            if bytes[0][..now] != bytes[1][..now] {
+                return Ok(false);
+            }
+            at += now as u64;
+        }
+        Ok(true)
+    };
+    compare().map_err(Error::io("read", one))
+}
+
 fn keep_aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
-    let kept = aside(disk, folder, path)?;
+    let kept = aside(disk, folder, path, |_| Ok(false))?;
     disk.rename(path, &kept).map_err(Error::io("rename", path))
 }
 
-/// A name for what is kept of a file, which nothing has yet.
-fn aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A name for what is kept of a file, which nothing has yet, or what is the same.
+fn aside(disk: &dyn Disk, folder: &Path, path: &Path, is_same: impl Fn(&Path) -> Result<bool, Error>) -> Result<PathBuf, Error> {
+    let name = name_of(path);
     let mut number = 0;
     loop {
         let kept = folder.join(format!("{LOST}{number}-{name}"));
-        if !disk.exists(&kept).map_err(Error::io("look for", &kept))? {
+        if !disk.exists(&kept).map_err(Error::io("look for", &kept))? || is_same(&kept)? {
             return Ok(kept);
         }
         number += 1;
@@ -253,7 +286,7 @@ impl Opening<'_> {
             keep_aside(&**self.disk, self.folder, path)?;
         }
         if let (Some(at), Some(last)) = (damage.at, survey.segments.last().filter(|last| last.path == damage.path)) {
-            last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path)?)?;
+            last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path, |_| Ok(false))?)?;
         }
         Ok(())
     }
@@ -270,5 +303,25 @@ impl Opening<'_> {
         };
         self.notes.push(format!("{}; {fate}", torn_text(torn)));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Files;
+
+    #[test]
+    fn what_is_kept_of_a_file_is_kept_once_however_often_a_kill_comes_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TABLES);
+        let keep = || keep_copy(&Files::default(), dir.path(), &path).unwrap();
+        std::fs::write(&path, [1; 5000]).unwrap();
+        std::fs::write(dir.path().join("lost-tables.redb.part"), [2; 9000]).unwrap();
+        let first = keep();
+        assert_eq!((std::fs::read(&first).unwrap(), keep()), (vec![1; 5000], first.clone()));
+        std::fs::write(&path, [3; 5000]).unwrap();
+        assert_ne!(keep(), first);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }

@@ -257,13 +257,14 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !is_read.load(SeqCst) {
-                persistence.checkpoint().blocking_recv().unwrap().unwrap_err();
+                assert!(persistence.checkpoint().blocking_recv().unwrap().is_err());
             }
         });
-        for number in 0..100 {
-            assert_eq!(store.call(&[b"GET", format!("key{number}").as_bytes()]), resp_bulk(&value(number)));
-        }
+        let read: Vec<_> = (0..100).map(|number| store.call(&[b"GET", format!("key{number}").as_bytes()])).collect();
+        // Before anything is claimed of it: the other thread must end.
         is_read.store(true, SeqCst);
+        let expected: Vec<_> = (0..100).map(|number| resp_bulk(&value(number))).collect();
+        assert_eq!(read, expected);
     });
     assert!(persistence.checkpoint_error().is_some_and(|error| error.contains("rotten")));
     assert!(persistence.is_writable());

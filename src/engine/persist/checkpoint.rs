@@ -206,6 +206,7 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
         }
         return Err(error);
     }
+    assert!(inner.trim_to.load(Acquire) < last, "the journal would be gone up to a batch that no tables hold");
     inner.covered.store(last, Release);
     inner.trim_to.store(last, Release);
     inner.journal_bytes.fetch_sub(passes.bytes.min(inner.journal_bytes.load(Relaxed)), Relaxed);

@@ -204,6 +204,7 @@ fn wants_mark(inner: &Inner) -> bool {
 fn gather(inner: &Inner, progress: &mut Progress) {
     let cut = inner.engine.cut();
     let epoch = cut.epoch;
+    assert!(epoch > progress.written, "epoch {epoch} is cut though {} is written: its batch would be left out", progress.written);
     if !cut.shards.is_empty() {
         progress.waiting.push(cut);
     } else if progress.waiting.is_empty() {
@@ -236,12 +237,15 @@ fn rest(inner: &Inner, is_announced: bool, look: Duration) -> bool {
 
 /// Writes what waits, syncs if it must, and lets go of what the tables hold.
 fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(), Error> {
+    let committer = inner.commits.thread.get().map(Thread::id);
+    debug_assert_eq!(committer, Some(thread::current().id()), "only the committer commits: batches of two would mix");
     if inner.journal.read().is_none() {
         open_again(inner, progress.last_seq)?;
     }
     let journal = inner.journal.read();
     let journal = journal.as_ref().expect("it was opened above");
     let cuts = &progress.waiting;
+    assert!(cuts.is_sorted_by(|one, next| one.epoch < next.epoch), "cuts wait in their order, or what is on disk is no prefix");
     let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();

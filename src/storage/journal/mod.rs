@@ -131,7 +131,9 @@ impl Journal {
         let Some(oldest) = oldest else { return Ok(false) };
         self.disk.remove(&oldest.path).map_err(Error::io("remove", &oldest.path))?;
         let mut segments = self.segments.lock();
+        assert!(Arc::ptr_eq(&segments[0], &oldest), "two trim at once: a file would be forgotten that is there");
         segments.remove(0);
+        assert!(!segments.is_empty(), "the last file is what the next batch follows");
         Ok(is_over(&segments))
     }
 
@@ -173,6 +175,7 @@ impl Journal {
 
     fn room_for(&self, seq: u64) -> Result<Arc<Segment>, Error> {
         let last = self.current();
+        assert!(seq > last.last(), "batch {seq} after {}: the new file would say that it follows a later one", last.last());
         if last.end() < self.segment_bytes {
             return Ok(last);
         }
