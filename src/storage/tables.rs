@@ -363,6 +363,11 @@ impl Snapshot {
         Ok(self.state.meta)
     }
 
+    /// How many keys there are in all databases.
+    pub fn keys_len(&self) -> u64 {
+        self.state.keys.iter().map(|keys| keys.rows).sum()
+    }
+
     /// One database's tables; None where nothing was ever stored in it.
     pub fn database(&self, db: u8) -> Result<Option<Stored>, Error> {
         let sum = self.state.keys[usize::from(db)];

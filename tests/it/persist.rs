@@ -12,8 +12,9 @@ use flux::commands::instance::Instance;
 use flux::config::Config;
 use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
 use flux::engine::shard::DATABASES;
-use flux::engine::value::Kind;
+use flux::engine::value::{Kind, Value};
 use flux::engine::{Engine, SHARDS};
+use flux::memory;
 use flux::storage::tables::Meta;
 use flux::storage::{Disk, Files, Tables};
 use flux::store::Store;
@@ -337,6 +338,29 @@ fn values_dropped_from_memory_are_read_back_as_they_were() {
         same(0, "opened", &expected, &dump(store, now));
         assert!(persistence.stats().loads > 0);
     });
+}
+
+#[test]
+fn a_start_leaves_room_for_all_keys_under_the_memory_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = 100_000;
+    with_folder(dir.path(), quick(), true, |store, _| {
+        for number in 0..keys {
+            ask(store, &["SET", &format!("key:{number}"), &format!("{number:0100}")]);
+        }
+    });
+    let tables = Tables::open(&Files::default(), &dir.path().join("tables.redb"), 1 << 20).unwrap();
+    let engine = Engine::new(true);
+    // Keys take seven megabytes, and their values ten.
+    let limit = memory::used_bytes() + (10 << 20);
+    assert_eq!(load::load(&engine, &tables, clock::now_ms(), limit).unwrap(), keys);
+    let mut dropped = 0;
+    engine.each_shard(|_, shard| {
+        let keys = shard.database(0).keys();
+        dropped += keys.iter().filter(|entry| matches!(entry.value(), Value::OnDisk(_))).count() as u64;
+    });
+    assert!(dropped > 0 && dropped < keys, "{dropped} of {keys} values stay on disk");
+    assert!(memory::used_bytes() < limit + (1 << 20), "{} bytes more than the limit are used", memory::used_bytes() - limit);
 }
 
 /// Ordinary files, of which it counts how often one is read that holds tables.

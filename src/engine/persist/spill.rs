@@ -33,7 +33,7 @@ const SAMPLES: usize = 6;
 const DRY_ROUNDS_MAX: usize = 2;
 
 /// This part of the limit may be changes that no checkpoint holds, before one is made early.
-const DIRTY_SHARE: u64 = 8;
+pub(super) const DIRTY_SHARE: u64 = 8;
 /// And this part of it pages of the tables that lead to values.
 const BRANCHES_SHARE: u64 = 8;
 
