@@ -143,6 +143,7 @@ pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
 fn text(stored: &Stored, large: &Large) -> Result<Value, Error> {
     let len = usize::try_from(large.count).map_err(|_| BadRow)?;
     let mut text = Vec::new();
+    text.try_reserve_exact(len).map_err(|_| BadRow)?;
     stored.each_element(large.id, large.sum, |element, segment| {
         let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow)?);
         let start = number as usize * SEGMENT_BYTES;
