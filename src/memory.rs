@@ -128,8 +128,8 @@ pub fn hand_back() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
-/// Whether freed pages go back to the system at once, or after a while, in which they mostly are used again: under `maxmemory` the
-/// process should be no larger than its data.
+/// Whether freed pages go back to the system at once, or after a while, in which they mostly are used again: under `maxmemory` or
+/// `memory-limit` the process should be no larger than its data.
 pub fn hand_back_at_once(is_wanted: bool) {
     let delay_ms = if is_wanted { 0 } else { PURGE_DELAY_MS };
     // SAFETY: it has no conditions; it only sets an option of the allocator.

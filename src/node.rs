@@ -172,8 +172,10 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&P
     let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::Maxmemory, Name::MaxmemoryPolicy, Name::MaxmemorySamples], move |config| {
         let policy = Policy::named(&config.text(Name::MaxmemoryPolicy)).expect("the table names the policies");
-        memory::hand_back_at_once(config.count(Name::Maxmemory) != 0);
         engine.eviction().set(config.count(Name::Maxmemory), policy, config.count(Name::MaxmemorySamples) as u32);
+    });
+    config.watch(&[Name::Maxmemory, Name::MemoryLimit], |config| {
+        memory::hand_back_at_once(config.count(Name::Maxmemory) != 0 || config.count(Name::MemoryLimit) != 0);
     });
     let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::LfuLogFactor, Name::LfuDecayTime], move |config| {

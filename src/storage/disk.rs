@@ -5,10 +5,12 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::{BackendError, Database, StorageBackend};
 
 use crate::storage::Error;
+use crate::storage::branches::Branches;
 use crate::storage::caught::caught;
 
 thread_local! {
@@ -63,7 +65,7 @@ pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl 
 }
 
 /// Opens a database that is there. redb would take an empty file for a new one.
-pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<(Database, Arc<Branches>), Error> {
     let backend = disk.open(path).map_err(Error::io("open", path))?;
     if backend.len().map_err(Error::io("open", path))? == 0 {
         return Err(Error::unsound(path, "it is empty"));
@@ -77,68 +79,87 @@ pub fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, Error> {
 }
 
 /// Makes a database in a new file.
-pub(crate) fn make_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
+pub(crate) fn make_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<(Database, Arc<Branches>), Error> {
     database(disk.open(path).map_err(Error::io("make", path))?, path, cache_bytes)
 }
 
-fn database(backend: Box<dyn StorageBackend>, path: &Path, cache_bytes: usize) -> Result<Database, Error> {
-    caught(path, || redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(Backend(backend)))
+fn database(file: Box<dyn StorageBackend>, path: &Path, cache_bytes: usize) -> Result<(Database, Arc<Branches>), Error> {
+    let branches = Arc::<Branches>::default();
+    let backend = Backend { file, branches: Arc::clone(&branches) };
+    let database = caught(path, || redb::Builder::new().set_cache_size(cache_bytes).create_with_backend(backend))?;
+    Ok((database, branches))
 }
 
 /// Any backend as one type, which is what redb takes, and which sees to it that only those wait for it who may.
 #[derive(Debug)]
-pub(crate) struct Backend(pub Box<dyn StorageBackend>);
+pub(crate) struct Backend {
+    file: Box<dyn StorageBackend>,
+    branches: Arc<Branches>,
+}
+
+impl Backend {
+    /// One of which no pages are kept.
+    pub fn of(file: Box<dyn StorageBackend>) -> Backend {
+        Backend { file, branches: Arc::default() }
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         may_wait();
-        self.0.read(offset, out)
+        if !self.branches.read(offset, out) {
+            self.file.read(offset, out)?;
+            self.branches.note(offset, out);
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         may_wait();
-        self.0.set_len(len)
+        self.branches.forget(len, u64::MAX);
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         may_wait();
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         may_wait();
-        self.0.write(offset, bytes)
+        self.branches.forget(offset, bytes.len() as u64);
+        self.file.write(offset, bytes)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        self.file.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_shared_range(start, end)
+        self.file.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_range(start, end)
+        self.file.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.lock_shared_range(start, end)
+        self.file.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.file.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.file.query_lock_range(start, end)
     }
 }

@@ -62,7 +62,7 @@ impl Disk for Files {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         let file = self.file(path, OFlags::RDWR | OFlags::CREATE)?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Box::new(Backend(Box::new(backend))))
+        Ok(Box::new(Backend::of(Box::new(backend))))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

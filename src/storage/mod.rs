@@ -1,6 +1,7 @@
 //! The files of a data folder: the journal (what happened, in order), files that are only appended to, and the tables (what
 //! is), a redb database. Writing one never waits for the other. This room knows bytes only; what they mean is the engine's.
 
+mod branches;
 mod caught;
 mod damage;
 pub mod disk;

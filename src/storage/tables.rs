@@ -4,10 +4,13 @@
 use std::cell::Cell;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redb::{AccessGuard, Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::storage::branches::Branches;
 use crate::storage::caught::{caught, whole};
 use crate::storage::disk::{Disk, make_file, open_file, replace};
 use crate::storage::rows::{Kind, Sum, Table, without_checksum};
@@ -128,6 +131,9 @@ pub struct Tables {
     path: PathBuf,
     /// There until it is dropped.
     database: Option<Database>,
+    branches: Arc<Branches>,
+    /// Each database as it is, where keys were looked up in it since the last change.
+    stored: Mutex<[Option<Arc<Stored>>; DATABASES]>,
 }
 
 impl Tables {
@@ -162,8 +168,13 @@ impl Tables {
         Ok(tables)
     }
 
-    fn over(path: &Path, database: Database) -> Tables {
-        Tables { path: path.to_owned(), database: Some(database) }
+    fn over(path: &Path, (database, branches): (Database, Arc<Branches>)) -> Tables {
+        Tables { path: path.to_owned(), database: Some(database), branches, stored: Mutex::default() }
+    }
+
+    /// Keeps pages that lead to rows in memory, up to so many bytes.
+    pub fn keep_branches(&self, bytes_max: usize) {
+        self.branches.keep(bytes_max);
     }
 
     /// The same, after an error that was not for lack of space: written anew into a new file, as
@@ -225,6 +236,16 @@ impl Tables {
         }
     }
 
+    /// One database's tables as they are now, for who looks up one key after another: found once, and not again for each.
+    pub fn stored(&self, db: u8) -> Result<Option<Arc<Stored>>, Error> {
+        let mut stored = self.stored.lock();
+        let stored = &mut stored[usize::from(db)];
+        if stored.is_none() {
+            *stored = self.snapshot()?.database(db)?.map(Arc::new);
+        }
+        Ok(stored.clone())
+    }
+
     /// Changes the tables in one durable transaction; none of it happens if `run` fails.
     pub fn write<E: From<Error>>(&self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
         self.change(self.snapshot()?.state, true, run).map(drop)
@@ -258,6 +279,8 @@ impl Tables {
                 changes.write_state(&state)?;
             }
             caught(&self.path, || transaction.commit())?;
+            // Pages of the tables before cannot be used again as long as someone may read them.
+            *self.stored.lock() = Default::default();
             Ok(state)
         })
     }
@@ -280,6 +303,7 @@ impl Tables {
 
 impl Drop for Tables {
     fn drop(&mut self) {
+        *self.stored.lock() = Default::default();
         // It writes when it is closed.
         let database = self.database.take();
         let _ = whole(&self.path, || {
@@ -337,6 +361,11 @@ impl Snapshot {
     /// What the tables say about themselves.
     pub fn meta(&self) -> Result<Meta, Error> {
         Ok(self.state.meta)
+    }
+
+    /// How many keys there are in all databases.
+    pub fn keys_len(&self) -> u64 {
+        self.state.keys.iter().map(|keys| keys.rows).sum()
     }
 
     /// One database's tables; None where nothing was ever stored in it.
@@ -519,6 +548,7 @@ impl<'a> Rows<'a> {
 }
 
 /// One database's tables, to read.
+#[derive(Debug)]
 pub struct Stored {
     path: PathBuf,
     db: u8,

@@ -26,7 +26,7 @@ impl Disk for Untouched {
         let file = self.0.file(path, OFlags::RDONLY)?;
         let len = file.metadata()?.len();
         let overlay = Overlay { file, kept: len, written: Mutex::new(Written { len, pages: BTreeMap::new() }) };
-        Ok(Box::new(Backend(Box::new(overlay))))
+        Ok(Box::new(Backend::of(Box::new(overlay))))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {

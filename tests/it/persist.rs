@@ -1,8 +1,10 @@
 //! What is written lasts: folded and loaded, replayed, spilled and read back, backed up and restored.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use flux::clock;
@@ -10,11 +12,13 @@ use flux::commands::instance::Instance;
 use flux::config::Config;
 use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
 use flux::engine::shard::DATABASES;
-use flux::engine::value::Kind;
+use flux::engine::value::{Kind, Value};
 use flux::engine::{Engine, SHARDS};
+use flux::memory;
 use flux::storage::tables::Meta;
-use flux::storage::{Files, Tables};
+use flux::storage::{Disk, Files, Tables};
 use flux::store::Store;
+use redb::StorageBackend;
 
 use crate::process::{Connection, Process, Reply};
 use crate::workload::{self, Seeded, ask, difference, dump};
@@ -453,6 +457,122 @@ fn values_dropped_from_memory_are_read_back_as_they_were() {
         same(0, "opened", &expected, &dump(store, now));
         assert!(persistence.stats().loads > 0);
     });
+}
+
+#[test]
+fn a_start_leaves_room_for_all_keys_under_the_memory_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = 100_000;
+    with_folder(dir.path(), quick(), true, |store, _| {
+        for number in 0..keys {
+            ask(store, &["SET", &format!("key:{number}"), &format!("{number:0100}")]);
+        }
+    });
+    let tables = Tables::open(&Files::default(), &dir.path().join("tables.redb"), 1 << 20).unwrap();
+    let engine = Engine::new(true);
+    // Keys take seven megabytes, and their values ten.
+    let limit = memory::used_bytes() + (10 << 20);
+    assert_eq!(load::load(&engine, &tables, clock::now_ms(), limit).unwrap(), keys);
+    let mut dropped = 0;
+    engine.each_shard(|_, shard| {
+        let keys = shard.database(0).keys();
+        dropped += keys.iter().filter(|entry| matches!(entry.value(), Value::OnDisk(_))).count() as u64;
+    });
+    assert!(dropped > 0 && dropped < keys, "{dropped} of {keys} values stay on disk");
+    assert!(memory::used_bytes() < limit + (1 << 20), "{} bytes more than the limit are used", memory::used_bytes() - limit);
+}
+
+/// Ordinary files, of which it counts how often one is read that holds tables.
+#[derive(Debug, Default)]
+struct Counted {
+    files: Files,
+    reads: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct CountedFile {
+    file: Box<dyn StorageBackend>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Disk for Counted {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        let file = self.files.open(path)?;
+        let is_counted = path.to_string_lossy().contains("tables");
+        Ok(if is_counted { Box::new(CountedFile { file, reads: self.reads.clone() }) } else { file })
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files.list(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.files.exists(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+}
+
+impl StorageBackend for CountedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.reads.fetch_add(1, Relaxed);
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write(offset, bytes)
+    }
+}
+
+#[test]
+fn a_small_value_is_read_back_with_one_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Counted::default();
+    let reads = disk.reads.clone();
+    // Nothing is dropped for the limit, and no page is found in redb's cache.
+    let options = Options { memory_limit: 1 << 40, tables_cache_bytes: 0, checkpoint_bytes: 1 << 40, ..quick() };
+    let (engine, persistence) = Persistence::open_on(Arc::new(disk), dir.path(), options).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    let keys = 2000;
+    let value = |number: usize, round: usize| format!("{number}.{round}.").repeat(100);
+    for round in 0..3 {
+        // In the first round all of them change, then a few, in place.
+        for number in (0..keys).filter(|number| round == 0 || number % 100 == 0) {
+            ask(&mut store, &["SET", &format!("key:{number}"), &value(number, round)]);
+        }
+        persistence.spill().unwrap();
+        // The first look at each brings the pages that lead there near.
+        for look in 0..2 {
+            persistence.spill().unwrap();
+            let before = (reads.load(Relaxed), persistence.stats().loads);
+            for number in 0..keys {
+                let last = if number % 100 == 0 { round } else { 0 };
+                assert_eq!(workload::text(ask(&mut store, &["GET", &format!("key:{number}")])), value(number, last));
+            }
+            let (reads, loads) = (reads.load(Relaxed) - before.0, persistence.stats().loads - before.1);
+            assert_eq!(loads, keys as u64);
+            assert!(look == 0 || reads == loads, "{reads} reads for {loads} values");
+        }
+    }
+    persistence.close(true).unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::evict;
 use crate::engine::notify::is_observable;
@@ -31,12 +32,13 @@ struct Batch {
     entries: Vec<(u32, Entry, u64)>,
 }
 
-/// Puts all keys of the tables into an empty engine; tells how many. Above `memory_limit` (0: none) values stay on disk.
+/// Puts all keys of the tables into an empty engine; tells how many. Values for which there is no room beside all keys, under
+/// `memory_limit` (0: none), stay on disk.
 pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64) -> Result<u64, Error> {
     let (sender, receiver) = sync_channel(BATCHES_MAX);
     std::thread::scope(|scope| {
         let inserter = scope.spawn(move || insert(engine, receiver));
-        let scanned = Scan { engine, now, memory_limit, keys: 0, is_full: false, sender }.run(tables);
+        let scanned = Scan { engine, now, memory_limit, keys: 0, keys_left: 0, is_full: false, sender }.run(tables);
         inserter.join().expect("inserting entries does not panic");
         scanned
     })
@@ -57,6 +59,8 @@ struct Scan<'e> {
     now: u64,
     memory_limit: u64,
     keys: u64,
+    /// Keys that are still to come.
+    keys_left: u64,
     is_full: bool,
     sender: SyncSender<Batch>,
 }
@@ -64,6 +68,7 @@ struct Scan<'e> {
 impl Scan<'_> {
     fn run(mut self, tables: &Tables) -> Result<u64, Error> {
         let snapshot = tables.snapshot()?;
+        self.keys_left = snapshot.keys_len();
         for db in 0..DATABASES as u8 {
             if let Some(stored) = snapshot.database(db)? {
                 self.database(db, &stored)?;
@@ -86,6 +91,7 @@ impl Scan<'_> {
             let shard = shard_of(hash);
             batches[shard].push((hash as u32, entry, record.expire_at));
             self.keys += 1;
+            self.keys_left = self.keys_left.saturating_sub(1);
             if batches[shard].len() == BATCH {
                 let entries = std::mem::replace(&mut batches[shard], Vec::with_capacity(BATCH));
                 self.hand_over(Batch { shard, db, entries });
@@ -104,7 +110,9 @@ impl Scan<'_> {
 
     fn value(&mut self, stored: &Stored, key: &[u8], record: &Record<'_>) -> Result<Value, Error> {
         if self.memory_limit != 0 && self.keys.is_multiple_of(LIMIT_LOOKS) {
-            self.is_full = memory::used_bytes() > self.memory_limit;
+            // Those to come are taken to be as long as this one.
+            let to_come = self.keys_left * (size_of::<Entry>() + Blob::from(key).heap_bytes()) as u64;
+            self.is_full = memory::used_bytes() + to_come > self.memory_limit;
         }
         let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
         if self.is_full && !is_tiny && !is_observable(key) {
@@ -135,6 +143,7 @@ pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
 fn text(stored: &Stored, large: &Large) -> Result<Value, Error> {
     let len = usize::try_from(large.count).map_err(|_| BadRow)?;
     let mut text = Vec::new();
+    text.try_reserve_exact(len).map_err(|_| BadRow)?;
     stored.each_element(large.id, large.sum, |element, segment| {
         let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow)?);
         let start = number as usize * SEGMENT_BYTES;

@@ -286,7 +286,9 @@ fn loaded(tables: &Tables, options: &Options) -> Result<Arc<Engine>, Error> {
     if let Some(stored) = tables.meta()?.stored {
         engine.stored.store(stored, SeqCst);
     }
-    load::load(&engine, tables, clock::now_ms(), options.memory_limit)?;
+    // What the journal adds needs room, too.
+    let room = options.memory_limit - options.memory_limit / spill::DIRTY_SHARE;
+    load::load(&engine, tables, clock::now_ms(), room)?;
     Ok(engine)
 }
 

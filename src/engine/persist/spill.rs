@@ -33,7 +33,9 @@ const SAMPLES: usize = 6;
 const DRY_ROUNDS_MAX: usize = 2;
 
 /// This part of the limit may be changes that no checkpoint holds, before one is made early.
-const DIRTY_SHARE: u64 = 8;
+pub(super) const DIRTY_SHARE: u64 = 8;
+/// And this part of it pages of the tables that lead to values.
+const BRANCHES_SHARE: u64 = 8;
 
 /// What the sweep has come to.
 #[derive(Default)]
@@ -201,7 +203,8 @@ fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> 
     debug_assert!(usize::from(missing.db) < DATABASES);
     let tables = inner.tables.read();
     let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;
-    let stored = tables.snapshot()?.database(missing.db)?.ok_or(BadRow)?;
+    tables.keep_branches((inner.memory_limit.load(Relaxed) / BRANCHES_SHARE) as usize);
+    let stored = tables.stored(missing.db)?.ok_or(BadRow)?;
     let value = stored.key(&missing.key, |record| {
         let record = Record::read(record)?;
         if record.kind != missing.kind {
