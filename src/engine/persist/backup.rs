@@ -82,7 +82,7 @@ fn fold_into(tables: &Tables, journal: &Journal, covered: u64) -> Result<(), Err
         let mut fold = Fold::default();
         is_end = journal.read_after(seq, u64::MAX, FOLD_BYTES, |number, bytes| {
             seq = number;
-            fold.add_batches(&[bytes]).map_err(|error| bad_batch(number, error))
+            fold.add_batches(&[bytes]).map_err(|error| bad_batch(number..=number, error))
         })?;
         apply(tables, &fold, seq)?;
     }

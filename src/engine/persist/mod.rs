@@ -20,6 +20,7 @@ pub mod spill;
 pub use backup::{backup_folder, restore};
 pub use check::check;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64};
@@ -156,8 +157,13 @@ impl Error {
     }
 }
 
-fn bad_batch(number: u64, error: BadRow) -> Error {
-    Error::Corrupt { place: format!("journal, batch {number}"), cause: error.to_string() }
+/// One of these batches of the journal cannot be read.
+fn bad_batch(numbers: RangeInclusive<u64>, error: BadRow) -> Error {
+    let place = match numbers.into_inner() {
+        (first, last) if first == last => format!("journal, batch {first}"),
+        (first, last) => format!("journal, one of the batches {first} to {last}"),
+    };
+    Error::Corrupt { place, cause: error.to_string() }
 }
 
 impl From<BadRow> for Error {
@@ -276,7 +282,7 @@ const TABLES_CACHE_BYTES: usize = 1 << 20;
 /// Threads that read values back. A disk answers several at once in the time of one, and each is mostly asleep.
 const READERS: usize = 4;
 /// Journal read in one go while replaying.
-const REPLAY_BYTES: usize = 64 << 20;
+const REPLAY_BYTES: usize = 16 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -351,13 +357,15 @@ impl Inner {
         let journal = journal.as_ref().expect("it was opened a moment ago");
         let (mut seq, mut count, mut lost, now) = (covered, 0, 0, clock::now_ms());
         loop {
+            let (first, mut batches) = (seq + 1, Vec::new());
             let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
                 seq = number;
-                count += 1;
                 self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                lost += replay::replay(&self.engine, self, bytes, now).map_err(|error| bad_batch(number, error))?;
+                batches.push(bytes.to_vec());
                 Ok::<_, Error>(())
             })?;
+            count += batches.len() as u64;
+            lost += replay::replay(&self.engine, self, &batches, now).map_err(|error| bad_batch(first..=seq, error))?;
             if is_end {
                 return Ok((count, lost));
             }

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::engine::persist::fold::{Fold, Moves, Place};
-use crate::engine::persist::{Error, Inner};
+use crate::engine::persist::{Error, Inner, bad_batch};
 
 /// Changes kept in memory at once: the fewer, the more often the journal is read.
 const FOLD_BYTES_MAX: usize = 32 << 20;
@@ -79,10 +79,7 @@ impl Passes<'_> {
                 read.inspect_err(|error| self.inner.note_damage(error))?
             };
             let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
-            fold.add_batches(&batches).map_err(|error| Error::Corrupt {
-                place: format!("journal, one of the batches {first} to {seq}"),
-                cause: error.to_string(),
-            })?;
+            fold.add_batches(&batches).map_err(|error| bad_batch(first..=seq, error))?;
             while fold.bytes > fold_bytes_max(self.inner) && fold.halve() {}
         }
         Ok(fold)

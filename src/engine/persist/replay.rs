@@ -1,6 +1,10 @@
 //! Replaying: what the journal holds beyond the tables is done again to the keyspace in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
+use std::thread;
+
+use parking_lot::Mutex;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict;
@@ -18,17 +22,48 @@ use crate::engine::{Engine, Padded, shard_of};
 /// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
 const CHANGED: u8 = 1;
 
-/// Does a batch of the journal again; tells how many values went from one key to another that were not there, since an accepted loss
-/// took them. Each change is recorded nowhere: it is in the journal.
-pub fn replay(engine: &Engine, backing: &dyn Backing, bytes: &[u8], now: u64) -> Result<u64, BadRow> {
-    let batch = batch::read(bytes)?;
-    if batch.meet {
-        return replay_meeting(engine, backing, &batch.sections, now);
+/// Does batches of the journal again, in their order; tells how many values went from one key to another that were not there, since an
+/// accepted loss took them. Each change is recorded nowhere: it is in the journal.
+///
+/// A key stands in sections of one shard, as long as batches are of one run, so these are done again by all processors at once: each
+/// takes all sections of a shard, and then those of another.
+pub fn replay(engine: &Engine, backing: &dyn Backing, batches: &[impl AsRef<[u8]>], now: u64) -> Result<u64, BadRow> {
+    let mut lost = 0;
+    let mut apart: BTreeMap<u8, Vec<&[u8]>> = BTreeMap::new();
+    let mut run = None;
+    for bytes in batches {
+        let batch = batch::read(bytes.as_ref())?;
+        if batch.meet || run.is_some_and(|run| run != batch.run) {
+            replay_apart(engine, backing, std::mem::take(&mut apart), now)?;
+        }
+        run = Some(batch.run);
+        if batch.meet {
+            lost += replay_meeting(engine, backing, &batch.sections, now)?;
+        } else {
+            batch.sections.into_iter().for_each(|(shard, effects)| apart.entry(shard).or_default().push(effects));
+        }
     }
-    for (_, effects) in &batch.sections {
-        batch::each_effect(effects, |effect| redo(engine, backing, effect, now))?;
-    }
-    Ok(0)
+    replay_apart(engine, backing, apart, now)?;
+    Ok(lost)
+}
+
+fn replay_apart(engine: &Engine, backing: &dyn Backing, apart: BTreeMap<u8, Vec<&[u8]>>, now: u64) -> Result<(), BadRow> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get).min(apart.len());
+    let shards = Mutex::new(apart.into_values());
+    let work = || {
+        // Taken in a statement of its own, so that the others can take theirs meanwhile.
+        while let Some(sections) = { shards.lock().next() } {
+            for effects in sections {
+                batch::each_effect(effects, |effect| redo(engine, backing, effect, now))?;
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..processors).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().map(|other| other.join().expect("a batch that is bad is an error")).fold(own, Result::and)
+    })
 }
 
 fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8])], now: u64) -> Result<u64, BadRow> {
