@@ -148,7 +148,7 @@ impl Process {
     pub fn connect(&self) -> Connection {
         let socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.set_nodelay(true).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection { socket, buffer: Vec::new(), at: 0 }
     }
 }
@@ -280,7 +280,7 @@ impl Connection {
     }
 }
 
-/// How long something that must soon be so may take on a machine that is busy with other things.
+/// How long what must come soon, a reply or that something is so, may take on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again until it is so.
