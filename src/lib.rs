@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
+use crate::commands::room::OpenRooms;
 use crate::commands::session::Session;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -56,7 +57,8 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct Flux {
     instance: Arc<Instance>,
     node: Option<Node>,
-    peers: Option<peers::Running>,
+    /// Of one without a node.
+    _rooms: Option<OpenRooms>,
 }
 
 impl Flux {
@@ -64,14 +66,14 @@ impl Flux {
     pub fn open(data: impl AsRef<Path>) -> Result<Flux, node::Error> {
         let config = Arc::new(Config::default());
         let node = Node::embedded(config, data.as_ref())?;
-        Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node), peers: None })
+        Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node), _rooms: None })
     }
 
     /// A keyspace that is gone when the last handle is.
     pub fn in_memory() -> Flux {
-        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
-        let peers = peers::start(&instance);
-        Flux { instance, node: None, peers: Some(peers) }
+        let instance = Instance::with(node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+        let rooms = instance.open_rooms();
+        Flux { instance, node: None, _rooms: Some(rooms) }
     }
 
     /// A handle for commands; as many as you like, each a session of its own.
@@ -93,11 +95,7 @@ impl Flux {
 
     /// Peers, for callers within the process.
     pub fn peers(&self) -> peers::Handle {
-        match (&self.node, &self.peers) {
-            (Some(node), _) => node.peers(),
-            (None, Some(peers)) => peers.handle(),
-            (None, None) => unreachable!("it has a node or peers of its own"),
-        }
+        peers::handle(&self.instance).expect("their room is open")
     }
 
     /// Writes everything to disk and closes the folder. Without it, dropping does what `kill` does: at most the last

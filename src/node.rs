@@ -11,7 +11,9 @@ use std::time::Duration;
 use crate::chores;
 use crate::clock;
 use crate::commands::instance::{Instance, Listeners};
+use crate::commands::room::{OpenRooms, Room};
 use crate::commands::sockets;
+use crate::commands::table::Table;
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
 use crate::engine::durability::{Durability, LinePlace};
@@ -51,6 +53,14 @@ pub enum Error {
     Thread(std::io::Error),
 }
 
+/// The rooms there are, in the order in which they open.
+pub const ROOMS: &[Room] = &[peers::ROOM];
+
+/// All commands there are.
+pub fn table() -> Table {
+    Table::with(ROOMS.iter().map(|room| room.commands))
+}
+
 /// A running node.
 pub struct Node {
     /// What its clients share.
@@ -59,7 +69,7 @@ pub struct Node {
     pub persistence: Option<Persistence>,
     door: Option<server::Handle>,
     http: Option<http::Handle>,
-    peers: peers::Running,
+    rooms: OpenRooms,
     chores: thread::JoinHandle<()>,
 }
 
@@ -76,7 +86,7 @@ impl Node {
             None => (Arc::new(Engine::new(false)), None),
         };
         let instance = share(engine, &config, persistence.as_ref());
-        let peers = peers::start(&instance);
+        let rooms = instance.open_rooms();
         let options = door_options(&config, addresses);
         fit_clients(&instance, options.workers)?;
         let door = server::start(&instance, &options)?;
@@ -85,23 +95,23 @@ impl Node {
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
-        let http = open_http(&instance, &peers, &config)?;
+        let http = open_http(&instance, &config)?;
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence, door: Some(door), http, peers, chores })
+        Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
     }
 
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let (engine, persistence) = Persistence::open(data, options(&config))?;
         let instance = share(engine, &config, Some(&persistence));
-        let peers = peers::start(&instance);
+        let rooms = instance.open_rooms();
         let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, peers, chores })
+        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, rooms, chores })
     }
 
     /// Its peers, for callers within the process.
     pub fn peers(&self) -> peers::Handle {
-        self.peers.handle()
+        peers::handle(&self.instance).expect("it is listed above, and open")
     }
 
     /// Where clients reach it.
@@ -139,7 +149,7 @@ impl Node {
             drop(closed);
             let _ = deadline.join();
         }
-        drop(self.peers);
+        drop(self.rooms);
         // Chores that panicked have said so already.
         let _ = self.chores.join();
         self.instance.engine.freeing().stop();
@@ -154,7 +164,7 @@ impl Node {
 }
 
 fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persistence>) -> Arc<Instance> {
-    let instance = Instance::new(engine, Arc::clone(config), clock::now_ms());
+    let instance = Instance::with(ROOMS, engine, Arc::clone(config), clock::now_ms());
     if let Some(persistence) = persistence {
         instance.set_durability(Arc::new(persistence.clone()));
         instance.set_persistence(persistence.clone());
@@ -226,10 +236,10 @@ fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Erro
 }
 
 /// Opens the HTTP door where settings want one.
-fn open_http(instance: &Arc<Instance>, peers: &peers::Running, config: &Config) -> Result<Option<http::Handle>, Error> {
+fn open_http(instance: &Arc<Instance>, config: &Config) -> Result<Option<http::Handle>, Error> {
     let Ok(port) = u16::try_from(config.number(Name::HttpPort)) else { return Ok(None) };
     let addresses = private(config, usable(&config.text(Name::HttpBind), port))?;
-    let door = http::start(instance, peers.handle(), &addresses)?;
+    let door = http::start(instance, &addresses)?;
     if let Some(address) = door.addresses.first() {
         config.settle(Name::HttpPort, &address.port().to_string());
     }
@@ -287,6 +297,7 @@ fn options(config: &Config) -> persist::Options {
         checkpoint_bytes: config.count(Name::CheckpointBytes),
         memory_limit: config.count(Name::MemoryLimit),
         checkpoint_interval: Duration::from_secs(config.count(Name::CheckpointInterval)),
+        resident: ROOMS.iter().map(|room| room.observes).collect(),
         ..persist::Options::default()
     }
 }

@@ -74,7 +74,7 @@ fn disabled(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
 }
 
 fn cluster_help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::find(b"cluster").expect("it is a row above");
+    let (_, command) = crate::commands::Table::keyspace().find(b"cluster").expect("it is a row above");
     help::subcommands(command, reply);
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::commands::args::int;
 use crate::commands::clients::{Client, state};
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
-use crate::commands::table::{Positions, flag};
-use crate::commands::{Command, Outcome, args, flux, help, pubsub, table, transactions};
+use crate::commands::table::{Positions, Table, flag};
+use crate::commands::{Command, Outcome, args, help, pubsub, room, transactions};
 use crate::engine::block::Block;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
@@ -157,7 +157,7 @@ fn quit(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     transactions::end(session);
     pubsub::unsubscribe_all(session);
-    flux::leave(session);
+    room::leave(session);
     if session.client.has_state(state::MONITOR) {
         session.client.set_state(state::MONITOR, false);
         session.instance.monitors.lock().retain(|other| !Arc::ptr_eq(other, &session.client));
@@ -303,7 +303,7 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn client_help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = table::find(b"client").expect("it is a row above");
+    let (_, command) = Table::keyspace().find(b"client").expect("it is a row above");
     help::subcommands(command, reply);
     Ok(())
 }
@@ -593,7 +593,7 @@ fn close(session: &mut Session, client: &Arc<Client>) {
 }
 
 fn info(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let line = line(&session.client, reply.protocol(), session.now());
+    let line = line(&session.instance.table, &session.client, reply.protocol(), session.now());
     reply.verbatim("txt", &line);
     Ok(())
 }
@@ -614,14 +614,14 @@ fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     }
     let mut lines = String::new();
     for client in clients {
-        lines.push_str(&line(&client, client.mailbox.protocol(), session.now()));
+        lines.push_str(&line(&session.instance.table, &client, client.mailbox.protocol(), session.now()));
     }
     reply.verbatim("txt", &lines);
     Ok(())
 }
 
 /// A client as `CLIENT LIST` shows it: fields in the order tools expect.
-fn line(client: &Client, protocol: Protocol, now: u64) -> String {
+fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String {
     let about = client.about.lock().clone();
     let subscriptions = client.subscriptions.load(Relaxed);
     let part = |shift: u32| subscriptions >> shift & 0xf_ffff;
@@ -653,7 +653,7 @@ fn line(client: &Client, protocol: Protocol, now: u64) -> String {
     let output = client.output_bytes.load(Relaxed) + client.mailbox.pending_bytes() as u64;
     let query = client.query_bytes.load(Relaxed);
     let queued_bytes = client.queued_bytes.load(Relaxed);
-    let command = table::name_of(client.last_command.load(Relaxed));
+    let command = table.name_of(client.last_command.load(Relaxed));
     let mut line = String::new();
     writeln!(
         line,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::commands::server::command;
-use crate::commands::table::{Arity, Command, Group, Keys, rows};
+use crate::commands::table::{Arity, Command, Group, Keys, Table};
 
 const HEAD: &str = "# Commands
 
@@ -16,10 +16,10 @@ Commands behave as in Redis 7.4: same replies, same error texts. *Since* is the 
 ";
 
 /// The page for people.
-pub fn markdown() -> String {
+pub fn markdown(table: &Table) -> String {
     let mut page = HEAD.to_owned();
     for group in Group::ALL {
-        let commands: Vec<_> = rows().filter(|row| row.group == *group).collect();
+        let commands: Vec<_> = table.rows().filter(|row| row.group == *group).collect();
         if commands.is_empty() {
             continue;
         }
@@ -54,8 +54,8 @@ fn row(page: &mut String, name: &str, command: &Command) {
 }
 
 /// The facts for programs.
-pub fn json() -> String {
-    let commands: Vec<Value> = rows().map(|row| value(row.name, row)).collect();
+pub fn json(table: &Table) -> String {
+    let commands: Vec<Value> = table.rows().map(|row| value(row.name, row)).collect();
     format!("{:#}\n", json!({ "commands": commands }))
 }
 

@@ -7,7 +7,7 @@ use redis::{FromRedisValue, Value};
 
 use crate::clock;
 use crate::commands::session::{self, Ran, Session, call, leaf_unchecked, touched};
-use crate::commands::table::{self, Run};
+use crate::commands::table::{Run, Table};
 use crate::engine::Scope;
 use crate::engine::error::Error;
 use crate::engine::keys::Read;
@@ -25,7 +25,7 @@ impl Together<'_> {
     pub fn run<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
         self.reply.truncate(0);
         let owned = OwnedArgs::new(args.iter().copied());
-        let (_, command) = table::find(args[0]).ok_or_else(|| unfit(args))?;
+        let (_, command) = Table::keyspace().find(args[0]).ok_or_else(|| unfit(args))?;
         let leaf = leaf_unchecked(command, owned.args());
         if !leaf.takes(args.len() - 1) || matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Container) {
             return Err(unfit(args));
@@ -81,7 +81,7 @@ impl Session {
 
     /// Runs one command on keys of database 0 and reads its answer.
     pub fn run_in_zero<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
-        let (_, command) = table::find(args[0]).ok_or_else(|| unfit(args))?;
+        let (_, command) = Table::keyspace().find(args[0]).ok_or_else(|| unfit(args))?;
         let owned = OwnedArgs::new(args.iter().copied());
         let leaf = leaf_unchecked(command, owned.args());
         if leaf.may_touch_any_key(owned.args()) {

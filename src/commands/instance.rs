@@ -1,5 +1,6 @@
 //! One running flux: what all its clients share.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,15 +12,17 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::commands::clients::{Client, Clients};
-use crate::commands::flux::Peers;
 use crate::commands::guesses::Guesses;
+use crate::commands::room::{Open, OpenRooms, Room};
 use crate::commands::serving;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
+use crate::commands::table::Table;
 use crate::config::{Config, Name};
 use crate::engine::block::Waiter;
 use crate::engine::durability::Durability;
 use crate::engine::mailbox::Ended;
+use crate::engine::notify::Observer;
 use crate::engine::persist::Persistence;
 use crate::engine::{Engine, evict};
 use crate::id;
@@ -31,6 +34,8 @@ use crate::metrics::{LatencyMonitor, Rate, Slowlog};
 pub struct Instance {
     /// The settings.
     pub config: Arc<Config>,
+    /// The commands it answers.
+    pub table: Table,
     /// The keyspace.
     pub engine: Arc<Engine>,
     /// Who is connected.
@@ -79,7 +84,8 @@ pub struct Instance {
     pub is_ending: AtomicBool,
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
-    peers: OnceLock<Arc<dyn Peers>>,
+    listed: &'static [Room],
+    rooms: OnceLock<Vec<Arc<dyn Open>>>,
 }
 
 /// A password, which can be compared and neither shown nor logged.
@@ -209,8 +215,14 @@ fn let_go(waiter: &Waiter) {
 }
 
 impl Instance {
-    /// Around a keyspace. `now` is in milliseconds since the epoch.
+    /// Around a keyspace, without rooms. `now` is in milliseconds since the epoch.
     pub fn new(engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        Instance::with(&[], engine, config, now)
+    }
+
+    /// Around a keyspace, with rooms, which are to be opened.
+    pub fn with(rooms: &'static [Room], engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        let table = Table::with(rooms.iter().map(|room| room.commands));
         engine.set_serving(serving::serve);
         Arc::new(Instance {
             config,
@@ -219,7 +231,8 @@ impl Instance {
             sockets: Sockets::default(),
             workers: AtomicUsize::new(0),
             guesses: Guesses::default(),
-            stats: Stats::default(),
+            stats: Stats::new(table.count()),
+            table,
             monitors: Mutex::default(),
             monitor_count: AtomicUsize::new(0),
             pause: Pause::default(),
@@ -239,7 +252,8 @@ impl Instance {
             is_ending: AtomicBool::new(false),
             durability: OnceLock::new(),
             persistence: OnceLock::new(),
-            peers: OnceLock::new(),
+            listed: rooms,
+            rooms: OnceLock::new(),
         })
     }
 
@@ -293,14 +307,26 @@ impl Instance {
         self.durability.get()
     }
 
-    /// Says who carries out the commands of peers. Without it they are refused.
-    pub fn set_peers(&self, peers: Arc<dyn Peers>) {
-        assert!(self.peers.set(peers).is_ok(), "peers are set once, before clients come");
+    /// Opens its rooms, in their order.
+    pub fn open_rooms(self: &Arc<Self>) -> OpenRooms {
+        let rooms: Vec<_> = self.listed.iter().map(|room| (room.make)(self)).collect();
+        let observers = self.listed.iter().zip(&rooms).filter(|(listed, _)| !listed.observes.is_empty());
+        let observers = observers.map(|(listed, room)| (listed.observes, Arc::clone(room) as Arc<dyn Observer>)).collect();
+        self.engine.notifications().set_observers(observers);
+        assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before clients come");
+        self.rooms().for_each(Open::start);
+        OpenRooms(Arc::clone(self))
     }
 
-    /// Who carries out the commands of peers.
-    pub fn peers(&self) -> Option<&Arc<dyn Peers>> {
-        self.peers.get()
+    /// Its rooms that are open, in their order.
+    pub fn rooms(&self) -> impl DoubleEndedIterator<Item = &dyn Open> {
+        self.rooms.get().into_iter().flatten().map(|room| &**room)
+    }
+
+    /// The room of this type, if it is open.
+    #[inline]
+    pub fn room<R: Open>(&self) -> Option<&R> {
+        self.rooms().find_map(|room| (room as &dyn Any).downcast_ref())
     }
 
     /// Tells everyone that the server ends.

@@ -12,7 +12,6 @@ pub mod double;
 pub mod elements;
 pub mod elsewhere;
 pub mod float;
-pub mod flux;
 pub mod generic;
 pub mod geo;
 pub mod guesses;
@@ -24,6 +23,7 @@ pub mod instance;
 pub mod list;
 pub mod monitor;
 pub mod pubsub;
+pub mod room;
 pub mod scripting;
 pub mod server;
 pub mod serving;
@@ -40,14 +40,13 @@ pub mod transactions;
 pub mod wait;
 pub mod zset;
 
-pub use table::{Arity, Command, Group, Keys, Outcome, Run, find};
+pub use table::{Arity, Command, Group, Keys, Outcome, Run, Table};
 
 /// All rows, by group.
 pub const GROUPS: &[&[Command]] = &[
     bitmap::COMMANDS,
     cluster::COMMANDS,
     connection::COMMANDS,
-    flux::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,

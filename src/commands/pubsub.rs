@@ -203,7 +203,7 @@ fn numpat(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::find(b"pubsub").expect("it is a row above");
+    let (_, command) = crate::commands::Table::keyspace().find(b"pubsub").expect("it is a row above");
     crate::commands::help::subcommands(command, reply);
     Ok(())
 }

@@ -104,7 +104,7 @@ fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn lines(container: &str, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::find(container.as_bytes()).expect("it is a row above");
+    let (_, command) = crate::commands::Table::keyspace().find(container.as_bytes()).expect("it is a row above");
     help::subcommands(command, reply);
     Ok(())
 }

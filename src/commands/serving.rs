@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::commands::session::{call, lacks, leaf_unchecked, publish_events, touched, with_scope};
-use crate::commands::table;
+use crate::commands::table::Table;
 use crate::engine::Engine;
 use crate::engine::block::{Place, Waiter, Want};
 use crate::engine::dict;
@@ -64,7 +64,7 @@ fn serve_queue(engine: &Engine, place: &Place, want: &Want, places: &mut VecDequ
 fn serve_one(engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -> Served {
     let at_key = waiter.args_at(key);
     let args = at_key.as_ref().unwrap_or(&waiter.args).args();
-    let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
+    let (_, command) = Table::keyspace().find(args.at(0)).expect("it was found when it began to wait");
     let leaf = leaf_unchecked(command, args);
     let mut reply = Reply::new(waiter.protocol);
     let mut outcome = Err(error::ON_DISK);
@@ -144,7 +144,7 @@ mod tests {
     fn push(engine: &Engine, key: &[u8], elements: &[&[u8]]) {
         change(engine, &[key.to_vec()], |view| {
             let args = OwnedArgs::new([b"RPUSH", key].into_iter().chain(elements.iter().copied()));
-            let (_, command) = table::find(b"rpush").unwrap();
+            let (_, command) = Table::keyspace().find(b"rpush").unwrap();
             let crate::commands::Run::Write(run) = command.run else { panic!("it writes") };
             run(view, args.args(), &mut Reply::new(Protocol::Resp2)).unwrap();
         });

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::commands::table;
 use crate::machine;
 use crate::metrics::{Histogram, Recent};
 
@@ -102,8 +101,8 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
-    fn new() -> WorkerStats {
-        WorkerStats { commands: (0..table::count()).map(|_| CommandStats::default()).collect(), ..WorkerStats::default() }
+    fn new(commands: usize) -> WorkerStats {
+        WorkerStats { commands: (0..commands).map(|_| CommandStats::default()).collect(), ..WorkerStats::default() }
     }
 
     /// Notes bytes that came and went.
@@ -325,6 +324,8 @@ impl Exceeded {
 
 /// All workers' numbers, and those that come too seldom to be counted by each.
 pub struct Stats {
+    /// How many there are.
+    commands: usize,
     /// `latency-tracking`.
     pub is_tracking: AtomicBool,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
@@ -350,12 +351,14 @@ pub struct Stats {
     pub exceeded: Exceeded,
 }
 
-impl Default for Stats {
-    fn default() -> Stats {
+impl Stats {
+    /// Of so many commands.
+    pub fn new(commands: usize) -> Stats {
         Stats {
+            commands,
             is_tracking: AtomicBool::default(),
             // The first are of nobody: they take over the numbers of workers that are gone.
-            workers: Mutex::new(vec![Arc::new(WorkerStats::new())]),
+            workers: Mutex::new(vec![Arc::new(WorkerStats::new(commands))]),
             errors: Mutex::default(),
             error_replies: AtomicU64::default(),
             rejected_connections: AtomicU64::default(),
@@ -368,12 +371,10 @@ impl Default for Stats {
             exceeded: Exceeded::default(),
         }
     }
-}
 
-impl Stats {
     /// Numbers for one more worker. Those whose worker is gone are let go: a program may make and drop clients within it for ever.
     pub fn worker(&self) -> Arc<WorkerStats> {
-        let worker = Arc::new(WorkerStats::new());
+        let worker = Arc::new(WorkerStats::new(self.commands));
         let mut workers = self.workers.lock();
         let past = Arc::clone(&workers[0]);
         workers.retain(|worker| {
@@ -500,7 +501,7 @@ mod tests {
 
     #[test]
     fn workers_that_are_gone_leave_their_numbers_and_nothing_else() {
-        let stats = Stats::default();
+        let stats = Stats::new(1);
         for _ in 0..100 {
             let worker = stats.worker();
             worker.commands[0].called(1000, true, true);

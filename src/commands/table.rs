@@ -388,39 +388,67 @@ impl Command {
     }
 }
 
-static BY_NAME: LazyLock<HashMap<&'static [u8], (u16, &'static Command), foldhash::fast::FixedState>> = LazyLock::new(|| {
-    let mut number = 0;
-    let mut by_name = HashMap::default();
-    for command in rows() {
-        by_name.insert(command.name.as_bytes(), (number, command));
-        number += 1 + command.subcommands.len() as u16;
-    }
-    by_name
-});
-
-/// Full names by number.
-static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let names = |command: &'static Command| {
-        let subs = command.subcommands.iter().map(move |sub| format!("{}|{}", command.name, sub.name));
-        std::iter::once(command.name.to_owned()).chain(subs)
-    };
-    rows().flat_map(names).collect()
-});
-
-/// All rows, subcommands within them, in the order of their numbers.
-pub fn rows() -> impl Iterator<Item = &'static Command> {
-    GROUPS.iter().copied().flatten()
+/// The rows that are answered, and how they are found.
+pub struct Table {
+    rows: Vec<&'static Command>,
+    by_name: HashMap<&'static [u8], (u16, &'static Command), foldhash::fast::FixedState>,
+    /// Full names by number.
+    names: Vec<String>,
 }
 
-/// The command of this name in any case, and its number below [`count`], for statistics. Numbers of subcommands follow that of
-/// their container.
-#[inline]
-pub fn find(name: &[u8]) -> Option<(u16, &'static Command)> {
-    let mut lower = [0u8; 32];
-    let lower = lower.get_mut(..name.len())?;
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    BY_NAME.get(&*lower).copied()
+/// See [`Table::keyspace`].
+static KEYSPACE: LazyLock<Table> = LazyLock::new(|| Table::with([]));
+
+impl Table {
+    /// Of the keyspace's own commands, which have the same numbers in every table.
+    pub fn keyspace() -> &'static Table {
+        &KEYSPACE
+    }
+
+    /// Of the keyspace's own commands, and more.
+    pub fn with(more: impl IntoIterator<Item = &'static [Command]>) -> Table {
+        let rows: Vec<&Command> = GROUPS.iter().copied().chain(more).flatten().collect();
+        let mut table = Table { rows: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
+        for row in &rows {
+            let before = table.by_name.insert(row.name.as_bytes(), (table.names.len() as u16, row));
+            assert!(before.is_none(), "two rows are called {}", row.name);
+            table.names.push(row.name.to_owned());
+            table.names.extend(row.subcommands.iter().map(|sub| format!("{}|{}", row.name, sub.name)));
+        }
+        Table { rows, ..table }
+    }
+
+    /// All rows, subcommands within them, in the order of their numbers.
+    pub fn rows(&self) -> impl Iterator<Item = &'static Command> {
+        self.rows.iter().copied()
+    }
+
+    /// The command of this name in any case, and its number below [`Self::count`], for statistics. Numbers of subcommands follow that of
+    /// their container.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<(u16, &'static Command)> {
+        let mut lower = [0u8; 32];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower).copied()
+    }
+
+    /// `config|get` for a subcommand's number, else the name.
+    pub fn full_name(&self, number: usize) -> &str {
+        &self.names[number]
+    }
+
+    /// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.
+    pub fn name_of(&self, number_plus_one: u64) -> &str {
+        let number = (number_plus_one as usize).checked_sub(1);
+        number.and_then(|number| self.names.get(number)).map_or("NULL", String::as_str)
+    }
+
+    /// How many commands there are, subcommands among them.
+    pub fn count(&self) -> usize {
+        self.names.len()
+    }
 }
 
 /// The number of a command, or of the subcommand of it that is meant.
@@ -431,20 +459,4 @@ pub fn number_of(number: u16, command: &Command, leaf: &Command) -> u16 {
     }
     let sub = command.subcommands.iter().position(|sub| std::ptr::eq(sub, leaf));
     sub.map_or(number, |sub| number + 1 + sub as u16)
-}
-
-/// `config|get` for a subcommand's number, else the name.
-pub fn full_name(number: usize) -> &'static str {
-    &NAMES[number]
-}
-
-/// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.
-pub fn name_of(number_plus_one: u64) -> &'static str {
-    let number = (number_plus_one as usize).checked_sub(1);
-    number.and_then(|number| NAMES.get(number)).map_or("NULL", String::as_str)
-}
-
-/// How many commands there are, subcommands among them.
-pub fn count() -> usize {
-    NAMES.len()
 }

@@ -44,7 +44,7 @@ use crate::engine::evict::Eviction;
 use crate::engine::free::Freeing;
 use crate::engine::keys::{Held, Read, Waiting, Write};
 use crate::engine::load::Loads;
-use crate::engine::notify::Notifications;
+use crate::engine::notify::{Names, Notifications};
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Shard};
 use crate::engine::value::Value;
@@ -103,6 +103,7 @@ pub struct Engine {
     /// Four bits for each database: the number it is stored under. `SWAPDB` changes only this.
     stored: AtomicU64,
     notifications: Notifications,
+    resident: OnceLock<Names>,
     loads: Loads,
     serving: OnceLock<fn(&Engine, Vec<Place>)>,
     wrote: AtomicU64,
@@ -128,6 +129,7 @@ impl Engine {
             clean_generation: AtomicU8::new(1),
             stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
             notifications: Notifications::default(),
+            resident: OnceLock::new(),
             loads: Loads::default(),
             serving: OnceLock::new(),
             wrote: AtomicU64::new(0),
@@ -142,6 +144,16 @@ impl Engine {
             parcels: AtomicU64::new(0),
             parcel_bytes_min: AtomicUsize::new(PARCEL_BYTES_MIN),
         }
+    }
+
+    /// Has the values of keys with such names stay in memory: others' commands use them while they hold locks.
+    pub fn keep_resident(&self, names: Names) {
+        assert!(self.resident.set(names).is_ok(), "which keys stay is said once, before any are there");
+    }
+
+    /// Whether the value of this key stays in memory.
+    pub(crate) fn is_resident(&self, key: &[u8]) -> bool {
+        self.resident.get().is_some_and(|names| names.has(key))
     }
 
     /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch. Whoever may meet a key whose

@@ -50,29 +50,62 @@ pub struct Event {
     pub elements: Vec<Blob>,
 }
 
-/// Keys and channels whose names begin like this are the observer's concern.
-pub const OBSERVED: &[u8] = b"flux:";
+/// Names of keys and channels, by what they begin with.
+pub type Prefixes = &'static [&'static [u8]];
 
-/// Whether a key is one that an observer's room keeps its state in. Its commands use such keys while they hold others' locks, so their
-/// values stay in memory.
-pub(crate) fn is_observable(key: &[u8]) -> bool {
-    key.starts_with(OBSERVED)
-}
-
-/// Who is told, within the process, what happens to keys and channels that begin with [`OBSERVED`], whatever
+/// Who is told, within the process, what happens to keys and channels whose names begin in some way, whatever
 /// `notify-keyspace-events` says. All are called on the thread of whoever did it, so they must be short.
 pub trait Observer: Send + Sync {
     /// A key changed, and the locks of the command that did it are released.
-    fn changed(&self, event: &Event);
+    fn changed(&self, event: &Event) {
+        let _ = event;
+    }
 
     /// A client published a message; locks of shards may be held.
-    fn published(&self, channel: &[u8], message: &[u8]);
+    fn published(&self, channel: &[u8], message: &[u8]) {
+        let _ = (channel, message);
+    }
 
     /// All keys of the view's database are about to go; all shards are locked.
-    fn flushing(&self, keys: &mut Read<'_>);
+    fn flushing(&self, keys: &mut Read<'_>) {
+        let _ = keys;
+    }
 
     /// Two databases trade places, so other keys stand under the same names; all shards are locked.
-    fn swapped(&self);
+    fn swapped(&self) {}
+}
+
+/// Whether a name begins like one of these.
+fn begins(name: &[u8], prefixes: Prefixes) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Names of several owners. Most names that are asked for are none of theirs, which costs one comparison.
+#[derive(Default)]
+pub struct Names {
+    /// What all begin with.
+    common: &'static [u8],
+    each: Vec<Prefixes>,
+}
+
+impl Names {
+    /// Of these owners.
+    pub fn of(owners: impl IntoIterator<Item = Prefixes>) -> Names {
+        let each: Vec<Prefixes> = owners.into_iter().filter(|prefixes| !prefixes.is_empty()).collect();
+        let shared = |one: &'static [u8], other: &&'static [u8]| {
+            let len = one.iter().zip(*other).take_while(|(a, b)| a == b).count();
+            &one[..len]
+        };
+        let mut all = each.iter().copied().flatten();
+        let common = all.next().map_or(&[][..], |first| all.fold(*first, shared));
+        Names { common, each }
+    }
+
+    /// Whether a name is one of them.
+    #[inline]
+    pub fn has(&self, name: &[u8]) -> bool {
+        name.starts_with(self.common) && self.each.iter().any(|prefixes| begins(name, prefixes))
+    }
 }
 
 /// `K`: events are published on the key's channel.
@@ -80,14 +113,21 @@ pub const KEYSPACE: u32 = 1 << 16;
 /// `E`: events are published on the event's channel.
 pub const KEYEVENT: u32 = 1 << 17;
 
-/// Set in the flags while there is an observer.
+/// Set in the flags while there are observers.
 const HAS_OBSERVER: u32 = 1 << 18;
 
 /// Which events are on, and who observes.
 #[derive(Default)]
 pub struct Notifications {
     flags: AtomicU32,
-    observer: OnceLock<Arc<dyn Observer>>,
+    observed: OnceLock<Observed>,
+}
+
+/// Who observes what.
+#[derive(Default)]
+struct Observed {
+    names: Names,
+    observers: Vec<(Prefixes, Arc<dyn Observer>)>,
 }
 
 impl Notifications {
@@ -98,45 +138,55 @@ impl Notifications {
         flags & class as u32 != 0 && flags & (KEYSPACE | KEYEVENT) != 0
     }
 
-    /// Whether an event at this key must be told to the observer.
+    /// Whether an event at this key must be told to an observer.
     #[inline]
     pub fn is_observed(&self, class: Class, key: &[u8]) -> bool {
-        self.flags.load(Relaxed) & HAS_OBSERVER != 0 && is_observable(key) && !matches!(class, Class::Miss | Class::New)
+        self.flags.load(Relaxed) & HAS_OBSERVER != 0
+            && !matches!(class, Class::Miss | Class::New)
+            && self.observed.get().is_some_and(|observed| observed.names.has(key))
     }
 
-    /// Tells the observer of the events that concern it.
+    /// Tells observers of the events that concern them.
     pub fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
-        let Some(observer) = self.observer.get() else { return };
-        events.filter(|event| self.is_observed(event.class, &event.key)).for_each(|event| observer.changed(event));
+        for event in events.filter(|event| self.is_observed(event.class, &event.key)) {
+            self.observers_of(&event.key).for_each(|observer| observer.changed(event));
+        }
     }
 
-    /// Tells the observer of a message, if the channel concerns it.
+    /// Tells observers of a message, if the channel concerns them.
     #[inline]
     pub fn tell_published(&self, channel: &[u8], message: &[u8]) {
-        if channel.starts_with(OBSERVED)
-            && let Some(observer) = self.observer.get()
-        {
-            observer.published(channel, message);
+        if self.observed.get().is_some_and(|observed| observed.names.has(channel)) {
+            self.observers_of(channel).for_each(|observer| observer.published(channel, message));
         }
     }
 
-    /// Tells the observer of keys that are all about to go.
+    /// Tells observers of keys that are all about to go.
     pub fn tell_flushing(&self, keys: &mut Read<'_>) {
-        if let Some(observer) = self.observer.get() {
-            observer.flushing(keys);
-        }
+        self.observers().for_each(|(_, observer)| observer.flushing(keys));
     }
 
-    /// Tells the observer that databases trade places.
+    /// Tells observers that databases trade places.
     pub(crate) fn tell_swapped(&self) {
-        if let Some(observer) = self.observer.get() {
-            observer.swapped();
-        }
+        self.observers().for_each(|(_, observer)| observer.swapped());
     }
 
-    /// Says who observes.
-    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
-        assert!(self.observer.set(observer).is_ok(), "the observer is set once, before clients come");
+    fn observers(&self) -> impl Iterator<Item = &(Prefixes, Arc<dyn Observer>)> {
+        self.observed.get().into_iter().flat_map(|observed| &observed.observers)
+    }
+
+    fn observers_of(&self, name: &[u8]) -> impl Iterator<Item = &Arc<dyn Observer>> {
+        self.observers().filter(move |(prefixes, _)| begins(name, prefixes)).map(|(_, observer)| observer)
+    }
+
+    /// Says who observes what.
+    pub fn set_observers(&self, observers: Vec<(Prefixes, Arc<dyn Observer>)>) {
+        if observers.is_empty() {
+            return;
+        }
+        let names = Names::of(observers.iter().map(|(prefixes, _)| *prefixes));
+        let observed = Observed { names, observers };
+        assert!(self.observed.set(observed).is_ok(), "observers are set once, before clients come");
         self.flags.fetch_or(HAS_OBSERVER, Relaxed);
     }
 

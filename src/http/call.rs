@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Response};
 use super::answer::Refusal;
 use super::ask::{self, Options};
 use super::{Door, sse};
-use crate::peers::Ongoing;
+use crate::commands::room;
 use crate::peers::calls::{Failure, Order, Outcome, Part, Route, TIMEOUT_MS_MAX};
+use crate::peers::{self, Ongoing};
 
 /// What may be said of a call.
 const OPTIONS: [&str; 7] = ["timeout", "priority", "retries", "to", "route", "sticky", "gather"];
@@ -25,8 +26,9 @@ pub async fn call(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let options = Options::of(&uri, &headers, &OPTIONS)?;
+    let peers = peers::handle(&door.instance).ok_or_else(|| Refusal::new("ERR", room::not_here(peers::ROOM.name).0))?;
     let payload = payload(ask::body(&door, request.into_body()).await?);
-    let ongoing = ask::while_open(&door, door.peers.call(order(&capability, &payload, &options)?)).await??;
+    let ongoing = ask::while_open(&door, peers.call(order(&capability, &payload, &options)?)).await??;
     if sse::is_wanted(&headers) {
         return Ok(sse::respond((door, ongoing), |(door, ongoing)| next(door, ongoing)));
     }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::commands::instance::Instance;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
-use crate::commands::table;
 use crate::version::{REDIS_VERSION, VERSION};
 
 /// What a number does over time.
@@ -223,7 +222,7 @@ fn errors(text: &mut String, instance: &Instance) {
 }
 
 fn commands(text: &mut String, instance: &Instance) {
-    let sums: Vec<_> = (0..table::count()).map(|number| (number, instance.stats.command(number))).collect();
+    let sums: Vec<_> = (0..instance.table.count()).map(|number| (number, instance.stats.command(number))).collect();
     for (name, help, read) in [
         ("flux_commands_failed_total", "Runs of a command that answered with an error.", 0),
         ("flux_commands_refused_total", "Calls of a command that were refused before it ran.", 1),
@@ -232,7 +231,7 @@ fn commands(text: &mut String, instance: &Instance) {
         for (number, sum) in &sums {
             let count = if read == 0 { sum.failed } else { sum.rejected };
             if count > 0 {
-                line(text, name, &[("command", table::full_name(*number))], count as f64);
+                line(text, name, &[("command", instance.table.full_name(*number))], count as f64);
             }
         }
     }
@@ -240,7 +239,7 @@ fn commands(text: &mut String, instance: &Instance) {
     let name = "flux_command_seconds";
     let _ = write!(text, "# HELP {name} How long a command runs.\n# TYPE {name} histogram\n");
     for (number, sum) in sums.into_iter().filter(|(_, sum)| sum.calls > 0) {
-        let command = table::full_name(number);
+        let command = instance.table.full_name(number);
         if let Some(times) = instance.stats.times(number).filter(|_| is_tracking) {
             for us in BUCKETS_US {
                 let end = format!("{}", us as f64 / 1e6);

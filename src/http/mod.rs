@@ -44,7 +44,6 @@ use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
 use crate::machine;
-use crate::peers;
 use crate::storage;
 
 pub use routes::markdown;
@@ -100,7 +99,6 @@ impl Handle {
 /// What all requests share.
 struct Door {
     instance: Arc<Instance>,
-    peers: peers::Handle,
     stats: Arc<WorkerStats>,
     gate: Arc<Gate>,
     /// Hosts that speak MCP.
@@ -139,7 +137,7 @@ struct Caller {
 }
 
 /// Opens the listeners and serves until it is closed.
-pub fn start(instance: &Arc<Instance>, peers: peers::Handle, addresses: &[SocketAddr]) -> Result<Handle, Error> {
+pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handle, Error> {
     let mut listeners = Vec::new();
     for address in addresses {
         listeners.push(listen(*address).map_err(|error| Error::Address(*address, error))?);
@@ -147,7 +145,6 @@ pub fn start(instance: &Arc<Instance>, peers: peers::Handle, addresses: &[Socket
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let door = Arc::new_cyclic(|door| Door {
         instance: Arc::clone(instance),
-        peers,
         stats: instance.stats.worker(),
         gate: Arc::default(),
         hosts: streamable::Hosts::new(door, instance.config.count(Name::PeerPayloadLimit) as usize),

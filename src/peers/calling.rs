@@ -17,7 +17,7 @@ use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, O
 use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
 use crate::peers::handle::{Ongoing, ends};
-use crate::peers::presence::{self, NOT_A_PEER};
+use crate::peers::presence::{self, NOT_A_PEER, Presence};
 use crate::peers::room::{Room, Todo};
 use crate::peers::{checking, names, wire};
 use crate::resp::{Args, OwnedArgs, Reply};
@@ -42,7 +42,7 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     }
     let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
     let (mut order, is_async) = read_order(args, limit)?;
-    order.from.clone_from(&session.presence.peer);
+    order.from = presence::peer_of(session).cloned();
     let origin = order.from.clone().map_or(Origin::Client(session.client.id), Origin::Peer);
     if is_async {
         let (peer, kind) = presence::attached_with(room, session, |_, peer| peer.kind.clone())?;
@@ -61,7 +61,7 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     if let Some(id) = make(room, session, order, Caller::Waiter(Arc::clone(&waiter)), origin, asker).map_err(refusal)? {
         let _ = call.set(id);
     }
-    session.presence.call = Some(call);
+    session.slot::<Presence>().call = Some(call);
     session.block = Some(Block::new(waiter, None));
     Ok(())
 }
@@ -392,7 +392,7 @@ fn old_job(room: &Room, job: &Job) -> String {
 
 /// A session ends, or does something else, that may wait for a call.
 pub fn left(room: &Room, session: &mut Session) {
-    let Some(call) = session.presence.call.take() else { return };
+    let Some(call) = session.slot::<Presence>().call.take() else { return };
     let actions = {
         let mut state = room.state.lock();
         // One that is not made yet will not be: its check finds that the wait is over.

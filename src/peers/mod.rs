@@ -4,7 +4,7 @@
 //! that they and new peers see each other. Calls in flight are live, in memory, and bounded; they last as long as their
 //! deadline at most.
 //!
-//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels.
+//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels. [`commands`]: their rows.
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side. [`checking`]: payloads,
 //!   before a call is made of them.
@@ -20,6 +20,7 @@ pub mod calling;
 pub mod calls;
 pub mod checking;
 pub mod clean;
+pub mod commands;
 pub mod context;
 pub mod describe;
 pub mod directory;
@@ -42,4 +43,4 @@ pub use peer::{
     Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
     StreamWriter, Target,
 };
-pub use room::{Running, start};
+pub use room::{ROOM, handle};

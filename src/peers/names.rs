@@ -1,6 +1,7 @@
 //! Names that peers use, what may be in them, and the keys and channels made of them.
 
 use crate::engine::error::Error;
+use crate::engine::notify::Prefixes;
 
 /// Characters of a peer's id and of a call's.
 const ID_CHARS_MAX: usize = 64;
@@ -8,6 +9,19 @@ const ID_CHARS_MAX: usize = 64;
 const NAME_CHARS_MAX: usize = 128;
 /// Bytes of the name of a workspace, a capability, or of a key in a workspace.
 const KEY_BYTES_MAX: usize = 256;
+
+/// What the names of all keys and channels of peers begin with.
+pub const PREFIXES: Prefixes = &[
+    b"flux:peer",
+    b"flux:capabilities",
+    b"flux:contexts",
+    b"flux:fn:",
+    b"flux:ws:",
+    b"flux:q:",
+    b"flux:notify:",
+    b"flux:res:",
+    b"flux:cancel:",
+];
 
 /// The set of all peers' ids.
 pub const PEERS: &str = "flux:peers";

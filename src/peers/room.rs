@@ -12,9 +12,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock;
-use crate::commands::Outcome;
-use crate::commands::flux::{Peers, Verb};
 use crate::commands::instance::Instance;
+use crate::commands::room::{self, Open};
 use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
 use crate::engine::keys::Read;
@@ -27,8 +26,8 @@ use crate::peers::handle::Handle;
 use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
 use crate::peers::outbox::{self, Outbox};
-use crate::peers::{calling, clean, context, describe, log, old, presence, streams};
-use crate::resp::{Args, Reply};
+use crate::peers::presence::Presence;
+use crate::peers::{calling, commands, context, log, old, presence, streams};
 
 /// How long the thread sleeps at most: peers whose time is over are found so late.
 const ROUND_MS: u64 = 500;
@@ -125,48 +124,33 @@ pub struct Counts {
     pub rerouted: AtomicU64,
 }
 
-/// An open room, which is closed when this is dropped.
-pub struct Running(Arc<Room>);
+/// As `node` lists it.
+pub const ROOM: room::Room =
+    room::Room { name: "peers", commands: commands::COMMANDS, observes: names::PREFIXES, make: |instance| Room::new(instance) };
 
-/// Opens the room: finds out who is there, and from then on observes and serves.
-pub fn start(instance: &Arc<Instance>) -> Running {
-    let room = Arc::new_cyclic(|this| Room {
-        id: format!("flux-{}", &id::secret()[..16]).into(),
-        state: Mutex::default(),
-        counts: Counts::default(),
-        tracked: AtomicU64::new(0),
-        instance: Arc::downgrade(instance),
-        stats: instance.stats.worker(),
-        outbox: Outbox::default(),
-        bell: Condvar::new(),
-        is_ending: AtomicBool::new(false),
-        thread: OnceLock::new(),
-        checks: Checks::default(),
-        this: this.clone(),
-    });
-    instance.engine.notifications().set_observer(Arc::clone(&room) as Arc<dyn Observer>);
-    instance.set_peers(Arc::clone(&room) as Arc<dyn Peers>);
-    presence::load(&room, &mut Session::inner(instance, &room.stats));
-    context::load(&room, &mut Session::inner(instance, &room.stats));
-    room.tell();
-    Running(room)
-}
-
-impl Running {
-    /// The room for others.
-    pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for Running {
-    /// Ends its thread. What peers left in the keyspace stays: they may come back after a restart.
-    fn drop(&mut self) {
-        self.0.end();
-    }
+/// The room of an instance for others within the process, if it has one.
+pub fn handle(instance: &Instance) -> Option<Handle> {
+    instance.room::<Room>().and_then(Room::this).map(Handle)
 }
 
 impl Room {
+    fn new(instance: &Arc<Instance>) -> Arc<Room> {
+        Arc::new_cyclic(|this| Room {
+            id: format!("flux-{}", &id::secret()[..16]).into(),
+            state: Mutex::default(),
+            counts: Counts::default(),
+            tracked: AtomicU64::new(0),
+            instance: Arc::downgrade(instance),
+            stats: instance.stats.worker(),
+            outbox: Outbox::default(),
+            bell: Condvar::new(),
+            is_ending: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            checks: Checks::default(),
+            this: this.clone(),
+        })
+    }
+
     /// A session of the room's own; None once the server is gone.
     pub fn session(&self) -> Option<Session> {
         Some(Session::inner(&self.instance.upgrade()?, &self.stats))
@@ -238,17 +222,6 @@ impl Room {
             Mutex::new(thread)
         });
         self.bell.notify_one();
-    }
-
-    fn end(&self) {
-        self.checks.end();
-        self.is_ending.store(true, Relaxed);
-        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
-        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
-        drop(self.state.lock());
-        self.bell.notify_one();
-        // A thread that panicked has said so already.
-        let _ = thread.join();
     }
 
     fn carry(&self) {
@@ -337,41 +310,34 @@ impl Room {
     }
 }
 
-impl Peers for Room {
-    fn run(&self, verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-        let outcome = match verb {
-            Verb::Register => presence::register(self, session, args, reply),
-            Verb::Heartbeat => presence::heartbeat(self, session, reply),
-            Verb::Join => presence::join(self, session, args, reply),
-            Verb::Leave => presence::leave(self, session, args, reply),
-            Verb::Peers => presence::peers(self, session, args, reply),
-            Verb::Call => calling::call(self, session, args, reply),
-            Verb::Result => calling::result(self, session, args, reply),
-            Verb::Cancel => calling::cancel(self, session, args, reply),
-            Verb::Next => calling::next(self, session, args, reply),
-            Verb::Reply => calling::reply(self, session, args, reply),
-            Verb::CtxSet => context::set(self, session, args, reply),
-            Verb::CtxGet => context::get(self, session, args, reply),
-            Verb::CtxDel => context::del(self, session, args, reply),
-            Verb::CtxKeys => context::keys(self, session, args, reply),
-            Verb::CtxHistory => context::history(self, session, args, reply),
-            Verb::StreamPush => streams::push(self, session, args, reply),
-            Verb::StreamEnd => streams::end(self, session, args, reply),
-            Verb::StreamRead => streams::read(self, session, args, reply),
-            Verb::Describe => describe::describe(self, session, args, reply),
-            Verb::Capabilities => describe::capabilities(self, session, args, reply),
-            Verb::Workspaces => describe::workspaces(self, session, args, reply),
-            Verb::Status => describe::status(self, session, args, reply),
-            Verb::Clean => clean::clean(self, session, args, reply),
-        };
+impl Open for Room {
+    /// Finds out who is there.
+    fn start(&self) {
+        let Some(mut session) = self.session() else { return };
+        presence::load(self, &mut session);
+        context::load(self, &mut session);
         self.tell();
-        outcome
     }
 
     fn left(&self, session: &mut Session) {
+        if session.slot_if_any::<Presence>().is_none_or(|presence| presence.peer.is_none() && presence.call.is_none()) {
+            return;
+        }
         calling::left(self, session);
         presence::disconnected(self, session);
         self.tell();
+    }
+
+    /// What peers left in the keyspace stays: they may come back after a restart.
+    fn end(&self) {
+        self.checks.end();
+        self.is_ending.store(true, Relaxed);
+        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
+        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
+        drop(self.state.lock());
+        self.bell.notify_one();
+        // A thread that panicked has said so already.
+        let _ = thread.join();
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flux::commands::Group;
-use flux::commands::table::rows;
 
 use crate::process::{Connection, Process, Reply};
 use crate::random::Random;
@@ -208,10 +207,15 @@ fn errors_are_those_of_redis() {
 
 /// Commands and subcommands by their full names, without our own and those that only have subcommands.
 fn commands() -> impl Iterator<Item = (String, &'static flux::commands::Command)> {
-    rows().filter(|row| row.group != Group::Flux && row.name != "flux").flat_map(|row| {
-        let subs = row.subcommands.iter().map(|sub| (format!("{}|{}", row.name, sub.name), sub));
-        std::iter::once((row.name.to_owned(), row)).chain(subs)
-    })
+    flux::node::table()
+        .rows()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .filter(|row| row.group != Group::Flux && row.name != "flux")
+        .flat_map(|row| {
+            let subs = row.subcommands.iter().map(|sub| (format!("{}|{}", row.name, sub.name), sub));
+            std::iter::once((row.name.to_owned(), row)).chain(subs)
+        })
 }
 
 /// The full names of a server's commands.

@@ -24,6 +24,7 @@ mod peers;
 mod persist;
 mod process;
 mod random;
+mod rooms;
 mod script;
 mod sdk_js;
 mod sdk_python;

@@ -2,7 +2,7 @@
 
 use crate::commands::server::{key_flags, syntax, tips};
 use crate::commands::session::{Session, leaf};
-use crate::commands::table::{self, Arity, Group, Keys, Run, flag};
+use crate::commands::table::{self, Arity, Group, Keys, Run, Table, flag};
 use crate::commands::{Command, Outcome};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
@@ -52,50 +52,51 @@ const FLAG_WORDS: &[(u32, &str)] = &[
 ];
 
 /// A row with its full name.
-struct Named {
-    name: &'static str,
+struct Named<'t> {
+    table: &'t Table,
+    name: &'t str,
     row: &'static Command,
 }
 
 /// All rows and subcommands with their numbers.
-fn numbered() -> impl Iterator<Item = (usize, &'static Command)> {
-    table::rows().flat_map(|row| std::iter::once(row).chain(row.subcommands)).enumerate()
+fn numbered(table: &Table) -> impl Iterator<Item = (usize, &'static Command)> {
+    table.rows().flat_map(|row| std::iter::once(row).chain(row.subcommands)).enumerate()
 }
 
 /// The numbers of the rows and subcommands that are wanted, by row and full name.
-pub fn names(is_wanted: impl Fn(&'static Command, &'static str) -> bool) -> Vec<usize> {
-    numbered().filter(|(number, row)| is_wanted(row, table::full_name(*number))).map(|(number, _)| number).collect()
+pub fn names(table: &Table, is_wanted: impl Fn(&'static Command, &str) -> bool) -> Vec<usize> {
+    numbered(table).filter(|(number, row)| is_wanted(row, table.full_name(*number))).map(|(number, _)| number).collect()
 }
 
 /// The row of a name such as `get` or `config|get`.
-fn find(name: &[u8]) -> Option<Named> {
+fn find<'t>(table: &'t Table, name: &[u8]) -> Option<Named<'t>> {
     let name = String::from_utf8_lossy(name).to_lowercase();
     let parent = name.split('|').next().unwrap_or_default();
-    let (first, command) = table::find(parent.as_bytes())?;
+    let (first, command) = table.find(parent.as_bytes())?;
     let last = usize::from(first) + command.subcommands.len();
-    let number = (usize::from(first)..=last).find(|number| table::full_name(*number) == name)?;
+    let number = (usize::from(first)..=last).find(|number| table.full_name(*number) == name)?;
     let row = match number - usize::from(first) {
         0 => command,
         sub => &command.subcommands[sub - 1],
     };
-    Some(Named { name: table::full_name(number), row })
+    Some(Named { table, name: table.full_name(number), row })
 }
 
-fn whole_table() -> Vec<Named> {
-    table::rows().map(|row| Named { name: row.name, row }).collect()
+fn whole_table(table: &Table) -> Vec<Named<'_>> {
+    table.rows().map(|row| Named { table, name: row.name, row }).collect()
 }
 
 /// `COMMAND`
-pub fn all(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let rows = whole_table();
+pub fn all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    let rows = whole_table(&session.instance.table);
     reply.array(rows.len());
     rows.iter().for_each(|row| write_info(row, reply));
     Ok(())
 }
 
 /// `COMMAND COUNT`
-pub fn count(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    reply.count(table::rows().count());
+pub fn count(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    reply.count(session.instance.table.rows().count());
     Ok(())
 }
 
@@ -106,7 +107,7 @@ pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
     }
     reply.array(args.len() - 2);
     for name in args.from(2).iter() {
-        match find(name) {
+        match find(&session.instance.table, name) {
             Some(row) => write_info(&row, reply),
             None => reply.null(),
         }
@@ -115,18 +116,19 @@ pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
 }
 
 /// `COMMAND LIST`
-pub fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let table = &session.instance.table;
     let found = match args.len() {
-        2 => names(|_, _| true),
+        2 => names(table, |_, _| true),
         5 if args.is(2, "filterby") => {
             let wanted = args.at(4);
             if args.is(3, "module") {
                 Vec::new()
             } else if args.is(3, "aclcat") {
                 let wanted = String::from_utf8_lossy(wanted).to_lowercase();
-                names(|row, _| categories(row).contains(&wanted.as_str()))
+                names(table, |row, _| categories(row).contains(&wanted.as_str()))
             } else if args.is(3, "pattern") {
-                names(|_, name| glob::matches(wanted, name.as_bytes(), true))
+                names(table, |_, name| glob::matches(wanted, name.as_bytes(), true))
             } else {
                 return Err(error::SYNTAX);
             }
@@ -134,13 +136,15 @@ pub fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
         _ => return Err(error::SYNTAX),
     };
     reply.array(found.len());
-    found.iter().for_each(|number| reply.bulk(table::full_name(*number).as_bytes()));
+    found.iter().for_each(|number| reply.bulk(table.full_name(*number).as_bytes()));
     Ok(())
 }
 
 /// `COMMAND DOCS`
-pub fn docs(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let rows: Vec<Named> = if args.len() == 2 { whole_table() } else { args.from(2).iter().filter_map(find).collect() };
+pub fn docs(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let table = &session.instance.table;
+    let found = |name| find(table, name);
+    let rows: Vec<Named> = if args.len() == 2 { whole_table(table) } else { args.from(2).iter().filter_map(found).collect() };
     reply.map(rows.len());
     rows.iter().for_each(|row| write_docs(row, reply));
     Ok(())
@@ -175,8 +179,8 @@ fn write_info(named: &Named, reply: &mut Reply) {
     }
 }
 
-fn subcommands(named: &Named) -> Vec<Named> {
-    named.row.subcommands.iter().filter_map(|sub| find(format!("{}|{}", named.name, sub.name).as_bytes())).collect()
+fn subcommands<'t>(named: &Named<'t>) -> Vec<Named<'t>> {
+    named.row.subcommands.iter().filter_map(|sub| find(named.table, format!("{}|{}", named.name, sub.name).as_bytes())).collect()
 }
 
 fn write_words(words: &[&str], reply: &mut Reply) {
@@ -340,9 +344,9 @@ fn write_docs(named: &Named, reply: &mut Reply) {
 }
 
 /// A command given as arguments, with the places of its keys.
-fn keys_of(args: Args<'_>) -> Result<(&'static Command, &'static str, table::Positions), Error> {
+fn keys_of<'t>(table: &'t Table, args: Args<'_>) -> Result<(&'static Command, &'t str, table::Positions), Error> {
     let invalid = || Error::new("ERR Invalid command specified");
-    let (number, command) = table::find(args.at(0)).ok_or_else(invalid)?;
+    let (number, command) = table.find(args.at(0)).ok_or_else(invalid)?;
     let leaf = leaf(command, args).map_err(|_| invalid())?;
     if matches!(leaf.keys, Keys::None | Keys::Any) {
         return Err(Error::new("ERR The command has no key arguments"));
@@ -355,7 +359,7 @@ fn keys_of(args: Args<'_>) -> Result<(&'static Command, &'static str, table::Pos
     if positions.is_empty() && !may_have_none || has_too_few(leaf.keys, args) {
         return Err(Error::new("ERR Invalid arguments specified for command"));
     }
-    Ok((leaf, table::full_name(table::number_of(number, command, leaf).into()), positions))
+    Ok((leaf, table.full_name(table::number_of(number, command, leaf).into()), positions))
 }
 
 /// Whether fewer keys are there than their count says, or the count is none.
@@ -366,18 +370,18 @@ fn has_too_few(keys: Keys, args: Args<'_>) -> bool {
 }
 
 /// `COMMAND GETKEYS`
-pub fn getkeys(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn getkeys(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let args = args.from(2);
-    let (_, _, positions) = keys_of(args)?;
+    let (_, _, positions) = keys_of(&session.instance.table, args)?;
     reply.array(positions.len());
     positions.iter().for_each(|at| reply.bulk(args.at(*at)));
     Ok(())
 }
 
 /// `COMMAND GETKEYSANDFLAGS`
-pub fn getkeysandflags(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn getkeysandflags(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let args = args.from(2);
-    let (_, name, positions) = keys_of(args)?;
+    let (_, name, positions) = keys_of(&session.instance.table, args)?;
     let flags = key_flags::of(name);
     reply.array(positions.len());
     for (number, at) in positions.iter().enumerate() {

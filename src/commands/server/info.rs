@@ -10,7 +10,6 @@ use crate::commands::instance::Instance;
 use crate::commands::server::snapshot::{self, Snapshot};
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
-use crate::commands::table;
 use crate::config::{self, Name};
 use crate::engine::persist::{self, Persistence};
 use crate::machine;
@@ -463,7 +462,7 @@ fn cpu(fields: &mut Fields, _: &Instance, snapshot: &Snapshot) {
 }
 
 fn commandstats(fields: &mut Fields, instance: &Instance, _: &Snapshot) {
-    for number in 0..table::count() {
+    for number in 0..instance.table.count() {
         let sum = instance.stats.command(number);
         if sum.calls + sum.rejected + sum.failed == 0 {
             continue;
@@ -471,7 +470,7 @@ fn commandstats(fields: &mut Fields, instance: &Instance, _: &Snapshot) {
         let us = sum.nanoseconds / 1000;
         let mean = if sum.calls == 0 { 0.0 } else { sum.nanoseconds as f64 / 1000.0 / sum.calls as f64 };
         fields.add(
-            &format!("cmdstat_{}", table::full_name(number)),
+            &format!("cmdstat_{}", instance.table.full_name(number)),
             format!(
                 "calls={},usec={us},usec_per_call={mean:.2},rejected_calls={},failed_calls={}",
                 sum.calls, sum.rejected, sum.failed
@@ -488,13 +487,13 @@ fn errorstats(fields: &mut Fields, instance: &Instance, _: &Snapshot) {
 
 fn latencystats(fields: &mut Fields, instance: &Instance, _: &Snapshot) {
     let percentiles = config::percentiles(&instance.config.text(Name::LatencyTrackingInfoPercentiles));
-    for number in 0..table::count() {
+    for number in 0..instance.table.count() {
         let Some(times) = instance.stats.times(number) else { continue };
         let shown: Vec<String> = percentiles
             .iter()
             .map(|percent| format!("p{}={:.3}", double_text(*percent), times.percentile(*percent) as f64 / 1000.0))
             .collect();
-        fields.add(&format!("latency_percentiles_usec_{}", table::full_name(number)), shown.join(","));
+        fields.add(&format!("latency_percentiles_usec_{}", instance.table.full_name(number)), shown.join(","));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::commands::Outcome;
 use crate::commands::session::Session;
-use crate::commands::table;
+use crate::commands::table::Table;
 use crate::config::Name;
 use crate::engine::error::Error;
 use crate::metrics::{EventHistory, Sample};
@@ -138,12 +138,16 @@ fn advice(event: &str) -> &'static str {
 
 /// `LATENCY HISTOGRAM`
 pub fn histogram(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let numbers: Vec<usize> =
-        if args.len() == 2 { (0..table::count()).collect() } else { args.from(2).iter().flat_map(numbers_of).collect() };
+    let table = &session.instance.table;
+    let numbers: Vec<usize> = if args.len() == 2 {
+        (0..table.count()).collect()
+    } else {
+        args.from(2).iter().flat_map(|name| numbers_of(table, name)).collect()
+    };
     let shown: Vec<_> = numbers.into_iter().filter_map(|number| Some((number, session.instance.stats.times(number)?))).collect();
     reply.map(shown.len());
     for (number, times) in shown {
-        reply.bulk(table::full_name(number).as_bytes());
+        reply.bulk(table.full_name(number).as_bytes());
         reply.map(2);
         reply.bulk(b"calls");
         reply.int(times.count() as i64);
@@ -159,13 +163,13 @@ pub fn histogram(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Ou
 }
 
 /// The numbers a name stands for: of a command with its subcommands, or of one subcommand.
-fn numbers_of(name: &[u8]) -> Vec<usize> {
+fn numbers_of(table: &Table, name: &[u8]) -> Vec<usize> {
     let name = String::from_utf8_lossy(name).to_lowercase();
     let parent = name.split('|').next().unwrap_or_default();
-    let Some((first, command)) = table::find(parent.as_bytes()) else { return Vec::new() };
+    let Some((first, command)) = table.find(parent.as_bytes()) else { return Vec::new() };
     let first = usize::from(first);
     let all = first..first + 1 + command.subcommands.len();
-    if name == parent { all.collect() } else { all.filter(|number| table::full_name(*number) == name).collect() }
+    if name == parent { all.collect() } else { all.filter(|number| table.full_name(*number) == name).collect() }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod tips;
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Server as GROUP;
-use crate::commands::table::{Keys, Outcome, flag};
+use crate::commands::table::{Keys, Outcome, Table, flag};
 use crate::commands::{Command, help, monitor};
 use crate::resp::{Args, Reply};
 
@@ -316,7 +316,7 @@ const fn sub(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> 
 }
 
 fn lines(container: &str, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::find(container.as_bytes()).expect("it is a row above");
+    let (_, command) = Table::keyspace().find(container.as_bytes()).expect("it is a row above");
     help::subcommands(command, reply);
     Ok(())
 }

@@ -3,7 +3,6 @@
 use crate::commands::Outcome;
 use crate::commands::server::command;
 use crate::commands::session::Session;
-use crate::commands::table;
 use crate::engine::error::Error;
 use crate::resp::{Args, Reply};
 
@@ -47,7 +46,7 @@ pub fn acl_list(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcom
 }
 
 /// `ACL CAT`
-pub fn acl_cat(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub fn acl_cat(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let wanted = match args.len() {
         2 => {
             reply.array(command::CATEGORIES.len());
@@ -60,8 +59,8 @@ pub fn acl_cat(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if !command::CATEGORIES.contains(&wanted.as_str()) {
         return Err(Error::new(format!("ERR Unknown category '{}'", String::from_utf8_lossy(args.at(2)))));
     }
-    let names = command::names(|row, _| command::categories(row).contains(&wanted.as_str()));
+    let names = command::names(&session.instance.table, |row, _| command::categories(row).contains(&wanted.as_str()));
     reply.array(names.len());
-    names.iter().for_each(|number| reply.bulk(table::full_name(*number).as_bytes()));
+    names.iter().for_each(|number| reply.bulk(session.instance.table.full_name(*number).as_bytes()));
     Ok(())
 }

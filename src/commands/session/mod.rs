@@ -11,14 +11,14 @@ use smallvec::SmallVec;
 
 use crate::clock;
 use crate::commands::clients::{Client, Reach, state};
-use crate::commands::flux::Presence;
 use crate::commands::instance::Instance;
+use crate::commands::room::{self, Slots};
 use crate::commands::server::key_flags;
 use crate::commands::serving::serve;
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
-use crate::commands::{args, flux, monitor, slowlog, transactions};
+use crate::commands::{args, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
@@ -102,8 +102,8 @@ pub struct Session {
     fetched: Vec<Place>,
     /// Keeps values in memory until that command has run.
     pin: Option<Pin>,
-    /// What it is among peers.
-    pub presence: Presence,
+    /// What it is to the rooms above.
+    pub(super) slots: Slots,
     pub(crate) waiting: Waiting,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) buffers: Buffers,
@@ -173,7 +173,7 @@ impl Session {
             missing: Vec::new(),
             fetched: Vec::new(),
             pin: None,
-            presence: Presence::default(),
+            slots: Slots::default(),
             waiting: Waiting::Allowed,
             stats,
             buffers: Buffers::default(),
@@ -348,7 +348,7 @@ impl Session {
         {
             return Ok((number, command));
         }
-        let Some(found) = table::find(name) else {
+        let Some(found) = self.instance.table.find(name) else {
             if is_foreign(name) {
                 self.closes = true;
                 self.note_foreigner();
@@ -604,7 +604,7 @@ impl Session {
             return;
         }
         transactions::unwatch(self);
-        flux::leave(self);
+        room::leave(self);
         for (topic, names) in
             [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
         {

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::commands::clients::{Client, state};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Replies, Session};
-use crate::commands::{slowlog, table, transactions};
+use crate::commands::{slowlog, transactions};
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error;
 use crate::engine::keys::{KeyWait, Read, Waiting};
@@ -107,14 +107,14 @@ impl Session {
     /// Counts the answer a waiting command got; the call itself was counted when it began to wait.
     pub fn answered(&self, waiter: &Waiter, bytes: &[u8]) {
         if self.instance.notes_fast_commands.load(Relaxed)
-            && let Some((_, command)) = table::find(waiter.args.args().at(0))
+            && let Some((_, command)) = self.instance.table.find(waiter.args.args().at(0))
         {
             slowlog::note(self, command, waiter.args.args(), 0);
         }
         let Some(text) = bytes.strip_prefix(b"-") else { return };
         let text = String::from_utf8_lossy(text);
         self.instance.stats.error(text.trim_end());
-        if let Some((number, _)) = table::find(waiter.args.args().at(0)) {
+        if let Some((number, _)) = self.instance.table.find(waiter.args.args().at(0)) {
             self.stats.commands[usize::from(number)].failed_later();
         }
     }
@@ -150,7 +150,7 @@ impl Session {
             return reply.error(&error::UNBLOCKED.0);
         }
         let args = waiter.args.args();
-        let (_, command) = table::find(args.at(0)).expect("it was found when it began to wait");
+        let (_, command) = self.instance.table.find(args.at(0)).expect("it was found when it began to wait");
         let engine = Arc::clone(&self.instance.engine);
         self.waiting = Waiting::Over;
         let outcome = self.perform(&mut Turn::new(&engine), command, args, reply);

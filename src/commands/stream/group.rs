@@ -3,7 +3,7 @@
 use crate::commands::args::{int, wrong_subcommand};
 use crate::commands::session::Session;
 use crate::commands::stream::{no_group, no_group_in_key, parse, show};
-use crate::commands::{Outcome, find, help as helps};
+use crate::commands::{Outcome, Table, help as helps};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::notify::Class;
@@ -46,7 +46,7 @@ impl Place {
 }
 
 pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = find(b"xgroup").expect("XGROUP HELP was found through its container");
+    let (_, command) = Table::keyspace().find(b"xgroup").expect("XGROUP HELP was found through its container");
     helps::subcommands(command, reply);
     Ok(())
 }

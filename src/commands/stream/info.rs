@@ -3,7 +3,7 @@
 use crate::commands::args::{int, wrong_subcommand};
 use crate::commands::session::Session;
 use crate::commands::stream::{no_group_in_key, show};
-use crate::commands::{Outcome, find, help as helps};
+use crate::commands::{Outcome, Table, help as helps};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Read;
 use crate::engine::types::stream::Stream;
@@ -15,7 +15,7 @@ use crate::resp::{Args, Reply};
 const COUNT: usize = 10;
 
 pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = find(b"xinfo").expect("XINFO HELP was found through its container");
+    let (_, command) = Table::keyspace().find(b"xinfo").expect("XINFO HELP was found through its container");
     helps::subcommands(command, reply);
     Ok(())
 }

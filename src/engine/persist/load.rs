@@ -5,7 +5,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::evict;
-use crate::engine::notify::is_observable;
 use crate::engine::persist::Error;
 use crate::engine::persist::record::{Body, Large, Record, SEGMENT_BYTES, put_packed, small_value};
 use crate::engine::shard::{DATABASES, Entry};
@@ -115,7 +114,7 @@ impl Scan<'_> {
             self.is_full = memory::used_bytes() + to_come > self.memory_limit;
         }
         let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
-        if self.is_full && !is_tiny && !is_observable(key) {
+        if self.is_full && !is_tiny && !self.engine.is_resident(key) {
             self.engine.loads().note_dropped();
             return Ok(Value::OnDisk(record.kind));
         }

@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::engine::durability::LinePlace;
+use crate::engine::notify::{Names, Prefixes};
 use crate::engine::value::BadRow;
 use crate::engine::{self, Engine};
 use crate::id;
@@ -75,6 +76,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What to do where the folder is not as it was written.
     pub on_damage: OnDamage,
+    /// Keys whose values stay in memory whatever the limit, by what their names begin with.
+    pub resident: Vec<Prefixes>,
 }
 
 impl Default for Options {
@@ -88,6 +91,7 @@ impl Default for Options {
             tables_cache_bytes: TABLES_CACHE_BYTES,
             segment_bytes: SEGMENT_BYTES,
             on_damage: OnDamage::Refuse,
+            resident: Vec::new(),
         }
     }
 }
@@ -289,6 +293,7 @@ const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A keyspace with what the tables hold.
 fn loaded(tables: &Tables, options: &Options) -> Result<Arc<Engine>, Error> {
     let engine = Arc::new(Engine::new(true));
+    engine.keep_resident(Names::of(options.resident.iter().copied()));
     if let Some(stored) = tables.meta()?.stored {
         engine.stored.store(stored, SeqCst);
     }

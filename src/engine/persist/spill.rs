@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use crate::engine::error::{self, Error};
 use crate::engine::free;
 use crate::engine::load::{Backing, Missing};
-use crate::engine::notify::is_observable;
 use crate::engine::persist::load;
 use crate::engine::persist::record::Record;
 use crate::engine::persist::{self, Inner};
@@ -170,7 +169,7 @@ fn oldest(engine: &Engine, db: u8, database: &Database) -> Option<u32> {
 /// the shard's lock: whoever pins a value, and then finds it in memory, keeps it.
 fn can_drop(engine: &Engine, db: u8, entry: &Entry) -> bool {
     engine.is_clean(entry.changed)
-        && !is_observable(entry.key())
+        && !engine.is_resident(entry.key())
         && match &entry.value {
             Value::OnDisk(_) => false,
             Value::String(string) => string.len() > load::INLINE_BYTES_MAX,

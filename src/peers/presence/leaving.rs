@@ -8,14 +8,14 @@ use crate::clock;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::peers::directory::{Id, Kind, Peer};
-use crate::peers::presence::{Left, exists_or_revives, tell_capabilities, together};
+use crate::peers::presence::{Left, Presence, exists_or_revives, tell_capabilities, together};
 use crate::peers::room::Room;
 use crate::peers::wire::Event;
 use crate::peers::{log, names, old, streams};
 
 /// A session that was attached to a peer ends. If it was the last one, the peer is gone.
 pub fn disconnected(room: &Room, session: &mut Session) {
-    let Some(id) = session.presence.peer.take() else { return };
+    let Some(id) = session.slot::<Presence>().peer.take() else { return };
     let is_last = {
         let mut state = room.state.lock();
         let Some(Kind::New { clients, .. }) = state.directory.get_mut(&id).map(|peer| &mut peer.kind) else { return };

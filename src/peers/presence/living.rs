@@ -9,18 +9,18 @@ use crate::engine::error::Error;
 use crate::peers::directory::{Directory, Id, Peer};
 use crate::peers::names;
 use crate::peers::presence::leaving::depart;
-use crate::peers::presence::{KEY_TTLS, Left, NOT_A_PEER, attached, gone, sync};
+use crate::peers::presence::{KEY_TTLS, Left, NOT_A_PEER, Presence, attached, gone, peer_of, sync};
 use crate::peers::room::{Room, Todo};
-use crate::resp::Reply;
+use crate::resp::{Args, Reply};
 
 /// `FLUX.HEARTBEAT`: it only notes the time; the room's thread makes the keys last, for many peers at once.
-pub fn heartbeat(room: &Room, session: &mut Session, reply: &mut Reply) -> Outcome {
+pub fn heartbeat(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     if !beat(room, session, Directory::is_sure) {
         let id = attached(room, session)?;
         let is_there = exists_or_revives(session, &id)?;
         if !is_there || !beat(room, session, |_, _, _| true) {
             room.leave(Todo::Gone(id));
-            session.presence.peer = None;
+            session.slot::<Presence>().peer = None;
             return Err(NOT_A_PEER);
         }
     }
@@ -30,7 +30,7 @@ pub fn heartbeat(room: &Room, session: &mut Session, reply: &mut Reply) -> Outco
 
 /// Gives the peer of this session another TTL, if it is known to be there.
 fn beat(room: &Room, session: &Session, is_there: impl Fn(&Directory, &Peer, u64) -> bool) -> bool {
-    let (Some(id), now) = (&session.presence.peer, clock::monotonic_ms()) else { return false };
+    let (Some(id), now) = (peer_of(session), clock::monotonic_ms()) else { return false };
     let directory = &mut room.state.lock().directory;
     let lives = |peer: &Peer| peer.has_client(session.client.id) && is_there(directory, peer, now);
     if !directory.get(id).is_some_and(lives) {

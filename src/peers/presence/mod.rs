@@ -9,7 +9,7 @@ mod registering;
 mod syncing;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
@@ -23,6 +23,7 @@ pub use joining::{join, leave, list, peers};
 pub use leaving::{disconnected, gone};
 use living::exists_or_revives;
 pub use living::{heartbeat, look_around};
+use registering::Reading;
 pub use registering::register;
 pub use syncing::{expired, heard, load, sync};
 
@@ -58,6 +59,22 @@ impl Left {
     }
 }
 
+/// What a session is among peers.
+#[derive(Default)]
+pub struct Presence {
+    /// The peer it is attached to.
+    pub peer: Option<Id>,
+    /// The call it waits for, once it is made.
+    pub call: Option<Arc<OnceLock<Id>>>,
+    /// What was found out elsewhere for a command that is run again then.
+    found: Option<Arc<Reading>>,
+}
+
+/// The peer that a session said to be.
+pub fn peer_of(session: &Session) -> Option<&Id> {
+    session.slot_if_any::<Presence>()?.peer.as_ref()
+}
+
 /// The peer this session is attached to, which is alive.
 pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
     attached_with(room, session, |_, _| ()).map(|(id, ())| id)
@@ -65,12 +82,12 @@ pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
 
 /// The same, and does something before anyone can remove the peer: whoever finds it here and acts later may act for one that is gone.
 pub fn attached_with<R>(room: &Room, session: &mut Session, run: impl FnOnce(&mut Calls, &Peer) -> R) -> Result<(Id, R), Error> {
-    let id = session.presence.peer.clone().ok_or(NOT_A_PEER)?;
+    let id = peer_of(session).cloned().ok_or(NOT_A_PEER)?;
     let state = &mut *room.state.lock();
     if let Some(peer) = state.directory.get(&id).filter(|peer| peer.has_client(session.client.id)) {
         return Ok((id, run(&mut state.calls, peer)));
     }
-    session.presence.peer = None;
+    session.slot::<Presence>().peer = None;
     Err(NOT_A_PEER)
 }
 

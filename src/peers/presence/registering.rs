@@ -17,7 +17,7 @@ use crate::id;
 use crate::peers::calls::{Action, Failure};
 use crate::peers::checking::Origin;
 use crate::peers::directory::{Capabilities, Capability, Id, Kind, Peer, Secret};
-use crate::peers::presence::{KEY_TTLS, NAMES_MAX, TTL_MS, disconnected, tell_capabilities, together, write_own};
+use crate::peers::presence::{KEY_TTLS, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
 use crate::peers::room::{Room, Todo};
 use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
@@ -42,14 +42,14 @@ struct Registration {
 }
 
 /// A registration that is read on the thread that checks, for the command that is run again then.
-struct Reading {
+pub struct Reading {
     waiter: Arc<Waiter>,
     read: Mutex<Option<Result<Registration, Error>>>,
 }
 
 /// Reads what was given: at once where that takes no time to speak of. Else None: the command waits until it was read elsewhere.
 fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Result<Option<Registration>, Error> {
-    let found = session.presence.found.take().and_then(|found| found.downcast::<Arc<Reading>>().ok());
+    let found = session.slot::<Presence>().found.take();
     // Another command may have come in between, where this one was refused the second time.
     if let Some(reading) = found.filter(|reading| ptr::eq(reading.waiter.args.args().at(1), args.at(1))) {
         return reading.read.lock().take().expect("it is run again once that is there").map(Some);
@@ -71,7 +71,7 @@ fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Re
     };
     let origin = Origin::Client(session.client.id);
     room.checks.add_work(room, &origin, Arc::clone(&waiter), args.at(1).len(), run).map_err(|why| Error::new(why.to_string()))?;
-    session.presence.found = Some(Box::new(reading));
+    session.slot::<Presence>().found = Some(reading);
     session.block = Some(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true });
     Ok(None)
 }
@@ -160,7 +160,7 @@ impl Registration {
 /// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
 pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(registration) = read(room, session, args, reply)? else { return Ok(()) };
-    if session.presence.peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
+    if session.slot::<Presence>().peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
         disconnected(room, session);
     }
     let given = registration.secret.clone().unwrap_or_else(id::secret);
@@ -172,7 +172,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
             break done;
         }
     };
-    session.presence.peer = Some(Arc::clone(&peer.id));
+    session.slot::<Presence>().peer = Some(Arc::clone(&peer.id));
     calling::act(room, session, actions);
     if let Some(running) = &registration.running {
         let actions = {

@@ -164,7 +164,7 @@ fn run(engine: &Engine, now: u64, command: &str) -> String {
     let words = split_words(command.as_bytes()).expect("quotes balance");
     let owned = OwnedArgs::new(words.iter().map(Vec::as_slice));
     let (args, mut reply) = (owned.args(), Reply::new(Protocol::Resp2));
-    let outcome = match commands::find(args.at(0)).expect("a known command").1.run {
+    let outcome = match commands::Table::keyspace().find(args.at(0)).expect("a known command").1.run {
         Run::Read(run) => engine.read(0, now, Scope::Everything, |keys| run(keys, args, &mut reply)),
         Run::Write(run) => engine.write(0, now, Scope::Everything, |keys| run(keys, args, &mut reply)),
         _ => panic!("a command about keys"),

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flux::commands::table::rows;
-
 use crate::process::{Connection, Process, Reply};
 
 /// What a server says of a command.
@@ -76,7 +74,7 @@ fn rows_say_what_redis_says() {
 
 #[test]
 fn every_row_says_what_it_does() {
-    for row in rows().flat_map(|row| std::iter::once(row).chain(row.subcommands)) {
+    for row in flux::node::table().rows().flat_map(|row| std::iter::once(row).chain(row.subcommands)) {
         assert!(row.summary.ends_with('.'), "{} has no summary in a sentence", row.name);
         assert!(!row.since.is_empty(), "{} does not say since when it is there", row.name);
     }

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use flux::commands::instance::Instance;
+use flux::commands::room::OpenRooms;
 use flux::config::Config;
 use flux::engine::Engine;
 use flux::store::Store;
@@ -25,8 +26,7 @@ use flux::{clock, http};
 /// A keyspace in memory with an HTTP door.
 pub struct Door {
     pub instance: Arc<Instance>,
-    /// Serves peers while it is there.
-    _peers: flux::peers::Running,
+    _rooms: OpenRooms,
     door: Option<http::Handle>,
     pub address: SocketAddr,
 }
@@ -55,11 +55,11 @@ impl Door {
         for (name, value) in settings {
             config.choose(name, value, flux::config::Source::Flag).unwrap();
         }
-        let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms());
-        let peers = flux::peers::start(&instance);
-        let door = http::start(&instance, peers.handle(), &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms());
+        let rooms = instance.open_rooms();
+        let door = http::start(&instance, &["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = door.addresses[0];
-        Door { instance, _peers: peers, door: Some(door), address }
+        Door { instance, _rooms: rooms, door: Some(door), address }
     }
 
     /// A session on the keyspace behind it.

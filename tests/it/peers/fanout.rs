@@ -42,8 +42,8 @@ impl Wake for Curious {
 
 #[test]
 fn events_are_told_when_no_key_is_locked() {
-    let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
-    let peers = flux::peers::start(&instance);
+    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+    let rooms = instance.open_rooms();
     let mailbox = Arc::<Mailbox>::default();
     for channel in ["flux:ws:w:events", "flux:capabilities"] {
         instance.engine.pubsub().subscribe(Topic::Channel, channel.as_bytes(), &mailbox);
@@ -70,7 +70,7 @@ fn events_are_told_when_no_key_is_locked() {
         assert!(found > number as u64, "{found} events were told with no key locked by the end of command {}", number + 1);
     }
     drop(store);
-    drop(peers);
+    drop(rooms);
 }
 
 /// Tells which thread left something for its listener.
@@ -84,8 +84,8 @@ impl Wake for Named {
 
 #[test]
 fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
-    let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
-    let peers = flux::peers::start(&instance);
+    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+    let rooms = instance.open_rooms();
     let (sender, told_by) = channel();
     let waker = Waker::from(Arc::new(Named(sender)));
     let listen = |count| {
@@ -109,5 +109,5 @@ fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
     store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"2"]);
     assert_eq!(told_by.recv_timeout(Duration::from_secs(5)), Ok(Some("peers".to_owned())));
     drop(store);
-    drop(peers);
+    drop(rooms);
 }

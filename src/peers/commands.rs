@@ -1,64 +1,14 @@
-//! Commands of flux' own: peers that find each other, call each other, and share context. The rows are here; what they mean
-//! is the business of whoever implements [`Peers`].
+//! The commands of peers: a row for each, which points at the function of the room that carries it out.
 
-use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Flux as GROUP;
 use crate::commands::table::{Positions, flag};
-use crate::commands::{Command, Outcome};
-use crate::engine::error::Error;
+use crate::commands::{Command, Outcome, room};
+use crate::peers::room::{ROOM, Room};
+use crate::peers::{calling, clean, context, describe, presence, streams};
 use crate::resp::{Args, Reply};
-
-/// Who carries these commands out.
-pub trait Peers: Send + Sync {
-    /// Carries out one of them; `args` begin with the command's name.
-    fn run(&self, verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome;
-
-    /// A session that was a peer, or that waits for a call, ends.
-    fn left(&self, session: &mut Session);
-}
-
-/// What a session is among peers.
-#[derive(Default)]
-pub struct Presence {
-    /// The peer it is attached to.
-    pub peer: Option<Arc<str>>,
-    /// The call it waits for, once it is made.
-    pub call: Option<Arc<OnceLock<Arc<str>>>>,
-    /// What was found out elsewhere for a command that is run again then.
-    pub found: Option<Box<dyn Any + Send + Sync>>,
-}
-
-/// The commands, as a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the rows say what they are")]
-pub enum Verb {
-    Register,
-    Heartbeat,
-    Join,
-    Leave,
-    Peers,
-    Call,
-    Result,
-    Cancel,
-    Next,
-    Reply,
-    CtxSet,
-    CtxGet,
-    CtxDel,
-    CtxKeys,
-    CtxHistory,
-    StreamPush,
-    StreamEnd,
-    StreamRead,
-    Describe,
-    Capabilities,
-    Workspaces,
-    Status,
-    Clean,
-}
 
 const ASKS: u32 = flag::NO_MULTI | flag::NO_SCRIPT;
 const CHANGES: u32 = ASKS | flag::CHANGES_KEYS;
@@ -67,15 +17,22 @@ const fn row(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> 
     Command::session(GROUP, name, run)
 }
 
-macro_rules! hand_over {
-    ($verb:ident) => {
-        |session, args, reply| hand_over(Verb::$verb, session, args, reply)
+/// A function of the room as a row points at it.
+macro_rules! run {
+    ($function:path) => {
+        |session, args, reply| {
+            let instance = Arc::clone(&session.instance);
+            let room = instance.room::<Room>().ok_or_else(|| room::not_here(ROOM.name))?;
+            let outcome = $function(room, session, args, reply);
+            room.tell();
+            outcome
+        }
     };
 }
 
-/// The group's rows.
+/// The rows.
 pub const COMMANDS: &[Command] = &[
-    row("flux.register", hand_over!(Register))
+    row("flux.register", run!(presence::register))
         .args_min(1)
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the peer's capabilities, workspaces and calls")
@@ -84,27 +41,27 @@ pub const COMMANDS: &[Command] = &[
             "Makes this connection a peer, or attaches it to the peer with this id and secret.",
         )
         .secrets(given_to_register),
-    row("flux.heartbeat", hand_over!(Heartbeat))
+    row("flux.heartbeat", run!(presence::heartbeat))
         .args(0)
         .flags(CHANGES | flag::FAST)
         .since("flux 0.1", "O(1)")
         .doc("", "Keeps this connection's peer alive for another TTL."),
-    row("flux.join", hand_over!(Join))
+    row("flux.join", run!(presence::join))
         .args(1)
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the workspace's peers")
         .doc("workspace", "Joins a workspace and returns its live peers, this one among them."),
-    row("flux.leave", hand_over!(Leave))
+    row("flux.leave", run!(presence::leave))
         .args_min(0)
         .flags(CHANGES)
         .since("flux 0.1", "O(N) in the peer's capabilities and workspaces")
         .doc("[workspace]", "Leaves a workspace, or ends being a peer."),
-    row("flux.peers", hand_over!(Peers))
+    row("flux.peers", run!(presence::peers))
         .args_min(0)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the peers")
         .doc("[WORKSPACE workspace] [CAPABILITY capability]", "Returns the live peers."),
-    row("flux.call", hand_over!(Call))
+    row("flux.call", run!(calling::call))
         .args_min(2)
         .flags(ASKS | flag::BLOCKING | flag::CHANGES_KEYS)
         .since("flux 0.1", "O(log N) in the peers with the capability, O(N) for GATHER")
@@ -113,85 +70,85 @@ pub const COMMANDS: &[Command] = &[
              [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ASYNC] [CHUNKS]",
             "Calls a capability of some peer and waits for the result.",
         ),
-    row("flux.result", hand_over!(Result))
+    row("flux.result", run!(calling::result))
         .args(1)
         .flags(ASKS | flag::FAST)
         .since("flux 0.1", "O(1)")
         .doc("call-id", "Returns the outcome of a call that was made with ASYNC, null while it runs."),
-    row("flux.cancel", hand_over!(Cancel))
+    row("flux.cancel", run!(calling::cancel))
         .args(1)
         .flags(ASKS)
         .since("flux 0.1", "O(1)")
         .doc("call-id", "Ends a call of this peer and tells the peer that runs it."),
-    row("flux.next", hand_over!(Next))
+    row("flux.next", run!(calling::next))
         .args_min(0)
         .flags(ASKS | flag::BLOCKING)
         .since("flux 0.1", "O(N) in the calls returned")
         .doc("[COUNT count] [TIMEOUT milliseconds]", "Takes calls that this peer has to answer; waits if there are none."),
-    row("flux.reply", hand_over!(Reply)).args(3).flags(ASKS | flag::FAST).since("flux 0.1", "O(1)").doc(
+    row("flux.reply", run!(calling::reply)).args(3).flags(ASKS | flag::FAST).since("flux 0.1", "O(1)").doc(
         "call-id <OK data-json | ERROR message | CHUNK data-json>",
         "Answers a call that was taken with FLUX.NEXT, wholly or in pieces.",
     ),
-    row("flux.ctx.set", hand_over!(CtxSet)).args_min(3).flags(CHANGES | flag::DENY_OOM).since("flux 0.1", "O(1)").doc(
+    row("flux.ctx.set", run!(context::set)).args_min(3).flags(CHANGES | flag::DENY_OOM).since("flux 0.1", "O(1)").doc(
         "workspace key value [IFVERSION version] [TTL milliseconds]",
         "Sets a value of a workspace's context and returns its version.",
     ),
-    row("flux.ctx.get", hand_over!(CtxGet))
+    row("flux.ctx.get", run!(context::get))
         .args_min(2)
         .flags(ASKS | flag::FAST)
         .since("flux 0.1", "O(1)")
         .doc("workspace key [WITHVERSION]", "Returns a value of a workspace's context."),
-    row("flux.ctx.del", hand_over!(CtxDel))
+    row("flux.ctx.del", run!(context::del))
         .args_min(2)
         .flags(CHANGES)
         .since("flux 0.1", "O(1)")
         .doc("workspace key [IFVERSION version]", "Removes a value of a workspace's context."),
-    row("flux.ctx.keys", hand_over!(CtxKeys))
+    row("flux.ctx.keys", run!(context::keys))
         .args_min(1)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the workspace's keys")
         .doc("workspace [WITHVERSIONS]", "Returns the keys of a workspace's context."),
-    row("flux.ctx.history", hand_over!(CtxHistory))
+    row("flux.ctx.history", run!(context::history))
         .args_min(2)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the versions returned")
         .doc("workspace key [COUNT count]", "Returns the last versions of a value, newest first."),
-    row("flux.stream.push", hand_over!(StreamPush))
+    row("flux.stream.push", run!(streams::push))
         .args_min(3)
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the chunks")
         .doc("workspace key chunk [chunk ...]", "Adds chunks to a stream of this peer and returns the last one's number."),
-    row("flux.stream.end", hand_over!(StreamEnd))
+    row("flux.stream.end", run!(streams::end))
         .args(2)
         .flags(CHANGES)
         .since("flux 0.1", "O(1)")
         .doc("workspace key", "Ends a stream of this peer."),
-    row("flux.stream.read", hand_over!(StreamRead))
+    row("flux.stream.read", run!(streams::read))
         .args_min(3)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the chunks returned")
         .doc("workspace peer-id key [FROM number] [COUNT count]", "Returns chunks of a peer's stream that are kept."),
-    row("flux.describe", hand_over!(Describe))
+    row("flux.describe", run!(describe::describe))
         .args(1)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the peers with the capability")
         .doc("capability", "Describes a capability and the peers that have it."),
-    row("flux.capabilities", hand_over!(Capabilities))
+    row("flux.capabilities", run!(describe::capabilities))
         .args(0)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the capabilities")
         .doc("", "Describes all capabilities."),
-    row("flux.workspaces", hand_over!(Workspaces))
+    row("flux.workspaces", run!(describe::workspaces))
         .args(0)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the peers")
         .doc("", "Returns the workspaces, with the number of their peers and of their context's keys."),
-    row("flux.status", hand_over!(Status))
+    row("flux.status", run!(describe::status))
         .args(0)
         .flags(ASKS)
         .since("flux 0.1", "O(N) in the peers")
         .doc("", "Counts peers, workspaces, capabilities and calls."),
-    row("flux.clean", hand_over!(Clean))
+    row("flux.clean", run!(clean::clean))
         .args(0)
         .flags(CHANGES)
         .since("flux 0.1", "O(N) in the peers")
@@ -204,22 +161,4 @@ fn given_to_register(args: Args<'_>) -> Positions {
     let hides_one = [&b"secret"[..], b"\\u"].iter().any(|word| memchr::memmem::find(&json, word).is_some());
     let after_words = (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1);
     after_words.chain(hides_one.then_some(1)).collect()
-}
-
-fn hand_over(verb: Verb, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let Some(peers) = session.instance.peers().cloned() else {
-        return Err(Error::new("ERR peers are not served here"));
-    };
-    peers.run(verb, session, args, reply)
-}
-
-/// The session ends, or begins anew: it is no peer any more.
-pub(crate) fn leave(session: &mut Session) {
-    if session.presence.peer.is_none() && session.presence.call.is_none() {
-        return;
-    }
-    if let Some(peers) = session.instance.peers().cloned() {
-        peers.left(session);
-    }
-    session.presence = Presence::default();
 }

@@ -1,0 +1,199 @@
+//! A room that is not in the house: all that a room brings it registers once, and nothing below knows it by name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use parking_lot::Mutex;
+
+use flux::clock;
+use flux::commands::instance::Instance;
+use flux::commands::room::{Open, Room, not_here};
+use flux::commands::table::Group::Flux as GROUP;
+use flux::commands::{Command, Table};
+use flux::config::Config;
+use flux::engine::Engine;
+use flux::engine::keys::Read;
+use flux::engine::notify::{Event, Observer};
+use flux::store::Store;
+
+/// Counts what happens to keys under `guests:`, and who signed its book.
+const HOTEL: Room = Room {
+    name: "hotel",
+    commands: &[
+        Command::session(GROUP, "hotel.sign", |session, args, reply| {
+            session.slot::<Guest>().name = String::from_utf8_lossy(args.at(1)).into_owned();
+            reply.ok();
+            Ok(())
+        })
+        .args(1),
+        Command::session(GROUP, "hotel.who", |session, _, reply| {
+            reply.bulk(session.slot::<Guest>().name.as_bytes());
+            Ok(())
+        })
+        .args(0),
+        Command::session(GROUP, "hotel.told", |session, _, reply| {
+            let instance = Arc::clone(&session.instance);
+            let hotel = instance.room::<Hotel>().ok_or_else(|| not_here("hotels"))?;
+            let told = hotel.told.lock();
+            reply.array(told.len());
+            told.iter().for_each(|word| reply.bulk(word.as_bytes()));
+            Ok(())
+        })
+        .args(0),
+    ],
+    observes: &[b"guests:", b"keys:"],
+    make: |_| Arc::new(Hotel::default()),
+};
+
+/// Has nothing but a name and a command.
+const SHED: Room = Room {
+    name: "shed",
+    commands: &[Command::session(GROUP, "shed.open", |session, _, reply| {
+        let is_open = session.instance.room::<Shed>().is_some();
+        reply.int(i64::from(is_open));
+        Ok(())
+    })
+    .args(0)],
+    observes: &[],
+    make: |_| Arc::new(Shed),
+};
+
+const ROOMS: &[Room] = &[SHED, HOTEL];
+
+/// What a session is to the hotel.
+#[derive(Default)]
+struct Guest {
+    name: String,
+}
+
+#[derive(Default)]
+struct Hotel {
+    told: Mutex<Vec<String>>,
+    left: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Observer for Hotel {
+    fn changed(&self, event: &Event) {
+        self.told.lock().push(format!("{} {}", event.name, String::from_utf8_lossy(&event.key)));
+    }
+
+    fn published(&self, channel: &[u8], _: &[u8]) {
+        self.told.lock().push(format!("published {}", String::from_utf8_lossy(channel)));
+    }
+
+    fn flushing(&self, keys: &mut Read<'_>) {
+        self.told.lock().push(format!("flushing {}", keys.db()));
+    }
+
+    fn swapped(&self) {
+        self.told.lock().push("swapped".into());
+    }
+}
+
+impl Open for Hotel {
+    fn start(&self) {
+        self.told.lock().push("started".into());
+    }
+
+    fn left(&self, session: &mut flux::commands::session::Session) {
+        if !session.slot::<Guest>().name.is_empty() {
+            self.left.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, SeqCst);
+    }
+}
+
+struct Shed;
+
+impl Observer for Shed {}
+
+impl Open for Shed {}
+
+fn instance() -> Arc<Instance> {
+    Instance::with(ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms())
+}
+
+fn call(store: &mut Store, line: &str) -> String {
+    let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    String::from_utf8_lossy(&store.call(&words)).into_owned()
+}
+
+#[test]
+fn a_room_answers_its_commands_and_is_told_of_its_keys_alone() {
+    let instance = instance();
+    let rooms = instance.open_rooms();
+    let mut store = Store::new(&instance);
+    for line in ["SET guests:1 a", "SET other b", "SET g c", "DEL keys:none guests:1", "PUBLISH keys:news x", "PUBLISH news x"] {
+        call(&mut store, line);
+    }
+    call(&mut store, "SWAPDB 0 1");
+    call(&mut store, "FLUSHALL");
+    let told = call(&mut store, "hotel.told");
+    let words: Vec<&str> = told.split("\r\n").filter(|word| !word.is_empty() && !word.starts_with(['*', '$'])).collect();
+    let flushes: Vec<String> = (0..16).map(|db| format!("flushing {db}")).collect();
+    let before = ["started", "set guests:1", "del guests:1", "published keys:news", "swapped"];
+    assert_eq!(words, before.into_iter().chain(flushes.iter().map(String::as_str)).collect::<Vec<_>>());
+    assert_eq!(call(&mut store, "shed.open"), ":1\r\n");
+    drop(rooms);
+}
+
+#[test]
+fn a_session_is_to_a_room_what_it_said_until_it_ends_or_begins_anew() {
+    let instance = instance();
+    let rooms = instance.open_rooms();
+    let (left, ended) = {
+        let hotel = instance.room::<Hotel>().unwrap();
+        (Arc::clone(&hotel.left), Arc::clone(&hotel.ended))
+    };
+    let (mut one, mut other, stranger) = (Store::new(&instance), Store::new(&instance), Store::new(&instance));
+    call(&mut one, "hotel.sign ann");
+    call(&mut other, "hotel.sign bo");
+    assert_eq!(call(&mut one, "hotel.who"), "$3\r\nann\r\n");
+    call(&mut one, "RESET");
+    assert_eq!((call(&mut one, "hotel.who"), left.load(SeqCst)), ("$0\r\n\r\n".into(), 1));
+    drop((one, other, stranger));
+    assert_eq!((left.load(SeqCst), ended.load(SeqCst)), (2, 0));
+    drop(rooms);
+    assert_eq!(ended.load(SeqCst), 1, "a room ends when the rooms are closed");
+}
+
+#[test]
+fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
+    let (with, without) = (instance(), Instance::new(Arc::new(Engine::new(false)), Arc::default(), clock::now_ms()));
+    let _rooms = with.open_rooms();
+    let mut store = Store::new(&with);
+    assert_eq!(call(&mut store, "COMMAND INFO hotel.who").matches("hotel.who").count(), 1);
+    assert_eq!(call(&mut store, "COMMAND COUNT"), format!(":{}\r\n", Table::keyspace().rows().count() + 4));
+    assert!(call(&mut store, "INFO commandstats").contains("cmdstat_command|info"));
+    assert!(call(&mut Store::new(&without), "hotel.who").starts_with("-ERR unknown command"));
+    for row in Table::keyspace().rows() {
+        assert_eq!(
+            with.table.find(row.name.as_bytes()).map(|found| found.0),
+            without.table.find(row.name.as_bytes()).map(|found| found.0)
+        );
+    }
+}
+
+#[test]
+fn a_command_whose_room_is_not_open_says_so() {
+    let instance = instance();
+    let mut store = Store::new(&instance);
+    assert_eq!(call(&mut store, "hotel.told"), "-ERR hotels are not served here\r\n");
+    assert_eq!(call(&mut store, "shed.open"), ":0\r\n");
+}
+
+#[test]
+#[should_panic(expected = "two rows are called get")]
+fn a_room_cannot_take_the_name_of_a_command() {
+    const THIEF: Room = Room {
+        name: "thief",
+        commands: &[Command::session(GROUP, "get", |_, _, _| Ok(()))],
+        observes: &[],
+        make: |_| Arc::new(Shed),
+    };
+    Instance::with(&[THIEF], Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+}
