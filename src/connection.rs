@@ -160,7 +160,6 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         is_ended: false,
         closes: false,
         burdened_since: None,
-        taken_bytes: 0,
     };
     let limit = config::output_limit(&connection.session.instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
     connection.session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
@@ -200,8 +199,6 @@ struct Connection<S> {
     closes: bool,
     /// Since when more waits than the soft limit allows.
     burdened_since: Option<Instant>,
-    /// Bytes of commands that ran since replies were last held back, or let go.
-    taken_bytes: usize,
 }
 
 /// Bytes of `reply` up to `end` may be sent once this epoch is on disk. What comes behind them meanwhile waits for an epoch of its own.
@@ -349,7 +346,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         drop(turn);
         self.session.settle();
         let consumed = self.parser.consumed();
-        self.taken_bytes += consumed;
         if consumed == self.input.len() {
             self.input.clear();
             self.hand_input_back();
@@ -373,7 +369,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.held.is_some() || self.shown == self.reply.len() {
             return;
         }
-        let bytes = std::mem::take(&mut self.taken_bytes);
+        let bytes = self.session.take_wrote_bytes();
         if self.session.has_written()
             && let Some(durability) = self.session.instance.durability().cloned()
             && let Some(place) = durability.line_up(bytes)

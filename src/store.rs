@@ -99,6 +99,7 @@ impl Store {
             };
         }
         self.session.settle();
+        self.wait_in_line();
         self.wait_until_durable();
     }
 
@@ -130,6 +131,16 @@ impl Store {
                 Some(time) => thread::park_timeout(Duration::from_millis(time - now)),
                 None => thread::park(),
             }
+        }
+    }
+
+    /// Waits its turn where the journal grows too fast, as a client far away does.
+    fn wait_in_line(&mut self) {
+        let bytes = self.session.take_wrote_bytes();
+        let Some(durability) = self.session.instance.durability().filter(|_| bytes > 0) else { return };
+        let Some(place) = durability.line_up(bytes) else { return };
+        while let Some(pause) = durability.pause(place) {
+            thread::sleep(pause);
         }
     }
 

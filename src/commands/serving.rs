@@ -86,7 +86,7 @@ fn serve_one(engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -
             is_served
         });
         let mut view = view.expect("it was put back");
-        (is_served, is_over, std::mem::take(&mut view.events), touched(&mut view), view.wrote_epoch())
+        (is_served, is_over, std::mem::take(&mut view.events), touched(&mut view), view.wrote().epoch)
     });
     publish_events(engine, &events);
     if !is_served {

@@ -210,8 +210,8 @@ fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> E
         txn.counted = txn.counted.max(done);
         if done == txn.commands.len() { End::Done } else { End::Lacks }
     };
-    let epoch = view.wrote_epoch();
-    let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), epoch };
+    let wrote = view.wrote();
+    let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), wrote };
     drop(view);
     session.after(&mut ran);
     end

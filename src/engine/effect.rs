@@ -52,13 +52,15 @@ impl Effects {
         self.meet = true;
     }
 
-    /// Adds what is appended.
+    /// Adds what is appended, and tells how many bytes that is.
     #[inline]
-    pub fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+    pub fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let before = self.bytes.len();
         append(&mut self.bytes);
         if self.bytes.capacity() != self.held.bytes() {
             self.held.set(self.bytes.capacity());
         }
+        self.bytes.len() - before
     }
 }
 

@@ -104,6 +104,15 @@ pub struct KeyWait {
     pub at_key: Option<AtKey>,
 }
 
+/// What a view has recorded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wrote {
+    /// The epoch its changes are in; 0 for none.
+    pub(crate) epoch: u64,
+    /// Bytes that go to the journal.
+    pub(crate) bytes: usize,
+}
+
 /// What a command sees that only reads. Reading still removes keys whose time is over and brings values back from disk.
 pub struct Read<'a> {
     /// Dropped first, before the shards are let go.
@@ -373,19 +382,25 @@ impl<'a> Read<'a> {
         }
     }
 
-    /// The epoch this view's changes are in; 0 if it has recorded none. To be asked before its locks are released, so that whoever sees
-    /// the changes knows that they may not be on disk yet.
+    /// What this view has recorded. To be asked before its locks are released, so that whoever sees the changes knows that they may not be
+    /// on disk yet.
     #[inline]
-    pub(crate) fn wrote_epoch(&self) -> u64 {
-        let of = |guard: &Guard<'_>| if guard.log.has_recorded { guard.log.epoch } else { 0 };
-        let epoch = match &self.held {
-            Held::None => 0,
-            Held::One(_, guard) => of(guard),
-            Held::Some(guards) => guards.iter().map(|(_, guard)| of(guard)).max().unwrap_or(0),
-            Held::All(guards) => guards.iter().map(of).max().unwrap_or(0),
+    pub(crate) fn wrote(&self) -> Wrote {
+        let mut wrote = Wrote::default();
+        let mut add = |guard: &Guard<'_>| {
+            if guard.log.has_recorded {
+                wrote.epoch = wrote.epoch.max(guard.log.epoch);
+                wrote.bytes += guard.log.recorded_bytes;
+            }
         };
-        self.engine.note_wrote(epoch);
-        epoch
+        match &self.held {
+            Held::None => {}
+            Held::One(_, guard) => add(guard),
+            Held::Some(guards) => guards.iter().for_each(|(_, guard)| add(guard)),
+            Held::All(guards) => guards.iter().for_each(add),
+        }
+        self.engine.note_wrote(wrote.epoch);
+        wrote
     }
 
     /// The database in use, as it is stored.
@@ -518,7 +533,7 @@ impl<'a> Read<'a> {
         let db = self.stored_db;
         let entry = self.database(hash).keys.at(at);
         let missing = Missing { db, key: entry.key.clone(), kind: entry.value.kind(), changed: entry.changed };
-        if self.wrote_epoch() == 0 && !self.is_final {
+        if self.wrote().epoch == 0 && !self.is_final {
             self.missing.push(missing);
             return Err(error::ON_DISK);
         }

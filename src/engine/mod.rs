@@ -166,7 +166,7 @@ impl Engine {
     pub fn write<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
         let mut view = Write(self.view(db, now, scope));
         let result = run(&mut view);
-        view.wrote_epoch();
+        view.wrote();
         debug_assert!(view.events.is_empty(), "nobody tells what happened in this view");
         result
     }
@@ -470,6 +470,6 @@ fn enter(shard: &mut Shard, epoch: u64, generation: u8) {
         "the epoch was read before the lock was taken: effects would be replayed out of order"
     );
     shard.log.epoch = epoch;
-    shard.log.has_recorded = false;
+    (shard.log.has_recorded, shard.log.recorded_bytes) = (false, 0);
     shard.log.generation = generation;
 }

@@ -260,6 +260,8 @@ pub struct EffectLog {
     pub(crate) epoch: u64,
     /// Whether that view has recorded anything here.
     pub(crate) has_recorded: bool,
+    /// Bytes of it, which go to the journal.
+    pub(crate) recorded_bytes: usize,
     /// The generation of what changes now; see [`crate::engine::Engine::is_clean`].
     pub(crate) generation: u8,
     pub(crate) is_kept: bool,
@@ -275,7 +277,7 @@ impl EffectLog {
     pub(crate) fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         self.has_recorded = true;
         if self.is_kept {
-            self.pending[(self.epoch & 1) as usize].record(append);
+            self.recorded_bytes += self.pending[(self.epoch & 1) as usize].record(append);
         }
     }
 
@@ -350,6 +352,7 @@ impl Shard {
                 pending: Default::default(),
                 epoch: 0,
                 has_recorded: false,
+                recorded_bytes: 0,
                 generation: 1,
                 is_kept,
                 changes: 0,

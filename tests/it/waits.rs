@@ -34,10 +34,13 @@ struct Disk {
     refusal: Mutex<Option<String>>,
     /// Whether writers are held back, for ever.
     is_pressed: AtomicBool,
+    /// Bytes that each who came to the line of writers had to answer for.
+    charged: Mutex<Vec<usize>>,
 }
 
 impl Durability for Disk {
-    fn line_up(&self, _: usize) -> Option<LinePlace> {
+    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
+        self.charged.lock().unwrap().push(bytes);
         self.is_pressed.load(SeqCst).then_some(LinePlace(1.0))
     }
     fn pause(&self, _: LinePlace) -> Option<Duration> {
@@ -82,6 +85,7 @@ impl House {
             is_always,
             refusal: Mutex::default(),
             is_pressed: AtomicBool::default(),
+            charged: Mutex::default(),
         });
         instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
         House { instance, disk, gate: Arc::default() }
@@ -543,4 +547,25 @@ fn a_client_that_waits_for_long_work_can_be_unblocked() {
             assert_eq!(text(&out), answered);
         });
     }
+}
+
+/// Short commands that make long changes would otherwise outrun the journal's bound.
+#[test]
+fn a_writer_answers_for_what_goes_to_the_journal_and_not_for_what_it_sent() {
+    let house = House::new(false);
+    let value = "v".repeat(10_000);
+    let mut store = Store::new(&house.instance);
+    let mut call = |words: &[&str]| {
+        store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+        house.disk.charged.lock().unwrap().drain(..).sum::<usize>()
+    };
+    let set = call(&["SET", "a", &value]);
+    let copied = call(&["COPY", "a", "b"]);
+    assert!((10_000..10_100).contains(&set) && (10_000..10_100).contains(&copied), "{set} and {copied} bytes");
+    assert!(call(&["BITOP", "NOT", "c", "a"]) >= 10_000);
+    call(&["MULTI"]);
+    call(&["COPY", "a", "d"]);
+    call(&["COPY", "a", "e"]);
+    assert!(call(&["EXEC"]) >= 20_000);
+    assert_eq!([call(&["GET", "a"]), call(&["DEL", "none"]), call(&["SETNX", "a", &value])], [0, 0, 0]);
 }

@@ -24,7 +24,7 @@ use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
-use crate::engine::keys::{Read, Waiting, Write};
+use crate::engine::keys::{Read, Waiting, Write, Wrote};
 use crate::engine::load::{Missing, Pin};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
@@ -92,6 +92,8 @@ pub struct Session {
     pub block: Option<Block>,
     /// The epoch of the last change whose reply was not sent yet; 0 for none.
     pub wrote_epoch: u64,
+    /// Bytes of its changes that it has not answered for in the line of writers.
+    wrote_bytes: usize,
     /// The epoch of the last change this client ever made.
     pub last_wrote_epoch: u64,
     /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
@@ -168,6 +170,7 @@ impl Session {
             closes: false,
             block: None,
             wrote_epoch: 0,
+            wrote_bytes: 0,
             last_wrote_epoch: 0,
             awaits_disk: false,
             missing: Vec::new(),
@@ -484,8 +487,7 @@ impl Session {
             if !view.missing.is_empty() {
                 self.missing = view.take_missing();
             }
-            let ran =
-                Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), epoch: view.wrote_epoch() };
+            let ran = Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), wrote: view.wrote() };
             // What follows takes other locks.
             if ran.outcome.is_ok() && ran.events.is_empty() && ran.touched.is_empty() {
                 turn.keep(view.held);
@@ -502,7 +504,7 @@ impl Session {
         let mut keys = Write(engine.view(self.db, self.now(), scope));
         let result = run(&mut keys);
         self.missing.extend(keys.take_missing());
-        let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), epoch: keys.wrote_epoch() };
+        let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), wrote: keys.wrote() };
         drop(keys);
         self.after(&mut ran);
         result
@@ -523,16 +525,17 @@ impl Session {
         if !ran.touched.is_empty() {
             serve(&self.instance.engine, std::mem::take(&mut ran.touched));
         }
-        self.wrote(ran.epoch);
+        self.wrote(ran.wrote);
     }
 
-    /// Notes a change of this client in an epoch, if there was one (0 for none). A write that changed nothing must not wake the
-    /// committer, which would look through all shards in vain.
+    /// Notes a change of this client, if there was one. A write that changed nothing must not wake the committer, which would look through
+    /// all shards in vain.
     #[inline]
-    pub(crate) fn wrote(&mut self, epoch: u64) {
+    pub(crate) fn wrote(&mut self, Wrote { epoch, bytes }: Wrote) {
         if epoch == 0 {
             return;
         }
+        self.wrote_bytes += bytes;
         self.wrote_epoch = epoch;
         self.last_wrote_epoch = epoch;
         // Where the reply waits for the disk, whoever waits pokes: later, so that more is in the commit.
@@ -544,6 +547,11 @@ impl Session {
     /// Whether the replies so far tell of a change of this client.
     pub fn has_written(&self) -> bool {
         self.wrote_epoch != 0
+    }
+
+    /// Bytes that went to the journal since this was asked before.
+    pub fn take_wrote_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.wrote_bytes)
     }
 
     /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
@@ -645,7 +653,7 @@ pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
     pub(crate) events: Vec<Event>,
     pub(crate) touched: Vec<Place>,
-    pub(crate) epoch: u64,
+    pub(crate) wrote: Wrote,
 }
 
 /// Whether a command on several keys must wait for values of theirs. One on a single key finds that out itself before it changes it.
