@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::commands::clients::{Client, Clients};
 use crate::commands::guesses::Guesses;
-use crate::commands::room::{Open, OpenRooms, Room};
+use crate::commands::room::{Metric, Open, OpenRooms, Room};
 use crate::commands::serving;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
@@ -321,6 +321,11 @@ impl Instance {
     /// Its rooms that are open, in their order.
     pub fn rooms(&self) -> impl DoubleEndedIterator<Item = &dyn Open> {
         self.rooms.get().into_iter().flatten().map(|room| &**room)
+    }
+
+    /// What its rooms have to tell in numbers.
+    pub fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
+        self.listed.iter().flat_map(|room| room.metrics)
     }
 
     /// The room of this type, if it is open.

@@ -9,6 +9,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
+use crate::metrics::Kind;
 
 /// A room, as it is listed.
 pub struct Room {
@@ -19,8 +20,22 @@ pub struct Room {
     /// The keys and channels it observes, by what their names begin with. Values of such keys stay in memory, since the room's commands use
     /// them under others' locks.
     pub observes: Prefixes,
+    /// Its numbers.
+    pub metrics: &'static [Metric],
     /// Makes it for an instance. It may be observed and asked from then on, and does nothing by itself before [`Open::start`].
     pub make: fn(&Arc<Instance>) -> Arc<dyn Open>,
+}
+
+/// A number of a room, as `/metrics` tells it.
+pub struct Metric {
+    /// Its name in Prometheus: `flux_peers`.
+    pub name: &'static str,
+    /// What it does over time.
+    pub kind: Kind,
+    /// What exactly it counts, in a sentence.
+    pub help: &'static str,
+    /// Where it is read. The room may not be open; then it is 0.
+    pub read: fn(&Instance) -> f64,
 }
 
 /// A room of a running instance.

@@ -1,20 +1,12 @@
-//! `/metrics`: one row for each number without labels, then commands, errors and databases with theirs.
+//! `/metrics`: one row for each number without labels, those of rooms, then commands, errors and databases with theirs.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::commands::instance::Instance;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
+use crate::metrics::Kind;
 use crate::version::{REDIS_VERSION, VERSION};
-
-/// What a number does over time.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-}
 
 /// A number: its name, what it does, what exactly it counts, and where it is read.
 type Row = (&'static str, Kind, &'static str, fn(&Instance, &Snapshot) -> f64);
@@ -174,6 +166,10 @@ pub fn text(instance: &Instance, now: u64) -> String {
     for (name, kind, help, read) in ROWS {
         head(&mut text, name, *kind, help);
         line(&mut text, name, &[], read(instance, &snapshot));
+    }
+    for metric in instance.metrics() {
+        head(&mut text, metric.name, metric.kind, metric.help);
+        line(&mut text, metric.name, &[], (metric.read)(instance));
     }
     databases(&mut text, &snapshot);
     errors(&mut text, instance);

@@ -11,7 +11,7 @@ mod guard;
 mod health;
 mod line;
 pub mod mcp;
-mod metrics;
+pub mod metrics;
 mod resp;
 mod routes;
 mod sdk;

@@ -12,3 +12,12 @@ pub use latency::{EventHistory, LatencyMonitor, Sample};
 pub use rate::Rate;
 pub use recent::Recent;
 pub use slowlog::{SlowEntry, SlowTotals, Slowlog};
+
+/// What a number does over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}

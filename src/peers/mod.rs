@@ -4,7 +4,8 @@
 //! that they and new peers see each other. Calls in flight are live, in memory, and bounded; they last as long as their
 //! deadline at most.
 //!
-//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels. [`commands`]: their rows.
+//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels. [`commands`] and
+//!   [`metrics`]: their rows.
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side. [`checking`]: payloads,
 //!   before a call is made of them.
@@ -27,6 +28,7 @@ pub mod directory;
 pub mod handle;
 pub mod kept;
 pub mod log;
+pub mod metrics;
 pub mod names;
 pub mod old;
 pub mod outbox;

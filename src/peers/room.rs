@@ -27,7 +27,7 @@ use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
 use crate::peers::outbox::{self, Outbox};
 use crate::peers::presence::Presence;
-use crate::peers::{calling, commands, context, log, old, presence, streams};
+use crate::peers::{calling, commands, context, log, metrics, old, presence, streams};
 
 /// How long the thread sleeps at most: peers whose time is over are found so late.
 const ROUND_MS: u64 = 500;
@@ -120,13 +120,16 @@ pub struct Counts {
     pub calls: AtomicU64,
     /// Calls that ended with a failure.
     pub failed: AtomicU64,
-    /// Times a call was given to another peer because the one that had it was gone.
-    pub rerouted: AtomicU64,
 }
 
 /// As `node` lists it.
-pub const ROOM: room::Room =
-    room::Room { name: "peers", commands: commands::COMMANDS, observes: names::PREFIXES, make: |instance| Room::new(instance) };
+pub const ROOM: room::Room = room::Room {
+    name: "peers",
+    commands: commands::COMMANDS,
+    observes: names::PREFIXES,
+    metrics: metrics::METRICS,
+    make: |instance| Room::new(instance),
+};
 
 /// The room of an instance for others within the process, if it has one.
 pub fn handle(instance: &Instance) -> Option<Handle> {

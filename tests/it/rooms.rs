@@ -7,13 +7,15 @@ use parking_lot::Mutex;
 
 use flux::clock;
 use flux::commands::instance::Instance;
-use flux::commands::room::{Open, Room, not_here};
+use flux::commands::room::{Metric, Open, Room, not_here};
 use flux::commands::table::Group::Flux as GROUP;
 use flux::commands::{Command, Table};
 use flux::config::Config;
 use flux::engine::Engine;
 use flux::engine::keys::Read;
 use flux::engine::notify::{Event, Observer};
+use flux::http::metrics;
+use flux::metrics::Kind;
 use flux::store::Store;
 
 /// Counts what happens to keys under `guests:`, and who signed its book.
@@ -42,6 +44,12 @@ const HOTEL: Room = Room {
         .args(0),
     ],
     observes: &[b"guests:", b"keys:"],
+    metrics: &[Metric {
+        name: "hotel_told",
+        kind: Kind::Counter,
+        help: "What it was told.",
+        read: |instance| instance.room::<Hotel>().map_or(0.0, |hotel| hotel.told.lock().len() as f64),
+    }],
     make: |_| Arc::new(Hotel::default()),
 };
 
@@ -55,6 +63,7 @@ const SHED: Room = Room {
     })
     .args(0)],
     observes: &[],
+    metrics: &[],
     make: |_| Arc::new(Shed),
 };
 
@@ -193,7 +202,20 @@ fn a_room_cannot_take_the_name_of_a_command() {
         name: "thief",
         commands: &[Command::session(GROUP, "get", |_, _, _| Ok(()))],
         observes: &[],
+        metrics: &[],
         make: |_| Arc::new(Shed),
     };
     Instance::with(&[THIEF], Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+}
+
+#[test]
+fn a_rooms_numbers_are_told_with_all_others() {
+    let instance = instance();
+    let told =
+        || metrics::text(&instance, clock::now_ms()).lines().find(|line| line.starts_with("hotel_told")).map(str::to_owned);
+    assert_eq!(told().as_deref(), Some("hotel_told 0"), "it is not open yet");
+    let _rooms = instance.open_rooms();
+    call(&mut Store::new(&instance), "SET guests:1 a");
+    assert_eq!(told().as_deref(), Some("hotel_told 2"));
+    assert!(metrics::text(&instance, 0).contains("# HELP hotel_told What it was told.\n# TYPE hotel_told counter\n"));
 }

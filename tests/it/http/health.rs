@@ -60,6 +60,31 @@ fn metrics_tell_what_happened() {
     }
 }
 
+#[test]
+fn metrics_tell_of_peers_and_calls() {
+    let door = Door::open(&[]);
+    let (mut peer, mut caller) = (door.store(), door.store());
+    peer.call(&[b"FLUX.REGISTER", br#"{"id":"p","name":"p","capabilities":[{"name":"f"},{"name":"g"}]}"#]);
+    caller.call(&[b"FLUX.REGISTER", br#"{"id":"c","name":"c"}"#]);
+    caller.call(&[b"FLUX.CALL", b"f", b"1", b"ASYNC", b"ID", b"one"]);
+    caller.call(&[b"FLUX.CALL", b"f", b"2", b"ASYNC", b"ID", b"two"]);
+    peer.call(&[b"FLUX.NEXT", b"COUNT", b"2"]);
+    peer.call(&[b"FLUX.REPLY", b"one", b"ERROR", b"no"]);
+    let (_, text) = door.get("/metrics");
+    for line in [
+        "flux_peers 2",
+        "flux_peers_old 0",
+        "flux_capabilities 2",
+        "flux_calls_queued 0",
+        "flux_calls_running 1",
+        "flux_calls_total 2",
+        "flux_calls_failed_total 1",
+        "flux_calls_rerouted_total 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
+    }
+}
+
 /// Numbers that INFO and `/metrics` both tell, by both names; those of INFO that only a restart or time moves are left out.
 const TOLD_TWICE: &[(&str, &str)] = &[
     ("connected_clients", "flux_clients"),
