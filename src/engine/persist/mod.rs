@@ -39,7 +39,7 @@ use crate::engine::{self, Engine};
 use crate::id;
 use crate::memory::{self, Aside};
 use crate::panics::{self, Whole};
-use crate::storage::journal::{Expected, SEGMENT_BYTES};
+use crate::storage::journal::SEGMENT_BYTES;
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
 use crate::storage::{self, Disk, Folder, Journal, Tables};
@@ -240,8 +240,6 @@ pub struct Inner {
     options: Options,
     /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`]. Runs are told apart by it.
     base: u64,
-    /// What tells the folder's files from any other's.
-    history: u64,
     /// None while it must be opened anew after an error.
     journal: RwLock<Option<Journal>>,
     /// None while they must be opened anew after an error.
@@ -327,11 +325,6 @@ impl Inner {
             1 => Fsync::Everysec,
             _ => Fsync::No,
         }
-    }
-
-    /// What the journal must fit to when it is opened anew.
-    fn expected(&self) -> Expected {
-        Expected { history: Some(self.history), covered: self.covered.load(Acquire) }
     }
 
     fn has_trimming(&self) -> bool {
@@ -438,7 +431,6 @@ impl Persistence {
         };
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
-            history: meta.history,
             engine,
             disk,
             folder,

@@ -1,5 +1,6 @@
 //! One file of the journal: its front (`header`), then batches to the end (`record`).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -34,6 +35,8 @@ struct Tail {
     last: u64,
     /// Bytes that are known to be on disk.
     synced: u64,
+    /// Whether the system may have dropped some of what is beyond these, and yet show it.
+    is_doubtful: bool,
     mark: Mark,
 }
 
@@ -67,7 +70,8 @@ impl Segment {
     }
 
     fn empty(header: Header, path: PathBuf, file: Box<dyn StorageBackend>) -> Segment {
-        let tail = Tail { end: FRONT_BYTES, last: header.follows, synced: FRONT_BYTES, mark: Mark::FIRST };
+        let (end, last, mark) = (FRONT_BYTES, header.follows, Mark::FIRST);
+        let tail = Tail { end, last, synced: FRONT_BYTES, is_doubtful: false, mark };
         Segment { header, path, file, tail: Mutex::new(tail) }
     }
 
@@ -84,7 +88,7 @@ impl Segment {
         let mark = Mark::read(&*file, header.seed()).map_err(Error::io("read", &path))?;
         let end = file.len().map_err(Error::io("read", &path))?;
         let Some(mark) = mark.filter(|_| end >= FRONT_BYTES) else { return Err(front_damaged(path)) };
-        let tail = Tail { end, last: header.follows, synced: mark.synced, mark };
+        let tail = Tail { end, last: header.follows, synced: mark.synced, is_doubtful: false, mark };
         Ok(Segment { header, path, file, tail: Mutex::new(tail) })
     }
 
@@ -166,20 +170,28 @@ impl Segment {
         self.mark(false)
     }
 
+    /// Makes it fit to be gone on with after an error: on disk up to its last whole batch, and cut off there. Where the system may have
+    /// dropped what it could not write, and yet show it as written, that is a new file, which is given. It has all batches up to
+    /// `needed`, whole but for those up to `covered`, which nobody reads any more; where they are not there, all stays as it is.
+    pub fn mend(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Option<Segment>, Error> {
+        let is_doubtful = self.tail.lock().is_doubtful && !self.is_synced();
+        if is_doubtful {
+            return self.write_anew(disk, covered, needed).map(Some);
+        }
+        let (end, len) = (self.end(), self.file_len()?);
+        if len < end {
+            return Err(self.lost(len));
+        }
+        self.settle()?;
+        self.tail.lock().is_doubtful = false;
+        Ok(None)
+    }
+
     /// Copies the bytes from a place to the end of the file into another file.
     pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
-        let (end, mut from, mut buf) = (self.file_len()?, at, Vec::new());
         let copy = disk.open(to).map_err(Error::io("open", to))?;
-        let mut run = || {
-            while from < end {
-                buf.resize((end - from).min(WRITE_BYTES as u64) as usize, 0);
-                self.read(from, &mut buf)?;
-                copy.write(from - at, &buf).map_err(Error::io("write to", to))?;
-                from += buf.len() as u64;
-            }
-            copy.sync_data().map_err(Error::io("sync", to))
-        };
-        let result = run();
+        let result =
+            self.copy_bytes(at..self.file_len()?, &*copy, 0, to).and_then(|()| copy.sync_data().map_err(Error::io("sync", to)));
         if result.is_err() {
             // Half a copy is of no use, and takes room.
             let _ = disk.remove(to);
@@ -187,14 +199,43 @@ impl Segment {
         result
     }
 
-    /// Puts a file with the same whole batches in its place.
-    pub fn write_anew(&self, disk: &dyn Disk) -> Result<(), Error> {
+    fn copy_bytes(&self, from: Range<u64>, to: &dyn StorageBackend, at: u64, path: &Path) -> Result<(), Error> {
+        let (mut from_at, mut buf) = (from.start, Vec::new());
+        while from_at < from.end {
+            buf.resize((from.end - from_at).min(WRITE_BYTES as u64) as usize, 0);
+            self.read(from_at, &mut buf)?;
+            to.write(at + from_at - from.start, &buf).map_err(Error::io("write to", path))?;
+            from_at += buf.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write_anew(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Segment, Error> {
+        let mut anew = None;
         replace(disk, &self.path, |new| {
-            let copy = Segment::empty(self.header, new.to_owned(), write_front(disk, new, &self.header)?);
-            self.walk(0, |seq, bytes| copy.append(&Batch { seq, pieces: vec![bytes] }))?;
+            let end = self.end().min(self.file_len()?);
+            let file = write_front(disk, new, &self.header)?;
+            // Byte for byte, so that what is covered may be as rotten as it is.
+            self.copy_bytes(FRONT_BYTES..end, &*file, FRONT_BYTES, new)?;
+            let copy = Segment::empty(self.header, self.path.clone(), file);
+            copy.tail.lock().end = end;
+            // What counts is what the new file holds, however the old one is read another time.
+            let walk = copy.walk(covered, |_, _| Ok(()))?;
+            if walk.last < needed {
+                return Err(self.lost(walk.end));
+            }
+            copy.ends(&walk);
             copy.settle()?;
-            copy.sync()
-        })
+            copy.sync()?;
+            anew = Some(copy);
+            Ok(())
+        })?;
+        Ok(anew.expect("it was made above"))
+    }
+
+    fn lost(&self, at: u64) -> Error {
+        let cause = "the disk no longer holds what was written there and acknowledged; what is in memory is whole: copy it to another server while this one runs";
+        Damage::new(self.path.clone(), Some(at), cause).into()
     }
 
     /// Appends a batch.
@@ -225,9 +266,20 @@ impl Segment {
     /// Waits until all that was appended is on disk.
     pub fn sync(&self) -> Result<(), Error> {
         let end = self.end();
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        self.tail.lock().synced = end;
-        Ok(())
+        let synced = self.file.sync_data();
+        let mut tail = self.tail.lock();
+        match synced {
+            Ok(()) => tail.synced = end,
+            // The system tells of it once, and may take what it could not write for written from then on.
+            Err(_) => tail.is_doubtful = true,
+        }
+        synced.map_err(Error::io("sync", &self.path))
+    }
+
+    /// Whether all that was appended is on disk.
+    pub fn is_synced(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.synced == tail.end
     }
 
     /// Whether more is on disk than the file's mark says.
@@ -272,8 +324,10 @@ impl Segment {
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<u64, Error> {
-        self.file.write(at, bytes).map_err(Error::io("write to", &self.path))?;
-        Ok(at + bytes.len() as u64)
+        let written = self.file.write(at, bytes).map_err(Error::io("write to", &self.path));
+        // It may be what was written before that the system could not bring to the disk.
+        self.tail.lock().is_doubtful |= written.as_ref().is_err_and(|error| !error.is_full());
+        written.map(|()| at + bytes.len() as u64)
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
