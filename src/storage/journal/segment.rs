@@ -123,17 +123,18 @@ impl Segment {
     /// What stands behind a batch that is not whole.
     pub fn beyond(&self, at: u64) -> Result<Beyond, Error> {
         let (end, mut found) = (self.file_len()?, Beyond::default());
-        let (mut at, mut buf) = (at + 1, Vec::new());
+        let (mut at, mut buf, mut buf_at) = (at + 1, Vec::new(), 0);
         while at + HEAD_BYTES as u64 <= end {
-            buf.resize((end - at).min(READ_BYTES as u64) as usize, 0);
-            self.read(at, &mut buf)?;
-            let heads = buf.len() - HEAD_BYTES + 1;
-            let place = (0..heads).find(|place| buf[*place..].starts_with(&MAGIC));
-            let Some(place) = place else {
-                at += heads as u64;
-                continue;
-            };
-            at += place as u64;
+            // What was read is searched on: a value may be full of what a head begins with.
+            if at < buf_at || at + HEAD_BYTES as u64 > buf_at + buf.len() as u64 {
+                buf.resize((end - at).min(READ_BYTES as u64) as usize, 0);
+                buf_at = at;
+                self.read(at, &mut buf)?;
+            }
+            let heads_end = buf.len() - HEAD_BYTES + 1;
+            let place = ((at - buf_at) as usize..heads_end).find(|place| buf[*place..].starts_with(&MAGIC));
+            at = buf_at + place.unwrap_or(heads_end) as u64;
+            let Some(place) = place else { continue };
             let head = Head::from_bytes(&std::array::from_fn(|byte| buf[place + byte]), self.header.seed());
             at += match head {
                 Some(head) => {
@@ -408,5 +409,63 @@ impl Batches<'_> {
 
     fn damaged(&self) -> Error {
         Damage::new(self.segment.path.clone(), Some(self.at), "the batch there is not what was written").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// A file that counts the bytes read from it.
+    #[derive(Debug)]
+    struct Counted(InMemoryBackend, Arc<AtomicU64>);
+
+    impl StorageBackend for Counted {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.1.fetch_add(out.len() as u64, Relaxed);
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(offset, bytes)
+        }
+    }
+
+    #[test]
+    fn a_value_full_of_what_heads_begin_with_is_searched_once_and_what_is_behind_it_is_found() {
+        let header = Header { history: 7, first: 1, follows: 0 };
+        let read = Arc::default();
+        let file = Counted(InMemoryBackend::new(), Arc::clone(&read));
+        let value = MAGIC.repeat(READ_BYTES);
+        file.set_len(FRONT_BYTES + 3 * (HEAD_BYTES + value.len()) as u64).unwrap();
+        let segment = Segment::empty(header, "journal".into(), Box::new(file));
+        for seq in 1..=3 {
+            segment.append(&Batch { seq, pieces: vec![&value] }).unwrap();
+            segment.sync().unwrap();
+        }
+        read.store(0, Relaxed);
+        let second = FRONT_BYTES + (HEAD_BYTES + value.len()) as u64;
+        let beyond = segment.beyond(FRONT_BYTES).unwrap();
+        assert_eq!(beyond, Beyond { batches: 2, synced: second + (HEAD_BYTES + value.len()) as u64 });
+        let bytes = read.load(Relaxed);
+        assert!(bytes < 2 * segment.end(), "{bytes} bytes read of {}", segment.end());
     }
 }
