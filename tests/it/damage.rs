@@ -291,6 +291,22 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     persistence.close(false).unwrap();
 }
 
+#[test]
+fn keys_of_a_database_that_is_gone_are_counted_as_lost() {
+    const KEYS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("keys:0");
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path(), 0, 20, true);
+    let tables = redb::Database::open(dir.path().join("tables.redb")).unwrap();
+    let change = tables.begin_write().unwrap();
+    assert!(change.delete_table(KEYS).unwrap());
+    change.commit().unwrap();
+    drop(tables);
+    let (_, persistence) = Persistence::open(dir.path(), Options { on_damage: OnDamage::AcceptLoss, ..options() }).unwrap();
+    let notes = persistence.loaded().notes;
+    assert!(notes.iter().any(|note| note.contains(": 20 keys are gone")), "{notes:?}");
+    persistence.close(false).unwrap();
+}
+
 fn resp_bulk(text: &str) -> Vec<u8> {
     format!("${}\r\n{text}\r\n", text.len()).into_bytes()
 }
