@@ -247,10 +247,7 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     }
     run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(100)]);
     assert_eq!(persistence.spill().unwrap(), 101);
-    let mut tables = fs::read(dir.path().join("tables.redb")).unwrap();
-    let rotten: Vec<usize> = (0..tables.len()).filter(|at| tables[*at..].starts_with(b"rotrotrot")).collect();
-    rotten.into_iter().for_each(|at| tables[at] ^= 1);
-    fs::write(dir.path().join("tables.redb"), tables).unwrap();
+    rot(dir.path(), b"rotrotrot");
 
     run(&mut store, &["SET".into(), "rotten".into(), "fresh".into()]);
     let is_read = AtomicBool::new(false);
@@ -289,6 +286,51 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     assert_eq!(store.call(&[b"DBSIZE"]), format!(":{}\r\n", 101 + refused.unwrap()).into_bytes());
     persistence.checkpoint().blocking_recv().unwrap().unwrap();
     persistence.close(false).unwrap();
+}
+
+/// Changes the tables wherever these bytes stand in them.
+fn rot(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("tables.redb");
+    let mut tables = fs::read(&path).unwrap();
+    let rotten: Vec<usize> = (0..tables.len()).filter(|at| tables[*at..].starts_with(bytes)).collect();
+    assert!(!rotten.is_empty());
+    rotten.into_iter().for_each(|at| tables[at] ^= 1);
+    fs::write(path, tables).unwrap();
+}
+
+#[test]
+fn a_value_that_rotted_is_told_and_given_up_where_there_is_no_room_for_it_in_memory_too() {
+    let since: [&[&str]; 5] = [
+        &["PING"],
+        &["APPEND", "rotten", "x"],
+        &["RENAME", "rotten", "to"],
+        &["COPY", "rotten", "to"],
+        &["EXPIRE", "rotten", "900"],
+    ];
+    for since in since {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+        let mut store = store_kept(&engine, &persistence);
+        let whole = "whole".repeat(5000);
+        run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(10_000)]);
+        run(&mut store, &["SET".into(), "whole".into(), whole.clone()]);
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        run(&mut store, &since.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        persistence.close(false).unwrap();
+        rot(dir.path(), b"rotrotrot");
+
+        // There is no room for anything but keys.
+        let short = |on_damage| Options { memory_limit: 1, on_damage, ..options() };
+        let error = Persistence::open(dir.path(), short(OnDamage::Refuse)).err().expect("it is damaged").to_string();
+        assert!(error.contains("tables.redb") && error.contains("`rotten`"), "{since:?}: {error}");
+        let (engine, persistence) = Persistence::open(dir.path(), short(OnDamage::AcceptLoss)).unwrap();
+        let notes = persistence.loaded().notes;
+        assert!(notes.iter().any(|note| note.contains("1 keys are gone")), "{since:?}: {notes:?}");
+        assert_eq!(store_kept(&engine, &persistence).call(&[b"GET", b"whole"]), resp_bulk(&whole));
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        persistence.close(false).unwrap();
+        Persistence::open(dir.path(), short(OnDamage::Refuse)).unwrap().1.close(false).unwrap();
+    }
 }
 
 #[test]

@@ -34,7 +34,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::engine::durability::LinePlace;
-use crate::engine::value::BadRow;
+use crate::engine::load::{Backing, Missing};
+use crate::engine::value::{BadRow, Value};
 use crate::engine::{self, Engine};
 use crate::id;
 use crate::memory::{self, Aside};
@@ -358,7 +359,9 @@ impl Inner {
                 Ok::<_, Error>(())
             })?;
             count += batches.len() as u64;
-            lost += replay::replay(&self.engine, self, &batches, now).map_err(|error| bad_batch(first..=seq, error))?;
+            let rest = Rest { inner: self, unread: Mutex::default() };
+            lost += replay::replay(&self.engine, &rest, &batches, now)
+                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=seq, error)))?;
             if is_end {
                 return Ok((count, lost));
             }
@@ -385,6 +388,21 @@ impl Inner {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+}
+
+/// What rests on disk while the journal is replayed, and why some of it could not be read: the batch that needs it is not to blame.
+struct Rest<'i> {
+    inner: &'i Inner,
+    unread: Mutex<Option<Error>>,
+}
+
+impl Backing for Rest<'_> {
+    fn load(&self, missing: &Missing) -> Result<Value, engine::error::Error> {
+        spill::read_back(self.inner, missing).map_err(|error| {
+            *self.unread.lock() = Some(error.of_key(&missing.key));
+            engine::error::DISK_READ
+        })
     }
 }
 
