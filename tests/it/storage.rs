@@ -111,6 +111,8 @@ struct Memory {
     refusals: AtomicUsize,
     /// Bytes of the journal that were read.
     journal_read: AtomicUsize,
+    /// Files that were made and removed since the folder was synced: after a power cut each may be there or not.
+    unsure: Mutex<HashMap<PathBuf, Option<Arc<Mutex<Image>>>>>,
 }
 
 fn is_journal(path: &Path) -> bool {
@@ -163,6 +165,7 @@ impl Memory {
             refused: Mutex::default(),
             refusals: AtomicUsize::default(),
             journal_read: AtomicUsize::default(),
+            unsure: Mutex::default(),
         })
     }
 
@@ -212,7 +215,15 @@ impl Memory {
     /// The disk as a power cut leaves it: of what was not synced, any part is there, sectors being whole.
     fn after_power_cut(&self, chance: &mut Seeded) -> Arc<Memory> {
         let disk = Memory::healthy();
-        for (path, image) in &*self.files.lock().unwrap() {
+        let mut files = self.files.lock().unwrap().clone();
+        for (path, image) in &*self.unsure.lock().unwrap() {
+            match image {
+                _ if chance.below(2) == 0 => {}
+                Some(image) => drop(files.insert(path.clone(), image.clone())),
+                None => drop(files.remove(path)),
+            }
+        }
+        for (path, image) in &files {
             let image = image.lock().unwrap();
             let mut survivor = image.durable.clone();
             for pending in &image.pending {
@@ -278,7 +289,11 @@ struct Shared(Arc<Memory>);
 
 impl Disk for Shared {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        let image = self.0.files.lock().unwrap().entry(path.to_owned()).or_default().clone();
+        let mut files = self.0.files.lock().unwrap();
+        if !files.contains_key(path) {
+            self.0.unsure.lock().unwrap().entry(path.to_owned()).or_default();
+        }
+        let image = files.entry(path.to_owned()).or_default().clone();
         Ok(Box::new(Handle(self.0.clone(), image, path.to_owned())))
     }
 
@@ -294,7 +309,9 @@ impl Disk for Shared {
         if is_journal(path) && !is_new(path) && self.0.refuses(Refused::Removal) {
             return Err(broken(Fault::Error));
         }
-        self.0.files.lock().unwrap().remove(path);
+        if let Some(image) = self.0.files.lock().unwrap().remove(path) {
+            self.0.unsure.lock().unwrap().entry(path.to_owned()).or_insert(Some(image));
+        }
         Ok(())
     }
 
@@ -305,6 +322,7 @@ impl Disk for Shared {
         let mut files = self.0.files.lock().unwrap();
         let image = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         files.insert(to.to_owned(), image);
+        self.0.unsure.lock().unwrap().clear();
         Ok(())
     }
 }
@@ -625,6 +643,27 @@ fn a_full_disk_gets_room_from_what_the_tables_hold() {
     recovers(&engine, &persistence);
     persistence.close(false).unwrap();
     assert_eq!(found(dir.path(), &disk.after_restart()), 61);
+}
+
+#[test]
+fn a_torn_end_is_kept_before_it_is_cut_off_whatever_a_power_cut_leaves() {
+    for seed in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Memory::healthy();
+        written(&disk, dir.path(), 1 << 20, 3).1.close(false).unwrap();
+        let torn = [7; 100];
+        for (_, image) in disk.files.lock().unwrap().iter().filter(|(path, _)| is_journal(path)) {
+            let mut image = image.lock().unwrap();
+            image.current.extend(torn);
+            image.durable = image.current.clone();
+        }
+        written(&disk, dir.path(), 1 << 20, 0).1.close(false).unwrap();
+        let left = disk.after_power_cut(&mut Seeded::new(seed));
+        let left = left.files.lock().unwrap();
+        let ends =
+            |path: &Path, image: &Image| (is_journal(path) || path.ends_with("lost-torn-end")) && image.current.ends_with(&torn);
+        assert!(left.iter().any(|(path, image)| ends(path, &image.lock().unwrap())), "seed {seed}: {:?}", left.keys());
+    }
 }
 
 #[test]

@@ -432,20 +432,27 @@ impl Persistence {
             on_damage: options.on_damage,
             new_history: id::random(),
         };
-        let opened = opening::open(&disk, folder.path(), how)?;
+        let found = opening::find(&disk, folder.path(), how)?;
+        // Before anything is changed: every row is read.
+        let in_tables = match found.tables().map(|tables| loaded(tables, &options)).transpose() {
+            Err(error) if !error.is_damage() || options.on_damage == OnDamage::Refuse => return Err(error),
+            result => result,
+        };
+        let opened = found.open()?;
         opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let (mut tables, journal, mut notes) = (opened.tables, opened.journal, opened.notes);
         let meta = tables.meta()?;
         let last = journal.last();
-        let engine = match loaded(&tables, &options) {
-            Err(error) if error.is_damage() && options.on_damage == OnDamage::AcceptLoss => {
+        let engine = match in_tables {
+            Ok(Some(engine)) => engine,
+            Ok(None) => loaded(&tables, &options)?,
+            Err(error) => {
                 let note;
                 (tables, note) = salvaged(&*disk, &folder, tables, &options, &error)?;
                 tracing::warn!("{note}");
                 notes.push(note);
                 loaded(&tables, &options)?
             }
-            result => result?,
         };
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),

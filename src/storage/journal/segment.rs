@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-use crate::storage::disk::{Disk, replace};
+use crate::storage::disk::{Disk, PART, replace};
 use crate::storage::journal::header::{FRONT_BYTES, Header, Mark, Unreadable};
 use crate::storage::journal::record::{Batch, HEAD_BYTES, Head, MAGIC};
 use crate::storage::{Damage, Error};
@@ -188,16 +188,18 @@ impl Segment {
         Ok(None)
     }
 
-    /// Copies the bytes from a place to the end of the file into another file.
+    /// Copies the bytes from a place to the end of the file into another file, there for good when this returns.
     pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
-        let copy = disk.open(to).map_err(Error::io("open", to))?;
-        let result =
-            self.copy_bytes(at..self.file_len()?, &*copy, 0, to).and_then(|()| copy.sync_data().map_err(Error::io("sync", to)));
-        if result.is_err() {
-            // Half a copy is of no use, and takes room.
-            let _ = disk.remove(to);
-        }
-        result
+        let part = to.with_extension(PART);
+        disk.remove(&part).map_err(Error::io("remove", &part))?;
+        let run = || {
+            let copy = disk.open(&part).map_err(Error::io("open", &part))?;
+            self.copy_bytes(at..self.file_len()?, &*copy, 0, &part)?;
+            copy.sync_data().map_err(Error::io("sync", &part))?;
+            disk.rename(&part, to).map_err(Error::io("rename to", to))
+        };
+        // Half a copy is of no use, and takes room.
+        run().inspect_err(|_| drop(disk.remove(&part)))
     }
 
     fn copy_bytes(&self, from: Range<u64>, to: &dyn StorageBackend, at: u64, path: &Path) -> Result<(), Error> {
