@@ -50,6 +50,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
 /// How the name of a file ends that is not yet in its place.
 pub const NEW: &str = "new";
+/// The same for a copy.
+pub const PART: &str = "part";
 
 /// Writes a file under another name and puts it in the place of the one that may be there.
 pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {

@@ -13,12 +13,13 @@ use rustix::fs::{self, AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::storage::disk::{Backend, Disk};
-use crate::storage::folder::PRIVATE_FILE;
+use crate::storage::folder::{PRIVATE_FILE, folder_of};
 
 /// Ordinary files, wherever they are.
 #[derive(Debug, Default, Clone)]
 pub struct Files {
     held: Option<Held>,
+    is_read_only: bool,
 }
 
 /// An open folder: its files are found by the handle, not by the path it had.
@@ -31,7 +32,12 @@ struct Held {
 impl Files {
     /// Files of which those in this folder are reached by its handle.
     pub fn held(path: &Path, handle: Arc<File>) -> Files {
-        Files { held: Some(Held { path: path.to_owned(), handle }) }
+        Files { held: Some(Held { path: path.to_owned(), handle }), is_read_only: false }
+    }
+
+    /// The same, of which none is made or written, so that they may be on media where that cannot be.
+    pub fn read_only(self) -> Files {
+        Files { is_read_only: true, ..self }
     }
 
     /// The folder to begin at, and the way from there.
@@ -53,14 +59,13 @@ impl Files {
     }
 
     fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-        self.file(folder, OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all()
+        self.file(folder_of(path), OFlags::RDONLY | OFlags::DIRECTORY)?.sync_all()
     }
 }
 
 impl Disk for Files {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        let file = self.file(path, OFlags::RDWR | OFlags::CREATE)?;
+        let file = self.file(path, if self.is_read_only { OFlags::RDONLY } else { OFlags::RDWR | OFlags::CREATE })?;
         let backend = FileBackend::new(file).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Box::new(Backend::of(Box::new(backend))))
     }

@@ -17,9 +17,17 @@ const PRIVATE_FOLDER: u32 = 0o700;
 /// The same for a file, wherever it is copied or moved to.
 pub const PRIVATE_FILE: u32 = 0o600;
 
-/// Makes a folder, if it is missing, that only this user may enter. One that is there stays as it is.
+/// Makes a folder, if it is missing, that only this user may enter, there for good. One that is there stays as it is.
 pub fn make_private(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)?;
+    missing.into_iter().try_for_each(|made| File::open(folder_of(made))?.sync_all())
+}
+
+/// The folder that a file or a folder is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// A folder this process holds, until it is let go or dropped. It holds the folder itself and not its path: where the folder is
@@ -77,7 +85,7 @@ impl Folder {
 
     /// Its files, none of which is changed.
     pub fn untouched(&self) -> Untouched {
-        Untouched(self.files())
+        Untouched(Arc::new(self.files().read_only()))
     }
 
     /// Lets go of it: another process may take it. Its files must be closed.
@@ -119,7 +127,7 @@ impl Drop for Folder {
 }
 
 /// What the names of the journal's files begin with; then comes a number, so that they sort by age.
-const JOURNAL: &str = "journal-";
+pub const JOURNAL: &str = "journal-";
 /// What the names of files begin with that hold what was cut off.
 pub const LOST: &str = "lost-";
 /// The tables' file name.

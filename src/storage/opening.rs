@@ -4,14 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::storage::disk::{Disk, NEW};
-use crate::storage::folder::{LOST, TABLES};
+use crate::storage::disk::{Disk, NEW, PART};
+use crate::storage::folder::{JOURNAL, LOST, TABLES};
 use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Segment, Survey, Torn};
 use crate::storage::tables::Meta;
-use crate::storage::{Damage, Error, Journal, Tables};
+use crate::storage::{Damage, Error, Journal, Tables, Untouched};
 
-/// How the name of a copy ends that is not whole yet.
-const PART: &str = "part";
 /// Copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -61,15 +59,60 @@ pub struct Looked {
     pub notes: Vec<String>,
 }
 
-/// Opens the tables and the journal of a folder, made if it is empty.
-pub fn open(disk: &Arc<dyn Disk>, folder: &Path, options: Options) -> Result<Opened, Error> {
-    Opening { disk, folder, options, notes: Vec::new() }.open()
+/// A folder that was looked over, and is still as it was found.
+pub struct Found<'d> {
+    opening: Opening<'d>,
+    tables: Option<Tables>,
+    meta: Meta,
+    /// None where nothing is there yet.
+    survey: Option<Survey>,
+}
+
+/// Looks over a folder before it is opened. Damage is an error, unless its loss was accepted.
+pub fn find<'d>(disk: &'d Arc<dyn Disk>, folder: &'d Path, options: Options) -> Result<Found<'d>, Error> {
+    let mut opening = Opening::of(disk, folder, options);
+    let (tables, meta, is_new) = opening.found()?;
+    let survey = if is_new { None } else { Some(opening.survey(&meta)?) };
+    if let Some(damage) = survey.as_ref().and_then(|survey| survey.damage.as_ref()) {
+        opening.accept(damage)?;
+    }
+    Ok(Found { opening, tables, meta, survey })
+}
+
+impl Found<'_> {
+    /// The tables, to be read.
+    pub fn tables(&self) -> Option<&Tables> {
+        self.tables.as_ref()
+    }
+
+    /// Opens the tables and the journal, made where nothing is there. From here on the folder changes.
+    pub fn open(self) -> Result<Opened, Error> {
+        let Found { mut opening, tables, meta, survey } = self;
+        let Opening { disk, folder, options, .. } = opening;
+        let path = opening.tables_path();
+        opening.remove_unfinished()?;
+        if opening.has_bad_tables {
+            keep_aside(&**disk, folder, &path)?;
+        }
+        // A new folder gets its journal first: one without tables that begins at the beginning has it all.
+        let journal = match survey {
+            Some(survey) => opening.journal(survey, &meta)?,
+            None => opening.new_journal(&meta)?,
+        };
+        let tables = if tables.is_some() {
+            drop(tables);
+            Tables::open(&**disk, &path, options.cache_bytes)?
+        } else {
+            Tables::create(&**disk, &path, options.cache_bytes, meta)?
+        };
+        Ok(Opened { tables, journal, notes: opening.notes })
+    }
 }
 
 /// Looks at the tables and the journal of a folder through a disk that changes nothing. Damage is an error.
 pub fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<Looked, Error> {
     let options = Options { cache_bytes, segment_bytes: SEGMENT_BYTES, on_damage: OnDamage::Refuse, new_history: 0 };
-    Opening { disk, folder, options, notes: Vec::new() }.look()
+    Opening::of(disk, folder, options).look()
 }
 
 /// The damage that tables are which are missing though the journal goes on from them.
@@ -166,22 +209,28 @@ struct Opening<'d> {
     disk: &'d Arc<dyn Disk>,
     folder: &'d Path,
     options: Options,
+    /// Whether the tables cannot be read, and the loss was accepted.
+    has_bad_tables: bool,
     notes: Vec<String>,
 }
 
-impl Opening<'_> {
-    fn open(mut self) -> Result<Opened, Error> {
-        // Tables that a crash left half written, which may be as large as those that are there.
-        let half_written = self.tables_path().with_extension(NEW);
-        self.disk.remove(&half_written).map_err(Error::io("remove", &half_written))?;
-        let (tables, meta, is_new) = self.found()?;
-        // A new folder gets its journal first: one without tables that begins at the beginning has it all.
-        let journal = if is_new { self.new_journal(&meta)? } else { self.journal(&meta)? };
-        let tables = match tables {
-            Some(tables) => tables,
-            None => Tables::create(&**self.disk, &self.tables_path(), self.options.cache_bytes, meta)?,
+impl<'d> Opening<'d> {
+    fn of(disk: &'d Arc<dyn Disk>, folder: &'d Path, options: Options) -> Opening<'d> {
+        Opening { disk, folder, options, has_bad_tables: false, notes: Vec::new() }
+    }
+
+    /// Removes files that a crash left half written, which may be as large as those that are there.
+    fn remove_unfinished(&self) -> Result<(), Error> {
+        let is_unfinished = |path: &PathBuf| {
+            let (name, end) = (name_of(path), path.extension().and_then(|end| end.to_str()));
+            let is_ours = name.starts_with("tables.") || name.starts_with(JOURNAL);
+            end == Some(NEW) && is_ours || end == Some(PART) && name.starts_with(LOST)
         };
-        Ok(Opened { tables, journal, notes: self.notes })
+        let files = self.disk.list(self.folder).map_err(Error::io("read", self.folder))?;
+        files
+            .iter()
+            .filter(|path| is_unfinished(path))
+            .try_for_each(|path| self.disk.remove(path).map_err(Error::io("remove", path)))
     }
 
     fn look(mut self) -> Result<Looked, Error> {
@@ -231,10 +280,11 @@ impl Opening<'_> {
         if !self.disk.exists(&path).map_err(Error::io("look for", &path))? {
             return Ok(None);
         }
-        match Tables::open(&**self.disk, &path, self.options.cache_bytes) {
+        // What redb writes while it opens them is not written yet.
+        match Tables::open(&Untouched(Arc::clone(self.disk)), &path, self.options.cache_bytes) {
             Err(Error::Damaged(damage)) => {
                 self.accept(&damage)?;
-                keep_aside(&**self.disk, self.folder, &path)?;
+                self.has_bad_tables = true;
                 Ok(None)
             }
             result => result.map(Some),
@@ -247,10 +297,8 @@ impl Opening<'_> {
     }
 
     /// The journal that is there, to go on with.
-    fn journal(&mut self, meta: &Meta) -> Result<Journal, Error> {
-        let survey = self.survey(meta)?;
+    fn journal(&mut self, survey: Survey, meta: &Meta) -> Result<Journal, Error> {
         if let Some(damage) = &survey.damage {
-            self.accept(damage)?;
             self.keep_lost(&survey, damage)?;
         } else if let Some(torn) = &survey.torn {
             self.keep_torn(&survey, torn)?;

@@ -1,30 +1,27 @@
-//! Files that are looked at and stay as they are, on media too that cannot be written. What a database writes while it is
-//! opened, such as its repair after a crash, is kept in memory and forgotten.
+//! Files that are looked at and stay as they are. What a database writes while it is opened, such as its repair after a crash, is kept
+//! in memory and forgotten.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
-use rustix::fs::OFlags;
 
 use crate::storage::disk::{Backend, Disk};
-use crate::storage::files::Files;
 
 /// What is written is kept in pieces of this size.
 const PAGE_BYTES: u64 = 4096;
 
 /// Files nobody changes.
 #[derive(Debug, Clone)]
-pub struct Untouched(pub Files);
+pub struct Untouched(pub Arc<dyn Disk>);
 
 impl Disk for Untouched {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        let file = self.0.file(path, OFlags::RDONLY)?;
-        let len = file.metadata()?.len();
+        let file = self.0.open(path)?;
+        let len = file.len()?;
         let overlay = Overlay { file, kept: len, written: Mutex::new(Written { len, pages: BTreeMap::new() }) };
         Ok(Box::new(Backend::of(Box::new(overlay))))
     }
@@ -49,7 +46,7 @@ impl Disk for Untouched {
 /// A file, and over it what was written.
 #[derive(Debug)]
 struct Overlay {
-    file: File,
+    file: Box<dyn StorageBackend>,
     /// The file's length; beyond it only what was written is there.
     kept: u64,
     written: Mutex<Written>,
@@ -66,10 +63,15 @@ impl Overlay {
     /// A page as it is in the file; zeros where the file has ended.
     fn page(&self, number: u64) -> io::Result<Box<[u8]>> {
         let mut page = vec![0; PAGE_BYTES as usize].into_boxed_slice();
-        let start = number * PAGE_BYTES;
-        let there = self.kept.saturating_sub(start).min(PAGE_BYTES) as usize;
-        self.file.read_exact_at(&mut page[..there], start)?;
+        self.read_kept(number * PAGE_BYTES, &mut page)?;
         Ok(page)
+    }
+
+    /// What the file holds; zeros where it has ended.
+    fn read_kept(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = self.kept.saturating_sub(offset).min(out.len() as u64) as usize;
+        out[there..].fill(0);
+        if there == 0 { Ok(()) } else { self.file.read(offset, &mut out[..there]) }
     }
 }
 
@@ -95,13 +97,13 @@ impl StorageBackend for Overlay {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if written.pages.is_empty() && offset + out.len() as u64 <= self.kept {
-            return self.file.read_exact_at(out, offset);
+            return self.file.read(offset, out);
         }
         for (number, within, range) in pieces(offset, out.len()) {
             let len = range.len();
             match written.pages.get(&number) {
                 Some(page) => out[range].copy_from_slice(&page[within..within + len]),
-                None => out[range].copy_from_slice(&self.page(number)?[within..within + len]),
+                None => self.read_kept(number * PAGE_BYTES + within as u64, &mut out[range])?,
             }
         }
         Ok(())
@@ -144,6 +146,7 @@ impl StorageBackend for Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Files;
 
     #[test]
     fn what_is_written_is_read_and_the_file_stays_as_it_was() {
@@ -151,7 +154,7 @@ mod tests {
         let path = dir.path().join("file");
         let before: Vec<u8> = (0..10_000_u32).map(|at| at as u8).collect();
         std::fs::write(&path, &before).unwrap();
-        let file = Untouched(Files::default()).open(&path).unwrap();
+        let file = Untouched(Arc::new(Files::default())).open(&path).unwrap();
         let mut expected = before.clone();
         file.write(4000, &[7; 5000]).unwrap();
         expected[4000..9000].fill(7);

@@ -123,6 +123,18 @@ fn started(dir: &Path, on_damage: OnDamage) -> (Option<Contents>, bool) {
     }
 }
 
+/// What a backup of a folder holds, or nothing where it is refused; and whether it said anything.
+fn copied(dir: &Path, place: &Path) -> Option<(Contents, bool)> {
+    let [backup, restored] = ["backup", "restored"].map(|name| place.join(name));
+    let notes = persist::backup_folder(dir, &backup).ok()?.1;
+    persist::restore(&backup, &restored).unwrap();
+    let (held, is_told) = started(&restored, OnDamage::Refuse);
+    assert!(!is_told, "a backup is whole");
+    fs::remove_file(&backup).unwrap();
+    fs::remove_dir_all(&restored).unwrap();
+    Some((held?, !notes.is_empty()))
+}
+
 #[test]
 fn nothing_that_is_wrong_with_a_folder_is_lost_in_silence() {
     let rounds = std::env::var("FLUX_DAMAGE_ROUNDS").map_or(150, |rounds| rounds.parse().expect("a number"));
@@ -138,20 +150,18 @@ fn nothing_that_is_wrong_with_a_folder_is_lost_in_silence() {
         lay(&harmed, &dir);
         let checked = persist::check(&dir, PROBLEMS_MAX);
         let is_found = checked.as_ref().map_or(true, |checked| !checked.problems.is_empty() || !checked.notes.is_empty());
-        let backup = place.path().join(format!("{round}.backup"));
-        let is_copied = persist::backup_folder(&dir, &backup).is_ok();
-        let (looked, before) = (files(&dir), &harmed);
-        assert!(
-            looked.iter().all(|(name, bytes)| name == "lock" || before.get(name) == Some(bytes)),
-            "{what}: a look changed it"
-        );
+        let copied = copied(&dir, place.path());
+        assert!(files(&dir) == harmed, "{what}: a look changed it");
         let (found, is_told) = started(&dir, OnDamage::Refuse);
         refused += u32::from(found.is_none());
+        assert!(found.is_some() || files(&dir) == harmed, "round {round}: {what}: a refused start changed it");
         let is_same = found.as_ref() == Some(&held);
         harmless += u32::from(is_same);
         assert!(is_same || is_told, "round {round}: {what}: a start lost something in silence");
         assert!(is_same || is_found, "round {round}: {what}: a check found nothing: {checked:?}");
-        assert!(is_same || !is_copied || is_told, "round {round}: {what}: a backup was made of it");
+        if let Some((copy, is_told)) = copied {
+            assert!(copy == held || is_told, "round {round}: {what}: a backup lost something in silence");
+        }
         if found.is_none() {
             // What was accepted is said and kept aside, and then it is whole.
             let (accepted, is_told) = started(&dir, OnDamage::AcceptLoss);
@@ -247,10 +257,7 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     }
     run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(100)]);
     assert_eq!(persistence.spill().unwrap(), 101);
-    let mut tables = fs::read(dir.path().join("tables.redb")).unwrap();
-    let rotten: Vec<usize> = (0..tables.len()).filter(|at| tables[*at..].starts_with(b"rotrotrot")).collect();
-    rotten.into_iter().for_each(|at| tables[at] ^= 1);
-    fs::write(dir.path().join("tables.redb"), tables).unwrap();
+    rot(dir.path(), b"rotrotrot");
 
     run(&mut store, &["SET".into(), "rotten".into(), "fresh".into()]);
     let is_read = AtomicBool::new(false);
@@ -288,6 +295,93 @@ fn a_row_that_rotted_keeps_the_journal_within_its_bound_and_no_other_value_from_
     assert_eq!(store.call(&[b"GET", b"rotten"]), resp_bulk("fresh"));
     assert_eq!(store.call(&[b"DBSIZE"]), format!(":{}\r\n", 101 + refused.unwrap()).into_bytes());
     persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    persistence.close(false).unwrap();
+}
+
+/// Changes the tables wherever these bytes stand in them.
+fn rot(dir: &Path, bytes: &[u8]) {
+    let path = dir.join("tables.redb");
+    let mut tables = fs::read(&path).unwrap();
+    let rotten: Vec<usize> = (0..tables.len()).filter(|at| tables[*at..].starts_with(bytes)).collect();
+    assert!(!rotten.is_empty());
+    rotten.into_iter().for_each(|at| tables[at] ^= 1);
+    fs::write(path, tables).unwrap();
+}
+
+#[test]
+fn a_value_that_rotted_is_told_and_given_up_where_there_is_no_room_for_it_in_memory_too() {
+    let since: [&[&str]; 5] = [
+        &["PING"],
+        &["APPEND", "rotten", "x"],
+        &["RENAME", "rotten", "to"],
+        &["COPY", "rotten", "to"],
+        &["EXPIRE", "rotten", "900"],
+    ];
+    for since in since {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+        let mut store = store_kept(&engine, &persistence);
+        let whole = "whole".repeat(5000);
+        run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(10_000)]);
+        run(&mut store, &["SET".into(), "whole".into(), whole.clone()]);
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        run(&mut store, &since.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        persistence.close(false).unwrap();
+        rot(dir.path(), b"rotrotrot");
+
+        // There is no room for anything but keys.
+        let short = |on_damage| Options { memory_limit: 1, on_damage, ..options() };
+        let error = Persistence::open(dir.path(), short(OnDamage::Refuse)).err().expect("it is damaged").to_string();
+        assert!(error.contains("tables.redb") && error.contains("`rotten`"), "{since:?}: {error}");
+        let (engine, persistence) = Persistence::open(dir.path(), short(OnDamage::AcceptLoss)).unwrap();
+        let notes = persistence.loaded().notes;
+        assert!(notes.iter().any(|note| note.contains("1 keys are gone")), "{since:?}: {notes:?}");
+        assert_eq!(store_kept(&engine, &persistence).call(&[b"GET", b"whole"]), resp_bulk(&whole));
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        persistence.close(false).unwrap();
+        Persistence::open(dir.path(), short(OnDamage::Refuse)).unwrap().1.close(false).unwrap();
+    }
+}
+
+#[test]
+fn a_refused_start_changes_nothing_and_an_accepted_one_removes_what_a_kill_left_unfinished() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let (engine, persistence) = Persistence::open(&dir, options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    run(&mut store, &["SET".into(), "rotten".into(), "rot".repeat(100)]);
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    run(&mut store, &["SET".into(), "more".into(), "1".into()]);
+    // As a kill leaves it, with an end that is half written.
+    let mut left = files(&dir);
+    persistence.close(false).unwrap();
+    let journal = left.keys().rfind(|name| name.starts_with("journal-")).unwrap().clone();
+    left.get_mut(&journal).unwrap().extend([7; 100]);
+    let unfinished = ["tables.new".to_owned(), format!("{journal}.new"), "lost-tables.redb.part".to_owned()];
+    unfinished.iter().for_each(|name| drop(left.insert(name.clone(), vec![1; 5000])));
+    lay(&left, &dir);
+    rot(&dir, b"rotrotrot");
+    let before = files(&dir);
+    assert!(Persistence::open(&dir, options()).is_err());
+    assert!(files(&dir) == before, "{:?}", files(&dir).keys());
+    let (accepted, _) = started(&dir, OnDamage::AcceptLoss);
+    assert_eq!(accepted.unwrap().len(), 1);
+    assert!(files(&dir).keys().all(|name| !unfinished.contains(name)), "{:?}", files(&dir).keys());
+}
+
+#[test]
+fn keys_of_a_database_that_is_gone_are_counted_as_lost() {
+    const KEYS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("keys:0");
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path(), 0, 20, true);
+    let tables = redb::Database::open(dir.path().join("tables.redb")).unwrap();
+    let change = tables.begin_write().unwrap();
+    assert!(change.delete_table(KEYS).unwrap());
+    change.commit().unwrap();
+    drop(tables);
+    let (_, persistence) = Persistence::open(dir.path(), Options { on_damage: OnDamage::AcceptLoss, ..options() }).unwrap();
+    let notes = persistence.loaded().notes;
+    assert!(notes.iter().any(|note| note.contains(": 20 keys are gone")), "{notes:?}");
     persistence.close(false).unwrap();
 }
 

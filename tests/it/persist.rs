@@ -111,7 +111,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
                     same(seed, &told(), &contents(&live), &contents(&replayed));
                 }
                 batches.push(bytes);
-                run_number += u8::from(chance.below(20) == 0) % 4;
+                run_number = (run_number + u8::from(chance.below(20) == 0)) % 4;
             }
             if chance.below(60) == 0 {
                 tables = applied(tables, std::mem::take(&mut batches), step, &mut chance);

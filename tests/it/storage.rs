@@ -86,6 +86,17 @@ enum Fault {
     Dead,
 }
 
+/// What a disk does not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// The next sync of a file of the journal, once.
+    JournalSync,
+    /// Another file of the journal: there is no space.
+    JournalFile,
+    /// Removing a file of the journal.
+    Removal,
+}
+
 /// A disk in memory that fails after a number of operations.
 #[derive(Debug)]
 struct Memory {
@@ -95,6 +106,21 @@ struct Memory {
     is_healed: AtomicBool,
     /// Bytes that all files together may have.
     room: AtomicUsize,
+    refused: Mutex<Option<Refused>>,
+    /// How often something was refused, or there was no room.
+    refusals: AtomicUsize,
+    /// Bytes of the journal that were read.
+    journal_read: AtomicUsize,
+    /// Files that were made and removed since the folder was synced: after a power cut each may be there or not.
+    unsure: Mutex<HashMap<PathBuf, Option<Arc<Mutex<Image>>>>>,
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal-"))
+}
+
+fn is_new(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "new")
 }
 
 #[derive(Debug, Default, Clone)]
@@ -130,7 +156,52 @@ impl Pending {
 impl Memory {
     fn new(fault: Fault, after: i64) -> Arc<Memory> {
         let (files, left, is_healed) = (Mutex::default(), AtomicI64::new(after), AtomicBool::new(false));
-        Arc::new(Memory { files, left, fault, is_healed, room: AtomicUsize::new(usize::MAX) })
+        Arc::new(Memory {
+            files,
+            left,
+            fault,
+            is_healed,
+            room: AtomicUsize::new(usize::MAX),
+            refused: Mutex::default(),
+            refusals: AtomicUsize::default(),
+            journal_read: AtomicUsize::default(),
+            unsure: Mutex::default(),
+        })
+    }
+
+    fn refuse(&self, refused: impl Into<Option<Refused>>) {
+        *self.refused.lock().unwrap() = refused.into();
+    }
+
+    fn refuses(&self, what: Refused) -> bool {
+        let is_refused = *self.refused.lock().unwrap() == Some(what);
+        self.refusals.fetch_add(is_refused.into(), SeqCst);
+        is_refused
+    }
+
+    fn refusals(&self) -> usize {
+        self.refusals.load(SeqCst)
+    }
+
+    /// The journal's files, as they are read.
+    fn journal(&self) -> Vec<Vec<u8>> {
+        let files = self.files.lock().unwrap();
+        let named = files.iter().filter(|(path, _)| is_journal(path) && !is_new(path));
+        named.map(|(_, image)| image.lock().unwrap().current.clone()).collect()
+    }
+
+    /// Changes a bit of what is there and was written as this, wherever it stands in the journal.
+    fn rot(&self, bytes: &[u8]) {
+        let mut rotten = 0;
+        for (_, image) in self.files.lock().unwrap().iter().filter(|(path, _)| is_journal(path)) {
+            let mut image = image.lock().unwrap();
+            let at = image.durable.windows(bytes.len()).position(|found| found == bytes);
+            if let Some(at) = at {
+                (image.current[at], image.durable[at]) = (bytes[0] ^ 1, bytes[0] ^ 1);
+                rotten += 1;
+            }
+        }
+        assert_eq!(rotten, 1);
     }
 
     fn healthy() -> Arc<Memory> {
@@ -144,7 +215,15 @@ impl Memory {
     /// The disk as a power cut leaves it: of what was not synced, any part is there, sectors being whole.
     fn after_power_cut(&self, chance: &mut Seeded) -> Arc<Memory> {
         let disk = Memory::healthy();
-        for (path, image) in &*self.files.lock().unwrap() {
+        let mut files = self.files.lock().unwrap().clone();
+        for (path, image) in &*self.unsure.lock().unwrap() {
+            match image {
+                _ if chance.below(2) == 0 => {}
+                Some(image) => drop(files.insert(path.clone(), image.clone())),
+                None => drop(files.remove(path)),
+            }
+        }
+        for (path, image) in &files {
             let image = image.lock().unwrap();
             let mut survivor = image.durable.clone();
             for pending in &image.pending {
@@ -182,6 +261,7 @@ impl Memory {
     fn make_room(&self, file: &Arc<Mutex<Image>>, len: usize) -> io::Result<()> {
         let room = self.room.load(SeqCst);
         let is_full = room != usize::MAX && len > file.lock().unwrap().current.len() && self.bytes_but(file) + len > room;
+        self.refusals.fetch_add(is_full.into(), SeqCst);
         if is_full { Err(broken(Fault::Full)) } else { Ok(()) }
     }
 
@@ -201,7 +281,7 @@ impl Memory {
 
 /// An open file of such a disk.
 #[derive(Debug)]
-struct Handle(Arc<Memory>, Arc<Mutex<Image>>);
+struct Handle(Arc<Memory>, Arc<Mutex<Image>>, PathBuf);
 
 /// Hands out files of a disk.
 #[derive(Debug, Clone)]
@@ -209,8 +289,12 @@ struct Shared(Arc<Memory>);
 
 impl Disk for Shared {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        let image = self.0.files.lock().unwrap().entry(path.to_owned()).or_default().clone();
-        Ok(Box::new(Handle(self.0.clone(), image)))
+        let mut files = self.0.files.lock().unwrap();
+        if !files.contains_key(path) {
+            self.0.unsure.lock().unwrap().entry(path.to_owned()).or_default();
+        }
+        let image = files.entry(path.to_owned()).or_default().clone();
+        Ok(Box::new(Handle(self.0.clone(), image, path.to_owned())))
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -222,7 +306,12 @@ impl Disk for Shared {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.files.lock().unwrap().remove(path);
+        if is_journal(path) && !is_new(path) && self.0.refuses(Refused::Removal) {
+            return Err(broken(Fault::Error));
+        }
+        if let Some(image) = self.0.files.lock().unwrap().remove(path) {
+            self.0.unsure.lock().unwrap().entry(path.to_owned()).or_insert(Some(image));
+        }
         Ok(())
     }
 
@@ -233,6 +322,7 @@ impl Disk for Shared {
         let mut files = self.0.files.lock().unwrap();
         let image = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         files.insert(to.to_owned(), image);
+        self.0.unsure.lock().unwrap().clear();
         Ok(())
     }
 }
@@ -250,10 +340,16 @@ impl StorageBackend for Handle {
         let image = self.1.lock().unwrap();
         let bytes = image.current.get(offset as usize..offset as usize + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
+        if is_journal(&self.2) {
+            self.0.journal_read.fetch_add(out.len(), SeqCst);
+        }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if is_journal(&self.2) && is_new(&self.2) && self.0.refuses(Refused::JournalFile) {
+            return Err(broken(Fault::Full));
+        }
         if let Some(fault) = self.0.fault() {
             return Err(broken(fault));
         }
@@ -265,7 +361,11 @@ impl StorageBackend for Handle {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.0.fault() {
+        let is_refused = is_journal(&self.2) && self.0.refuses(Refused::JournalSync);
+        if is_refused {
+            self.0.refuse(None);
+        }
+        match self.0.fault().or(is_refused.then_some(Fault::Error)) {
             // What is written is written; a sync needs no space.
             None | Some(Fault::Full) => {}
             Some(fault) => {
@@ -300,7 +400,7 @@ const WRITES: usize = 12;
 const LARGE: usize = 3000;
 
 fn options() -> Options {
-    Options { fsync: Fsync::Always, write_retry: Duration::from_millis(1), ..Options::default() }
+    Options { fsync: Fsync::Always, write_retry: Duration::from_millis(1), segment_bytes: 16_000, ..Options::default() }
 }
 
 fn put(engine: &Engine, number: usize) {
@@ -429,6 +529,177 @@ fn recovers(engine: &Engine, persistence: &Persistence) {
         assert!(start.elapsed() < Duration::from_secs(10), "writing does not recover: {:?}", persistence.last_error());
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A keyspace with writes of these numbers, all acknowledged.
+fn written(disk: &Arc<Memory>, dir: &Path, segment_bytes: u64, writes: usize) -> (Arc<Engine>, Persistence) {
+    let options = Options { segment_bytes, ..options() };
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir, options).unwrap();
+    write_on(&engine, &persistence, 0..writes);
+    (engine, persistence)
+}
+
+fn write_on(engine: &Engine, persistence: &Persistence, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        put(engine, number);
+        assert!(is_acknowledged(engine, persistence), "{number}: {:?}", persistence.last_error());
+    }
+}
+
+fn checkpoint(persistence: &Persistence) {
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+}
+
+/// What [`put`] writes where it is much.
+fn large(number: usize) -> [u8; LARGE] {
+    [b'a' + number as u8; LARGE]
+}
+
+#[test]
+fn a_disk_that_fails_behind_rot_in_what_the_tables_hold_loses_nothing_of_what_they_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = written(&disk, dir.path(), 1 << 20, 4);
+    checkpoint(&persistence);
+    disk.rot(&large(0));
+    write_on(&engine, &persistence, 4..8);
+    disk.refuse(Refused::JournalSync);
+    put(&engine, 8);
+    recovers(&engine, &persistence);
+    assert_eq!(disk.refusals(), 1);
+    persistence.close(false).unwrap();
+    assert_eq!(found(dir.path(), &disk.after_power_cut(&mut Seeded::new(1))), 9);
+}
+
+#[test]
+fn a_disk_that_fails_behind_rot_in_what_only_the_journal_holds_leaves_it_to_be_told() {
+    // In the only file, and in one that others follow.
+    for segment_bytes in [1 << 20, 20_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Memory::healthy();
+        let (engine, persistence) = written(&disk, dir.path(), segment_bytes, 9);
+        disk.rot(&large(3));
+        write_on(&engine, &persistence, 9..11);
+        let before = disk.journal();
+        disk.refuse(Refused::JournalSync);
+        put(&engine, 11);
+        until(|| !persistence.is_writable() || is_acknowledged(&engine, &persistence));
+        let _ = persistence.close(false);
+        let after = disk.journal();
+        let is_there = |bytes: &[u8]| after.iter().any(|file| file.len() >= bytes.len());
+        assert!(before.iter().all(|bytes| is_there(bytes)), "the journal was cut off");
+        let shared = Arc::new(Shared(disk.after_restart()));
+        let error = Persistence::open_on(shared, dir.path(), options()).err().expect("it is damaged").to_string();
+        assert!(error.contains("damaged at byte"), "{error}");
+    }
+}
+
+#[test]
+fn files_of_the_journal_that_are_done_with_go_though_there_is_no_room_for_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = written(&disk, dir.path(), 40_000, 60);
+    assert!(disk.journal().len() > 1);
+    disk.refuse(Refused::JournalFile);
+    checkpoint(&persistence);
+    until(|| disk.refusals() > 0 && disk.journal().len() == 1);
+    write_on(&engine, &persistence, 60..62);
+    assert!(persistence.is_writable());
+    disk.refuse(None);
+    checkpoint(&persistence);
+    until(|| disk.journal().concat().len() < 20_000);
+    persistence.close(false).unwrap();
+    assert_eq!(found(dir.path(), &disk.after_power_cut(&mut Seeded::new(1))), 62);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_holds_up_no_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = written(&disk, dir.path(), 40_000, 60);
+    disk.refuse(Refused::Removal);
+    checkpoint(&persistence);
+    until(|| disk.refusals() > 0);
+    write_on(&engine, &persistence, 60..62);
+    assert!(disk.journal().len() > 1);
+    disk.refuse(None);
+    until(|| disk.journal().len() == 1);
+    persistence.close(false).unwrap();
+    assert_eq!(found(dir.path(), &disk.after_restart()), 62);
+}
+
+#[test]
+fn a_full_disk_gets_room_from_what_the_tables_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = written(&disk, dir.path(), 40_000, 60);
+    disk.refuse(Refused::Removal);
+    checkpoint(&persistence);
+    until(|| disk.refusals() > 0);
+    disk.room.store(disk.bytes_but(&Arc::default()), SeqCst);
+    put(&engine, 60);
+    assert!(!is_acknowledged(&engine, &persistence));
+    disk.refuse(None);
+    recovers(&engine, &persistence);
+    persistence.close(false).unwrap();
+    assert_eq!(found(dir.path(), &disk.after_restart()), 61);
+}
+
+#[test]
+fn a_torn_end_is_kept_before_it_is_cut_off_whatever_a_power_cut_leaves() {
+    for seed in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Memory::healthy();
+        written(&disk, dir.path(), 1 << 20, 3).1.close(false).unwrap();
+        let torn = [7; 100];
+        for (_, image) in disk.files.lock().unwrap().iter().filter(|(path, _)| is_journal(path)) {
+            let mut image = image.lock().unwrap();
+            image.current.extend(torn);
+            image.durable = image.current.clone();
+        }
+        written(&disk, dir.path(), 1 << 20, 0).1.close(false).unwrap();
+        let left = disk.after_power_cut(&mut Seeded::new(seed));
+        let left = left.files.lock().unwrap();
+        let ends =
+            |path: &Path, image: &Image| (is_journal(path) || path.ends_with("lost-torn-end")) && image.current.ends_with(&torn);
+        assert!(left.iter().any(|(path, image)| ends(path, &image.lock().unwrap())), "seed {seed}: {:?}", left.keys());
+    }
+}
+
+#[test]
+fn a_full_disk_is_not_read_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = written(&disk, dir.path(), 1 << 20, 60);
+    let len = disk.journal().concat().len();
+    disk.room.store(disk.bytes_but(&Arc::default()), SeqCst);
+    put(&engine, 60);
+    until(|| disk.refusals() > 0);
+    let before = disk.journal_read.load(SeqCst);
+    until(|| disk.refusals() > 10);
+    let read = disk.journal_read.load(SeqCst) - before;
+    assert!(read < len, "{read} bytes read of {len}");
+    disk.room.store(usize::MAX, SeqCst);
+    recovers(&engine, &persistence);
+    persistence.close(false).unwrap();
+    assert_eq!(found(dir.path(), &disk.after_restart()), 61);
+}
+
+#[test]
+fn what_a_failed_sync_has_written_again_counts_once() {
+    let counted = |fails: bool| {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Memory::healthy();
+        let (engine, persistence) = written(&disk, dir.path(), 1 << 20, 3);
+        disk.refuse(fails.then_some(Refused::JournalSync));
+        put(&engine, 3);
+        recovers(&engine, &persistence);
+        assert_eq!(disk.refusals(), usize::from(fails));
+        let bytes = persistence.stats().journal_bytes;
+        persistence.close(false).unwrap();
+        bytes
+    };
+    assert_eq!(counted(true), counted(false));
 }
 
 #[test]

@@ -32,6 +32,8 @@ const SYNC_BYTES: u64 = 4 << 20;
 const MARK: Duration = Duration::from_millis(100);
 /// After so long a time of failing, nobody is let wait for it.
 const REFUSAL: Duration = Duration::from_secs(1);
+/// After a file could not be removed it is left at that for so long.
+const TRIM_RETRY: Duration = Duration::from_secs(1);
 /// Attempts to write what is left when told to stop; then it is lost, and whoever closes is told.
 const LAST_TRIES: u32 = 5;
 /// It looks for effects now and then even if nobody pokes it: expiry and other chores of the keyspace need not.
@@ -47,8 +49,6 @@ pub struct Commits {
     is_stopping: AtomicBool,
     thread: OnceLock<Thread>,
     pub(super) is_failing: AtomicBool,
-    /// Whether the journal's file may lack what it shows, after an error.
-    is_doubtful: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
     /// Since when it fails.
     failing_since: Mutex<Option<Instant>>,
@@ -105,6 +105,10 @@ struct Progress {
     sync_took: Duration,
     /// Whether someone waits for a sync.
     is_awaited: bool,
+    /// The journal, while it must be mended after an error.
+    broken: Option<Journal>,
+    /// When a file of the journal that is done with could not be removed.
+    untrimmed_at: Option<Instant>,
 }
 
 /// Commits until told to stop, and then what is left.
@@ -114,12 +118,14 @@ pub fn run(inner: &Inner) {
     let mut progress = Progress {
         waiting: Vec::new(),
         written: 0,
-        last_seq: 0,
+        last_seq: inner.seq_of(0),
         unsynced_bytes: 0,
         synced_at: Instant::now(),
         marked_at: Instant::now(),
         sync_took: Duration::ZERO,
         is_awaited: false,
+        broken: None,
+        untrimmed_at: None,
     };
     let mut is_announced = false;
     let mut has_garbage = false;
@@ -131,9 +137,9 @@ pub fn run(inner: &Inner) {
         gather(inner, &mut progress);
         let must_sync = is_stopping || progress.must_sync(inner.fsync());
         let has_work = !progress.waiting.is_empty()
-            || inner.has_trimming()
+            || progress.may_trim(inner)
             || must_sync && progress.unsynced_bytes > 0
-            || progress.must_mark(inner, is_stopping)
+            || inner.journal.read().as_ref().is_some_and(|journal| progress.must_mark(journal, is_stopping))
             || commits.is_failing.load(SeqCst);
         if !has_work {
             progress.is_awaited = false;
@@ -158,7 +164,7 @@ pub fn run(inner: &Inner) {
                 pace(inner, start);
             }
             Err(error) => {
-                failed(inner, &error);
+                failed(inner, &mut progress, &error);
                 last_tries -= u32::from(is_stopping);
                 if last_tries == 0 {
                     break;
@@ -182,22 +188,24 @@ impl Progress {
     }
 
     /// Whether it is time for the journal's file to say how much of it is on disk.
-    fn must_mark(&self, inner: &Inner, is_stopping: bool) -> bool {
-        wants_mark(inner) && (is_stopping || self.marked_at.elapsed() >= MARK)
+    fn must_mark(&self, journal: &Journal, is_stopping: bool) -> bool {
+        journal.wants_mark() && (is_stopping || self.marked_at.elapsed() >= MARK)
+    }
+
+    /// Whether it is time to let go of what the tables hold.
+    fn may_trim(&self, inner: &Inner) -> bool {
+        inner.has_trimming() && self.untrimmed_at.is_none_or(|at| at.elapsed() >= TRIM_RETRY)
     }
 
     /// After how long there may be something to do though nobody pokes.
     fn look(&self, inner: &Inner) -> Duration {
-        match (wants_mark(inner), self.unsynced_bytes > 0) {
+        let wants_mark = inner.journal.read().as_ref().is_some_and(Journal::wants_mark);
+        match (wants_mark, self.unsynced_bytes > 0) {
             (true, _) => MARK,
             (false, true) => SYNC / 4,
             (false, false) => LOOK,
         }
     }
-}
-
-fn wants_mark(inner: &Inner) -> bool {
-    inner.journal.read().as_ref().is_some_and(Journal::wants_mark)
 }
 
 /// Cuts. Where there is nothing to write, everything so far counts as written.
@@ -235,15 +243,17 @@ fn rest(inner: &Inner, is_announced: bool, look: Duration) -> bool {
     false
 }
 
-/// Writes what waits, syncs if it must, and lets go of what the tables hold.
+/// Lets go of what the tables hold, writes what waits, and syncs if it must.
 fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(), Error> {
     let committer = inner.commits.thread.get().map(Thread::id);
     debug_assert_eq!(committer, Some(thread::current().id()), "only the committer commits: batches of two would mix");
-    if inner.journal.read().is_none() {
-        open_again(inner, progress.last_seq)?;
+    if let Some(broken) = progress.broken.take() {
+        mend(inner, progress, broken)?;
     }
     let journal = inner.journal.read();
-    let journal = journal.as_ref().expect("it was opened above");
+    let journal = journal.as_ref().expect("it was mended above");
+    // First, since it may be what makes room for the rest.
+    trim(inner, progress, journal, true);
     let cuts = &progress.waiting;
     assert!(cuts.is_sorted_by(|one, next| one.epoch < next.epoch), "cuts wait in their order, or what is on disk is no prefix");
     let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
@@ -251,8 +261,6 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
     journal.append(&batches)?;
     let bytes = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len() as u64).sum();
-    inner.journal_bytes.fetch_add(bytes, Relaxed);
-    growth::look(inner);
     progress.unsynced_bytes += bytes;
     progress.written = cuts.last().map_or(progress.written, |cut| cut.epoch);
     if is_stopping || progress.must_sync(inner.fsync()) {
@@ -262,7 +270,7 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
         (progress.unsynced_bytes, progress.is_awaited) = (0, false);
         inner.commits.slow_syncs.fetch_add(u64::from(progress.sync_took > PACE), Relaxed);
     }
-    if progress.must_mark(inner, is_stopping) {
+    if progress.must_mark(journal, is_stopping) {
         journal.mark()?;
         progress.marked_at = Instant::now();
     }
@@ -270,25 +278,52 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
     progress.last_seq = batches.last().map_or(progress.last_seq, |batch| batch.seq);
     // Kept until here: after a sync that failed they are written again, where they are missing.
     progress.waiting.clear();
+    // Counted here, and so once, however often they were written.
+    inner.journal_bytes.fetch_add(bytes, Relaxed);
+    growth::look(inner);
     publish(inner, progress);
-    let trim_to = inner.trim_to.load(Acquire);
-    if inner.has_trimming() && !journal.trim(trim_to)? {
-        inner.trimmed.store(trim_to, Release);
-    }
     Ok(())
 }
 
-/// After an error the journal is opened anew, and what may not be on disk is written anew. Without the batches up to
-/// `last_seq`, which nobody holds any more, what follows would be no prefix of what happened.
-fn open_again(inner: &Inner, last_seq: u64) -> Result<(), Error> {
-    let dir = inner.folder.path();
-    let is_doubtful = inner.commits.is_doubtful.load(SeqCst);
-    let journal = Journal::reopen(&inner.disk, dir, &inner.expected(), is_doubtful, inner.options.segment_bytes)?;
-    if journal.last() < last_seq {
-        return Err(Error::Write("the disk lost what was written last; start flux again to go on without it".into()));
+/// Lets go of what the tables hold, a file at a time. What cannot be removed takes room and nothing else: nobody is kept from writing.
+fn trim(inner: &Inner, progress: &mut Progress, journal: &Journal, is_mended: bool) {
+    if !progress.may_trim(inner) {
+        return;
     }
-    inner.commits.is_doubtful.store(false, SeqCst);
-    *inner.journal.write() = Some(journal);
+    let trim_to = inner.trim_to.load(Acquire);
+    let result = match journal.trim(trim_to) {
+        Ok(false) if is_mended => journal.make_way(trim_to),
+        Ok(false) => Ok(true),
+        result => result,
+    };
+    match result {
+        Ok(has_more) => {
+            progress.untrimmed_at = None;
+            if !has_more {
+                inner.trimmed.store(trim_to, Release);
+            }
+        }
+        Err(error) => {
+            if progress.untrimmed_at.replace(Instant::now()).is_none() {
+                tracing::warn!("make room in the journal for what follows: {error}; it will be tried again");
+            }
+        }
+    }
+}
+
+/// After an error the journal must be fit to be gone on with. Without the batches up to `last_seq`, which nobody holds any more, what
+/// follows would be no prefix of what happened.
+fn mend(inner: &Inner, progress: &mut Progress, broken: Journal) -> Result<(), Error> {
+    trim(inner, progress, &broken, false);
+    let mended = broken.mend(inner.covered.load(Acquire), progress.last_seq).map_err(Error::from);
+    if let Err(error) = mended {
+        inner.note_damage(&error);
+        progress.broken = Some(broken);
+        return Err(error);
+    }
+    // All that is in it is on disk.
+    progress.unsynced_bytes = 0;
+    *inner.journal.write() = Some(broken);
     Ok(())
 }
 
@@ -306,10 +341,11 @@ fn committed(inner: &Inner, took: Duration) {
     }
 }
 
-fn failed(inner: &Inner, error: &Error) {
+fn failed(inner: &Inner, progress: &mut Progress, error: &Error) {
     // The journal is closed before anyone may see the failure: nobody reads from a broken one for long.
-    *inner.journal.write() = None;
-    inner.commits.is_doubtful.fetch_or(!error.is_full(), SeqCst);
+    if let Some(broken) = inner.journal.write().take() {
+        progress.broken = Some(broken);
+    }
     let text = error.to_string();
     *inner.commits.error.lock() = Some(text.clone());
     let since = *inner.commits.failing_since.lock().get_or_insert_with(Instant::now);

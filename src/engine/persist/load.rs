@@ -116,9 +116,19 @@ impl Scan<'_> {
         let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
         if self.is_full && !is_tiny && !self.engine.is_resident(key) {
             self.engine.loads().note_dropped();
+            verify(stored, record)?;
             return Ok(Value::OnDisk(record.kind));
         }
         value(stored, record)
+    }
+}
+
+/// Sees that a value's rows are those that were written, though it stays where it is: what is damaged must be told before anything
+/// builds on it.
+fn verify(stored: &Stored, record: &Record<'_>) -> Result<(), Error> {
+    match record.body {
+        Body::Small(_) => Ok(()),
+        Body::Large(Large { id, sum, .. }) => stored.each_element(id, sum, |_, _| Ok(())),
     }
 }
 

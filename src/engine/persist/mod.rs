@@ -34,13 +34,14 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock;
 use crate::engine::durability::LinePlace;
+use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::{Names, Prefixes};
-use crate::engine::value::BadRow;
+use crate::engine::value::{BadRow, Value};
 use crate::engine::{self, Engine};
 use crate::id;
 use crate::memory::{self, Aside};
 use crate::panics::{self, Whole};
-use crate::storage::journal::{Expected, SEGMENT_BYTES};
+use crate::storage::journal::SEGMENT_BYTES;
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
 use crate::storage::{self, Disk, Folder, Journal, Tables};
@@ -244,8 +245,6 @@ pub struct Inner {
     options: Options,
     /// The number of an epoch's batch is this and the epoch; see [`Self::seq_of`]. Runs are told apart by it.
     base: u64,
-    /// What tells the folder's files from any other's.
-    history: u64,
     /// None while it must be opened anew after an error.
     journal: RwLock<Option<Journal>>,
     /// None while they must be opened anew after an error.
@@ -334,11 +333,6 @@ impl Inner {
         }
     }
 
-    /// What the journal must fit to when it is opened anew.
-    fn expected(&self) -> Expected {
-        Expected { history: Some(self.history), covered: self.covered.load(Acquire) }
-    }
-
     fn has_trimming(&self) -> bool {
         self.trimmed.load(Acquire) < self.trim_to.load(Acquire)
     }
@@ -370,7 +364,9 @@ impl Inner {
                 Ok::<_, Error>(())
             })?;
             count += batches.len() as u64;
-            lost += replay::replay(&self.engine, self, &batches, now).map_err(|error| bad_batch(first..=seq, error))?;
+            let rest = Rest { inner: self, unread: Mutex::default() };
+            lost += replay::replay(&self.engine, &rest, &batches, now)
+                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=seq, error)))?;
             if is_end {
                 return Ok((count, lost));
             }
@@ -400,6 +396,21 @@ impl Inner {
     }
 }
 
+/// What rests on disk while the journal is replayed, and why some of it could not be read: the batch that needs it is not to blame.
+struct Rest<'i> {
+    inner: &'i Inner,
+    unread: Mutex<Option<Error>>,
+}
+
+impl Backing for Rest<'_> {
+    fn load(&self, missing: &Missing) -> Result<Value, engine::error::Error> {
+        spill::read_back(self.inner, missing).map_err(|error| {
+            *self.unread.lock() = Some(error.of_key(&missing.key));
+            engine::error::DISK_READ
+        })
+    }
+}
+
 /// The running room. Cheap to clone.
 #[derive(Clone)]
 pub struct Persistence(Arc<Inner>);
@@ -426,24 +437,30 @@ impl Persistence {
             on_damage: options.on_damage,
             new_history: id::random(),
         };
-        let opened = opening::open(&disk, folder.path(), how)?;
+        let found = opening::find(&disk, folder.path(), how)?;
+        // Before anything is changed: every row is read.
+        let in_tables = match found.tables().map(|tables| loaded(tables, &options)).transpose() {
+            Err(error) if !error.is_damage() || options.on_damage == OnDamage::Refuse => return Err(error),
+            result => result,
+        };
+        let opened = found.open()?;
         opened.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let (mut tables, journal, mut notes) = (opened.tables, opened.journal, opened.notes);
         let meta = tables.meta()?;
         let last = journal.last();
-        let engine = match loaded(&tables, &options) {
-            Err(error) if error.is_damage() && options.on_damage == OnDamage::AcceptLoss => {
+        let engine = match in_tables {
+            Ok(Some(engine)) => engine,
+            Ok(None) => loaded(&tables, &options)?,
+            Err(error) => {
                 let note;
                 (tables, note) = salvaged(&*disk, &folder, tables, &options, &error)?;
                 tracing::warn!("{note}");
                 notes.push(note);
                 loaded(&tables, &options)?
             }
-            result => result?,
         };
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
-            history: meta.history,
             engine,
             disk,
             folder,

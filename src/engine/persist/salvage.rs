@@ -8,22 +8,20 @@ use crate::storage::tables::{DATABASES, Stored, StoredMut};
 /// Copies every key whose record and elements are whole into other, empty tables; tells how many were not.
 pub fn salvage(from: &Tables, to: &Tables) -> Result<u64, Error> {
     let snapshot = from.snapshot()?;
-    let mut lost = 0;
+    let mut kept = 0;
     to.write(|changes| {
         for db in 0..DATABASES as u8 {
-            // Tables that cannot even be opened hold nothing that is whole.
+            // Of tables that cannot even be opened nothing is kept.
             let Ok(Some(stored)) = snapshot.database(db) else { continue };
             let mut copy = changes.database(db)?;
-            let mut kept = 0;
             stored.each_whole_key(|key, record| {
                 kept += u64::from(copy_key(&stored, &mut copy, key, record)?);
                 Ok::<_, Error>(())
             })?;
-            lost += stored.len().saturating_sub(kept);
         }
         Ok::<_, Error>(())
     })?;
-    Ok(lost)
+    Ok(snapshot.keys_len().saturating_sub(kept))
 }
 
 /// Copies a key, unless its value is not whole; tells whether it did.

@@ -198,7 +198,8 @@ impl Backing for Inner {
     }
 }
 
-fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> {
+/// The value a key had at the last checkpoint.
+pub fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> {
     debug_assert!(usize::from(missing.db) < DATABASES);
     let tables = inner.tables.read();
     let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;

@@ -36,6 +36,9 @@ pub struct Journal {
     history: u64,
     /// In the order of their numbers. Invariant: there is one; a folder without any has lost its journal.
     segments: Mutex<Vec<Arc<Segment>>>,
+    /// The first number of a file that was begun behind the last one, has its name, and may lose it again: the last one must not grow
+    /// before it is there for good, since it says where that ends.
+    begun: Mutex<Option<u64>>,
 }
 
 impl Journal {
@@ -50,7 +53,7 @@ impl Journal {
     pub fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
         let history = segments.first().map_or(0, |segment| segment.header.history);
         let segments = Mutex::new(segments.into_iter().map(Arc::new).collect());
-        Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes, history, segments }
+        Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes, history, segments, begun: Mutex::default() }
     }
 
     /// The same, to be gone on with: what is behind its last whole batch is cut off, and all that is left is on disk.
@@ -59,24 +62,14 @@ impl Journal {
         Ok(Journal::of(disk, folder, segments, segment_bytes))
     }
 
-    /// Opens the journal anew after an error. Where that was not for lack of space the system may have dropped what it could not
-    /// write, and yet show it as written: then the last segment is written anew, into a new file; those before it were on disk when
-    /// it began.
-    pub fn reopen(
-        disk: &Arc<dyn Disk>,
-        folder: &Path,
-        expected: &Expected,
-        is_doubtful: bool,
-        segment_bytes: u64,
-    ) -> Result<Journal, Error> {
-        if is_doubtful && let Some(last) = Survey::of(&**disk, folder, expected)?.segments.pop() {
-            last.write_anew(&**disk)?;
+    /// Makes the journal fit to be gone on with after an error. Batches up to `covered` are needed by nobody, and those after it up to
+    /// `needed` are to be had from nowhere else: where the disk lost them, all stays as it is. Files before the last one were on disk
+    /// when it began, so they are left alone.
+    pub fn mend(&self, covered: u64, needed: u64) -> Result<(), Error> {
+        if let Some(anew) = self.current().mend(&*self.disk, covered, needed)? {
+            *self.segments.lock().last_mut().expect("a journal has a file") = Arc::new(anew);
         }
-        let survey = Survey::of(&**disk, folder, expected)?;
-        match survey.damage {
-            Some(damage) => Err(damage.into()),
-            None => Journal::settled(disk, folder, survey.segments, segment_bytes),
-        }
+        Ok(())
     }
 
     /// What tells this folder's journal from any other.
@@ -93,8 +86,8 @@ impl Journal {
         Arc::clone(self.segments.lock().last().expect("a journal has a file"))
     }
 
-    /// Appends batches; whether they are on disk is not known before [`Self::sync`]. After an error the journal must be
-    /// opened anew, and the same batches may then be appended again: those that are there already are left out.
+    /// Appends batches; whether they are on disk is not known before [`Self::sync`]. After an error of either, [`Self::mend`] must
+    /// come first, and the same batches may then be appended again: those that are there already are left out.
     pub fn append(&self, batches: &[Batch<'_>]) -> Result<(), Error> {
         let last = self.last();
         batches.iter().filter(|batch| batch.seq > last).try_for_each(|batch| self.room_for(batch.seq)?.append(batch))
@@ -116,17 +109,12 @@ impl Journal {
         self.current().mark(false)
     }
 
-    /// Removes a segment all of whose batches are up to `seq`, if there is one. Tells whether there are more. The last one, too, makes
-    /// way for an empty one, where that gives back much of the disk.
+    /// Removes the oldest file, if none of its batches is after `seq` and another one follows; tells whether it did.
     pub fn trim(&self, seq: u64) -> Result<bool, Error> {
-        let current = self.current();
-        if current.last() <= seq && current.end() - FRONT_BYTES > self.segment_bytes / KEPT_SHARE {
-            self.follow(&current, current.last() + 1)?;
-        }
-        let is_over = |segments: &[Arc<Segment>]| segments.get(1).is_some_and(|next| next.header.first <= seq.saturating_add(1));
         let oldest = {
             let segments = self.segments.lock();
-            segments.first().filter(|_| is_over(&segments)).cloned()
+            let is_over = segments.get(1).is_some_and(|next| next.header.first <= seq.saturating_add(1));
+            segments.first().filter(|_| is_over).cloned()
         };
         let Some(oldest) = oldest else { return Ok(false) };
         self.disk.remove(&oldest.path).map_err(Error::io("remove", &oldest.path))?;
@@ -134,7 +122,20 @@ impl Journal {
         assert!(Arc::ptr_eq(&segments[0], &oldest), "two trim at once: a file would be forgotten that is there");
         segments.remove(0);
         assert!(!segments.is_empty(), "the last file is what the next batch follows");
-        Ok(is_over(&segments))
+        Ok(true)
+    }
+
+    /// Has the last file make way for an empty one, if none of its batches is after `seq` and that gives back much of the disk; tells
+    /// whether it did. After an error it can be tried again, and nothing else is hindered. Not to be called before [`Self::mend`].
+    pub fn make_way(&self, seq: u64) -> Result<bool, Error> {
+        let last = self.current();
+        let is_much = last.end() - FRONT_BYTES > self.segment_bytes / KEPT_SHARE;
+        // Were a sync to fail here, nobody would know what is in doubt.
+        if last.last() > seq || !is_much || !last.is_synced() {
+            return Ok(false);
+        }
+        self.follow(&last, last.last() + 1)?;
+        Ok(true)
     }
 
     /// Shows whole batches after a number, in order, until the end or until about `bytes_max` were shown. Batches above
@@ -176,10 +177,12 @@ impl Journal {
     fn room_for(&self, seq: u64) -> Result<Arc<Segment>, Error> {
         let last = self.current();
         assert!(seq > last.last(), "batch {seq} after {}: the new file would say that it follows a later one", last.last());
-        if last.end() < self.segment_bytes {
-            return Ok(last);
+        let begun = *self.begun.lock();
+        match begun {
+            Some(first) => self.follow(&last, first),
+            None if last.end() < self.segment_bytes => Ok(last),
+            None => self.follow(&last, seq),
         }
-        self.follow(&last, seq)
     }
 
     /// Begins a segment behind the last one, with this batch.
@@ -187,8 +190,17 @@ impl Journal {
         // Whoever finds a segment may rely on those before it.
         last.sync()?;
         let header = Header { history: self.history, first: seq, follows: last.last() };
-        let new = Arc::new(Segment::create(&*self.disk, header, self.folder.join(folder::segment_name(seq)))?);
-        last.mark(true)?;
+        let path = self.folder.join(folder::segment_name(seq));
+        let begin = || -> Result<_, Error> {
+            let new = Segment::create(&*self.disk, header, path.clone())?;
+            last.mark(true)?;
+            Ok(Arc::new(new))
+        };
+        let new = begin().inspect_err(|_| {
+            let is_there = self.disk.exists(&path).unwrap_or(true);
+            *self.begun.lock() = is_there.then_some(seq);
+        })?;
+        *self.begun.lock() = None;
         self.segments.lock().push(Arc::clone(&new));
         Ok(new)
     }
@@ -314,12 +326,15 @@ mod tests {
         let journal = Journal::create(&disk(), dir.path(), HISTORY, 0, 1 << 20).unwrap();
         let taken = || files(dir.path()).iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
         (1..=30).for_each(|seq| journal.append(&[Batch { seq, pieces: vec![&[7; 10_000]] }]).unwrap());
-        while journal.trim(29).unwrap() {}
+        journal.sync().unwrap();
+        let trim = |seq| while journal.trim(seq).unwrap() || journal.make_way(seq).unwrap() {};
+        trim(29);
         assert!(taken() > 300_000);
-        while journal.trim(30).unwrap() {}
+        trim(30);
         assert_eq!((files(dir.path()).len(), taken()), (1, FRONT_BYTES));
         append(&journal, [31]);
-        while journal.trim(31).unwrap() {}
+        journal.sync().unwrap();
+        trim(31);
         assert!(taken() > FRONT_BYTES, "a file is begun for little");
         assert_eq!([journal.last(), open_after(dir.path(), 30).last()], [31, 31]);
     }

@@ -1,11 +1,12 @@
 //! One file of the journal: its front (`header`), then batches to the end (`record`).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
-use crate::storage::disk::{Disk, replace};
+use crate::storage::disk::{Disk, PART, replace};
 use crate::storage::journal::header::{FRONT_BYTES, Header, Mark, Unreadable};
 use crate::storage::journal::record::{Batch, HEAD_BYTES, Head, MAGIC};
 use crate::storage::{Damage, Error};
@@ -34,6 +35,8 @@ struct Tail {
     last: u64,
     /// Bytes that are known to be on disk.
     synced: u64,
+    /// Whether the system may have dropped some of what is beyond these, and yet show it.
+    is_doubtful: bool,
     mark: Mark,
 }
 
@@ -67,7 +70,8 @@ impl Segment {
     }
 
     fn empty(header: Header, path: PathBuf, file: Box<dyn StorageBackend>) -> Segment {
-        let tail = Tail { end: FRONT_BYTES, last: header.follows, synced: FRONT_BYTES, mark: Mark::FIRST };
+        let (end, last, mark) = (FRONT_BYTES, header.follows, Mark::FIRST);
+        let tail = Tail { end, last, synced: FRONT_BYTES, is_doubtful: false, mark };
         Segment { header, path, file, tail: Mutex::new(tail) }
     }
 
@@ -84,7 +88,7 @@ impl Segment {
         let mark = Mark::read(&*file, header.seed()).map_err(Error::io("read", &path))?;
         let end = file.len().map_err(Error::io("read", &path))?;
         let Some(mark) = mark.filter(|_| end >= FRONT_BYTES) else { return Err(front_damaged(path)) };
-        let tail = Tail { end, last: header.follows, synced: mark.synced, mark };
+        let tail = Tail { end, last: header.follows, synced: mark.synced, is_doubtful: false, mark };
         Ok(Segment { header, path, file, tail: Mutex::new(tail) })
     }
 
@@ -119,17 +123,18 @@ impl Segment {
     /// What stands behind a batch that is not whole.
     pub fn beyond(&self, at: u64) -> Result<Beyond, Error> {
         let (end, mut found) = (self.file_len()?, Beyond::default());
-        let (mut at, mut buf) = (at + 1, Vec::new());
+        let (mut at, mut buf, mut buf_at) = (at + 1, Vec::new(), 0);
         while at + HEAD_BYTES as u64 <= end {
-            buf.resize((end - at).min(READ_BYTES as u64) as usize, 0);
-            self.read(at, &mut buf)?;
-            let heads = buf.len() - HEAD_BYTES + 1;
-            let place = (0..heads).find(|place| buf[*place..].starts_with(&MAGIC));
-            let Some(place) = place else {
-                at += heads as u64;
-                continue;
-            };
-            at += place as u64;
+            // What was read is searched on: a value may be full of what a head begins with.
+            if at < buf_at || at + HEAD_BYTES as u64 > buf_at + buf.len() as u64 {
+                buf.resize((end - at).min(READ_BYTES as u64) as usize, 0);
+                buf_at = at;
+                self.read(at, &mut buf)?;
+            }
+            let heads_end = buf.len() - HEAD_BYTES + 1;
+            let place = ((at - buf_at) as usize..heads_end).find(|place| buf[*place..].starts_with(&MAGIC));
+            at = buf_at + place.unwrap_or(heads_end) as u64;
+            let Some(place) = place else { continue };
             let head = Head::from_bytes(&std::array::from_fn(|byte| buf[place + byte]), self.header.seed());
             at += match head {
                 Some(head) => {
@@ -166,35 +171,74 @@ impl Segment {
         self.mark(false)
     }
 
-    /// Copies the bytes from a place to the end of the file into another file.
-    pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
-        let (end, mut from, mut buf) = (self.file_len()?, at, Vec::new());
-        let copy = disk.open(to).map_err(Error::io("open", to))?;
-        let mut run = || {
-            while from < end {
-                buf.resize((end - from).min(WRITE_BYTES as u64) as usize, 0);
-                self.read(from, &mut buf)?;
-                copy.write(from - at, &buf).map_err(Error::io("write to", to))?;
-                from += buf.len() as u64;
-            }
-            copy.sync_data().map_err(Error::io("sync", to))
-        };
-        let result = run();
-        if result.is_err() {
-            // Half a copy is of no use, and takes room.
-            let _ = disk.remove(to);
+    /// Makes it fit to be gone on with after an error: on disk up to its last whole batch, and cut off there. Where the system may have
+    /// dropped what it could not write, and yet show it as written, that is a new file, which is given. It has all batches up to
+    /// `needed`, whole but for those up to `covered`, which nobody reads any more; where they are not there, all stays as it is.
+    pub fn mend(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Option<Segment>, Error> {
+        let is_doubtful = self.tail.lock().is_doubtful && !self.is_synced();
+        if is_doubtful {
+            return self.write_anew(disk, covered, needed).map(Some);
         }
-        result
+        let (end, len) = (self.end(), self.file_len()?);
+        if len < end {
+            return Err(self.lost(len));
+        }
+        self.settle()?;
+        self.tail.lock().is_doubtful = false;
+        Ok(None)
     }
 
-    /// Puts a file with the same whole batches in its place.
-    pub fn write_anew(&self, disk: &dyn Disk) -> Result<(), Error> {
+    /// Copies the bytes from a place to the end of the file into another file, there for good when this returns.
+    pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
+        let part = to.with_extension(PART);
+        disk.remove(&part).map_err(Error::io("remove", &part))?;
+        let run = || {
+            let copy = disk.open(&part).map_err(Error::io("open", &part))?;
+            self.copy_bytes(at..self.file_len()?, &*copy, 0, &part)?;
+            copy.sync_data().map_err(Error::io("sync", &part))?;
+            disk.rename(&part, to).map_err(Error::io("rename to", to))
+        };
+        // Half a copy is of no use, and takes room.
+        run().inspect_err(|_| drop(disk.remove(&part)))
+    }
+
+    fn copy_bytes(&self, from: Range<u64>, to: &dyn StorageBackend, at: u64, path: &Path) -> Result<(), Error> {
+        let (mut from_at, mut buf) = (from.start, Vec::new());
+        while from_at < from.end {
+            buf.resize((from.end - from_at).min(WRITE_BYTES as u64) as usize, 0);
+            self.read(from_at, &mut buf)?;
+            to.write(at + from_at - from.start, &buf).map_err(Error::io("write to", path))?;
+            from_at += buf.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write_anew(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Segment, Error> {
+        let mut anew = None;
         replace(disk, &self.path, |new| {
-            let copy = Segment::empty(self.header, new.to_owned(), write_front(disk, new, &self.header)?);
-            self.walk(0, |seq, bytes| copy.append(&Batch { seq, pieces: vec![bytes] }))?;
+            let end = self.end().min(self.file_len()?);
+            let file = write_front(disk, new, &self.header)?;
+            // Byte for byte, so that what is covered may be as rotten as it is.
+            self.copy_bytes(FRONT_BYTES..end, &*file, FRONT_BYTES, new)?;
+            let copy = Segment::empty(self.header, self.path.clone(), file);
+            copy.tail.lock().end = end;
+            // What counts is what the new file holds, however the old one is read another time.
+            let walk = copy.walk(covered, |_, _| Ok(()))?;
+            if walk.last < needed {
+                return Err(self.lost(walk.end));
+            }
+            copy.ends(&walk);
             copy.settle()?;
-            copy.sync()
-        })
+            copy.sync()?;
+            anew = Some(copy);
+            Ok(())
+        })?;
+        Ok(anew.expect("it was made above"))
+    }
+
+    fn lost(&self, at: u64) -> Error {
+        let cause = "the disk no longer holds what was written there and acknowledged; what is in memory is whole: copy it to another server while this one runs";
+        Damage::new(self.path.clone(), Some(at), cause).into()
     }
 
     /// Appends a batch.
@@ -225,9 +269,20 @@ impl Segment {
     /// Waits until all that was appended is on disk.
     pub fn sync(&self) -> Result<(), Error> {
         let end = self.end();
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        self.tail.lock().synced = end;
-        Ok(())
+        let synced = self.file.sync_data();
+        let mut tail = self.tail.lock();
+        match synced {
+            Ok(()) => tail.synced = end,
+            // The system tells of it once, and may take what it could not write for written from then on.
+            Err(_) => tail.is_doubtful = true,
+        }
+        synced.map_err(Error::io("sync", &self.path))
+    }
+
+    /// Whether all that was appended is on disk.
+    pub fn is_synced(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.synced == tail.end
     }
 
     /// Whether more is on disk than the file's mark says.
@@ -272,8 +327,10 @@ impl Segment {
     }
 
     fn write(&self, at: u64, bytes: &[u8]) -> Result<u64, Error> {
-        self.file.write(at, bytes).map_err(Error::io("write to", &self.path))?;
-        Ok(at + bytes.len() as u64)
+        let written = self.file.write(at, bytes).map_err(Error::io("write to", &self.path));
+        // It may be what was written before that the system could not bring to the disk.
+        self.tail.lock().is_doubtful |= written.as_ref().is_err_and(|error| !error.is_full());
+        written.map(|()| at + bytes.len() as u64)
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
@@ -354,5 +411,63 @@ impl Batches<'_> {
 
     fn damaged(&self) -> Error {
         Damage::new(self.segment.path.clone(), Some(self.at), "the batch there is not what was written").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// A file that counts the bytes read from it.
+    #[derive(Debug)]
+    struct Counted(InMemoryBackend, Arc<AtomicU64>);
+
+    impl StorageBackend for Counted {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.1.fetch_add(out.len() as u64, Relaxed);
+            self.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            self.0.write(offset, bytes)
+        }
+    }
+
+    #[test]
+    fn a_value_full_of_what_heads_begin_with_is_searched_once_and_what_is_behind_it_is_found() {
+        let header = Header { history: 7, first: 1, follows: 0 };
+        let read = Arc::default();
+        let file = Counted(InMemoryBackend::new(), Arc::clone(&read));
+        let value = MAGIC.repeat(READ_BYTES);
+        file.set_len(FRONT_BYTES + 3 * (HEAD_BYTES + value.len()) as u64).unwrap();
+        let segment = Segment::empty(header, "journal".into(), Box::new(file));
+        for seq in 1..=3 {
+            segment.append(&Batch { seq, pieces: vec![&value] }).unwrap();
+            segment.sync().unwrap();
+        }
+        read.store(0, Relaxed);
+        let second = FRONT_BYTES + (HEAD_BYTES + value.len()) as u64;
+        let beyond = segment.beyond(FRONT_BYTES).unwrap();
+        assert_eq!(beyond, Beyond { batches: 2, synced: second + (HEAD_BYTES + value.len()) as u64 });
+        let bytes = read.load(Relaxed);
+        assert!(bytes < 2 * segment.end(), "{bytes} bytes read of {}", segment.end());
     }
 }

@@ -112,7 +112,7 @@ impl Tables {
     }
 
     /// The same, after an error that was not for lack of space: written anew into a new file, as
-    /// [`Journal::reopen`](crate::storage::Journal::reopen) does.
+    /// [`Journal::mend`](crate::storage::Journal::mend) does.
     pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
         let old = Tables::open(disk, path, cache_bytes)?;
         Tables::rebuild(disk, path, cache_bytes, |filling| old.snapshot()?.copy_to(filling))
