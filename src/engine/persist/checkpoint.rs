@@ -189,7 +189,8 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     inner.wait_durable(inner.engine.epoch())?;
     let covered = inner.covered.load(Acquire);
     // No further than there are batches: a journal that ends before the tables do is an older copy.
-    let journaled = inner.journal.read().as_ref().map_or(0, Journal::last);
+    // Where it is closed after an error, nobody knows how far it goes.
+    let journaled = inner.journal.read().as_ref().map(Journal::last).ok_or_else(|| Error::Write(inner.error_text()))?;
     let last = inner.seq_of(*inner.durable.borrow()).min(journaled);
     if covered >= last {
         return Ok(());
@@ -268,4 +269,19 @@ fn open_again(inner: &Inner) -> Result<(), Error> {
     }
     inner.checkpoints.is_doubtful.store(false, SeqCst);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::persist::{Options, Persistence};
+
+    #[test]
+    fn a_checkpoint_that_finds_the_journal_closed_after_an_error_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_engine, persistence) = Persistence::open(dir.path(), Options::default()).unwrap();
+        *persistence.0.journal.write() = None;
+        assert!(fold_journal(&persistence.0).is_err());
+        persistence.close(false).unwrap();
+    }
 }
