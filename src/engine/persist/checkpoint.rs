@@ -187,6 +187,11 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
 /// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
     inner.wait_durable(inner.engine.epoch())?;
+    if inner.tables.read().is_none() {
+        open_again(inner)?;
+    }
+    // Known only once the tables are open: they may hold more than the last checkpoint said that it wrote. What stands in the journal
+    // must not be done to them twice, since a value would go from one key to another twice.
     let covered = inner.covered.load(Acquire);
     // No further than there are batches: a journal that ends before the tables do is an older copy.
     // Where it is closed after an error, nobody knows how far it goes.
@@ -194,9 +199,6 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
     let last = inner.seq_of(*inner.durable.borrow()).min(journaled);
     if covered >= last {
         return Ok(());
-    }
-    if inner.tables.read().is_none() {
-        open_again(inner)?;
     }
     let mut passes = Passes::over(inner, covered, last);
     if let Err(error) = write(inner, &mut passes, last) {
