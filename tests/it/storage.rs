@@ -2,6 +2,7 @@
 //! happens, what was acknowledged is there after a restart, and it is a prefix of what was written.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
@@ -12,14 +13,15 @@ use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
 use flux::engine::keys::Expiry;
-use flux::engine::persist::{Fsync, Options, Persistence};
+use flux::engine::persist::{self, Fsync, Options, Persistence, load};
 use flux::engine::types::string::Str;
 use flux::engine::{Engine, Scope};
-use flux::storage::Disk;
+use flux::storage::{Disk, Tables};
 use flux::store::Store;
 use redb::StorageBackend;
 
-use crate::workload::Seeded;
+use crate::persist::{contents, store_on};
+use crate::workload::{Seeded, Words};
 
 /// Working files whose syncs take longer than the committer waits between two cuts.
 #[derive(Debug)]
@@ -78,12 +80,14 @@ impl StorageBackend for SlowHandle {
 enum Fault {
     /// With an I/O error, once.
     Error,
-    /// Half of it is done, then an I/O error, once.
+    /// Half of it is done, or all of a rename, then an I/O error, once.
     Torn,
     /// No space is left, until [`Memory::heal`].
     Full,
     /// With an I/O error, and so does everything after it.
     Dead,
+    /// The same, and everything after it fails.
+    Dying,
 }
 
 /// What a disk does not do.
@@ -106,6 +110,8 @@ struct Memory {
     is_healed: AtomicBool,
     /// Bytes that all files together may have.
     room: AtomicUsize,
+    /// Whether what only looks fails too, and removing: reading, opening, listing.
+    fails_looks: bool,
     refused: Mutex<Option<Refused>>,
     /// How often something was refused, or there was no room.
     refusals: AtomicUsize,
@@ -155,12 +161,22 @@ impl Pending {
 
 impl Memory {
     fn new(fault: Fault, after: i64) -> Arc<Memory> {
+        Memory::of(fault, after, false)
+    }
+
+    /// One on which every operation counts and fails, not only what writes.
+    fn failing(fault: Fault, after: i64) -> Arc<Memory> {
+        Memory::of(fault, after, true)
+    }
+
+    fn of(fault: Fault, after: i64, fails_looks: bool) -> Arc<Memory> {
         let (files, left, is_healed) = (Mutex::default(), AtomicI64::new(after), AtomicBool::new(false));
         Arc::new(Memory {
             files,
             left,
             fault,
             is_healed,
+            fails_looks,
             room: AtomicUsize::new(usize::MAX),
             refused: Mutex::default(),
             refusals: AtomicUsize::default(),
@@ -210,6 +226,12 @@ impl Memory {
 
     fn heal(&self) {
         self.is_healed.store(true, SeqCst);
+    }
+
+    /// Has it fail again, after a number of operations.
+    fn fail_after(&self, after: i64) {
+        self.left.store(after, SeqCst);
+        self.is_healed.store(false, SeqCst);
     }
 
     /// The disk as a power cut leaves it: of what was not synced, any part is there, sectors being whole.
@@ -273,9 +295,24 @@ impl Memory {
         let left = self.left.fetch_sub(1, SeqCst);
         let fails = match self.fault {
             Fault::Error | Fault::Torn => left == 0,
-            Fault::Full | Fault::Dead => left <= 0,
+            Fault::Full | Fault::Dead | Fault::Dying => left <= 0,
         };
-        fails.then_some(self.fault)
+        let fault = if self.fault == Fault::Dying && left < 0 { Fault::Dead } else { self.fault };
+        fails.then_some(fault)
+    }
+
+    /// The same for what only looks, and for removing.
+    fn look_fault(&self) -> io::Result<()> {
+        match self.fails_looks.then(|| self.fault()).flatten() {
+            // None of that needs space.
+            None | Some(Fault::Full) => Ok(()),
+            Some(fault) => Err(broken(fault)),
+        }
+    }
+
+    /// Whether it has failed at least once.
+    fn has_failed(&self) -> bool {
+        self.left.load(SeqCst) < 0
     }
 }
 
@@ -289,6 +326,7 @@ struct Shared(Arc<Memory>);
 
 impl Disk for Shared {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        self.0.look_fault()?;
         let mut files = self.0.files.lock().unwrap();
         if !files.contains_key(path) {
             self.0.unsure.lock().unwrap().entry(path.to_owned()).or_default();
@@ -298,14 +336,17 @@ impl Disk for Shared {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.0.look_fault()?;
         Ok(self.0.files.lock().unwrap().keys().filter(|path| path.parent() == Some(folder)).cloned().collect())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.0.look_fault()?;
         Ok(self.0.files.lock().unwrap().contains_key(path))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.look_fault()?;
         if is_journal(path) && !is_new(path) && self.0.refuses(Refused::Removal) {
             return Err(broken(Fault::Error));
         }
@@ -316,14 +357,21 @@ impl Disk for Shared {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if let Some(fault) = self.0.fault() {
+        let fault = self.0.fault();
+        if let Some(fault) = fault.filter(|fault| !matches!(fault, Fault::Torn | Fault::Dying)) {
             return Err(broken(fault));
         }
         let mut files = self.0.files.lock().unwrap();
         let image = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         files.insert(to.to_owned(), image);
-        self.0.unsure.lock().unwrap().clear();
-        Ok(())
+        match fault {
+            // It is done, and only the folder could not be synced.
+            Some(fault) => Err(broken(fault)),
+            None => {
+                self.0.unsure.lock().unwrap().clear();
+                Ok(())
+            }
+        }
     }
 }
 
@@ -337,6 +385,7 @@ impl StorageBackend for Handle {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.look_fault()?;
         let image = self.1.lock().unwrap();
         let bytes = image.current.get(offset as usize..offset as usize + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
@@ -385,7 +434,7 @@ impl StorageBackend for Handle {
         let fault = self.0.fault();
         let done = match fault {
             None => bytes,
-            Some(Fault::Torn) => &bytes[..bytes.len() / 2],
+            Some(Fault::Torn | Fault::Dying) => &bytes[..bytes.len() / 2],
             Some(fault) => return Err(broken(fault)),
         };
         let mut image = self.1.lock().unwrap();
@@ -845,4 +894,207 @@ fn info_tells_of_a_disk_that_fails_or_is_slow() {
     instance.persistence().unwrap().poke();
     until(|| field("aof_delayed_fsync") != before);
     instance.persistence().unwrap().close(false).unwrap();
+}
+
+#[test]
+fn a_checkpoint_that_failed_when_all_was_on_disk_leaves_none_of_it_counted_as_journal() {
+    for fault in [Fault::Torn, Fault::Dying] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Memory::new(fault, i64::MAX);
+        let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir.path(), options()).unwrap();
+        let checkpoint = || persistence.checkpoint().blocking_recv().unwrap();
+        // One that writes all anew, and those that change a little in place; each fails at every operation in turn.
+        for keys in [WRITES, 1] {
+            let mut n = 0;
+            loop {
+                (0..keys).for_each(|number| put(&engine, number));
+                recovers(&engine, &persistence);
+                disk.fail_after(n);
+                let failed = checkpoint();
+                let has_failed = disk.has_failed();
+                disk.heal();
+                recovers(&engine, &persistence);
+                checkpoint().unwrap();
+                assert_eq!(persistence.stats().journal_bytes, 0, "{fault:?}, {keys} keys, operation {n}: {failed:?}");
+                if !has_failed {
+                    break;
+                }
+                n += 1;
+            }
+            assert!(n > 5);
+        }
+        persistence.close(false).unwrap();
+    }
+}
+
+#[test]
+fn values_on_disk_can_be_read_while_tables_that_must_be_written_anew_find_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::new(Fault::Error, i64::MAX);
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir.path(), options()).unwrap();
+    let mut store = store_on(&engine);
+    let large = |number: u8| vec![b'a' + number; LARGE];
+    for number in 0..100u8 {
+        store.call(&[b"SET", &[number], &large(number)]);
+    }
+    assert!(persistence.spill().unwrap() >= 100);
+    let error = loop {
+        put(&engine, 0);
+        recovers(&engine, &persistence);
+        disk.room.store(disk.bytes_but(&Arc::default()) + 10 * LARGE, SeqCst);
+        // The committer may meet it, and then the tables are well.
+        disk.fail_after(0);
+        match persistence.checkpoint().blocking_recv().unwrap() {
+            Err(error) if error.contains("tables") => break error,
+            _ => disk.room.store(usize::MAX, SeqCst),
+        }
+    };
+    let read = |store: &mut Store, number: u8| {
+        let reply = store.call(&[b"GET", &[number]]);
+        let expected = [format!("${LARGE}\r\n").as_bytes(), &large(number), b"\r\n"].concat();
+        assert!(reply == expected, "after {error}: {}", reply.escape_ascii());
+    };
+    (0..50).for_each(|number| read(&mut store, number));
+    assert!(persistence.checkpoint().blocking_recv().unwrap().unwrap_err().contains("No space left"));
+    (50..60).for_each(|number| read(&mut store, number));
+    disk.room.store(usize::MAX, SeqCst);
+    persistence.checkpoint().blocking_recv().unwrap().unwrap();
+    (60..100).for_each(|number| read(&mut store, number));
+    persistence.close(false).unwrap();
+}
+
+const STEPS: usize = 56;
+
+/// Commands on few keys, whose values go from one key to another all the time, and what they reply and lead to.
+struct Model {
+    commands: Vec<Words>,
+    replies: Vec<Vec<u8>>,
+    /// What there is before the first command and after each.
+    states: Vec<u64>,
+}
+
+impl Model {
+    fn new(seed: u64) -> Model {
+        let mut chance = Seeded::new(seed);
+        let engine = Arc::new(Engine::new(false));
+        let mut store = store_on(&engine);
+        let mut model = Model { commands: Vec::new(), replies: Vec::new(), states: vec![state(&engine)] };
+        for step in 0..STEPS {
+            let command = Model::command(&mut chance, step);
+            model.replies.push(call(&mut store, &command));
+            model.commands.push(command);
+            model.states.push(state(&engine));
+        }
+        model
+    }
+
+    fn command(chance: &mut Seeded, step: usize) -> Words {
+        let kind = chance.of(&["text", "list"]);
+        let mut key = || format!("{kind}:{}", chance.below(4));
+        let (key, other, value) = (key(), key(), format!("{step:05}"));
+        let line = match (step, kind, chance.below(10)) {
+            // More than a pass takes.
+            (20 | 21, ..) => format!("SET large:{step} {}", value.repeat(150_000)),
+            (40, ..) => "FLUSHDB".to_owned(),
+            (_, _, 0..4) => format!("RENAME {key} {other}"),
+            (_, _, 4 | 5) => format!("COPY {key} {other} REPLACE"),
+            (_, _, 6) => format!("MOVE {key} 1"),
+            (_, "text", 7) => format!("SETRANGE {key} 20000 {value}"),
+            (_, "text", _) => format!("APPEND {key} {value}"),
+            (_, _, 7) => format!("RPUSH {key} {0} {0} {0} {0}", value.repeat(200)),
+            _ => format!("RPUSH {key} {value}"),
+        };
+        line.split(' ').map(str::to_owned).collect()
+    }
+}
+
+fn call(store: &mut Store, words: &Words) -> Vec<u8> {
+    store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
+}
+
+fn state(engine: &Engine) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    contents(engine).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Has the commands run on a disk that fails and works again, with a checkpoint every few commands. What a checkpoint that ended well
+/// says is in the tables, and what there is at last, is what there should be.
+fn lives_through(model: &Model, disk: &Arc<Memory>, options: &Options, told: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = || Arc::new(Shared(disk.clone()));
+    let heal = |start: Instant, what: &str| {
+        disk.heal();
+        assert!(start.elapsed() < Duration::from_secs(30), "{told}: {what}");
+    };
+    let start = Instant::now();
+    let (engine, persistence) = loop {
+        match Persistence::open_on(shared(), dir.path(), options.clone()) {
+            Ok(opened) => break opened,
+            Err(error) => heal(start, &format!("it cannot be opened: {error}")),
+        }
+    };
+    engine.set_parcel_bytes_min(0);
+    // It refuses nothing for errors of the disk, so each command is done once.
+    let mut store = store_on(&engine);
+    let checkpoint = || persistence.checkpoint().blocking_recv().unwrap();
+    for (step, command) in model.commands.iter().enumerate() {
+        let start = Instant::now();
+        loop {
+            let reply = call(&mut store, command);
+            if reply == model.replies[step] {
+                break;
+            }
+            heal(start, &format!("step {step}: {}", reply.escape_ascii()));
+            let _ = checkpoint();
+        }
+        while !is_acknowledged(&engine, &persistence) {
+            heal(start, &format!("step {step}: writing does not recover: {:?}", persistence.last_error()));
+        }
+        if step % 7 == 6 {
+            match checkpoint() {
+                Ok(()) if disk.has_failed() => {
+                    let disk = disk.after_power_cut(&mut Seeded::new(step as u64));
+                    let tables = Tables::open(&Shared(disk), &dir.path().join("tables.redb"), 1 << 20).unwrap();
+                    let engine = Engine::new(false);
+                    load::load(&engine, &tables, clock::now_ms(), 0).unwrap();
+                    assert!(state(&engine) == model.states[step + 1], "{told}: step {step} is not in the tables");
+                }
+                Ok(()) => {}
+                Err(_) => disk.heal(),
+            }
+        }
+    }
+    disk.heal();
+    checkpoint().unwrap_or_else(|error| panic!("{told}: no checkpoint is made on a disk that works: {error}"));
+    persistence.close(false).unwrap();
+    let survivor = disk.after_power_cut(&mut Seeded::new(7));
+    for (path, image) in &*survivor.files.lock().unwrap() {
+        std::fs::write(path, &image.lock().unwrap().current).unwrap();
+    }
+    assert_eq!(persist::check(dir.path(), 10).unwrap().problems, [], "{told}");
+    let (engine, persistence) = Persistence::open(dir.path(), options_unlimited()).unwrap();
+    assert!(state(&engine) == model.states[STEPS], "{told}: {:?}", contents(&engine).keys());
+    persistence.close(false).unwrap();
+}
+
+fn options_unlimited() -> Options {
+    Options { segment_bytes: 16 << 10, ..options() }
+}
+
+#[test]
+fn whatever_fails_while_values_go_from_key_to_key_nothing_is_lost_or_done_twice() {
+    let every = std::env::var("FLUX_FAULTS_EVERY").map_or(83, |every| every.parse().expect("a number"));
+    let faults = [Fault::Dead, Fault::Dying, Fault::Error, Fault::Torn];
+    for (memory_limit, seed) in [(0, 1), (1, 2)] {
+        let model = Model::new(seed);
+        let options = Options { memory_limit, ..options_unlimited() };
+        let healthy = Memory::failing(Fault::Error, i64::MAX);
+        lives_through(&model, &healthy, &options, "nothing fails");
+        let operations = i64::MAX - healthy.left.load(SeqCst);
+        for (n, fault) in (0..operations).step_by(every).zip(faults.into_iter().cycle()) {
+            let disk = Memory::failing(fault, n);
+            lives_through(&model, &disk, &options, &format!("limit {memory_limit}, operation {n}, {fault:?}"));
+        }
+    }
 }

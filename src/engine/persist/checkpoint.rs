@@ -43,6 +43,8 @@ pub struct Checkpoints {
     wants_clean: AtomicBool,
     /// Whether the tables' file may lack what it shows, after an error.
     is_doubtful: AtomicBool,
+    /// Bytes of the journal that the last one was to bring into the tables, where it failed: it may have.
+    tried_bytes: AtomicU64,
     pub(super) is_running: AtomicBool,
     pub(super) has_failed: AtomicBool,
     /// Why the last one failed, if it did.
@@ -141,7 +143,7 @@ pub fn run(inner: &Inner) {
 fn is_due(inner: &Inner, last: Instant) -> bool {
     let bytes = inner.journal_bytes.load(Relaxed);
     let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
-    bytes >= inner.due_bytes() || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
+    wants_opening(inner) || bytes >= inner.due_bytes() || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
 }
 
 impl Inner {
@@ -187,18 +189,22 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
 /// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
     inner.wait_durable(inner.engine.epoch())?;
+    if wants_opening(inner) {
+        open_again(inner)?;
+    }
+    // Known only once the tables are open: they may hold more than the last checkpoint said that it wrote. What stands in the journal
+    // must not be done to them twice, since a value would go from one key to another twice.
     let covered = inner.covered.load(Acquire);
     // No further than there are batches: a journal that ends before the tables do is an older copy.
-    let journaled = inner.journal.read().as_ref().map_or(0, Journal::last);
+    // Where it is closed after an error, nobody knows how far it goes.
+    let journaled = inner.journal.read().as_ref().map(Journal::last).ok_or_else(|| Error::Write(inner.error_text()))?;
     let last = inner.seq_of(*inner.durable.borrow()).min(journaled);
     if covered >= last {
         return Ok(());
     }
-    if inner.tables.read().is_none() {
-        open_again(inner)?;
-    }
     let mut passes = Passes::over(inner, covered, last);
     if let Err(error) = write(inner, &mut passes, last) {
+        inner.checkpoints.tried_bytes.store(passes.bytes, Relaxed);
         // A row that is not what was written is nothing that redb knows of: it goes on.
         if !error.is_of_rows() {
             inner.checkpoints.is_doubtful.fetch_or(!error.is_full() && !error.is_damage(), SeqCst);
@@ -206,12 +212,17 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
         }
         return Err(error);
     }
+    note_covered(inner, last, passes.bytes);
+    Ok(())
+}
+
+/// Notes that the tables hold everything up to a batch, for good: so many bytes of the journal are needed no more.
+fn note_covered(inner: &Inner, last: u64, bytes: u64) {
     assert!(inner.trim_to.load(Acquire) < last, "the journal would be gone up to a batch that no tables hold");
     inner.covered.store(last, Release);
     inner.trim_to.store(last, Release);
-    inner.journal_bytes.fetch_sub(passes.bytes.min(inner.journal_bytes.load(Relaxed)), Relaxed);
+    inner.journal_bytes.fetch_sub(bytes.min(inner.journal_bytes.load(Relaxed)), Relaxed);
     inner.commits.poke();
-    Ok(())
 }
 
 /// Writes what the passes tell into the tables, which then need the journal up to there no more: where it is, or with all
@@ -252,20 +263,49 @@ fn file_bytes(inner: &Inner) -> Result<u64, Error> {
     Ok(storage::disk::file_bytes(&*inner.disk, &inner.folder.tables())?)
 }
 
-/// redb wants to be opened anew after an error. Whoever reads a value that rests on disk waits for it.
+/// Whether the tables must be opened anew, or written anew, before anything else is done with them.
+fn wants_opening(inner: &Inner) -> bool {
+    inner.checkpoints.is_doubtful.load(SeqCst) || inner.tables.read().is_none()
+}
+
+/// redb wants to be opened anew after an error. Whoever reads a value that rests on disk waits for that, and not for what may have to
+/// be written anew.
 fn open_again(inner: &Inner) -> Result<(), Error> {
     let (path, cache_bytes) = (inner.folder.tables(), inner.options.tables_cache_bytes);
-    let mut tables = inner.tables.write();
-    *tables = None;
-    *tables = Some(if inner.checkpoints.is_doubtful.load(SeqCst) {
-        Tables::renew(&*inner.disk, &path, cache_bytes)?
-    } else {
-        Tables::open(&*inner.disk, &path, cache_bytes)?
-    });
-    if let Some(tables) = &*tables {
-        // They may have been written before what failed.
-        inner.covered.fetch_max(tables.meta()?.covered, SeqCst);
+    let is_doubtful = &inner.checkpoints.is_doubtful;
+    let covered = {
+        let mut tables = inner.tables.write();
+        *tables = None;
+        tables.insert(Tables::open(&*inner.disk, &path, cache_bytes)?).meta()?.covered
+    };
+    // They were written before what failed, which may have been that they are on disk.
+    let is_further = covered > inner.covered.load(Acquire);
+    is_doubtful.fetch_or(is_further, SeqCst);
+    if is_doubtful.load(SeqCst) {
+        let renewed = {
+            let tables = inner.tables.read();
+            tables.as_ref().expect("it was opened above").renewed(&*inner.disk, cache_bytes)?
+        };
+        *inner.tables.write() = Some(renewed);
+        is_doubtful.store(false, SeqCst);
     }
-    inner.checkpoints.is_doubtful.store(false, SeqCst);
+    if is_further {
+        note_covered(inner, covered, inner.checkpoints.tried_bytes.load(Relaxed));
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::persist::{Options, Persistence};
+
+    #[test]
+    fn a_checkpoint_that_finds_the_journal_closed_after_an_error_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_engine, persistence) = Persistence::open(dir.path(), Options::default()).unwrap();
+        *persistence.0.journal.write() = None;
+        assert!(fold_journal(&persistence.0).is_err());
+        persistence.close(false).unwrap();
+    }
 }

@@ -111,11 +111,10 @@ impl Tables {
         self.branches.keep(bytes_max);
     }
 
-    /// The same, after an error that was not for lack of space: written anew into a new file, as
-    /// [`Journal::mend`](crate::storage::Journal::mend) does.
-    pub fn renew(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
-        let old = Tables::open(disk, path, cache_bytes)?;
-        Tables::rebuild(disk, path, cache_bytes, |filling| old.snapshot()?.copy_to(filling))
+    /// The same in a new file that takes their file's place, after an error that was not for lack of space: the system may have dropped
+    /// what it could not write, and yet show it. Meanwhile, and if that fails, these can be read on.
+    pub fn renewed(&self, disk: &dyn Disk, cache_bytes: usize) -> Result<Tables, Error> {
+        Tables::rebuild(disk, &self.path, cache_bytes, |filling| self.snapshot()?.copy_to(filling))
     }
 
     /// Writes tables into a new file, in the order of their keys, and puts it in the place of the one that is there. Whoever
