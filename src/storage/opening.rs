@@ -123,9 +123,14 @@ pub fn lost_tables(path: &Path, follows: u64) -> Damage {
     damage
 }
 
-/// Keeps a copy of a file aside, before what is whole of it is written anew in its place. Tells where.
-pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
-    // One that a kill left unfinished is written over, and one that was finished is not made again.
+/// Keeps a copy of a file aside, before what is whole of it is written anew in its place. Where a kill comes before that, the next start
+/// finds the copy: that of the file itself would not be the same, since redb writes into it when it is opened.
+pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
+    let kept = unsettled(folder, path);
+    if disk.exists(&kept).map_err(Error::io("look for", &kept))? {
+        return Ok(());
+    }
+    // One that a kill left unfinished is written over.
     let part = folder.join(format!("{LOST}{}.{PART}", name_of(path)));
     disk.remove(&part).map_err(Error::io("remove", &part))?;
     let from = disk.open(path).map_err(Error::io("open", path))?;
@@ -145,36 +150,27 @@ pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf,
         let _ = disk.remove(&part);
         return Err(Error::io("copy to", &part)(source));
     }
-    let kept = aside(disk, folder, path, |kept| is_same(disk, kept, &part))?;
-    disk.rename(&part, &kept).map_err(Error::io("rename", &part))?;
-    Ok(kept)
+    disk.rename(&part, &kept).map_err(Error::io("rename", &part))
 }
 
-/// Whether two files hold the same.
-fn is_same(disk: &dyn Disk, one: &Path, other: &Path) -> Result<bool, Error> {
-    let compare = || {
-        let [one, other] = [disk.open(one)?, disk.open(other)?];
-        let end = one.len()?;
-        if end != other.len()? {
-            return Ok(false);
-        }
-        let (mut at, mut bytes) = (0, [vec![0; COPY_BYTES], vec![0; COPY_BYTES]]);
-        while at < end {
-            let now = COPY_BYTES.min((end - at) as usize);
-            one.read(at, &mut bytes[0][..now])?;
-            other.read(at, &mut bytes[1][..now])?;
-            if bytes[0][..now] != bytes[1][..now] {
-                return Ok(false);
-            }
-            at += now as u64;
-        }
-        Ok(true)
-    };
-    compare().map_err(Error::io("read", one))
+/// Once what a file holds is whole: where the copy is that was kept of it when it was not, if there is one.
+pub fn settle_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<Option<PathBuf>, Error> {
+    let unsettled = unsettled(folder, path);
+    if !disk.exists(&unsettled).map_err(Error::io("look for", &unsettled))? {
+        return Ok(None);
+    }
+    let kept = aside(disk, folder, path)?;
+    disk.rename(&unsettled, &kept).map_err(Error::io("rename", &unsettled))?;
+    Ok(Some(kept))
+}
+
+/// The name of a copy of what may not be written anew yet.
+fn unsettled(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(format!("{LOST}{}", name_of(path)))
 }
 
 fn keep_aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
-    let kept = aside(disk, folder, path, |_| Ok(false))?;
+    let kept = aside(disk, folder, path)?;
     disk.rename(path, &kept).map_err(Error::io("rename", path))
 }
 
@@ -182,13 +178,13 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// A name for what is kept of a file, which nothing has yet, or what is the same.
-fn aside(disk: &dyn Disk, folder: &Path, path: &Path, is_same: impl Fn(&Path) -> Result<bool, Error>) -> Result<PathBuf, Error> {
+/// A name for what is kept of a file, which nothing has yet.
+fn aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> {
     let name = name_of(path);
     let mut number = 0;
     loop {
         let kept = folder.join(format!("{LOST}{number}-{name}"));
-        if !disk.exists(&kept).map_err(Error::io("look for", &kept))? || is_same(&kept)? {
+        if !disk.exists(&kept).map_err(Error::io("look for", &kept))? {
             return Ok(kept);
         }
         number += 1;
@@ -334,7 +330,7 @@ impl<'d> Opening<'d> {
             keep_aside(&**self.disk, self.folder, path)?;
         }
         if let (Some(at), Some(last)) = (damage.at, survey.segments.last().filter(|last| last.path == damage.path)) {
-            last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path, |_| Ok(false))?)?;
+            last.copy_end(&**self.disk, at, &aside(&**self.disk, self.folder, &last.path)?)?;
         }
         Ok(())
     }
@@ -363,13 +359,19 @@ mod tests {
     fn what_is_kept_of_a_file_is_kept_once_however_often_a_kill_comes_between() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(TABLES);
-        let keep = || keep_copy(&Files::default(), dir.path(), &path).unwrap();
-        std::fs::write(&path, [1; 5000]).unwrap();
-        std::fs::write(dir.path().join("lost-tables.redb.part"), [2; 9000]).unwrap();
-        let first = keep();
-        assert_eq!((std::fs::read(&first).unwrap(), keep()), (vec![1; 5000], first.clone()));
-        std::fs::write(&path, [3; 5000]).unwrap();
-        assert_ne!(keep(), first);
+        let keep = |bytes: u8| {
+            std::fs::write(&path, [bytes; 5000]).unwrap();
+            keep_copy(&Files::default(), dir.path(), &path).unwrap();
+        };
+        let settle = || settle_copy(&Files::default(), dir.path(), &path).unwrap();
+        std::fs::write(dir.path().join("lost-tables.redb.part"), [9; 9000]).unwrap();
+        keep(1);
+        // redb has written into it.
+        keep(2);
+        let first = settle().unwrap();
+        assert_eq!((std::fs::read(&first).unwrap(), settle()), (vec![1; 5000], None));
+        keep(3);
+        assert_ne!(settle(), Some(first));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }

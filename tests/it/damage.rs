@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use flux::engine::Engine;
 use flux::engine::persist::{self, Fsync, Options, Persistence};
+use flux::storage::Disk;
 use flux::storage::opening::OnDamage;
+use redb::StorageBackend;
 
 use crate::persist::{self as kept, Contents, run, store_kept};
+use crate::process::{Connection, Process, Reply};
 use crate::workload::{self, Seeded};
 
 /// Steps of the workload, a checkpoint among them.
@@ -457,4 +461,144 @@ fn what_is_not_there_is_not_made_by_a_look() {
     let place = tempfile::tempdir().unwrap();
     let dir: PathBuf = place.path().join("state");
     assert!(persist::check(&dir, PROBLEMS_MAX).is_err() && !dir.exists());
+}
+
+/// Ordinary files, where giving another name to one fails a few times, as after a kill just before it.
+#[derive(Debug)]
+struct Killed {
+    files: flux::storage::Files,
+    left: AtomicUsize,
+}
+
+impl Disk for Killed {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+        self.files.open(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.files.list(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.files.exists(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let is_killed = to.ends_with("tables.redb") && self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_killed { Err(io::ErrorKind::Interrupted.into()) } else { self.files.rename(from, to) }
+    }
+}
+
+#[test]
+fn an_accepted_loss_keeps_one_copy_however_often_it_is_killed_and_accepted() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let mut whole = grown(&dir, 0, 100, true);
+    let tables = whole.get_mut("tables.redb").unwrap();
+    let at = (0..tables.len()).find(|at| tables[*at..].starts_with(b"xxxxxxxx")).unwrap();
+    tables[at] ^= 1;
+    let rotten = tables[at];
+    lay(&whole, &dir);
+    let accept = Options { on_damage: OnDamage::AcceptLoss, ..options() };
+    let disk: Arc<dyn Disk> = Arc::new(Killed { files: flux::storage::Files::default(), left: AtomicUsize::new(3) });
+    for _ in 0..3 {
+        assert!(Persistence::open_on(disk.clone(), &dir, accept.clone()).is_err());
+    }
+    for _ in 0..2 {
+        let (engine, persistence) = Persistence::open_on(disk.clone(), &dir, accept.clone()).unwrap();
+        // The journal may have the key that rotted, or not any more.
+        assert!((99..=100).contains(&contents(&engine).len()));
+        persistence.close(false).unwrap();
+    }
+    let left = files(&dir);
+    let kept: Vec<&String> = left.keys().filter(|name| name.starts_with("lost-")).collect();
+    assert!(kept.len() == 1 && left[kept[0]][at] == rotten, "{kept:?}");
+}
+
+#[test]
+fn a_start_that_would_lose_all_keys_of_the_tables_says_so() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let mut whole = grown(&dir, 0, 10, true);
+    whole.get_mut("tables.redb").unwrap()[..4096].fill(0);
+    lay(&whole, &dir);
+    let error = Persistence::open(&dir, options()).err().expect("its first page is gone").to_string();
+    let checked = persist::check(&dir, PROBLEMS_MAX).unwrap();
+    for said in [&error, &checked.problems[0].cause] {
+        assert!(said.contains("all of them would be lost") && said.contains("restore a backup"), "{said}");
+    }
+}
+
+#[test]
+fn what_an_emptied_journal_held_is_not_called_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let mut whole = grown(&dir, 0, 10, false);
+    let journal = whole.keys().find(|name| name.starts_with("journal-")).unwrap().clone();
+    whole.insert(journal, Vec::new());
+    lay(&whole, &dir);
+    let error = Persistence::open(&dir, options()).err().expect("its journal is empty").to_string();
+    assert!(error.contains("gone already, however much that was"), "{error}");
+}
+
+#[test]
+fn clients_that_wait_for_the_disk_are_all_refused_where_the_journal_is_stuck_and_keep_what_they_were_told() {
+    const CLIENTS: usize = 16;
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("state");
+    let arguments = ["--appendfsync", "always", "--checkpoint-bytes", "1mb"];
+    let server = Process::flux_in(&dir, &arguments);
+    // No checkpoint can be made of much.
+    fs::create_dir(dir.join("tables.new")).unwrap();
+    let value = "x".repeat(5000);
+    let told: Vec<usize> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..CLIENTS)
+            .map(|writer| {
+                let (mut client, value) = (server.connect(), &value);
+                scope.spawn(move || {
+                    let mut ok = 0;
+                    loop {
+                        match client.call(&["SET", &format!("{writer}:{ok}"), value]).unwrap() {
+                            Reply::Line(line) if line == "+OK" => ok += 1,
+                            Reply::Line(line) => {
+                                assert!(["MISCONF", "bound", "tables.new"].iter().all(|part| line.contains(part)), "{line}");
+                                return ok;
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                        assert!(ok < 1000, "nobody is refused");
+                    }
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let sizes = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap());
+    let journal = sizes.filter(|entry| entry.file_name().to_string_lossy().starts_with("journal-"));
+    let bytes: u64 = journal.map(|entry| entry.metadata().unwrap().len()).sum();
+    assert!((1 << 20..3 << 20).contains(&bytes), "the journal has {bytes} bytes");
+    let mut client = server.connect();
+    let held = |client: &mut Connection| {
+        for (writer, ok) in told.iter().enumerate() {
+            for number in 0..*ok {
+                let found = client.call(&["GET", &format!("{writer}:{number}")]).unwrap();
+                assert!(found == Reply::Bulk('$', value.clone().into_bytes()), "{writer}:{number} of {ok} is gone");
+            }
+        }
+    };
+    held(&mut client);
+    fs::remove_dir(dir.join("tables.new")).unwrap();
+    for words in [&["SAVE"][..], &["SET", "more", "1"]] {
+        assert_eq!(client.call(words).unwrap(), Reply::Line("+OK".into()));
+    }
+    server.kill();
+    drop(server);
+    let server = Process::flux_in(&dir, &arguments);
+    let mut client = server.connect();
+    held(&mut client);
+    assert_eq!(client.call(&["GET", "more"]).unwrap(), Reply::Bulk('$', b"1".to_vec()));
 }

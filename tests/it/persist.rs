@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use flux::clock;
@@ -137,21 +138,26 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
 
 #[test]
 fn values_that_got_other_keys_are_found_in_however_many_passes_a_checkpoint_takes() {
+    [false, true].into_iter().for_each(values_that_got_other_keys_are_found);
+}
+
+/// Where much else changes too, the tables are written anew.
+fn values_that_got_other_keys_are_found(is_much: bool) {
+    const BALLAST: usize = 20;
     let dir = tempfile::tempdir().unwrap();
-    // A checkpoint has a sixteenth of this for its work: less than two of these values.
-    let options = || Options { memory_limit: 16 << 20, ..Options::default() };
-    let (engine, persistence) = Persistence::open(dir.path(), options()).unwrap();
+    let (engine, persistence) = Persistence::open(dir.path(), Options::default()).unwrap();
     let mut store = store_kept(&engine, &persistence);
     let mut run = |words: &[&str]| run(&mut store, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     let text = |letter: &str| letter.repeat(700_000);
     let checkpoint = || persistence.checkpoint().blocking_recv().unwrap().unwrap();
     let push = |run: &mut dyn FnMut(&[&str]), key: &str| {
-        (0..1400).for_each(|number| run(&["RPUSH", key, &format!("{key}{number}").repeat(100)]));
+        (0..14).for_each(|number| run(&["RPUSH", key, &format!("{key}{number}").repeat(10_000)]));
     };
     for key in ["old:1", "old:2", "old:3"] {
         run(&["SET", key, &text(&key[4..])]);
     }
     push(&mut run, "list:1");
+    (0..BALLAST).for_each(|number| run(&["SET", &format!("ballast:{number}"), &text("b")]));
     checkpoint();
     // In the tables and before any other, in the tables and behind all others, in the journal, there and back, a copy, and one key for many.
     run(&["RENAME", "old:1", "a:1"]);
@@ -168,11 +174,18 @@ fn values_that_got_other_keys_are_found_in_however_many_passes_a_checkpoint_take
         run(&["RENAME", "zz", &format!("{}:{number}", ["d", "y", "e", "x"][number])]);
     }
     run(&["SET", "old:1", "another"]);
+    let others = if is_much { 5000 } else { 0 };
+    (0..others).for_each(|number| run(&["SET", &format!("m:{number}"), "other"]));
+    let file = || std::fs::metadata(dir.path().join("tables.redb")).unwrap().ino();
+    let before = file();
     let journaled = persistence.stats().journal_bytes;
     assert!(journaled < 6 << 20, "{journaled} bytes are journaled");
     let held = contents(&engine);
-    assert_eq!(held.len(), 10);
+    assert_eq!(held.len(), 10 + BALLAST + others);
+    // A checkpoint has a sixteenth of this for its work: less than two of these values.
+    persistence.set_memory_limit(16 << 20);
     checkpoint();
+    assert_eq!(file() != before, is_much, "whether the tables were written anew");
     persistence.close(false).unwrap();
     let (engine, persistence) = Persistence::open(dir.path(), Options::default()).unwrap();
     assert_eq!(persistence.loaded().batches, 0);
@@ -216,6 +229,31 @@ fn rows_of_a_large_value_stay_where_they_are_in_the_tables_when_it_gets_another_
     run(&["COPY", "b", "c"]);
     run(&["MOVE", "z", "1"]);
     assert_eq!(changed(4), next_id + 2);
+    // Where the two keys are written in different passes, its rows are copied, whichever comes first, and those it had go.
+    run(&["RENAME", "b", "x"]);
+    run(&["RENAME", "c", "a"]);
+    run(&["LSET", "a", "7", "changed"]);
+    let batch = batch_of(&live, 0);
+    let mut all = fold::Fold::default();
+    all.add_batches(&[&batch]).unwrap();
+    let moves = all.take_moves();
+    let middle = || Some((0, b"b~".to_vec()));
+    let mut passes = [(None, middle()), (middle(), None)].into_iter();
+    apply::change(&tables, 5, || {
+        let Some((from, below)) = passes.next() else { return Ok(None) };
+        let mut fold = fold::Fold::between(from, below, &moves);
+        fold.add_batches(&[&batch]).unwrap();
+        fold.forget_others();
+        assert_eq!(fold.len(), 2);
+        Ok(Some(fold))
+    })
+    .unwrap();
+    let loaded = Engine::new(false);
+    load::load(&loaded, &tables, now, 0).unwrap();
+    same(5, "loaded", &contents(&live), &contents(&loaded));
+    assert_eq!(tables.meta().unwrap().next_id, next_id + 4);
+    let again = apply::rebuild(&tables, &Files::default(), 1 << 20, 5, || Ok(None::<fold::Fold>)).unwrap();
+    assert_eq!(again.bytes().unwrap(), tables.bytes().unwrap(), "rows that belong to no key are left");
 }
 
 #[test]
@@ -487,24 +525,27 @@ fn a_start_leaves_room_for_all_keys_under_the_memory_limit() {
     assert!(memory::used_bytes() < limit + (1 << 20), "{} bytes more than the limit are used", memory::used_bytes() - limit);
 }
 
-/// Ordinary files, of which it counts how often one is read that holds tables.
+/// Ordinary files, of which it counts how often one is read that holds tables, and how much is written to it.
 #[derive(Debug, Default)]
 struct Counted {
     files: Files,
     reads: Arc<AtomicU64>,
+    written: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct CountedFile {
     file: Box<dyn StorageBackend>,
     reads: Arc<AtomicU64>,
+    written: Arc<AtomicU64>,
 }
 
 impl Disk for Counted {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         let file = self.files.open(path)?;
         let is_counted = path.to_string_lossy().contains("tables");
-        Ok(if is_counted { Box::new(CountedFile { file, reads: self.reads.clone() }) } else { file })
+        let (reads, written) = (self.reads.clone(), self.written.clone());
+        Ok(if is_counted { Box::new(CountedFile { file, reads, written }) } else { file })
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -543,8 +584,100 @@ impl StorageBackend for CountedFile {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.written.fetch_add(bytes.len() as u64, Relaxed);
         self.file.write(offset, bytes)
     }
+}
+
+#[test]
+fn a_checkpoint_writes_by_what_changed_however_small_its_passes_are() {
+    const KEYS: usize = 4000;
+    const BYTES: usize = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Counted::default();
+    let written = disk.written.clone();
+    // A pass holds a megabyte of changes under this limit, which makes no checkpoint of its own.
+    let options = Options { memory_limit: 1 << 20, checkpoint_bytes: 1 << 40, ..quick() };
+    let (engine, persistence) = Persistence::open_on(Arc::new(disk), dir.path(), options).unwrap();
+    persistence.set_memory_limit(16 << 20);
+    let mut store = store_kept(&engine, &persistence);
+    let mut changed = |every: usize, round: u8| {
+        for number in (0..KEYS).filter(|number| number % every == 0) {
+            ask(&mut store, &["SET", &format!("key:{number}"), &char::from(b'a' + round).to_string().repeat(BYTES)]);
+        }
+        let before = written.load(Relaxed);
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        (written.load(Relaxed) - before) as usize
+    };
+    changed(1, 0);
+    // Three passes. Where all of it changes, it is written once, each value in a page of 16 KiB; in place it would be twice.
+    let few = changed(16, 1);
+    assert!(few < KEYS / 16 * BYTES * 4, "{few} bytes are written where {} changed", KEYS / 16 * BYTES);
+    let many = changed(1, 2);
+    assert!(many < KEYS * BYTES * 3, "{many} bytes are written where {} changed", KEYS * BYTES);
+    persistence.close(false).unwrap();
+    assert_eq!(persist::check(dir.path(), 1).unwrap().problems, []);
+}
+
+#[test]
+fn values_at_rest_are_read_as_they_are_while_checkpoints_change_the_file() {
+    const KEYS: usize = 300;
+    const READERS: usize = 3;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { memory_limit: 1 << 40, tables_cache_bytes: 0, checkpoint_bytes: 1 << 40, ..quick() };
+    let (engine, persistence) = Persistence::open(dir.path(), options).unwrap();
+    // A value tells whose it is and when it was written; some are large. A key of database 1 that is a multiple of three comes and goes.
+    let value = |db: usize, number: usize, round: usize| {
+        format!("{db}.{number}.{round}.").repeat(if number % 50 == 7 { 5000 } else { 100 })
+    };
+    let is_over = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for reader in 0..READERS {
+            let (engine, persistence, is_over, reads) = (&engine, &persistence, &is_over, &reads);
+            scope.spawn(move || {
+                let mut store = store_kept(engine, persistence);
+                let mut chance = Seeded::new(reader as u64);
+                let mut last = vec![[0; KEYS]; 3];
+                while !is_over.load(Relaxed) {
+                    let (db, number) = (chance.below(3) as usize, chance.below(KEYS as u64) as usize);
+                    ask(&mut store, &["SELECT", &db.to_string()]);
+                    let found = workload::text(ask(&mut store, &["GET", &format!("key:{number}")]));
+                    let Some(round) = found.split('.').nth(2).map(|round| round.parse().expect("a number")) else { continue };
+                    assert!(found == value(db, number, round), "database {db}, key {number}: {}", &found[..found.len().min(60)]);
+                    assert!(round >= last[db][number], "database {db}, key {number} is as it was before");
+                    last[db][number] = round;
+                    reads.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let mut store = store_kept(&engine, &persistence);
+        for round in 0..24 {
+            // Every fourth time all of them change, and the tables are written anew.
+            let every = if round % 4 == 0 { 1 } else { 25 };
+            for db in 0..3 {
+                ask(&mut store, &["SELECT", &db.to_string()]);
+                for number in (0..KEYS).filter(|number| (number + round) % every == 0) {
+                    let key = format!("key:{number}");
+                    if db == 1 && number % 3 == 0 && round % 2 == 1 {
+                        ask(&mut store, &["DEL", &key]);
+                    } else {
+                        ask(&mut store, &["SET", &key, &value(db, number, round)]);
+                    }
+                }
+            }
+            persistence.spill().unwrap();
+            let before = reads.load(Relaxed);
+            let start = Instant::now();
+            while reads.load(Relaxed) < before + 200 && start.elapsed() < Duration::from_secs(30) {
+                std::thread::yield_now();
+            }
+        }
+        is_over.store(true, Relaxed);
+    });
+    assert!(reads.load(Relaxed) > 0 && persistence.stats().loads > 0);
+    persistence.close(true).unwrap();
+    assert_eq!(persist::check(dir.path(), 1).unwrap().problems, []);
 }
 
 #[test]

@@ -9,13 +9,12 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::engine::persist::fold::Fold;
 use crate::engine::persist::passes::Passes;
 use crate::engine::persist::{Error, Inner, apply, growth};
 use crate::memory::{self, Aside, Work};
 use crate::storage::{self, Journal, Tables};
 
-/// A key that changes in place has pages written anew: its own, those above it, and some of them twice.
+/// A key or a row that changes in place has pages written anew: its own, those above it, and some of them twice.
 const CHANGE_BYTES: u64 = 8 << 10;
 /// The tables are written anew when their file has grown by more than a part of this size since they were: of free pages,
 /// and of pages that are half empty.
@@ -229,12 +228,13 @@ fn note_covered(inner: &Inner, last: u64, bytes: u64) {
 /// the rest into a new file, whichever is less to write.
 fn write(inner: &Inner, passes: &mut Passes<'_>, covered: u64) -> Result<(), Error> {
     let first = passes.read()?;
-    let keys = first.as_ref().map_or(0, Fold::len) as u64;
     let rebuilt = {
         let tables = inner.tables.read();
         let tables = tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?;
         let file_bytes = file_bytes(inner)?;
-        let is_much = passes.has_more() || keys * CHANGE_BYTES > tables.bytes()?;
+        let (places, changed_bytes) = passes.changes();
+        // In place, what is larger than redb's buffer is written twice.
+        let is_much = places * CHANGE_BYTES + changed_bytes > tables.bytes()?;
         let slack = file_bytes.saturating_sub(inner.checkpoints.dense_bytes.load(Relaxed));
         let mut first = first;
         let folds = || first.take().map_or_else(|| passes.read(), |fold| Ok(Some(fold)));

@@ -1,13 +1,14 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem;
 
 use crate::engine::blob::{Blob, INLINE_BYTES_MAX};
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::{self, Effect, Row};
 use crate::engine::persist::batch;
+use crate::engine::persist::record::SEGMENT_BYTES;
 use crate::engine::shard::DATABASES;
 use crate::engine::value::{BadRow, Kind};
 
@@ -19,12 +20,14 @@ pub struct Fold {
     /// The last database map that was set.
     pub stored: Option<u64>,
     /// Bytes this takes in memory, roughly.
-    pub bytes: usize,
+    bytes: usize,
+    /// When it takes more, it forgets keys until it does not.
+    bytes_max: Option<usize>,
     /// Keys before this one, and those from this one on, are not looked at.
     from: Option<Place>,
     below: Option<Place>,
-    /// One of some hundred keys, of all there are, where it is asked for.
-    samples: Option<BTreeSet<Place>>,
+    /// Some of what changed, of all there is, where they are asked for.
+    samples: Option<Samples>,
     /// From which keys values went to which, in this order.
     moves: Moves,
     /// Of keys whose values went to others: the first of those that are looked at.
@@ -35,31 +38,87 @@ pub struct Fold {
 
 /// From which keys values went to which, in the order in which they did.
 #[derive(Default)]
-pub struct Moves(Vec<(Place, Place)>);
+pub struct Moves {
+    /// The keys, each with a number: a value may go to and fro between two of them a million times.
+    numbers: HashMap<Place, u32>,
+    moves: Vec<(u32, u32)>,
+}
 
 impl Moves {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.moves.is_empty()
+    }
+
+    fn push(&mut self, from: Place, to: Place) {
+        let [from, to] = [from, to].map(|place| {
+            let next = self.numbers.len() as u32;
+            *self.numbers.entry(place).or_insert(next)
+        });
+        self.moves.push((from, to));
     }
 
     /// For each key whose value went on to keys from this one on: the first of these, or itself if it comes before.
     fn leads(&self, start: &Place) -> HashMap<Place, Place> {
-        let mut leads: HashMap<Place, Place> = HashMap::new();
-        for (from, to) in self.0.iter().rev() {
-            let lead = |place: &Place| leads.get(place).or(Some(place).filter(|place| *place >= start)).cloned();
-            if let Some(lead) = [lead(from), lead(to)].into_iter().flatten().min() {
-                leads.insert(from.clone(), lead);
-            }
+        let mut leads: Vec<Option<&Place>> = vec![None; self.numbers.len()];
+        for (place, number) in self.numbers.iter().filter(|(place, _)| *place >= start) {
+            leads[*number as usize] = Some(place);
         }
-        leads
+        let mut is_left = vec![false; leads.len()];
+        for (from, to) in self.moves.iter().rev().map(|(from, to)| (*from as usize, *to as usize)) {
+            leads[from] = [leads[from], leads[to]].into_iter().flatten().min();
+            is_left[from] = true;
+        }
+        let left = self.numbers.iter().filter(|(_, number)| is_left[**number as usize]);
+        left.filter_map(|(place, number)| Some((place.clone(), leads[*number as usize]?.clone()))).collect()
+    }
+}
+
+/// Some of what changed, chosen by hashes, so that however often it did it is one of all.
+#[derive(Default)]
+pub struct Samples {
+    /// Keys, in their order.
+    pub keys: BTreeSet<Place>,
+    /// By their keys' hashes, those of rows that changed in values.
+    rows: HashMap<u64, HashSet<u64>>,
+}
+
+impl Samples {
+    fn note(&mut self, effect: &Effect<'_>) {
+        let (Some(db), Some(key)) = (effect.db(), effect.key()) else { return };
+        self.note_key(db, key);
+        match effect {
+            Effect::Change { rows, .. } => rows.for_each(|row| self.note_row(key, dict::hash(element_of(&row)))),
+            Effect::WriteAt { offset, .. } => self.note_row(key, dict::hash(&(offset / SEGMENT_BYTES as u64).to_le_bytes())),
+            _ => {}
+        }
+    }
+
+    fn note_key(&mut self, db: u8, key: &[u8]) {
+        if dict::hash(key).is_multiple_of(SAMPLED) {
+            self.keys.insert((db, key.to_vec()));
+        }
+    }
+
+    fn note_row(&mut self, key: &[u8], hash: u64) {
+        let key = dict::hash(key);
+        if (key ^ hash).is_multiple_of(SAMPLED) {
+            self.rows.entry(key).or_default().insert(hash);
+        }
+    }
+
+    /// About how many places in the tables change: keys, and rows of large values. Rows that lie beside each other count as if they did not.
+    pub fn changes(&self) -> u64 {
+        // Of a small value there are hardly ever so many.
+        let rows: usize = self.rows.values().map(HashSet::len).filter(|rows| *rows > 2).sum();
+        (self.keys.len() + rows) as u64 * SAMPLED
     }
 }
 
 /// Where a key stands among all: by its database, then by its bytes.
 pub type Place = (u8, Vec<u8>);
 
-/// One of this many keys is a sample.
+/// One of this many keys, and of changed rows, is a sample.
 const SAMPLED: u64 = 251;
 /// Keys looked at to find the middle of all.
 const SAMPLES: usize = 4096;
@@ -163,6 +222,12 @@ pub struct Moved {
     pub rows: RowsFold,
 }
 
+impl Moved {
+    fn bytes_but_rows(from: &Place) -> usize {
+        ROW_BYTES + from.1.len()
+    }
+}
+
 /// A row that was put, or removed.
 #[derive(Clone)]
 pub struct ChangedRow {
@@ -212,12 +277,22 @@ impl Fold {
 
     /// A fold that takes samples of all keys.
     pub fn sampling() -> Fold {
-        Fold { samples: Some(BTreeSet::new()), ..Fold::default() }
+        Fold { samples: Some(Samples::default()), ..Fold::default() }
     }
 
-    /// The samples that were taken, in order.
-    pub fn take_samples(&mut self) -> Option<Vec<Place>> {
-        Some(self.samples.take()?.into_iter().collect())
+    /// The same fold, which forgets keys where it would take more bytes than this.
+    pub fn within(self, bytes_max: usize) -> Fold {
+        Fold { bytes_max: Some(bytes_max), ..self }
+    }
+
+    /// The samples that were taken.
+    pub fn take_samples(&mut self) -> Option<Samples> {
+        self.samples.take()
+    }
+
+    /// Bytes this takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// From which keys values went to which.
@@ -270,18 +345,26 @@ impl Fold {
     pub fn halve(&mut self) -> bool {
         let Some(below) = self.largest_end().or_else(|| self.middle()) else { return false };
         self.below = Some(below);
-        self.bytes = 0;
         for db in 0..DATABASES {
             for at in (0..self.databases[db].keys.len() as u32).rev() {
-                let keyed = self.databases[db].keys.at(at);
-                if self.looks_at(db as u8, &keyed.key) {
-                    self.bytes += keyed.bytes();
-                } else {
+                if !self.looks_at(db as u8, &self.databases[db].keys.at(at).key) {
                     self.databases[db].keys.remove(at);
                 }
             }
         }
+        self.bytes = self.counted();
         true
+    }
+
+    /// What [`Self::bytes`] must be.
+    fn counted(&self) -> usize {
+        let keys: usize = self.keyed().map(|(_, keyed)| keyed.bytes()).sum();
+        keys + self.parcels.values().map(|(_, fold)| fold.rows.bytes()).sum::<usize>()
+    }
+
+    /// Forgets keys until this takes no more than it may.
+    fn shrink(&mut self) {
+        while self.bytes_max.is_some_and(|bytes_max| self.bytes > bytes_max) && self.halve() {}
     }
 
     /// All keys, each with where it counts as standing.
@@ -326,12 +409,16 @@ impl Fold {
             if batch.meet {
                 batch::each_in_order(&batch.sections, |effect| self.add_meeting(effect))?;
                 // What is left was dropped with its database.
-                self.parcels.clear();
+                let left = mem::take(&mut self.parcels);
+                self.bytes -= left.values().map(|(_, fold)| fold.rows.bytes()).sum::<usize>();
             } else {
                 stretch.extend(batch.sections);
             }
         }
-        self.add_stretch(&mut stretch)
+        self.add_stretch(&mut stretch)?;
+        debug_assert_eq!(self.bytes, self.counted(), "what it takes is counted as it changes");
+        self.shrink();
+        Ok(())
     }
 
     fn add_stretch(&mut self, stretch: &mut Vec<(u8, &[u8])>) -> Result<(), BadRow> {
@@ -345,13 +432,19 @@ impl Fold {
         match effect {
             Effect::Flush { db } => {
                 let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow)?;
+                self.bytes -= database.keys.iter().map(Keyed::bytes).sum::<usize>();
                 *database = DatabaseFold { is_flushed: true, keys: Dict::default() };
                 Ok(())
             }
-            Effect::Give { db, key, parcel } => self.fill(db, key, parcel, |fold| mem::replace(fold, KeyFold::gone())),
+            Effect::Give { db, key, parcel } => self.fill(db, key, parcel, |fold| (mem::replace(fold, KeyFold::gone()), 0)),
             Effect::Copy { db, key, parcel } => {
-                self.fill(db, key, parcel, |fold| fold.clone())?;
-                self.bytes += self.parcels.get(&parcel).map_or(0, |(_, fold)| fold.rows.bytes());
+                self.fill(db, key, parcel, |fold| {
+                    let copy = fold.clone();
+                    let bytes = copy.rows.bytes();
+                    (copy, bytes)
+                })?;
+                // The journal has a word of it, and here it is as long as it is.
+                self.shrink();
                 Ok(())
             }
             Effect::Take { db, key, kind, expire_at, parcel } => self.open(db, key, kind, expire_at, parcel),
@@ -359,14 +452,22 @@ impl Fold {
         }
     }
 
-    /// Puts into a parcel what is taken out of what became of a key.
-    fn fill(&mut self, db: u8, key: &[u8], parcel: u64, take: impl FnOnce(&mut KeyFold) -> KeyFold) -> Result<(), BadRow> {
+    /// Puts into a parcel what is taken out of what became of a key, which takes so many bytes more than before.
+    fn fill(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        parcel: u64,
+        take: impl FnOnce(&mut KeyFold) -> (KeyFold, usize),
+    ) -> Result<(), BadRow> {
         let place = (db, key.to_vec());
         self.sample(db, key);
         let fold = if self.looks_at(db, key) {
-            let mut fold = take(self.key(db, key)?);
+            let (mut fold, more) = take(self.key(db, key)?);
+            self.bytes += more;
             if !fold.is_fresh {
                 let rows = mem::take(&mut fold.rows);
+                self.bytes += Moved::bytes_but_rows(&place);
                 fold = KeyFold {
                     is_fresh: true,
                     rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows })),
@@ -379,7 +480,9 @@ impl Fold {
         } else {
             KeyFold::gone()
         };
-        self.parcels.insert(parcel, (place, fold));
+        if self.parcels.insert(parcel, (place, fold)).is_some() {
+            return Err(BadRow);
+        }
         Ok(())
     }
 
@@ -387,9 +490,9 @@ impl Fold {
     fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
         let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
         self.sample(db, key);
-        self.moves.0.push((from, (db, key.to_vec())));
+        self.moves.push(from, (db, key.to_vec()));
         if !self.looks_at(db, key) {
-            self.bytes = self.bytes.saturating_sub(fold.rows.bytes());
+            self.bytes -= fold.rows.bytes();
             return Ok(());
         }
         if fold.kind.is_some_and(|before| before != kind) {
@@ -402,22 +505,28 @@ impl Fold {
             moved.expire_at = expire_at;
             (fold.kind, fold.expire_at) = (Some(kind), NewExpiry::NONE);
         }
-        *self.key(db, key)? = fold;
-        Ok(())
+        self.replace(db, key, fold)
     }
 
     /// Maybe takes a sample.
     fn sample(&mut self, db: u8, key: &[u8]) {
-        if let Some(samples) = &mut self.samples
-            && dict::hash(key).is_multiple_of(SAMPLED)
-        {
-            samples.insert((db, key.to_vec()));
+        if let Some(samples) = &mut self.samples {
+            samples.note_key(db, key);
         }
+    }
+
+    /// Sets what became of a key, whatever that was; the rows count already.
+    fn replace(&mut self, db: u8, key: &[u8], fold: KeyFold) -> Result<(), BadRow> {
+        let before = mem::replace(self.key(db, key)?, fold);
+        self.bytes -= before.rows.bytes();
+        Ok(())
     }
 
     fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
         if let (Some(db), Some(key)) = (effect.db(), effect.key()) {
-            self.sample(db, key);
+            if let Some(samples) = &mut self.samples {
+                samples.note(&effect);
+            }
             if !self.looks_at(db, key) {
                 return Ok(());
             }
@@ -427,7 +536,7 @@ impl Fold {
             Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => return Err(BadRow),
             Effect::Map { stored } => self.stored = Some(stored),
             Effect::Remove { db, key } => {
-                *self.key(db, key)? = KeyFold::gone();
+                self.replace(db, key, KeyFold::gone())?;
             }
             Effect::Expire { db, key, expire_at } => {
                 let fold = self.key(db, key)?;
@@ -438,14 +547,16 @@ impl Fold {
             }
             Effect::Put { db, key, kind, expire_at, rows } => {
                 let fold = self.key(db, key)?;
-                let grown = fold.put(kind, expire_at, rows);
-                self.bytes += grown;
+                let before = fold.rows.bytes();
+                fold.put(kind, expire_at, rows);
+                let after = fold.rows.bytes();
+                self.bytes = self.bytes + after - before;
             }
             Effect::Change { db, key, kind, rows } => {
                 let fold = self.key(db, key)?;
                 fold.make(kind);
                 let grown = fold.change(rows);
-                self.bytes += grown;
+                self.bytes = self.bytes.wrapping_add_signed(grown);
             }
             Effect::WriteAt { db, key, offset, bytes } => {
                 let fold = self.key(db, key)?;
@@ -491,7 +602,7 @@ impl KeyFold {
         self.kind = Some(kind);
     }
 
-    fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) -> usize {
+    fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) {
         self.is_fresh = true;
         self.kind = Some(kind);
         self.expire_at = NewExpiry(expire_at);
@@ -505,34 +616,25 @@ impl KeyFold {
         let bytes = rows.bytes();
         match &mut self.rows {
             RowsFold::Whole(whole) => {
-                let before = whole.capacity();
                 whole.clear();
                 whole.extend_from_slice(bytes);
-                whole.capacity().saturating_sub(before)
             }
-            other => {
-                *other = RowsFold::Whole(bytes.to_vec());
-                bytes.len()
-            }
+            other => *other = RowsFold::Whole(bytes.to_vec()),
         }
     }
 
-    fn change(&mut self, rows: effect::Rows<'_>) -> usize {
+    /// Tells how many bytes more this takes.
+    fn change(&mut self, rows: effect::Rows<'_>) -> isize {
         if self.kind == Some(Kind::String) {
+            let before = self.rows.bytes();
             let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
-            return put.map_or(0, |bytes| self.rows.set_text(bytes));
+            put.into_iter().for_each(|bytes| self.rows.set_text(bytes));
+            return self.rows.bytes() as isize - before as isize;
         }
-        let changed = self.rows.changed_rows();
-        let mut grown = 0;
+        let (changed, mut grown) = self.rows.changed_rows();
         for row in rows {
-            let (element, bytes) = match row {
-                Row::Put(element, bytes) => (element, Some(Blob::from(bytes))),
-                Row::Remove(element) => (element, None),
-            };
-            grown += bytes.as_ref().map_or(0, Blob::heap_bytes);
-            if set_row(changed, element, bytes) {
-                grown += ROW_BYTES + element.len();
-            }
+            let bytes = if let Row::Put(_, bytes) = row { Some(Blob::from(bytes)) } else { None };
+            grown += set_row(changed, element_of(&row), bytes);
         }
         grown
     }
@@ -545,7 +647,7 @@ impl RowsFold {
             RowsFold::None | RowsFold::Short(_) => 0,
             RowsFold::Text(bytes) | RowsFold::Whole(bytes) => bytes.capacity(),
             RowsFold::Writes(writes) => writes.iter().map(|(_, bytes)| ROW_BYTES + bytes.len()).sum(),
-            RowsFold::Moved(moved) => ROW_BYTES + moved.from.1.len() + moved.rows.bytes(),
+            RowsFold::Moved(moved) => Moved::bytes_but_rows(&moved.from) + moved.rows.bytes(),
             RowsFold::Changed(rows) => {
                 let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, Blob::heap_bytes);
                 rows.iter().map(row).sum()
@@ -553,44 +655,38 @@ impl RowsFold {
         }
     }
 
-    fn set_text(&mut self, bytes: &[u8]) -> usize {
+    fn set_text(&mut self, bytes: &[u8]) {
         match self {
             RowsFold::Text(text) if bytes.len() > INLINE_BYTES_MAX => {
-                let before = text.capacity();
                 text.clear();
                 text.extend_from_slice(bytes);
-                text.capacity().saturating_sub(before)
             }
-            other if bytes.len() <= INLINE_BYTES_MAX => {
-                *other = RowsFold::Short(Blob::from(bytes));
-                0
-            }
-            other => {
-                *other = RowsFold::Text(bytes.to_vec());
-                bytes.len()
-            }
+            other if bytes.len() <= INLINE_BYTES_MAX => *other = RowsFold::Short(Blob::from(bytes)),
+            other => *other = RowsFold::Text(bytes.to_vec()),
         }
     }
 
-    /// The rows as changes to what was there before; in a fresh key, to nothing.
-    fn changed_rows(&mut self) -> &mut Dict<ChangedRow> {
+    /// The rows as changes to what was there before, in a fresh key to nothing; and how many bytes more they take so.
+    fn changed_rows(&mut self) -> (&mut Dict<ChangedRow>, isize) {
         let rows = match self {
             RowsFold::Moved(moved) => &mut moved.rows,
             rows => rows,
         };
+        let mut grown = 0;
         if !matches!(rows, RowsFold::Changed(_)) {
+            grown -= rows.bytes() as isize;
             let mut changed = Dict::default();
             if let RowsFold::Whole(whole) = rows {
                 for row in effect::Rows::again(whole) {
                     if let Row::Put(element, bytes) = row {
-                        set_row(&mut changed, element, Some(Blob::from(bytes)));
+                        grown += set_row(&mut changed, element, Some(Blob::from(bytes)));
                     }
                 }
             }
             *rows = RowsFold::Changed(Box::new(changed));
         }
         match rows {
-            RowsFold::Changed(changed) => changed,
+            RowsFold::Changed(changed) => (changed, grown),
             _ => unreachable!("it was made so above"),
         }
     }
@@ -599,6 +695,7 @@ impl RowsFold {
         if let RowsFold::Moved(moved) = self {
             return moved.rows.write_at(false, offset, bytes);
         }
+        let before = if let RowsFold::Text(text) = self { text.capacity() } else { 0 };
         match self {
             RowsFold::None if is_fresh => *self = RowsFold::Text(Vec::new()),
             RowsFold::Short(text) => *self = RowsFold::Text(text.to_vec()),
@@ -606,7 +703,6 @@ impl RowsFold {
         }
         match self {
             RowsFold::Text(text) => {
-                let before = text.capacity();
                 write_into(text, offset, bytes)?;
                 Ok(text.capacity() - before)
             }
@@ -619,17 +715,21 @@ impl RowsFold {
     }
 }
 
-/// Sets a row; tells whether it is a new one.
-fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<Blob>) -> bool {
-    let hash = dict::hash(element) as u32;
+fn element_of<'a>(row: &Row<'a>) -> &'a [u8] {
+    match row {
+        Row::Put(element, _) | Row::Remove(element) => element,
+    }
+}
+
+/// Sets a row; tells how many bytes more they take.
+fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<Blob>) -> isize {
+    let heap_bytes = |bytes: &Option<Blob>| bytes.as_ref().map_or(0, Blob::heap_bytes) as isize;
+    let (hash, after) = (dict::hash(element) as u32, heap_bytes(&bytes));
     match changed.find(hash, element) {
-        Some(at) => {
-            changed.at_mut(at).bytes = bytes;
-            false
-        }
+        Some(at) => after - heap_bytes(&mem::replace(&mut changed.at_mut(at).bytes, bytes)),
         None => {
             changed.insert_new(hash, ChangedRow { element: Blob::from(element), bytes, link: dict::Link::default() });
-            true
+            (ROW_BYTES + element.len()) as isize + after
         }
     }
 }
@@ -674,6 +774,7 @@ fn add_write(writes: &mut Vec<(u64, Vec<u8>)>, offset: u64, bytes: &[u8]) -> usi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Cut;
 
     /// A fold of keys that take about these many bytes.
     fn of(sizes: &[(&str, usize)]) -> Fold {
@@ -681,7 +782,7 @@ mod tests {
         for (key, bytes) in sizes {
             fold.key(0, key.as_bytes()).unwrap().rows = RowsFold::Text(vec![0; *bytes]);
         }
-        fold.bytes = fold.keyed().map(|(_, keyed)| keyed.bytes()).sum();
+        fold.bytes = fold.counted();
         fold
     }
 
@@ -702,6 +803,142 @@ mod tests {
         let mut even = of(&[("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
         assert!(even.halve());
         assert_eq!(keys(&even), ["a", "b"]);
+    }
+
+    type Push<'p> = &'p dyn Fn(&mut Vec<u8>);
+
+    /// A batch of one shard with these effects.
+    fn batch_of(is_meeting: bool, pushes: &[Push<'_>]) -> Vec<u8> {
+        let mut effects = Vec::new();
+        pushes.iter().for_each(|push| push(&mut effects));
+        let mut cut = Cut { epoch: 1, shards: vec![(0, effects.into())] };
+        if is_meeting {
+            cut.shards[0].1.set_meet();
+        }
+        batch::Heads::new(&cut, 1).pieces(&cut).concat()
+    }
+
+    fn put(to: &mut Vec<u8>, key: &str, bytes: &[u8]) {
+        effect::push_put(to, 0, key.as_bytes(), Kind::String, 0);
+        effect::push_row(to, b"", bytes);
+        effect::push_end(to);
+    }
+
+    #[test]
+    fn a_key_takes_the_room_of_its_last_value_however_often_it_got_another() {
+        let value = vec![7; 100_000];
+        let renamed = batch_of(
+            true,
+            &[&|to| put(to, "new", &value), &|to| effect::push_give(to, 0, b"new", 1), &|to| {
+                effect::push_take(to, 0, b"key", Kind::String, 0, 1)
+            }],
+        );
+        let removed = batch_of(false, &[&|to| put(to, "other", &value), &|to| effect::push_remove(to, 0, b"other")]);
+        let flushed = batch_of(
+            true,
+            &[
+                &|to| effect::push_put(to, 1, b"gone", Kind::Hash, 0),
+                &|to| effect::push_row(to, b"field", &value),
+                &|to| effect::push_end(to),
+                &|to| effect::push_change(to, 1, b"gone", Kind::Hash),
+                &|to| effect::push_row(to, b"field", &value[1..]),
+                &|to| effect::push_end(to),
+                &|to| effect::push_flush(to, 1),
+            ],
+        );
+        let mut fold = Fold::sampling().within(1 << 20);
+        for _ in 0..100 {
+            fold.add_batches(&[&renamed, &removed, &flushed]).unwrap();
+        }
+        assert_eq!((fold.below(), fold.bytes() / 100_000), (None, 1));
+    }
+
+    #[test]
+    fn copies_within_one_batch_take_no_more_than_a_fold_may() {
+        const BYTES_MAX: usize = 1 << 20;
+        let value = vec![7; 100_000];
+        let mut effects = Vec::new();
+        put(&mut effects, "key", &value);
+        for number in 0..1000 {
+            effect::push_copy(&mut effects, 0, b"key", number);
+            effect::push_take(&mut effects, 0, format!("copy:{number:04}").as_bytes(), Kind::String, 0, number);
+        }
+        let (mut all, mut from, moves) = (Vec::new(), None, moves_of(&effects));
+        loop {
+            let mut fold = Fold::between(from, None, &moves).within(BYTES_MAX);
+            batch::each_in_order(&[(0, &effects)], |effect| {
+                fold.add_meeting(effect)?;
+                assert!(fold.bytes() <= BYTES_MAX + 2 * value.len(), "{}", fold.bytes());
+                Ok(())
+            })
+            .unwrap();
+            fold.forget_others();
+            assert!(fold.keyed().all(|(_, keyed)| keyed.fold.rows.bytes() >= value.len()));
+            all.extend(keys(&fold));
+            from = match fold.below() {
+                Some(below) => Some(below.clone()),
+                None => break,
+            };
+        }
+        assert_eq!(all.len(), 1001);
+        assert!(all.is_sorted_by(|one, next| one < next));
+    }
+
+    fn moves_of(effects: &[u8]) -> Moves {
+        let mut fold = Fold::default();
+        batch::each_in_order(&[(0, effects)], |effect| fold.add_meeting(effect)).unwrap();
+        fold.take_moves()
+    }
+
+    #[test]
+    fn a_value_that_goes_to_and_fro_is_two_keys_and_leads_to_the_first_of_them() {
+        let mut moves = Moves::default();
+        let place = |key: &str| (0, key.as_bytes().to_vec());
+        for _ in 0..1000 {
+            moves.push(place("a"), place("b"));
+            moves.push(place("b"), place("a"));
+        }
+        moves.push(place("b"), place("z"));
+        assert_eq!(moves.numbers.len(), 3);
+        let leads = |start: &str| {
+            let mut leads: Vec<(Place, Place)> = moves.leads(&place(start)).into_iter().collect();
+            leads.sort();
+            leads
+        };
+        assert_eq!(leads(""), [(place("a"), place("a")), (place("b"), place("a"))]);
+        assert_eq!(leads("b"), [(place("a"), place("b")), (place("b"), place("b"))]);
+        assert_eq!(leads("c"), [(place("a"), place("z")), (place("b"), place("z"))]);
+        assert_eq!(leads("zz"), []);
+    }
+
+    /// How many changes there seem to be of all, going by samples, where a fold holds but a part.
+    fn sampled(batches: &[Vec<u8>]) -> (u64, bool) {
+        let mut fold = Fold::sampling().within(100_000);
+        batches.iter().for_each(|batch| fold.add_batches(&[batch]).unwrap());
+        (fold.take_samples().unwrap().changes(), fold.below().is_some())
+    }
+
+    #[test]
+    fn samples_tell_about_how_much_changed_however_often_and_however_little_of_it_is_held() {
+        let told = |keys: usize, per_key: usize, times: usize| {
+            let change = |to: &mut Vec<u8>, number: usize| {
+                effect::push_change(to, 0, format!("key:{number}").as_bytes(), Kind::Hash);
+                (0..per_key).for_each(|row| effect::push_row(to, format!("{number}.{row}").as_bytes(), &[7; 50]));
+                effect::push_end(to);
+            };
+            let batch = batch_of(false, &[&|to| (0..keys).for_each(|number| change(to, number))]);
+            sampled(&vec![batch; times])
+        };
+        for (keys, per_key, expected) in [(40_000, 1, 40_000), (20_000, 5, 20_000), (4, 10_000, 40_000)] {
+            for times in [1, 4] {
+                let (changes, is_part) = told(keys, per_key, times);
+                assert!(is_part);
+                assert!(
+                    (expected / 2..expected * 2).contains(&changes),
+                    "{keys} keys, {per_key} rows of each: {changes} of {expected}"
+                );
+            }
+        }
     }
 
     #[test]

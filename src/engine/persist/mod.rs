@@ -311,12 +311,13 @@ fn salvaged(
     error: &Error,
 ) -> Result<(Tables, String), Error> {
     let (path, cache_bytes) = (folder.tables(), options.tables_cache_bytes);
-    let kept = opening::keep_copy(disk, folder.path(), &path)?;
+    opening::keep_copy(disk, folder.path(), &path)?;
     let mut lost = 0;
     let tables = Tables::replace(disk, &path, cache_bytes, damaged.meta()?, |tables| {
         lost = salvage::salvage(&damaged, tables)?;
         Ok::<_, Error>(())
     })?;
+    let kept = opening::settle_copy(disk, folder.path(), &path)?.unwrap_or_default();
     Ok((tables, format!("accepted a loss: {error}: {lost} keys are gone; the damaged tables are kept in `{}`", kept.display())))
 }
 
@@ -459,6 +460,8 @@ impl Persistence {
                 loaded(&tables, &options)?
             }
         };
+        // A kill may have come after the tables were whole again.
+        opening::settle_copy(&*disk, folder.path(), &folder.tables())?;
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
             engine,

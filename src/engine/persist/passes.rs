@@ -26,6 +26,8 @@ pub struct Passes<'i> {
     /// Some of the keys, and how many of them a pass takes; none before the first.
     samples: Vec<Place>,
     samples_each: usize,
+    /// About how many places in the tables change, and how many bytes are written there; none before the first.
+    changes: (u64, u64),
     /// From which keys values went to which; none before the first.
     moves: Moves,
     /// Bytes of the span, once it was read.
@@ -35,7 +37,17 @@ pub struct Passes<'i> {
 impl Passes<'_> {
     /// Passes over what follows a batch, up to the last.
     pub fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
-        Passes { inner, after, last, next: Some(None), samples: Vec::new(), samples_each: 0, moves: Moves::default(), bytes: 0 }
+        Passes {
+            inner,
+            after,
+            last,
+            next: Some(None),
+            samples: Vec::new(),
+            samples_each: 0,
+            changes: (0, 0),
+            moves: Moves::default(),
+            bytes: 0,
+        }
     }
 
     /// What became of the next stretch of keys; None after the last.
@@ -44,9 +56,14 @@ impl Passes<'_> {
         let mut fold = if from.is_none() {
             let mut first = self.fold(Fold::sampling())?;
             self.moves = first.take_moves();
+            self.changes = (first.len() as u64, self.bytes.min(first.bytes() as u64));
             if let Some(samples) = first.take_samples() {
-                self.samples_each = fill(&first, &samples, fold_bytes_max(self.inner));
-                self.samples = samples;
+                if first.below().is_some() {
+                    // It is not known how much of the span was overwritten in it.
+                    self.changes = (samples.changes().max(first.len() as u64), self.bytes);
+                }
+                self.samples = samples.keys.into_iter().collect();
+                self.samples_each = fill(&first, &self.samples, fold_bytes_max(self.inner));
             }
             match first.below().cloned() {
                 // It did not know where the values of its keys came from.
@@ -62,7 +79,8 @@ impl Passes<'_> {
     }
 
     /// Adds the span to a fold.
-    fn fold(&mut self, mut fold: Fold) -> Result<Fold, Error> {
+    fn fold(&mut self, fold: Fold) -> Result<Fold, Error> {
+        let mut fold = fold.within(fold_bytes_max(self.inner));
         let (mut seq, mut is_end) = (self.after, false);
         self.bytes = 0;
         while !is_end {
@@ -80,7 +98,6 @@ impl Passes<'_> {
             };
             let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
             fold.add_batches(&batches).map_err(|error| bad_batch(first..=seq, error))?;
-            while fold.bytes > fold_bytes_max(self.inner) && fold.halve() {}
         }
         Ok(fold)
     }
@@ -92,16 +109,16 @@ impl Passes<'_> {
         self.samples.get(first + self.samples_each).cloned()
     }
 
-    /// Whether there are more.
-    pub fn has_more(&self) -> bool {
-        self.next.is_some()
+    /// About how many places in the tables change, and how many bytes are written there; once the first was read.
+    pub fn changes(&self) -> (u64, u64) {
+        self.changes
     }
 }
 
 /// How many samples there are to seven eighths of what a fold may hold, going by one that holds what is before its end.
 fn fill(fold: &Fold, samples: &[Place], bytes_max: usize) -> usize {
     let held = samples.partition_point(|place| fold.below().is_none_or(|below| place < below));
-    held * (bytes_max / 8 * 7) / fold.bytes.max(1)
+    held * (bytes_max / 8 * 7) / fold.bytes().max(1)
 }
 
 /// Less under a memory limit: it is within `memory-limit`, or little beside `maxmemory`.

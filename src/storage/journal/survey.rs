@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::storage::disk::Disk;
-use crate::storage::journal::header::Header;
+use crate::storage::journal::header::{FRONT_BYTES, Header};
 use crate::storage::journal::segment::{Segment, Walk};
 use crate::storage::{Damage, Error, folder};
 
@@ -139,7 +139,7 @@ impl Survey {
 
     /// What is behind the damage, in words.
     fn stake(&self, disk: &dyn Disk, damage: &Damage) -> Result<String, Error> {
-        let (mut batches, mut bytes) = (0, 0);
+        let (mut batches, mut bytes, mut is_cut) = (0, 0, false);
         if let (Some(at), Some(segment)) = (damage.at, self.segments.last().filter(|segment| segment.path == damage.path)) {
             batches += segment.beyond(at)?.batches;
             bytes += segment.file_len()?.saturating_sub(at);
@@ -147,6 +147,7 @@ impl Survey {
         for path in &self.lost {
             let len = disk.open(path).and_then(|file| file.len()).map_err(Error::io("open", path))?;
             bytes += len;
+            is_cut |= len < FRONT_BYTES;
             if let Ok(segment) = Segment::open(disk, path.clone()) {
                 segment.walk(0, |_, _| {
                     batches += 1;
@@ -154,7 +155,8 @@ impl Survey {
                 })?;
             }
         }
-        Ok(format!("{bytes} bytes would be lost, among them {batches} whole batches"))
+        let gone = if is_cut { "; what else was in the file is gone already, however much that was" } else { "" };
+        Ok(format!("{bytes} bytes would be lost, among them {batches} whole batches{gone}"))
     }
 }
 

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
 
-use crate::storage::Error;
 use crate::storage::branches::Branches;
 use crate::storage::caught::{caught, whole};
 use crate::storage::disk::{Disk, make_file, open_file, replace};
 use crate::storage::rows::{Kind, Sum, Table};
+use crate::storage::{Damage, Error};
 use state::State;
 
 pub use changing::{Changes, Found, StoredMut};
@@ -27,6 +27,9 @@ pub use state::Meta;
 pub const DATABASES: usize = 16;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// What is at stake where redb cannot open its file.
+const ALL_KEYS: &str = "redb finds none of its keys any more: all of them would be lost, but for what the journal still tells of";
 
 /// What the tables say about themselves is the one row of this table.
 const STATE: Definition = TableDefinition::new("state");
@@ -73,9 +76,15 @@ pub struct Tables {
 impl Tables {
     /// Opens tables, repaired if they were not closed.
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Tables, Error> {
-        let tables = Tables::over(path, open_file(disk, path, cache_bytes)?);
-        tables.snapshot()?;
-        Ok(tables)
+        let open = || {
+            let tables = Tables::over(path, open_file(disk, path, cache_bytes)?);
+            tables.snapshot()?;
+            Ok(tables)
+        };
+        open().map_err(|error| match error {
+            Error::Damaged(damage) => Damage { stake: ALL_KEYS.into(), ..*damage }.into(),
+            error => error,
+        })
     }
 
     /// Makes tables that hold nothing, there for good when this returns.
