@@ -10,6 +10,8 @@ use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Says what is wrong where there is no server, while it still tries.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let flux = flux::Flux::in_memory();
     let url = std::env::args().nth(1);
     let peer = |name: &str| -> Result<PeerBuilder, Error> {

@@ -6,7 +6,7 @@
 //
 // The server is told by FLUX_URL (lux://127.0.0.1:6379).
 
-import { Flux } from "flux";
+import { Flux } from "flux-peers";
 
 const SENTENCES = ["Agents meet in a workspace.", "They share what they know.", "Each does what it can do best."];
 const role = process.argv[2];

@@ -5,7 +5,7 @@
 //
 // The server is told by FLUX_URL (lux://127.0.0.1:6379).
 
-import { Flux } from "flux";
+import { Flux } from "flux-peers";
 
 const url = process.env.FLUX_URL;
 const TEXT = "The model thinks aloud, word by word, and everyone who cares can listen while it does.";

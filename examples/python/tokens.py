@@ -22,9 +22,7 @@ async def generate(payload: dict, call: Call):
 
 async def main(url: str) -> None:
     async with Flux(url, name="model") as model, Flux(url, name="agent") as agent:
-        model.expose("generate", generate, schema={"type": "object", "properties": {"prompt": {"type": "string"}}})
-        while not await agent.discover("generate"):
-            await asyncio.sleep(0.01)
+        await model.expose("generate", generate, schema={"type": "object", "properties": {"prompt": {"type": "string"}}})
         await agent.join("room")
 
         print("agent calls:  ", end="")

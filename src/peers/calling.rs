@@ -13,7 +13,7 @@ use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
-use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused, Route};
+use crate::peers::calls::{self, Action, Again, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused, Route};
 use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
 use crate::peers::handle::{Ongoing, ends};
@@ -27,6 +27,8 @@ const COUNT_MAX: usize = 1000;
 /// Peers that are looked for by their keys at most, when nobody in the directory has a capability: keys and directory say the same, so
 /// there are hardly any.
 const FOUND_MAX: &[u8] = b"64";
+/// Tries that a call may have behind it.
+const ATTEMPTS_MAX: u64 = 1_000_000;
 /// Bytes of a key of `ROUTE STICKY`.
 const STICKY_BYTES_MAX: usize = 1024;
 
@@ -100,6 +102,10 @@ fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
             order.gather = Some(number(args, at, 0..=u64::from(u32::MAX))? as usize);
         } else if args.is(at, "id") {
             order.id = Some(names::id("call id", value)?.into());
+        } else if args.is(at, "attempt") {
+            order.again.get_or_insert(Again { attempt: 1, seen: 0 }).attempt = number(args, at, 1..=ATTEMPTS_MAX)? as u32;
+        } else if args.is(at, "seen") {
+            order.again.get_or_insert(Again { attempt: 1, seen: 0 }).seen = number(args, at, 0..=i64::MAX as u64)?;
         } else if args.is(at, "route") {
             (order.route, at) = read_route(args, at)?;
         } else {
@@ -109,6 +115,9 @@ fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
     }
     if order.gather.is_some() && order.to.is_some() {
         return Err(Error::new("ERR GATHER asks all peers with the capability: leave out TO"));
+    }
+    if order.again.is_some() && order.id.is_none() {
+        return Err(Error::new("ERR ATTEMPT and SEEN are about a call that was given before: say its ID"));
     }
     Ok((order, is_async))
 }
@@ -331,6 +340,9 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
             }
             Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
             Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
+            Action::Tried(to, id, attempt, retries) => {
+                room.publish(&names::results(&to), wire::tried(&id, attempt, retries).as_bytes());
+            }
             Action::Ask(id) => room.leave(Todo::Ask(id)),
             Action::Drop(parts) => room.leave(Todo::Drop(parts)),
             Action::Chunk(to, id, data, seq) => {

@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(log N) in the peers with the capability, O(N) for GATHER")
         .doc(
             "capability payload-json [TO peer-id] [TIMEOUT milliseconds] [RETRIES count] [PRIORITY priority] \
-             [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ASYNC] [CHUNKS]",
+             [ROUTE <LEAST-LOADED | ROUND-ROBIN | STICKY key>] [GATHER count] [ID call-id] [ATTEMPT number] [SEEN chunks] [ASYNC] [CHUNKS]",
             "Calls a capability of some peer and waits for the result.",
         ),
     row("flux.result", run!(calling::result))
@@ -119,10 +119,10 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(N) in the chunks")
         .doc("workspace key chunk [chunk ...]", "Adds chunks to a stream of this peer and returns the last one's number."),
     row("flux.stream.end", run!(streams::end))
-        .args(2)
+        .args_min(2)
         .flags(CHANGES)
         .since("flux 0.1", "O(1)")
-        .doc("workspace key", "Ends a stream of this peer."),
+        .doc("workspace key [ERROR message]", "Ends a stream of this peer, or says why it breaks off."),
     row("flux.stream.read", run!(streams::read))
         .args_min(3)
         .flags(ASKS)

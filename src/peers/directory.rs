@@ -228,6 +228,11 @@ impl Peer {
         matches!(self.kind, Kind::Old)
     }
 
+    /// Whether it was there before the server was restarted, and has not come back.
+    pub fn is_awaited(&self) -> bool {
+        matches!(&self.kind, Kind::New { clients, .. } if clients.is_empty())
+    }
+
     /// Whether its time is not over.
     pub fn is_live(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now

@@ -55,10 +55,11 @@ impl<'a> Stream<'a> {
         Ok(seq)
     }
 
-    /// Ends it; answers the number of its last chunk, and whether it had not ended already.
-    fn end(&self, together: &mut Together<'_>) -> Result<(u64, bool), Error> {
+    /// Ends it, as broken where there is an error; answers the number of its last chunk, and whether it had not ended already.
+    fn end(&self, together: &mut Together<'_>, error: Option<&str>) -> Result<(u64, bool), Error> {
         let last = self.last(together)?;
-        let is_ended = match kept::add(together, &self.chunks, END, Bound::Exactly(CHUNKS + 1), &[("end", b"")]) {
+        let how = error.map_or(("end", &b""[..]), |error| (BROKEN, error.as_bytes()));
+        let is_ended = match kept::add(together, &self.chunks, END, Bound::Exactly(CHUNKS + 1), &[how]) {
             Ok(_) => true,
             Err(error) if error == error::XADD_SMALL => false,
             Err(error) => return Err(error),
@@ -76,6 +77,10 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// What is noted instead of its end where a stream broke off.
+const BROKEN: &str = "error";
+/// Bytes that are kept of why it did.
+const ERROR_BYTES_MAX: usize = 4096;
 /// The entry that says that a stream has ended.
 const END: &str = "1-0";
 /// The highest id a chunk can have.
@@ -113,16 +118,22 @@ pub fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     Ok(())
 }
 
-/// `FLUX.STREAM.END ws key`
+/// `FLUX.STREAM.END ws key [ERROR message]`
 pub fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, key) = (names::workspace(args.at(1))?, names::key(args.at(2))?);
+    let error = match args.len() {
+        3 => None,
+        5 if args.is(3, "error") => Some(String::from_utf8_lossy(args.at(4)).into_owned()),
+        _ => return Err(error::SYNTAX),
+    };
+    let error = error.map(|error| error[..error.floor_char_boundary(ERROR_BYTES_MAX)].to_owned());
     let (peer, name) = presence::author(room, session)?;
     let stream = Stream::new(workspace, &peer, key);
     let last = stream.together(session, |together| {
-        let (last, is_ended) = stream.end(together)?;
+        let (last, is_ended) = stream.end(together, error.as_deref())?;
         if is_ended {
             let event = Event::new("stream:end", workspace, &peer, &name);
-            log::publish(room, together, &Event { key: Some(key.to_owned()), seq: Some(last), ..event });
+            log::publish(room, together, &Event { key: Some(key.to_owned()), seq: Some(last), error, ..event });
         }
         Ok::<_, Error>(last)
     })?;
@@ -147,22 +158,30 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
     let stream = Stream::new(workspace, peer, key);
     let (from, count) = (format!("0-{from}"), count.to_string());
     let name = stream.chunks.as_bytes();
-    let (first, last, is_ended, chunks) = session.together(&[name], |together| {
+    let (first, last, end, chunks) = session.together(&[name], |together| {
         let first: Vec<Entry> = kept::own(together, &[b"XRANGE", name, b"-", LAST_CHUNK, b"COUNT", b"1"])?;
-        let is_ended = !together.run::<Vec<Entry>>(&[b"XRANGE", name, END.as_bytes(), b"+"])?.is_empty();
+        let end = together.run::<Vec<Entry>>(&[b"XRANGE", name, END.as_bytes(), b"+"])?.pop();
         let chunks: Vec<Entry> = together
             .run::<Option<_>>(&[b"XRANGE", name, from.as_bytes(), LAST_CHUNK, b"COUNT", count.as_bytes()])?
             .unwrap_or_default();
         let last = stream.last(together)?;
-        Ok::<_, Error>((first.first().map_or(0, |(id, _)| seq(id)), last, is_ended, chunks))
+        Ok::<_, Error>((first.first().map_or(0, |(id, _)| seq(id)), last, end, chunks))
     })?;
-    reply.map(4);
+    let error = end.as_ref().and_then(|(_, fields)| match &fields[..] {
+        [name, error] if name == BROKEN.as_bytes() => Some(error),
+        _ => None,
+    });
+    reply.map(4 + usize::from(error.is_some()));
     reply.bulk(b"first");
     reply.int(first as i64);
     reply.bulk(b"last");
     reply.int(last as i64);
     reply.bulk(b"ended");
-    reply.boolean(is_ended);
+    reply.boolean(end.is_some());
+    if let Some(error) = error {
+        reply.bulk(b"error");
+        reply.bulk(error);
+    }
     reply.bulk(b"chunks");
     reply.array(chunks.len());
     for (id, fields) in &chunks {
@@ -198,7 +217,7 @@ pub fn record(room: &Room, session: &mut Session, event: &Event) {
             }
             stream.together(session, |together| stream.add(together, text.as_bytes()).map(|_| ()))
         }
-        "stream:end" => stream.together(session, |together| stream.end(together).map(|_| ())),
+        "stream:end" => stream.together(session, |together| stream.end(together, event.error.as_deref()).map(|_| ())),
         _ => return,
     };
     if let Err(error) = kept {

@@ -91,6 +91,12 @@ pub struct Result {
     /// The piece's number, from 1 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// That it is tried once more: which try it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// And how often it may be given to another peer yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 /// Something that happened in a workspace, as its channel and its log carry it.
@@ -123,6 +129,9 @@ pub struct Event {
     /// Whether the value was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<bool>,
+    /// Why a stream broke off, where it did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// How a peer left: `stopped`, `expired` or `disconnected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
@@ -180,6 +189,11 @@ pub fn result(job: &str, outcome: &Outcome, with_code: bool) -> String {
 /// A piece of a result, as the caller's channel carries it.
 pub fn chunk(job: &str, data: &[u8], seq: u64) -> String {
     format!(r#"{{"jobId":{},"chunk":{},"seq":{seq}}}"#, quoted(job), String::from_utf8_lossy(data))
+}
+
+/// That a call is tried once more, as the caller's channel carries it.
+pub fn tried(job: &str, attempt: u32, retries: u32) -> String {
+    format!(r#"{{"jobId":{},"attempt":{attempt},"retries":{retries}}}"#, quoted(job))
 }
 
 /// One peer's answer among those gathered.

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 /// A server that runs until it is dropped.
 pub struct Process {
+    command: Command,
     child: Child,
     port: u16,
     /// Removed when the server is gone.
@@ -84,17 +85,29 @@ impl Process {
     }
 
     fn start(mut command: Command, dir: TempDir, port: u16) -> Process {
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut process = Process { child, port, dir };
+        let child = spawn(&mut command, &dir);
+        let mut process = Process { command, child, port, dir };
+        process.listens();
+        process
+    }
+
+    /// Ends it with kill -9, and starts it again as it was, on the same port.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child.wait().unwrap();
+        self.child = spawn(&mut self.command, &self.dir);
+        self.listens();
+    }
+
+    /// Waits until it listens.
+    fn listens(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let log = || std::fs::read_to_string(process.dir.path().join("log")).unwrap_or_default();
-            assert!(process.child.try_wait().unwrap().is_none(), "the server ended at once: {}", log());
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(self.child.try_wait().unwrap().is_none(), "the server ended at once: {}", log());
             assert!(Instant::now() < deadline, "the server does not listen: {}", log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        process
     }
 
     /// Ends it with kill -9.
@@ -151,6 +164,12 @@ impl Process {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection { socket, buffer: Vec::new(), at: 0 }
     }
+}
+
+/// Starts a server that writes what it says to a file of this folder.
+fn spawn(command: &mut Command, dir: &TempDir) -> Child {
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 impl Drop for Process {

@@ -5,8 +5,10 @@
 //
 // Whatever happens, a call ends once, by its deadline; a gathering a moment later.
 
+import { callable, given, json, number, options as checkedOptions, text, timeout as checkedTimeout, wrongType } from "./check.js";
 import { FluxError } from "./error.js";
 import { randomId } from "./id.js";
+import { nesting } from "./work.js";
 
 /** Chunks that wait for a slow reader of `chunks`; past it the call is given up. */
 const CHUNKS_MAX = 10_000;
@@ -27,28 +29,40 @@ export class Calls {
     this.#timeout = timeout;
   }
 
-  send(fn, payload, options = {}) {
-    if (typeof options === "number") options = { timeout: options };
-    const { timeout = this.#timeout, retries = 1, signal, onChunk } = options;
+  send(fn, payload, options) {
+    const { timeout = this.#timeout, retries = 1, signal, onChunk, ...rest } = checked(options);
+    const nest = nesting.current;
+    // A handler's own calls end when nobody waits for it any more.
+    const signals = [signal, nest?.signal].filter(Boolean);
+    const left = Math.max(0, Math.min(timeout, nest ? nest.deadline - Date.now() : Infinity));
     return new Promise((resolve, reject) => {
-      const call = { id: randomId(), words: words(fn, payload, options), timeout, retries, onChunk, seq: 0, isKnown: false, resolve, reject };
-      call.deadline = Date.now() + timeout;
-      call.timer = setTimeout(() => this.#fail(call, late(call)), options.gather ? timeout + GATHER_SLACK_MS : timeout);
+      const call = { id: randomId(), words: words(fn, payload, rest), timeout, retries, onChunk, resolve, reject, signals };
+      Object.assign(call, { seq: 0, attempt: 1, isKnown: false, isAgain: false, deadline: Date.now() + left });
+      call.timer = setTimeout(() => this.#fail(call, late(call)), rest.gather ? left + GATHER_SLACK_MS : left);
       call.cancel = () => {
-        this.#fail(call, new FluxError("CANCELLED", "the caller cancelled the call", { cause: signal.reason }));
+        const { reason } = signals.find(({ aborted }) => aborted);
+        // Its time is over as well, and that comes first.
+        const error = nest && reason?.code === "TIMEOUT" ? late(call) : new FluxError("CANCELLED", "the caller cancelled the call", { cause: reason });
+        this.#fail(call, error);
         this.#link.call(["FLUX.CANCEL", call.id], { now: true }).catch(() => {});
       };
-      call.signal = signal;
       this.#open.set(call.id, call);
-      if (signal?.aborted) return call.cancel();
-      signal?.addEventListener("abort", call.cancel);
+      if (left === 0) return this.#fail(call, late(call));
+      if (signals.some(({ aborted }) => aborted)) return call.cancel();
+      for (const each of signals) each.addEventListener("abort", call.cancel);
       if (this.#link.isUp) this.#give(call);
     });
   }
 
   /** The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. */
-  async *chunks(fn, payload, options = {}) {
-    if (typeof options === "number") options = { timeout: options };
+  chunks(fn, payload, options) {
+    // What is wrong is said at once, not when the first chunk is asked for.
+    const how = checked(options);
+    words(fn, payload, how);
+    return this.#chunks(fn, payload, how);
+  }
+
+  async *#chunks(fn, payload, options) {
     const aborter = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, aborter.signal]) : aborter.signal;
     const chunks = [];
@@ -74,6 +88,8 @@ export class Calls {
   outcome(message) {
     const call = this.#open.get(message.jobId);
     if (!call) return;
+    // It is tried once more; a server that is restarted would not know.
+    if (message.attempt !== undefined) return void ([call.attempt, call.retries] = [message.attempt, message.retries]);
     if ("chunk" in message) {
       const missed = Math.max(0, message.seq - call.seq - 1);
       call.seq = message.seq;
@@ -103,7 +119,8 @@ export class Calls {
   #give(call) {
     call.isGiven = true;
     const left = Math.max(1, Math.ceil(call.deadline - Date.now()));
-    this.#link.call([...call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, "ASYNC"], { now: true }).then(
+    const again = call.isAgain ? ["ATTEMPT", call.attempt, "SEEN", call.seq] : [];
+    this.#link.call([...call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, ...again, "ASYNC"], { now: true }).then(
       () => (call.isKnown = true),
       (error) => this.#refused(call, error),
     );
@@ -116,11 +133,9 @@ export class Calls {
       if (text !== null) this.outcome(JSON.parse(text));
     } catch (error) {
       if (error.code !== "NOCALL") return this.#refused(call, error);
-      // Unless the same server never saw it, it may have run: giving it to a peer once more is a retry.
-      const mayHaveRun = call.isKnown || isRestarted;
-      // Whoever has seen chunks must not get them twice.
-      if (mayHaveRun && (call.seq > 0 || call.retries-- <= 0)) this.#fail(call, new FluxError("GONE", "the server was restarted while it had the call"));
-      else if (this.#open.has(call.id)) this.#give(call);
+      // Unless the same server never saw it, it may have run, or run still: giving it to a peer once more is a retry.
+      call.isAgain ||= call.isKnown || isRestarted;
+      if (this.#open.has(call.id)) this.#give(call);
     }
   }
 
@@ -141,15 +156,28 @@ export class Calls {
 
   #close(call) {
     clearTimeout(call.timer);
-    call.signal?.removeEventListener("abort", call.cancel);
+    for (const signal of call.signals) signal.removeEventListener("abort", call.cancel);
     this.#open.delete(call.id);
     return call;
   }
 }
 
+/** Options of a call; a number is its timeout. */
+function checked(options = {}) {
+  const all = typeof options === "number" ? { timeout: options } : checkedOptions("the options", options);
+  given(all.timeout, (value) => checkedTimeout("timeout", value));
+  given(all.retries, (value) => number("retries", value, 0, 1_000));
+  given(all.priority, (value) => number("priority", value, -100, 100));
+  for (const name of ["to", "sticky", "route"]) given(all[name], (value) => text(name, value));
+  if (typeof all.gather !== "boolean") given(all.gather, (value) => number("gather", value, 0, 2 ** 32 - 1));
+  given(all.onChunk, (value) => callable("onChunk", value));
+  if (all.signal !== undefined && !(all.signal instanceof AbortSignal)) throw wrongType("signal", "an AbortSignal", all.signal);
+  return all;
+}
+
 /** A call's command, but for what may differ when it is given once more. */
 function words(fn, payload, { to, priority, route, sticky, gather }) {
-  const words = ["FLUX.CALL", fn, JSON.stringify(payload) ?? "null"];
+  const words = ["FLUX.CALL", text("the capability", fn), json("the payload", payload)];
   if (to !== undefined) words.push("TO", to);
   if (priority !== undefined) words.push("PRIORITY", priority);
   if (sticky !== undefined) words.push("ROUTE", "STICKY", sticky);

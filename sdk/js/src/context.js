@@ -1,5 +1,6 @@
 // The shared context of a workspace: keys whose values everyone in it reads and writes, with versions and a history.
 
+import { callable, given, json, number, options as checkedOptions, text as checkedText } from "./check.js";
 import { FluxError } from "./error.js";
 
 /** How often `update` tries again when others are quicker. */
@@ -12,10 +13,11 @@ export class Context {
     this.#call = call;
   }
 
-  /** Writes a value; gives its version. With `ifVersion` only if that is still the version (0: there is no value yet). */
-  async set(workspace, key, value, { ifVersion, ttl } = {}) {
-    const text = typeof value === "string" ? value : JSON.stringify(value);
-    if (text === undefined) throw new FluxError("INVALID", `the value of ${JSON.stringify(key)} cannot be written as JSON`);
+  async set(workspace, key, value, how = {}) {
+    const { ifVersion, ttl } = place(workspace, key, how);
+    given(ttl, (value) => number("ttl", value, 1, Number.MAX_SAFE_INTEGER));
+    if (value === undefined) throw new FluxError("INVALID", `the value of ${JSON.stringify(key)} is undefined, which cannot be written as JSON`);
+    const text = typeof value === "string" ? value : json(`the value of ${JSON.stringify(key)}`, value);
     const options = [...(ifVersion === undefined ? [] : ["IFVERSION", ifVersion]), ...(ttl === undefined ? [] : ["TTL", ttl])];
     // Writing the same once more is harmless, unless it asks for the version that it has just made old.
     return this.#call(["FLUX.CTX.SET", workspace, key, text, ...options], { again: ifVersion === undefined });
@@ -23,16 +25,18 @@ export class Context {
 
   /** The value, or null. A string that is JSON comes back as what it says, as in every client of this protocol. */
   async get(workspace, key) {
+    place(workspace, key);
     return value(await this.#call(["FLUX.CTX.GET", workspace, key], { again: true }));
   }
 
   async getWithVersion(workspace, key) {
+    place(workspace, key);
     const found = await this.#call(["FLUX.CTX.GET", workspace, key, "WITHVERSION"], { again: true });
     return found && { value: value(found[0]), version: found[1] };
   }
 
-  /** Writes what `change` makes of the value, again if someone else was quicker; gives the new value. */
   async update(workspace, key, change) {
+    callable("the change", change);
     for (let tries = 1; ; tries++) {
       const found = await this.getWithVersion(workspace, key);
       const next = await change(found?.value ?? null);
@@ -45,22 +49,31 @@ export class Context {
     }
   }
 
-  /** Deletes a value; gives whether there was one. */
-  async del(workspace, key, { ifVersion } = {}) {
+  async del(workspace, key, how = {}) {
+    const { ifVersion } = place(workspace, key, how);
     const options = ifVersion === undefined ? [] : ["IFVERSION", ifVersion];
     return (await this.#call(["FLUX.CTX.DEL", workspace, key, ...options], { again: ifVersion === undefined })) === 1;
   }
 
   async keys(workspace) {
+    checkedText("the workspace", workspace);
     return this.#call(["FLUX.CTX.KEYS", workspace], { again: true });
   }
 
-  /** Past values, newest first. */
-  async history(workspace, key, { count } = {}) {
+  async history(workspace, key, how = {}) {
+    const { count } = place(workspace, key, how);
+    given(count, (value) => number("count", value, 0, Number.MAX_SAFE_INTEGER));
     const options = count === undefined ? [] : ["COUNT", count];
     const entries = await this.#call(["FLUX.CTX.HISTORY", workspace, key, ...options], { again: true });
     return entries.map(([version, text, peerId]) => ({ value: value(text), version, peerId }));
   }
+}
+
+/** Where a value is, and what is asked of it. */
+function place(workspace, key, how = {}) {
+  checkedText("the workspace", workspace), checkedText("the key", key);
+  given(checkedOptions("the options", how).ifVersion, (value) => number("ifVersion", value, 0, Number.MAX_SAFE_INTEGER));
+  return how;
 }
 
 /** A value as it was written: a string as it is, anything else as JSON. */

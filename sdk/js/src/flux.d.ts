@@ -1,4 +1,3 @@
-/** An address of a server, and how this peer wants to be. */
 export interface FluxOptions {
   /** `lux://host:port`, `redis://`, `rediss://` (TLS), `ws://host:3000/resp` or `wss://`; in a page, by default, its own host. */
   url?: string;
@@ -6,7 +5,7 @@ export interface FluxOptions {
   name?: string;
   /** How long a call, or a command without a connection, may take, in ms: 30000. */
   jobTimeout?: number;
-  /** How long `start` waits for a server, in ms: for ever. */
+  /** How long `start` waits for a server, in ms: 30000, or `Infinity`. */
   connectTimeout?: number;
   /** How long `stop` lets running handlers finish, in ms: 5000. */
   stopTimeout?: number;
@@ -14,7 +13,7 @@ export interface FluxOptions {
   concurrency?: number;
   /** After how long without a sign of life the server gives us up, in ms: 10000, in browsers 180000. */
   ttl?: number;
-  /** Its own from run to run, with its secret; otherwise both are random. */
+  /** With its secret; otherwise both are random. */
   id?: string;
   secret?: string;
   username?: string;
@@ -25,10 +24,8 @@ export interface FluxOptions {
 
 /** What a handler is told beside the payload. */
 export interface CallContext {
-  /** The call's id, and the capability it asks for. */
   id: string;
   fn: string;
-  /** The caller's id. */
   from: string;
   /** 1, and more when the call was tried before. */
   attempt: number;
@@ -46,27 +43,25 @@ export type Handler<P = any, R = any> = (payload: P, context: CallContext) => R 
 export interface Exposed<P = any, R = any> {
   handler: Handler<P, R>;
   /** JSON Schema of the payload: checked by the server; makes the capability a tool for MCP hosts. */
-  schema?: object;
+  schema?: object | boolean;
   description?: string;
   /** How often a call is tried again when the handler throws: 0. */
   retry?: number;
-  /** Calls of this capability handled at the same time by this peer. */
   concurrency?: number;
 }
 
 export interface SendOptions {
-  /** In ms; by default the peer's `jobTimeout`. */
+  /** In ms. */
   timeout?: number;
   /** -100 to 100; higher goes first. */
   priority?: number;
   /** How often a call is given to another peer when the one that ran it dies: 1. */
   retries?: number;
-  /** Only this peer, by its id. */
+  /** A peer's id. */
   to?: string;
   /** Calls with the same key go to the same peer. */
   sticky?: string;
   route?: "least-loaded" | "round-robin";
-  /** Cancels the call. */
   signal?: AbortSignal;
   /** Gets what the handler sends before its result; `missed` chunks before this one were lost. */
   onChunk?: (data: any, about: { seq: number; missed: number }) => void;
@@ -90,7 +85,6 @@ export interface Peer {
   capabilities: Capability[];
   workspaces: string[];
   startedAt: number;
-  /** The same as `id` and `name`, as events call them. */
   peerId: string;
   peerName: string;
 }
@@ -115,7 +109,8 @@ export interface FluxEvents {
   "peer:left": WorkspaceEvent & { type: "peer:left"; left?: "stopped" | "expired" | "disconnected" };
   "ctx:updated": WorkspaceEvent & { type: "ctx:updated"; key: string; data?: any; version?: number; deleted?: true };
   "stream:data": WorkspaceEvent & { type: "stream:data"; key: string; data: string; seq?: number };
-  "stream:end": WorkspaceEvent & { type: "stream:end"; key: string };
+  /** `error`: why it broke off, where its source threw. */
+  "stream:end": WorkspaceEvent & { type: "stream:end"; key: string; seq?: number; error?: string };
   /** There is a connection (again). Events that happened without one do not come later: read what matters anew. */
   connected: { isRestarted: boolean };
   disconnected: { error: FluxError };
@@ -129,10 +124,8 @@ export interface Context {
   getWithVersion<T = any>(workspace: string, key: string): Promise<{ value: T; version: number } | null>;
   /** Writes what `change` makes of the value; calls it again when someone else was quicker. */
   update<T = any>(workspace: string, key: string, change: (value: T | null) => T | Promise<T>): Promise<T>;
-  /** Gives whether there was a value. */
   del(workspace: string, key: string, options?: { ifVersion?: number }): Promise<boolean>;
   keys(workspace: string): Promise<string[]>;
-  /** Past values, newest first; the server keeps a hundred. */
   history<T = any>(workspace: string, key: string, options?: { count?: number }): Promise<{ value: T; version: number; peerId: string }[]>;
 }
 
@@ -141,10 +134,13 @@ export declare class Flux {
   readonly id: string;
   readonly name: string;
   readonly ctx: Context;
-  expose<P = any, R = any>(name: string, handler: Handler<P, R> | Exposed<P, R>): void;
+  /** After `start` it is done when the server has taken the capability, and rejects when the server refuses it. */
+  expose<P = any, R = any>(name: string, handler: Handler<P, R> | Exposed<P, R>): Promise<void>;
   start(): Promise<void>;
+  /** Lets running handlers finish, leaves, closes. */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+  /** Gives who is in it. */
   join(workspace: string): Promise<Peer[]>;
   leave(workspace: string): Promise<void>;
   peers(workspace?: string): Promise<Peer[]>;
@@ -163,9 +159,8 @@ export declare class Flux {
     peerId: string,
     key: string,
     handler: (chunk: string, about: { seq: number; missed: number; workspace: string }) => unknown,
-    options?: { onEnd?: (about: { missed: number; workspace: string }) => void },
+    options?: { onEnd?: (about: { missed: number; workspace: string; error?: FluxError }) => void },
   ): () => void;
-  /** Listens to an event; gives a function that ends it. One's own events are not told to oneself. */
   on<E extends keyof FluxEvents>(type: E, listener: (event: FluxEvents[E]) => void): () => void;
   off<E extends keyof FluxEvents>(type: E, listener: (event: FluxEvents[E]) => void): void;
 }

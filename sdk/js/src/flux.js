@@ -2,13 +2,14 @@
 // Two connections: one for commands and messages, one on which it waits for work. Both come back by themselves.
 
 import { Calls } from "./calls.js";
+import { callable, given, invalid, json, number, options, text, timeout } from "./check.js";
 import { Context } from "./context.js";
 import { FluxError } from "./error.js";
 import { randomId } from "./id.js";
 import { Link } from "./link.js";
 import { Streams, rethrow } from "./streams.js";
 import { isBrowser, parseAddress } from "./transport.js";
-import { Work } from "./work.js";
+import { Work, nesting } from "./work.js";
 
 export { FluxError };
 
@@ -19,7 +20,11 @@ const UNANSWERED_MAX = 2;
 const LEAVE_MS = 1_000;
 /** How long the server waits for a heartbeat. Browsers let pages in the background run only once a minute. */
 const TTL_MS = isBrowser ? 180_000 : 10_000;
-const DEFAULTS = { jobTimeout: 30_000, connectTimeout: Infinity, stopTimeout: 5_000, concurrency: 100, ttl: TTL_MS };
+/** After how long without a server `start` says what is wrong, while it goes on trying. */
+const SILENT_MS = 2_000;
+const DEFAULTS = { jobTimeout: 30_000, connectTimeout: 30_000, stopTimeout: 5_000, concurrency: 100, ttl: TTL_MS };
+const EVENTS = ["peer:joined", "peer:left", "ctx:updated", "stream:data", "stream:end", "connected", "disconnected"];
+const TIMER_MAX = 2 ** 31 - 1;
 
 export class Flux {
   id;
@@ -29,6 +34,10 @@ export class Flux {
   #address;
   #secret;
   #handlers = new Map();
+  /** A capability that the server is being asked to take: `[name, capability]`. */
+  #proposed = null;
+  /** One after the other, so that the server's no is about one. */
+  #exposing = Promise.resolve();
   #listeners = new Map();
   #workspaces = new Set();
   #startedAt = 0;
@@ -46,23 +55,22 @@ export class Flux {
   #heart;
   #unanswered = 0;
 
-  constructor(options = {}) {
-    this.#options = { ...DEFAULTS, ...options };
-    this.#address = parseAddress(options.url);
-    this.id = options.id ?? randomId();
-    this.#secret = options.secret ?? randomId();
-    this.name = options.name ?? this.id.slice(0, 8);
+  constructor(asked = {}) {
+    this.#options = checked(asked);
+    this.#address = parseAddress(asked.url);
+    this.id = asked.id ?? randomId();
+    this.#secret = asked.secret ?? randomId();
+    this.name = asked.name ?? this.id.slice(0, 8);
     this.ctx = new Context((args, how) => this.#call(args, how));
   }
 
-  /** Offers a capability. Before `start`, or at any time after it. */
-  expose(name, handler) {
-    const capability = typeof handler === "function" ? { handler } : { ...handler };
-    if (typeof capability.handler !== "function") throw new FluxError("INVALID", `the handler of ${JSON.stringify(name)} is not a function`);
-    this.#handlers.set(name, capability);
-    if (this.#state !== "started") return;
-    if (this.#workLink) this.#register((args) => this.#call(args, { again: true })).catch(rethrow);
-    else this.#startWork();
+  /** Offers a capability. Before `start`, or at any time after it: done when the server has taken it. */
+  async expose(name, handler) {
+    const capability = offered(name, handler);
+    if (this.#state !== "started") return void this.#handlers.set(name, capability);
+    const exposing = this.#exposing.then(() => this.#propose(name, capability));
+    this.#exposing = exposing.catch(() => {});
+    return exposing;
   }
 
   /** Connects and registers. Waits for a server that is not there yet, for `connectTimeout` at most. */
@@ -71,6 +79,7 @@ export class Flux {
     this.#state = "started";
     this.#startedAt = Date.now();
     try {
+      await nesting.load();
       await this.#connected();
     } catch (error) {
       this.#close(error);
@@ -90,8 +99,8 @@ export class Flux {
     await this.stop();
   }
 
-  /** Joins a workspace; gives the peers that are in it. */
   async join(workspace) {
+    text("the workspace", workspace);
     this.#mustRun();
     const isNew = !this.#workspaces.has(workspace);
     this.#workspaces.add(workspace);
@@ -107,6 +116,7 @@ export class Flux {
   }
 
   async leave(workspace) {
+    text("the workspace", workspace);
     this.#mustRun();
     this.#workspaces.delete(workspace);
     await Promise.all([
@@ -115,54 +125,53 @@ export class Flux {
     ]);
   }
 
-  /** The peers of a workspace, or all. */
   async peers(workspace) {
-    const which = workspace === undefined ? [] : ["WORKSPACE", workspace];
+    const which = workspace === undefined ? [] : ["WORKSPACE", text("the workspace", workspace)];
     return (await this.#call(["FLUX.PEERS", ...which], { again: true })).map(peer);
   }
 
-  /** The peers that have a capability. */
   async discover(capability) {
-    return (await this.#call(["FLUX.PEERS", "CAPABILITY", capability], { again: true })).map(peer);
+    return (await this.#call(["FLUX.PEERS", "CAPABILITY", text("the capability", capability)], { again: true })).map(peer);
   }
 
-  /** What a capability is, who has it, and how busy they are. */
   async describe(capability) {
-    return JSON.parse(await this.#call(["FLUX.DESCRIBE", capability], { again: true }));
+    return JSON.parse(await this.#call(["FLUX.DESCRIBE", text("the capability", capability)], { again: true }));
   }
 
-  /** Calls a capability of whichever peer the server picks; gives its result. */
   async send(fn, payload, options) {
     this.#mustRun();
     return this.#calls.send(fn, payload, options);
   }
 
-  /** Calls a capability and gives its chunks as they come. */
   chunks(fn, payload, options) {
     this.#mustRun();
     return this.#calls.chunks(fn, payload, options);
   }
 
-  /** Streams what an iterable gives to the workspace; gives the number of the last chunk. */
   async stream(workspace, key, iterable) {
+    text("the workspace", workspace), text("the key", key);
+    const iterator = iterable?.[Symbol.asyncIterator] ?? iterable?.[Symbol.iterator];
+    callable("the iterator of what is streamed", iterator);
     this.#mustRun();
     return this.#streams.write(workspace, key, iterable);
   }
 
-  /** Follows a peer's stream in the workspaces we are in; gives a function that ends it. */
-  onStream(peerId, key, handler, options) {
+  onStream(peerId, key, handler, how = {}) {
+    text("the peer's id", peerId), text("the key", key), callable("the handler", handler);
+    given(options("the options", how).onEnd, (onEnd) => callable("onEnd", onEnd));
     this.#mustRun();
-    return this.#streams.follow(peerId, key, handler, options);
+    return this.#streams.follow(peerId, key, handler, how);
   }
 
-  /** Listens to an event; gives a function that ends it. */
   on(type, listener) {
+    event(type), callable("the listener", listener);
     if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
     this.#listeners.get(type).add(listener);
     return () => this.off(type, listener);
   }
 
   off(type, listener) {
+    event(type);
     this.#listeners.get(type)?.delete(listener);
   }
 
@@ -190,11 +199,12 @@ export class Flux {
   async #connected() {
     const { connectTimeout, jobTimeout, tls } = this.#options;
     let last, timer;
+    const why = () => last?.message ?? `no answer from ${this.#address.host}:${this.#address.port}`;
+    const silent = setTimeout(() => console.warn(`flux: ${why()}; still trying`), SILENT_MS);
     try {
       await new Promise((resolve, reject) => {
-        if (connectTimeout < Infinity) {
-          const late = () => reject(new FluxError("TIMEOUT", `no server after ${connectTimeout} ms: ${last?.message ?? "no answer"}`));
-          timer = setTimeout(late, connectTimeout);
+        if (connectTimeout < TIMER_MAX) {
+          timer = setTimeout(() => reject(new FluxError("TIMEOUT", `no server after ${connectTimeout} ms: ${why()}`)), connectTimeout);
         }
         const common = { address: this.#address, tls, patience: jobTimeout, onPush: (items) => this.#message(items) };
         this.#link = new Link({
@@ -209,7 +219,25 @@ export class Flux {
       });
     } finally {
       clearTimeout(timer);
+      clearTimeout(silent);
     }
+  }
+
+  async #propose(name, capability) {
+    this.#mustRun();
+    this.#proposed = [name, capability];
+    try {
+      await this.#register((args) => this.#call(args, { again: true }), undefined, this.#proposed);
+      this.#handlers.set(name, capability);
+    } finally {
+      this.#proposed = null;
+    }
+    if (this.#state === "started") this.#startWork();
+  }
+
+  #handler(name) {
+    const [proposed, capability] = this.#proposed ?? [];
+    return (proposed === name ? capability : this.#handlers.get(name))?.handler;
   }
 
   async #greet(call) {
@@ -228,9 +256,10 @@ export class Flux {
     return call(["HELLO", 3, ...(password ? ["AUTH", username || "default", password] : [])]);
   }
 
-  /** `running` are the calls that we still have, said on a new connection for work. */
-  #register(call, running) {
-    const capabilities = this.#state === "stopping" ? [] : [...this.#handlers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
+  /** `running` are the calls that we still have, said on a new connection for work; `proposed` is one more capability. */
+  #register(call, running, proposed) {
+    const offers = this.#state === "stopping" ? [] : new Map([...this.#handlers, ...(proposed ? [proposed] : [])]);
+    const capabilities = [...offers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
     const { id, name } = this;
     const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
     const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl];
@@ -260,6 +289,7 @@ export class Flux {
   }
 
   #startWork() {
+    if (this.#workLink) return;
     this.#workLink = new Link({
       address: this.#address,
       tls: this.#options.tls,
@@ -268,9 +298,9 @@ export class Flux {
         const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held)]);
         this.#workId = hello.id;
       },
-      onUp: () => this.#work.ask(),
+      onUp: () => this.#work.resume(),
     });
-    this.#work = new Work({ handlers: this.#handlers, places: this.#options.concurrency, commands: this.#link, link: this.#workLink });
+    this.#work = new Work({ find: (name) => this.#handler(name), places: this.#options.concurrency, commands: this.#link, link: this.#workLink });
   }
 
   async #end() {
@@ -312,6 +342,36 @@ export class Flux {
     this.#work = this.#workLink = null;
     this.#workspaces.clear();
   }
+}
+
+function checked(asked) {
+  options("the options", asked);
+  for (const name of ["url", "id", "name", "secret", "username", "password"]) given(asked[name], (value) => text(name, value));
+  given(asked.tls, (value) => options("tls", value));
+  const all = { ...DEFAULTS, ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined)) };
+  timeout("jobTimeout", all.jobTimeout);
+  number("connectTimeout", all.connectTimeout, 0, Infinity, false);
+  number("stopTimeout", all.stopTimeout, 0, TIMER_MAX, false);
+  number("concurrency", all.concurrency, 1, 1_000_000);
+  number("ttl", all.ttl, 1, 3_600_000);
+  return all;
+}
+
+function offered(name, handler) {
+  text("the name of a capability", name);
+  const capability = typeof handler === "function" ? { handler } : { ...handler };
+  callable(`the handler of ${JSON.stringify(name)}`, capability.handler);
+  const { description, schema, retry, concurrency } = capability;
+  given(description, (value) => text("description", value));
+  given(schema, (value) => typeof value === "boolean" || options("schema", value));
+  given(schema, (value) => json("schema", value));
+  given(retry, (value) => number("retry", value, 0, 2 ** 32 - 1));
+  given(concurrency, (value) => number("concurrency", value, 0, 2 ** 32 - 1));
+  return { handler: capability.handler, description, schema, retry, concurrency };
+}
+
+function event(type) {
+  if (!EVENTS.includes(text("the event", type))) throw invalid(`there is no event ${JSON.stringify(type)}, only ${EVENTS.join(", ")}`);
 }
 
 function eventsOf(workspace) {

@@ -14,6 +14,8 @@ const CONNECT_MS = 5_000;
 const PAUSE_MS = [50, 3_000];
 /** Commands that wait for a reply or a connection; past it they fail with BUSY. */
 const COMMANDS_MAX = 100_000;
+/** Characters that are written together: a string has an end. */
+const OUT_MAX = 2 ** 24;
 /** What a server says while it starts; everything else it refuses, it will refuse again. */
 const PASSING = ["LOADING", "DISCONNECTED", "TIMEOUT"];
 
@@ -88,7 +90,8 @@ export class Link {
         // Otherwise a server that drops us at once would be asked without a pause.
         if (Date.now() - upAt > PAUSE_MS[1]) failures = 0;
       } catch (refusal) {
-        error = refusal;
+        // What was said by then failed with the connection; why it ended says more.
+        error = refusal.cause?.code === "PROTOCOL" ? refusal.cause : refusal;
       }
       if (this.#isClosed) return;
       if (!PASSING.includes(error.code)) this.#options.onRefused?.(error);
@@ -176,9 +179,17 @@ export class Link {
   }
 
   #send(command) {
+    // One that cannot be written fails alone.
+    let text;
+    try {
+      text = encode(command.args);
+    } catch (error) {
+      return command.reject(error);
+    }
     this.#sent.push(command);
+    if (this.#out.length + text.length > OUT_MAX) this.#flush();
     if (this.#out === "") soon(() => this.#flush());
-    this.#out += encode(command.args);
+    this.#out += text;
   }
 
   #flush() {

@@ -22,10 +22,11 @@ export class Push {
   }
 }
 
-/** A command as RESP text. Arguments are strings or numbers. */
+/** A command as RESP text. Arguments are strings or whole numbers: anything else is a fault of ours. */
 export function encode(args) {
   let text = `*${args.length}\r\n`;
   for (const arg of args) {
+    if (typeof arg !== "string" && !Number.isInteger(arg)) throw new TypeError(`${String(arg)} is no argument of a command`);
     const word = String(arg);
     text += `$${utf8Length(word)}\r\n${word}\r\n`;
   }
@@ -92,6 +93,7 @@ export class Parser {
       case "_": this.#at = line.end; return null;
       case "$": case "=": case "!": return this.#string(line, count(rest, STRING_BYTES_MAX));
       case "*": case "~": case ">": case "%": case "|": return this.#aggregate(line, count(rest, Number.MAX_SAFE_INTEGER / 2));
+      case "H": throw broken("it answers as HTTP does; lux:// wants the port for Redis clients, usually 6379, and ws:// this one");
       default: throw broken(`an item cannot begin with ${JSON.stringify(line.text[0] ?? "")}`);
     }
   }

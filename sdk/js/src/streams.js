@@ -1,6 +1,9 @@
 // Streams of text chunks: sending one, and following another peer's. The server keeps the last chunks of each, numbered from
 // 1, so a follower that comes late, or was cut off, reads what it has not seen, and goes on with what comes live.
 
+import { json } from "./check.js";
+import { FluxError } from "./error.js";
+
 /** Chunks in one command, and the chunks of a fast source that may wait for the server before the source must. */
 const BATCH_MAX = 256;
 /** Live chunks kept for a reader that is not there yet; what comes beyond is read from the server. */
@@ -42,18 +45,25 @@ export class Streams {
     };
     try {
       for await (const chunk of iterable) {
-        batch.push(typeof chunk === "string" ? chunk : JSON.stringify(chunk) ?? "");
+        batch.push(typeof chunk === "string" ? chunk : chunk === undefined ? "" : json("a chunk", chunk));
         underWay ??= flush();
         if (batch.length >= BATCH_MAX) await underWay;
         if (failure) throw failure;
       }
       await underWay;
       if (failure) throw failure;
-    } finally {
+    } catch (error) {
+      // What was made before it broke is sent; readers must not take it for the whole.
       await underWay;
-      await this.#call(["FLUX.STREAM.END", workspace, key], { again: true });
+      await this.#close(workspace, key, ["ERROR", String(error?.message || error)]).catch(() => {});
+      throw error;
     }
+    await this.#close(workspace, key);
     return last;
+  }
+
+  #close(workspace, key, how = []) {
+    return this.#call(["FLUX.STREAM.END", workspace, key, ...how], { again: true });
   }
 
   /** After a cut it asks how much of the batch arrived: only we write this stream. */
@@ -91,7 +101,7 @@ export class Streams {
       const reader = this.#reader(follower, workspace);
       // After its end the next stream of that name is numbered from 1 again.
       const isKnown = reader.recent[seq % RECENT_MAX] === data;
-      if (reader.hasEnded && seq < reader.next && !isKnown) this.#restart(reader);
+      if (reader.hasEnded && type === "stream:data" && seq < reader.next && !isKnown) this.#restart(reader);
       reader.hasEnded = type === "stream:end";
       const isLive = type === "stream:data" && seq >= reader.next;
       if (isLive && reader.live.size < LIVE_MAX) reader.live.set(seq, data);
@@ -177,7 +187,7 @@ export class Streams {
     const { follower, workspace } = reader;
     // After a cut the last chunk is read again: if it is another, so is the stream.
     const from = reader.isBack && reader.told === reader.next - 1 ? Math.max(1, reader.told) : reader.next;
-    const { first, last, ended, chunks } = await this.#read(workspace, follower.peerId, follower.key, from, READ_MAX);
+    const { first, last, ended, error, chunks } = await this.#read(workspace, follower.peerId, follower.key, from, READ_MAX);
     reader.isBack = false;
     // It was ended while we asked.
     if (follower.isOver) return false;
@@ -199,7 +209,9 @@ export class Streams {
       if (follower.isOver) return false;
     }
     if (fresh.length === 0 && first > reader.next) this.#skip(reader, first);
-    if (ended && reader.next > last && !reader.isEnded) this.#end(reader);
+    // Also one who came after its end hears of the next stream under its name.
+    if (ended && reader.next > last) reader.hasEnded = true;
+    if (ended && reader.next > last && !reader.isEnded) this.#end(reader, error);
     return fresh.length > 0 && !reader.isEnded;
   }
 
@@ -231,10 +243,11 @@ export class Streams {
     }
   }
 
-  #end(reader) {
+  #end(reader, error) {
     reader.isEnded = true;
     try {
-      reader.follower.onEnd?.({ missed: reader.missed, workspace: reader.workspace });
+      const broken = error === undefined ? {} : { error: new FluxError("FAILED", error) };
+      reader.follower.onEnd?.({ missed: reader.missed, workspace: reader.workspace, ...broken });
     } catch (error) {
       rethrow(error);
     }

@@ -2,8 +2,10 @@
 //
 //   asked --jobs--> running --handler ends--> replied, and asked for more
 
+import { json } from "./check.js";
 import { FluxError } from "./error.js";
 import { soon } from "./link.js";
+import { isBrowser } from "./transport.js";
 
 /** How long the server lets us wait for work before it says that there is none. */
 const WAIT_MS = 30_000;
@@ -14,22 +16,26 @@ const UNBLOCK_MS = 50;
 const COUNT_MAX = 1_000;
 /** Chunks of a generator that may be under way before it has to wait. */
 const CHUNKS_UNDER_WAY = 32;
+/** Refusals of an outcome that leave nothing to say: the call has ended, or we have. */
+const SETTLED = ["NOCALL", "STOPPED", "TIMEOUT", "DISCONNECTED"];
 
 export class Work {
-  #handlers;
+  #find;
   #places;
   #commands;
   #link;
   #running = new Map();
   /** Calls whose outcomes the server has not confirmed. */
   #replying = new Set();
+  /** Connections for work so far. */
+  #turn = 0;
   #isAsking = false;
   #isStopping = false;
   #whenIdle = () => {};
 
-  /** `commands` is the link for everything, `link` the one on which we wait for work. */
-  constructor({ handlers, places, commands, link }) {
-    this.#handlers = handlers;
+  /** `find(name)` gives a handler; `commands` is the link for everything, `link` the one on which we wait for work. */
+  constructor({ find, places, commands, link }) {
+    this.#find = find;
     this.#places = places;
     this.#commands = commands;
     this.#link = link;
@@ -42,6 +48,11 @@ export class Work {
   /** The calls that the server need not give again, since we have them. */
   get held() {
     return [...new Set([...this.#running.keys(), ...this.#replying])];
+  }
+
+  resume() {
+    this.#turn++;
+    this.ask();
   }
 
   /** Asks for work unless it is asked already, or no place is free. */
@@ -65,7 +76,15 @@ export class Work {
 
   /** The caller gave up, or the call was given to someone else. */
   cancel(id) {
-    this.#running.get(id)?.abort(new FluxError("CANCELLED", "the call was cancelled"));
+    this.#forsake(id, this.#running.get(id), new FluxError("CANCELLED", "the call was cancelled"));
+  }
+
+  /** Nobody waits for what a handler gives: it is told, and its place is free, however long it goes on. */
+  #forsake(id, aborter, error) {
+    if (aborter && this.#running.get(id) === aborter) this.#running.delete(id);
+    aborter?.abort(error);
+    this.#askSoon();
+    this.#tellIdle();
   }
 
   /** Takes no more work; gives the promise that nobody waits for us any more. `unblock` ends our waiting at the server. */
@@ -102,49 +121,72 @@ export class Work {
 
   async #run(id, fn, payload, from, left, attempt) {
     const aborter = new AbortController();
+    const turn = this.#turn;
     // Given once more after all: what the first try gives is not taken any more.
     this.cancel(id);
     this.#running.set(id, aborter);
-    const timer = setTimeout(() => aborter.abort(new FluxError("TIMEOUT", "the call's time is over")), left);
+    const timer = setTimeout(() => this.#forsake(id, aborter, new FluxError("TIMEOUT", "the call's time is over")), left);
     aborter.signal.addEventListener("abort", () => {
       // A handler that never ends must not keep the program alive by it.
       clearTimeout(timer);
       this.#tellIdle();
     });
-    let hasChunks = false;
+    // The last chunk, until the server has it: the ones before it came there before it.
+    let last = null, lost = null;
+    // When a chunk was lost, or is not wanted any more, the handler is told.
     const chunk = (data) => {
-      hasChunks = true;
-      return this.#reply(this.#commands, aborter, id, "CHUNK", json(data));
+      const text = json("a chunk", data);
+      last = this.#reply(this.#commands, id, "CHUNK", text).catch((error) => {
+        if (error.code === "NOCALL") return this.#forsake(id, aborter, error);
+        lost ??= error;
+        aborter.abort(error);
+      });
+      return last;
     };
     const context = { id, fn, from, attempt, deadline: Date.now() + left, signal: aborter.signal, chunk };
+    const nest = { deadline: context.deadline, signal: aborter.signal, isOver: false };
     let outcome;
     try {
-      const handler = this.#handlers.get(fn)?.handler;
+      const handler = this.#find(fn);
       if (!handler) throw new Error(`no handler for ${JSON.stringify(fn)}`);
-      const result = await handler(JSON.parse(payload), context);
-      outcome = ["OK", json(await drained(result, context))];
+      const result = await nesting.run(nest, async () => drained(await handler(JSON.parse(payload), context), context));
+      outcome = ["OK", json("the result", result)];
+      // What follows a part that is missing is no result.
+      await last;
+      if (lost) throw new Error(`a chunk was not taken: ${lost.message}`);
     } catch (error) {
       outcome = ["ERROR", String(error?.message || error)];
     }
     clearTimeout(timer);
+    nest.isOver = true;
     // While we wait for work, the server reads nothing else there. Chunks must not be overtaken by the end.
-    const link = hasChunks || this.#isAsking || !this.#link.isUp ? this.#commands : this.#link;
+    const link = last || this.#isAsking || !this.#link.isUp ? this.#commands : this.#link;
     const isLatest = this.#running.get(id) === aborter;
     if (isLatest) this.#running.delete(id);
     this.#askSoon();
-    if (isLatest) await this.#answer(link, aborter, id, outcome);
+    if (isLatest) await this.#answer(link, id, outcome, turn);
     this.#tellIdle();
   }
 
-  async #answer(link, aborter, id, outcome) {
+  async #answer(link, id, outcome, turn) {
     this.#replying.add(id);
-    await this.#reply(link, aborter, id, ...outcome);
+    const told = (by) => this.#reply(by, id, ...outcome).then(() => null, (error) => error);
+    let refused = await told(link);
+    // A server that was restarted knows of the call once we have named it, over a new connection for work.
+    if (refused?.code === "NOCALL" && (turn !== this.#turn || !this.#link.isUp)) {
+      if (!this.#link.isUp) await this.#link.call(["PING"], { again: true }).catch(() => {});
+      refused = await told(this.#commands);
+    }
+    // Too large, perhaps: the caller is told that there is no result, or it would wait for one.
+    if (refused && !SETTLED.includes(refused.code)) {
+      await this.#reply(this.#commands, id, "ERROR", `the result was not taken: ${refused.message}`).catch(() => {});
+    }
     this.#replying.delete(id);
   }
 
-  /** An outcome may be told twice, a chunk must not. When nobody waits for it any more, or it was lost, the handler is told. */
-  #reply(link, aborter, id, kind, text) {
-    return link.call(["FLUX.REPLY", id, kind, text], { again: kind !== "CHUNK" }).catch((error) => aborter.abort(error));
+  /** An outcome may be told twice, a chunk must not. */
+  #reply(link, id, kind, text) {
+    return link.call(["FLUX.REPLY", id, kind, text], { again: kind !== "CHUNK" });
   }
 }
 
@@ -163,6 +205,22 @@ async function drained(result, { signal, chunk }) {
   }
 }
 
-function json(value) {
-  return JSON.stringify(value) ?? "null";
-}
+/** The call whose handler runs: calls that it makes end with it. Where there is no AsyncLocalStorage (in browsers), they do not. */
+export const nesting = {
+  storage: null,
+  async load() {
+    if (isBrowser) return;
+    // Named in pieces, so that bundlers for browsers do not look for it.
+    const name = ["node", "async_hooks"].join(":");
+    const { AsyncLocalStorage } = await import(name).catch(() => ({}));
+    if (AsyncLocalStorage) this.storage ??= new AsyncLocalStorage();
+  },
+  run(nest, work) {
+    return this.storage ? this.storage.run(nest, work) : work();
+  },
+  /** The call within which we are, unless it has ended. */
+  get current() {
+    const nest = this.storage?.getStore();
+    return nest && !nest.isOver ? nest : null;
+  },
+};

@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { Flux } from "../src/flux.js";
 import { kill, launch, next, peer, promised, serve, until } from "./server.mjs";
 
 /** A peer in a process of its own, which can be killed. */
@@ -53,11 +54,12 @@ test("everyone comes back to a server that was killed, and open calls end well",
   const server = await serve(t);
   let runs = 0;
   const gate = promised();
-  const worker = await peer(server, "worker", { exposed: { slow: async (n) => (++runs <= 2 && await gate.promise, n * 2) }, workspaces: ["w"] });
+  const attempts = [];
+  const slow = async (n, { attempt }) => (attempts.push(attempt), ++runs <= 2 && await gate.promise, n * 2);
+  const worker = await peer(server, "worker", { exposed: { slow }, workspaces: ["w"] });
   const caller = await peer(server, "caller", { workspaces: ["w"] });
   await caller.ctx.set("w", "kept", "yes");
   const [patient, once] = [caller.send("slow", 21), caller.send("slow", 1, { retries: 0 })];
-  const outcome = assert.rejects(once, { code: "GONE" });
   await until(() => runs === 2);
   // Under `everysec` a kill may lose the last milliseconds; the context is not what is tested here.
   await until(async () => (await caller.ctx.keys("w")).length === 1);
@@ -66,14 +68,92 @@ test("everyone comes back to a server that was killed, and open calls end well",
   const waiting = caller.send("slow", 4);
   await launch(server);
   for (const { isRestarted } of await back) assert.equal(isRestarted, true);
-  await outcome;
-  assert.equal(await patient, 42);
-  assert.equal(await waiting, 8);
   gate.resolve();
+  // The peer that ran them kept them, and each has run once.
+  assert.deepEqual(await Promise.all([patient, once, waiting]), [42, 2, 8]);
+  assert.deepEqual([runs, attempts.slice(0, 2)], [3, [1, 1]]);
   await until(async () => (await caller.peers("w")).length === 2);
   const told = next(worker, "ctx:updated");
   await caller.ctx.set("w", "after", 1);
   assert.equal((await told).key, "after");
+});
+
+test("how often a call was tried is known after the server was killed, and it runs no more often than it may", async (t) => {
+  const server = await serve(t);
+  const caller = await peer(server, "caller");
+  const attempts = [];
+  const worker = async (name, open) => {
+    const work = async (payload, { attempt }) => (attempts.push([name, attempt]), await new Promise(open ?? (() => {})), `${name} did it`);
+    return peer(server, name, { exposed: { work }, stopTimeout: 0 });
+  };
+  // The first peer dies with the call, the second has it when the server is killed, and keeps it.
+  for (const survives of [true, false]) {
+    attempts.length = 0;
+    let open;
+    const first = await worker("first");
+    const call = caller.send("work", 1, 25_000);
+    call.catch(() => {});
+    await until(() => attempts.length === 1);
+    const second = await worker("second", (resolve) => (open = resolve));
+    await first.stop();
+    await until(() => attempts.length === 2);
+    const back = next(caller, "connected");
+    await kill(server);
+    if (!survives) await second.stop();
+    await launch(server);
+    await back;
+    const third = await worker("third");
+    if (survives) {
+      open();
+      assert.equal(await call, "second did it");
+    } else {
+      await assert.rejects(call, { code: "GONE", message: "the server was restarted while it had the call" });
+    }
+    assert.deepEqual(attempts, [["first", 1], ["second", 2]]);
+    await Promise.all([second.stop(), third.stop()]);
+  }
+});
+
+test("a call that nobody runs any more is given once more after the server was killed, and says that it is the second time", async (t) => {
+  const server = await serve(t);
+  const caller = await peer(server, "caller");
+  const begun = promised();
+  const first = await peer(server, "first", { exposed: { work: () => new Promise(begun.resolve) }, stopTimeout: 0 });
+  const call = caller.send("work", 1, 25_000);
+  await begun.promise;
+  await kill(server);
+  await first.stop();
+  await launch(server);
+  await peer(server, "second", { exposed: { work: (payload, { attempt }) => attempt } });
+  assert.equal(await call, 2);
+});
+
+test("start says what is wrong with an address, and ends", async (t) => {
+  const server = await serve(t);
+  await kill(server);
+  const said = [];
+  const { warn } = console;
+  t.after(() => (console.warn = warn));
+  console.warn = (text) => said.push(text);
+  const refused = new RegExp(`no connection to 127.0.0.1:${server.port}`);
+  await assert.rejects(new Flux({ url: server.url, connectTimeout: 100 }).start(), { code: "TIMEOUT", message: refused });
+  const patient = new Flux({ url: server.url, connectTimeout: 4_000 });
+  await assert.rejects(patient.start(), { code: "TIMEOUT", message: refused });
+  assert.equal(said.length, 1);
+  assert.match(said[0], refused);
+  // Once there was a connection, it is waited for.
+  await launch(server);
+  await patient.start();
+  t.after(() => patient.stop());
+  await kill(server);
+  await next(patient, "disconnected");
+  await launch(server);
+  await next(patient, "connected");
+});
+
+test("a port that does not speak this protocol is told apart", async (t) => {
+  const server = await serve(t);
+  await assert.rejects(new Flux({ url: `lux://127.0.0.1:${server.httpPort}` }).start(), { code: "PROTOCOL", message: /HTTP/ });
 });
 
 test("a stream goes on after the server was killed", async (t) => {

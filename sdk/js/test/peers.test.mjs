@@ -342,3 +342,67 @@ test("nothing but context is left when everyone has gone", async (t) => {
   assert.deepEqual(lasting.filter((key) => !/^flux:(contexts|ws:w:(ctx|ctx:kept|history:kept))$/.test(key)), []);
   assert.ok(lasting.includes("flux:ws:w:ctx:kept"));
 });
+
+test("a handler that never ends gives its place free at the deadline", async (t) => {
+  const server = await serve(t);
+  let hung = 0;
+  const exposed = { hang: () => (hung++, new Promise(() => {})), echo: (payload) => payload };
+  await peer(server, "worker", { exposed, concurrency: 3 });
+  const caller = await peer(server, "caller");
+  const calls = Array.from({ length: 9 }, (_, n) => assert.rejects(caller.send("hang", n, 300 + n * 10), { code: "TIMEOUT" }));
+  await Promise.all(calls);
+  assert.ok(hung >= 3);
+  assert.equal(await caller.send("echo", "still here"), "still here");
+  const aborter = new AbortController();
+  const given = Array.from({ length: 3 }, () => assert.rejects(caller.send("hang", 1, { signal: aborter.signal }), { code: "CANCELLED" }));
+  const before = hung;
+  await until(() => hung >= before + 3);
+  aborter.abort();
+  await Promise.all(given);
+  assert.equal(await caller.send("echo", "and here"), "and here");
+});
+
+test("a result that is too large is an error at once", async (t) => {
+  const server = await serve(t, ["--peer-payload-limit", "2kb"]);
+  const exposed = { large: () => "x".repeat(3000), wordy: () => { throw new Error("y".repeat(3000)); }, *pieces() { yield "x".repeat(3000); } };
+  await peer(server, "worker", { exposed });
+  const caller = await peer(server, "caller");
+  for (const name of Object.keys(exposed)) await assert.rejects(caller.send(name), { code: "FAILED", message: /peer-payload-limit/ }, name);
+});
+
+test("calls that a handler makes end with its own deadline", async (t) => {
+  const server = await serve(t);
+  let worker, ended, left;
+  const over = new Promise((resolve) => (ended = resolve));
+  const exposed = {
+    deeper: async (depth, { deadline }) => {
+      if (depth > 0) return worker.send("deeper", depth - 1, 60_000);
+      left = deadline - Date.now();
+      return new Promise(() => {});
+    },
+    chain: async () => worker.send("deeper", 20, 60_000).catch((error) => (ended(error), Promise.reject(error))),
+    starts: () => void setTimeout(() => worker.send("echo", "later", 20_000).then(ended, ended), 400),
+    echo: (payload) => payload,
+  };
+  worker = await peer(server, "worker", { exposed });
+  const caller = await peer(server, "caller");
+  await assert.rejects(caller.send("chain", null, 1_500), { code: "TIMEOUT" });
+  assert.match((await over).code, /TIMEOUT|CANCELLED/);
+  assert.ok(left <= 1_500, `${left}`);
+  await until(async () => (await caller.describe("deeper")).peers[0].running === 0);
+  // What a handler leaves behind when it has ended is not bound by it.
+  const later = new Promise((resolve) => (ended = resolve));
+  await caller.send("starts", null, 300);
+  assert.equal(await later, "later");
+});
+
+test("a peer that dies is called by its name", async (t) => {
+  const server = await serve(t);
+  const begun = promised();
+  const worker = await peer(server, "the worker", { exposed: { hang: () => new Promise(begun.resolve) }, stopTimeout: 0 });
+  const caller = await peer(server, "caller");
+  const call = assert.rejects(caller.send("hang", 1, { retries: 0, to: worker.id }), { code: "GONE", message: 'peer "the worker" left while it ran the call' });
+  await begun.promise;
+  await worker.stop();
+  await call;
+});

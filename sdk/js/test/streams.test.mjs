@@ -120,13 +120,27 @@ test("a stream under a name that was used before is another one", async (t) => {
   assert.deepEqual(chunks, ["a", "b", "c", "d", "e"]);
 });
 
-test("what a source throws ends the stream and reaches the writer", async (t) => {
+test("what a source throws reaches the writer, and its readers see that the stream broke off", async (t) => {
   const server = await serve(t);
   const [writer, reader] = [await peer(server, "writer", { workspaces: ["w"] }), await peer(server, "reader", { workspaces: ["w"] })];
   const { chunks, end } = read(reader, writer.id, "s");
+  const event = next(reader, "stream:end");
   await assert.rejects(writer.stream("w", "s", (async function* () { yield "a"; throw new Error("the model broke"); })()), { message: "the model broke" });
-  await end;
+  const { error } = await end;
+  assert.deepEqual([error.code, error.message], ["FAILED", "the model broke"]);
+  assert.equal((await event).error, "the model broke");
   assert.deepEqual(chunks, ["a"]);
+  const late = read(await peer(server, "late", { workspaces: ["w"] }), writer.id, "s");
+  assert.equal((await late.end).error.message, "the model broke");
+  // The next one under its name is whole.
+  const again = promised();
+  reader.onStream(writer.id, "s", () => {}, { onEnd: (about) => about.error || again.resolve(about) });
+  await writer.stream("w", "s", ["b"]);
+  assert.equal("error" in (await again.promise), false);
+  // So is one whose chunks the server refuses.
+  const refused = read(reader, writer.id, "t");
+  await assert.rejects(writer.stream("w", "t", ["a", 10n]), TypeError);
+  assert.match((await refused.end).error.message, /BigInt/);
 });
 
 test("a reader that was ended hears nothing more", async (t) => {

@@ -18,10 +18,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import check
 from .errors import FluxError, is_unregistered, late, stopped
 from .link import Link
 from .model import Answer, to_json
 from .wire import Argument
+from .work import nesting
 
 CHUNKS_MAX = 10_000
 """Chunks of a call that wait for a slow caller; past it the call is given up."""
@@ -44,6 +46,8 @@ class _Call:
     keeps_chunks: bool
     is_given: bool = False
     is_known: bool = False
+    is_again: bool = False
+    attempt: int = 1
     turn: int = 0
     """How often it was given; what was asked about an earlier time says nothing of the last."""
     last_seq: int = 0
@@ -66,7 +70,7 @@ class Calls:
         call = self._begin(fn, payload, timeout, on_chunk is not None, **options)
         try:
             if on_chunk is not None:
-                async for chunk in _chunks(call):
+                async for chunk in _pieces(call):
                     done = on_chunk(chunk)
                     if isinstance(done, Awaitable):
                         await done
@@ -75,11 +79,18 @@ class Calls:
             self._end(call)
         return [Answer.read(answer) for answer in result] if options.get("gather") is not None else result
 
-    async def chunks(self, fn: str, payload: Any, timeout: float | None, **options: Any) -> AsyncIterator[Any]:
+    def chunks(self, fn: str, payload: Any, timeout: float | None, **options: Any) -> AsyncIterator[Any]:
         """Calls a capability; gives its chunks as they come. Leaving the loop cancels the call."""
+        # What is wrong is said at once, not when the first chunk is asked for.
+        if timeout is not None:
+            check.timeout("timeout", timeout)
+        _words(fn, payload, **options)
+        return self._chunks(fn, payload, timeout, **options)
+
+    async def _chunks(self, fn: str, payload: Any, timeout: float | None, **options: Any) -> AsyncIterator[Any]:
         call = self._begin(fn, payload, timeout, True, **options)
         try:
-            async for chunk in _chunks(call):
+            async for chunk in _pieces(call):
                 yield chunk
             await call.outcome
         finally:
@@ -90,7 +101,10 @@ class Calls:
         call = self._open.get(str(message.get("jobId")))
         if call is None:
             return
-        if "chunk" in message:
+        if "attempt" in message:
+            # It is tried once more; a server that is restarted would not know.
+            call.attempt, call.retries = int(message["attempt"]), int(message.get("retries", 0))
+        elif "chunk" in message:
             self._chunk(call, message)
         elif message.get("ok"):
             _resolve(call, message.get("data"))
@@ -114,19 +128,22 @@ class Calls:
 
     def _begin(self, fn: str, payload: Any, timeout: float | None, keeps_chunks: bool, **options: Any) -> _Call:
         loop = asyncio.get_running_loop()
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self._timeout if timeout is None else check.timeout("timeout", timeout)
         retries = options.get("retries")
+        # What a handler calls ends by the handler's own deadline.
+        within = nesting.get()
+        left = timeout if within is None or within.is_over else min(timeout, within.deadline - time.time())
         call = _Call(
             str(uuid.uuid4()),
             _words(fn, payload, **options),
             timeout,
             1 if retries is None else retries,
-            time.monotonic() + timeout,
+            time.monotonic() + left,
             loop.create_future(),
             keeps_chunks,
         )
         slack = GATHER_SLACK if options.get("gather") is not None else 0
-        timer = loop.call_later(timeout + slack, _reject, call, late(timeout))
+        timer = loop.call_later(left + slack, _reject, call, late(timeout))
         call.outcome.add_done_callback(lambda _: timer.cancel())
         call.outcome.add_done_callback(lambda _: call.has_news.set())
         self._open[call.id] = call
@@ -160,7 +177,8 @@ class Calls:
             return
         call.is_given, call.is_known, call.turn = True, False, call.turn + 1
         left = max(1, math.ceil((call.deadline - time.monotonic()) * 1000))
-        reply = wire.call(*call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, "ASYNC")
+        again = ("ATTEMPT", call.attempt, "SEEN", call.last_seq) if call.is_again else ()
+        reply = wire.call(*call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, *again, "ASYNC")
         reply.add_done_callback(lambda reply: self._given(call, reply))
 
     def _given(self, call: _Call, reply: asyncio.Future[Any]) -> None:
@@ -188,13 +206,9 @@ class Calls:
         if error.code != "NOCALL":
             self._refused(call, error)
             return
-        # Unless the same server never saw it, it may have run: giving it to a peer once more is a retry.
-        if call.is_known or is_restarted:
-            call.retries -= 1
-        if call.retries < 0:
-            _reject(call, FluxError("the server was restarted while it had the call", "GONE"))
-        else:
-            self._give(call)
+        # Unless the same server never saw it, it may have run, or run still: giving it to a peer once more is a retry.
+        call.is_again = call.is_again or call.is_known or is_restarted
+        self._give(call)
 
     def _refused(self, call: _Call, error: FluxError) -> None:
         if error.code == "DISCONNECTED":
@@ -211,7 +225,7 @@ class Calls:
         _reject(call, late(call.timeout) if error.code == "TIMEOUT" else error)
 
 
-async def _chunks(call: _Call) -> AsyncIterator[Any]:
+async def _pieces(call: _Call) -> AsyncIterator[Any]:
     """The chunks of a call until it has an outcome."""
     while True:
         while call.chunks:
@@ -249,7 +263,15 @@ def _words(
     retries: int | None = None,
 ) -> tuple[Argument, ...]:
     """A call's command, but for what may differ when it is given once more."""
-    words: list[Argument] = ["FLUX.CALL", fn, to_json(payload)]
+    for what, word in (("to", to), ("sticky", sticky), ("route", route)):
+        check.text_or_none(what, word)
+    if priority is not None:
+        check.whole("priority", priority, -100, 100)
+    if retries is not None:
+        check.whole("retries", retries, 0, 1000)
+    if gather is not None and not isinstance(gather, bool):
+        check.whole("gather", gather, 0, check.COUNT_MAX)
+    words: list[Argument] = ["FLUX.CALL", check.text("the capability", fn), to_json(payload)]
     if to is not None:
         words += ["TO", to]
     if priority is not None:

@@ -13,9 +13,10 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import Any, TypeVar, overload
 
+from . import check
 from .calls import Calls
 from .context import Context
 from .errors import FluxError, disconnected, is_unregistered, stopped
@@ -33,8 +34,22 @@ EVENTS = ("peer:joined", "peer:left", "ctx:updated", "stream:data", "stream:end"
 EVENTS_RUNNING_MAX = 10_000
 """Asynchronous listeners that run at once; past it events are dropped with a warning."""
 
+SILENT = 2.0
+"""After how many seconds without a server `start` says what is wrong, while it goes on trying."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger("flux_peers")
+
+
+class Exposing:
+    """A capability on its way to the server. Awaited, it is done when the server has taken it, and raises what the server says against it."""
+
+    def __init__(self, task: asyncio.Task[None] | None) -> None:
+        self._task = task
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._task is not None:
+            yield from asyncio.shield(self._task).__await__()
 
 
 class Flux:
@@ -57,6 +72,13 @@ class Flux:
         concurrency: int = 100,
         stop_timeout: float = 5.0,
     ) -> None:
+        check.text("the url", url)
+        for what, word in (("name", name), ("id", id), ("secret", secret)):
+            check.text_or_none(what, word)
+        check.timeout("job_timeout", job_timeout)
+        check.seconds("ttl", ttl, 0, 3600)
+        check.whole("concurrency", concurrency, 1, 1_000_000)
+        check.seconds("stop_timeout", stop_timeout, 0, float("inf"))
         self.id = id or str(uuid.uuid4())
         self.name = name or self.id[:8]
         self.ctx = Context(self._command)
@@ -67,6 +89,9 @@ class Flux:
         self._places = concurrency
         self._stop_timeout = stop_timeout
         self._capabilities: dict[str, Capability] = {}
+        # What the server is being asked to take, one after the other, so that its no is about one.
+        self._proposed: Capability | None = None
+        self._exposing = asyncio.Lock()
         self._listeners: dict[str, list[Callable[[Event], Any]]] = {type: [] for type in EVENTS}
         self._workspaces: set[str] = set()
         self._started_at = 0
@@ -87,8 +112,8 @@ class Flux:
     def expose(self, name: str, handler: None = None, schema: Any = None, description: str | None = None, retry: int = 0,
                concurrency: int | None = None) -> Callable[[F], F]: ...
     @overload
-    def expose(self, name: str, handler: F, schema: Any = None, description: str | None = None, retry: int = 0,
-               concurrency: int | None = None) -> F: ...
+    def expose(self, name: str, handler: Handler, schema: Any = None, description: str | None = None, retry: int = 0,
+               concurrency: int | None = None) -> Exposing: ...
     def expose(
         self,
         name: str,
@@ -100,28 +125,47 @@ class Flux:
     ) -> Any:
         """Offers a capability; before `start` or at any time after it. Without a handler it is a decorator.
 
+        With a handler it gives what can be awaited: done when the server has taken the capability, and FluxError where the server
+        refuses it, which is then as if it had not been offered. A decorator's refusal is logged.
+
         `schema` is the payload's JSON Schema, which the server checks. `description` is the docstring unless told. `retry`:
         how often a handler that raised is tried again. `concurrency`: how many calls of it may run here at once. A handler
         gets the payload, and a `Call` if it wants a second argument. Plain functions run in threads; what a generator yields
         is sent as chunks.
         """
+        check.text("the name of a capability", name)
+        check.text_or_none("description", description)
+        check.whole("retry", retry, 0, check.COUNT_MAX)
+        if concurrency is not None:
+            check.whole("concurrency", concurrency, 0, check.COUNT_MAX)
+        if schema is not None and not isinstance(schema, (dict, bool)):
+            raise check.wrong_type("schema", "a dict or a bool", schema)
+        to_json(schema)
         if handler is None:
-            return lambda function: self.expose(name, function, schema, description, retry, concurrency)
-        if not callable(handler):
-            raise FluxError(f'the handler of "{name}" is not a function', "INVALID")
+            def decorate(function: F) -> F:
+                self.expose(name, function, schema, description, retry, concurrency)
+                return function
+
+            return decorate
+        check.function(f'the handler of "{name}"', handler)
         if description is None and (inspect.isfunction(handler) or inspect.ismethod(handler)):
             description = inspect.getdoc(handler)
-        self._capabilities[name] = Capability(name, handler, schema, description, retry, concurrency)
-        if self._state == "started":
-            self._start_work()
-            self._spawn(self._announce())
-        return handler
+        capability = Capability(name, handler, schema, description, retry, concurrency)
+        if self._state != "started":
+            self._capabilities[name] = capability
+            return Exposing(None)
+        task = asyncio.ensure_future(self._propose(capability))
+        self._keep(task)
+        return Exposing(task)
 
-    async def start(self, timeout: float | None = None) -> None:
-        """Connects and registers. Waits for a server that is not there yet, without an end unless told one.
+    async def start(self, timeout: float | None = 30.0) -> None:
+        """Connects and registers. Waits for a server that is not there yet, for so many seconds (None: without an end), and logs
+        what is wrong meanwhile.
 
         A peer that was stopped may start again; it is in no workspace then.
         """
+        if timeout is not None:
+            check.seconds("timeout", timeout, 0, float("inf"))
         if self._state not in ("new", "stopped"):
             raise FluxError(f"the peer is {self._state} already", "STATE")
         self._state = "started"
@@ -129,13 +173,17 @@ class Flux:
         loop = asyncio.get_running_loop()
         self._is_up: asyncio.Future[None] = loop.create_future()
         self._connect()
+        silent = loop.call_later(SILENT, self._say_why)
         try:
-            await asyncio.wait_for(asyncio.shield(self._is_up), timeout)
+            await asyncio.wait_for(asyncio.shield(self._is_up), None if timeout == float("inf") else timeout)
         except BaseException as error:
+            why = self._why()
             await self._close()
             if isinstance(error, asyncio.TimeoutError):
-                raise FluxError(f"no server after {timeout} s", "TIMEOUT") from None
+                raise FluxError(f"no server after {timeout} s: {why}", "TIMEOUT") from None
             raise
+        finally:
+            silent.cancel()
         self._spawn(self._beat())
         self._spawn(self._listen_beat())
         if self._capabilities:
@@ -152,6 +200,7 @@ class Flux:
 
     async def join(self, workspace: str) -> list[Peer]:
         """Joins a workspace; gives the peers that are in it."""
+        check.text("the workspace", workspace)
         self._must_run()
         is_new = workspace not in self._workspaces
         self._workspaces.add(workspace)
@@ -166,6 +215,7 @@ class Flux:
         return [Peer.read(text) for text in peers]
 
     async def leave(self, workspace: str) -> None:
+        check.text("the workspace", workspace)
         self._must_run()
         self._workspaces.discard(workspace)
         await self._command("FLUX.LEAVE", workspace, again=True)
@@ -173,16 +223,17 @@ class Flux:
 
     async def peers(self, workspace: str | None = None) -> list[Peer]:
         """The peers of a workspace, or all."""
+        check.text_or_none("the workspace", workspace)
         which = [] if workspace is None else ["WORKSPACE", workspace]
         return [Peer.read(text) for text in await self._command("FLUX.PEERS", *which, again=True)]
 
     async def discover(self, capability: str) -> list[Peer]:
         """The peers that have a capability."""
-        return [Peer.read(text) for text in await self._command("FLUX.PEERS", "CAPABILITY", capability, again=True)]
+        return [Peer.read(text) for text in await self._command("FLUX.PEERS", "CAPABILITY", check.text("the capability", capability), again=True)]
 
     async def describe(self, capability: str) -> Description:
         """What a capability is, who has it, and how busy they are."""
-        return Description.read(await self._command("FLUX.DESCRIBE", capability, again=True))
+        return Description.read(await self._command("FLUX.DESCRIBE", check.text("the capability", capability), again=True))
 
     async def send(
         self,
@@ -205,6 +256,8 @@ class Flux:
         answers; gives a list of `Answer`. `on_chunk` gets what the handler sends on the way.
         """
         self._must_run()
+        if on_chunk is not None:
+            check.function("on_chunk", on_chunk)
         options = {"priority": priority, "retries": retries, "to": to, "sticky": sticky, "route": route}
         gathering = None if gather is False else gather
         return await self._calls.send(fn, payload, on_chunk, timeout, gather=gathering, **options)
@@ -216,6 +269,10 @@ class Flux:
 
     async def stream(self, workspace: str, key: str, chunks: AsyncIterable[Any] | Iterable[Any]) -> int:
         """Streams what an iterable gives to the workspace; gives the number of the last chunk."""
+        check.text("the workspace", workspace)
+        check.text("the key", key)
+        if not isinstance(chunks, (AsyncIterable, Iterable)):
+            raise check.wrong_type("what is streamed", "iterable", chunks)
         self._must_run()
         return await self._streams.write(workspace, key, chunks)
 
@@ -224,13 +281,18 @@ class Flux:
         peer_id: str,
         key: str,
         handler: Callable[..., Any],
-        on_end: Callable[[], Any] | None = None,
+        on_end: Callable[..., Any] | None = None,
     ) -> Callable[[], None]:
         """Follows a peer's stream in the workspaces we are in, from the first chunk that is kept; gives a function that ends it.
 
         The handler gets each chunk once and in order, and a `Chunk` if it wants a second argument, which tells what was
-        missed. A coroutine is waited for before the next chunk.
+        missed. A coroutine is waited for before the next chunk. `on_end` gets an `End`, if it wants an argument: whether the stream broke off.
         """
+        check.text("the peer's id", peer_id)
+        check.text("the key", key)
+        check.function("the handler", handler)
+        if on_end is not None:
+            check.function("on_end", on_end)
         self._must_run()
         return self._streams.follow(peer_id, key, handler, on_end)
 
@@ -240,15 +302,16 @@ class Flux:
     def on(self, type: str, listener: F) -> F: ...
     def on(self, type: str, listener: Any = None) -> Any:
         """Listens to one of `EVENTS`; without a listener it is a decorator. Listeners may be coroutines."""
-        if type not in self._listeners:
+        if check.text("the event", type) not in self._listeners:
             raise FluxError(f'there is no event "{type}", only {", ".join(EVENTS)}', "INVALID")
         if listener is None:
             return lambda function: self.on(type, function)
+        check.function("the listener", listener)
         self._listeners[type].append(listener)
         return listener
 
     def off(self, type: str, listener: Callable[[Event], Any]) -> None:
-        if listener in self._listeners.get(type, []):
+        if listener in self._listeners.get(check.text("the event", type), []):
             self._listeners[type].remove(listener)
 
     async def _command(self, *args: Any, again: bool = False) -> Any:
@@ -281,9 +344,9 @@ class Flux:
         self._is_restarted = self._run_id not in (None, run_id)
         self._run_id = run_id
 
-    async def _register(self, wire: Wire, running: list[str] | None = None) -> list[Any]:
-        """`running` are the calls that we still have, said on a new connection for work."""
-        words = ["FLUX.REGISTER", self._told(), "SECRET", self._secret, "TTL", round(self._ttl * 1000)]
+    async def _register(self, wire: Wire, running: list[str] | None = None, proposed: Capability | None = None) -> list[Any]:
+        """`running` are the calls that we still have, said on a new connection for work; `proposed` is one more capability."""
+        words = ["FLUX.REGISTER", self._told(proposed), "SECRET", self._secret, "TTL", round(self._ttl * 1000)]
         if running is not None:
             words += ["RUNNING", len(running), *running]
         try:
@@ -294,9 +357,12 @@ class Flux:
             raise
         return list(reply)
 
-    def _told(self) -> str:
+    def _told(self, proposed: Capability | None) -> str:
         # A peer that is being stopped ends what it runs, and takes no more.
-        capabilities = [] if self._state == "stopping" else [capability.told() for capability in self._capabilities.values()]
+        offers = {} if self._state == "stopping" else dict(self._capabilities)
+        if proposed is not None:
+            offers[proposed.name] = proposed
+        capabilities = [capability.told() for capability in offers.values()]
         peer = {"id": self.id, "name": self.name, "capabilities": capabilities, "workspaces": sorted(self._workspaces)}
         return to_json({**peer, "startedAt": self._started_at})
 
@@ -305,6 +371,33 @@ class Flux:
         wire = self._commands.wire
         if wire is not None:
             await self._register(wire)
+
+    async def _propose(self, capability: Capability) -> None:
+        """Has the server take a capability; what it refuses is as if it had not been offered."""
+        async with self._exposing:
+            self._proposed = capability
+            try:
+                until = time.monotonic() + self._job_timeout
+                while True:
+                    try:
+                        await self._register(await self._commands.ready(until), proposed=capability)
+                        break
+                    except FluxError as error:
+                        # After a cut it is asked again: until there is a connection, or patience ends.
+                        if error.code != "DISCONNECTED" or time.monotonic() >= until:
+                            raise
+                self._capabilities[capability.name] = capability
+            except FluxError as error:
+                log.warning("the capability %r is not offered: %s", capability.name, error)
+                raise
+            finally:
+                self._proposed = None
+        if self._state == "started":
+            self._start_work()
+
+    def _find(self, name: str) -> Capability | None:
+        proposed = self._proposed
+        return proposed if proposed is not None and proposed.name == name else self._capabilities.get(name)
 
     async def _subscribe(self, wire: Wire) -> None:
         channels = [f"flux:res:{self.id}", f"flux:cancel:{self.id}", *map(_events_of, self._workspaces)]
@@ -322,6 +415,14 @@ class Flux:
             self._calls.resume()
             self._streams.catch_up()
 
+    def _why(self) -> str:
+        """Why there is no connection."""
+        errors = [link.last_error for link in self._links if link.last_error is not None]
+        return str(errors[0]) if errors else "no answer"
+
+    def _say_why(self) -> None:
+        log.warning("flux: %s; still trying", self._why())
+
     def _refused(self, error: FluxError) -> None:
         if not self._is_up.done():
             self._is_up.set_exception(error)
@@ -329,11 +430,12 @@ class Flux:
     def _start_work(self) -> None:
         if self._work is not None:
             return
-        work = self._work = Work(self._capabilities, self._places, self._commands)
+        work = self._work = Work(self._find, self._places, self._commands)
 
         async def greet(wire: Wire) -> None:
             work.client_id = int(await wire.call("CLIENT", "ID"))
             await self._register(wire, work.held)
+            work.turn += 1
 
         self._work_link = Link("work", self._options, greet, patience=self._job_timeout)
         self._links.append(self._work_link)
@@ -402,6 +504,12 @@ class Flux:
         task = asyncio.ensure_future(awaitable)
         self._tasks.add(task)
         task.add_done_callback(self._spawned_ended)
+
+    def _keep(self, task: asyncio.Future[Any]) -> None:
+        """Keeps a task whose errors are told elsewhere."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _spawned_ended(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)

@@ -20,6 +20,13 @@ class FluxError(Exception):
         self.version = version
 
 
+class WrongType(FluxError, TypeError):
+    """A value of a type that is of no use here. Its code is INVALID."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "INVALID")
+
+
 def server_error(text: str) -> FluxError:
     """An error reply of the server: a code word, then the text."""
     match = re.match(r"([A-Z][A-Z0-9]*) (.*)", text, re.DOTALL)

@@ -52,6 +52,8 @@ class Link:
         self._wire: Wire | None = None
         self._has_wire = asyncio.Event()
         self._is_closed = False
+        self.last_error: FluxError | None = None
+        """Why it was not made the last time."""
         self._greeting: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -115,6 +117,7 @@ class Link:
                 failures = 0 if stayed > PAUSE_MAX else failures + 1
             except FluxError as error:
                 failures += 1
+                self.last_error = error
                 if error.code not in PASSING:
                     log.warning("the server refuses the %s connection: %s", self.name, error)
                     self._on_refused(error)

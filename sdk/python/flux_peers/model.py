@@ -34,7 +34,8 @@ class Event:
     """Something another peer did in a workspace.
 
     `type` is peer:joined, peer:left, ctx:updated, stream:data or stream:end. `left` says how a peer left (stopped, expired or
-    disconnected), `seq` numbers the chunks of a stream, `version` and `deleted` belong to ctx:updated.
+    disconnected), `seq` numbers the chunks of a stream, `version` and `deleted` belong to ctx:updated, and `error` says
+    why a stream broke off.
     """
 
     type: str
@@ -47,6 +48,7 @@ class Event:
     version: int | None = None
     deleted: bool = False
     left: str | None = None
+    error: str | None = None
 
     @classmethod
     def read(cls, found: dict[str, Any]) -> Event:
@@ -61,6 +63,7 @@ class Event:
             found.get("version"),
             bool(found.get("deleted", False)),
             found.get("left"),
+            found.get("error"),
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import FluxError
 from .model import Event, to_text
-from .work import takes_two
+from .work import takes_one, takes_two
 
 READ_MAX = 256
 """Chunks read at once when catching up."""
@@ -40,6 +40,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class End:
+    """How a stream ended. `error`: it broke off, since its source raised; None at its proper end."""
+
+    workspace: str
+    error: FluxError | None
+
+
+@dataclass(frozen=True)
 class Kept:
     """What the server keeps of a stream, from some chunk on; `first` is the oldest of all."""
 
@@ -47,12 +55,14 @@ class Kept:
     last: int
     is_ended: bool
     chunks: list[tuple[int, str]]
+    error: str | None = None
 
     @classmethod
     def read(cls, reply: list[Any] | None) -> Kept:
         found = dict(zip(reply[::2], reply[1::2])) if reply else {}
         chunks = [(int(seq), chunk) for seq, chunk in found.get("chunks") or []]
-        return cls(int(found.get("first", 0)), int(found.get("last", 0)), found.get("ended") in (1, "1", "true", True), chunks)
+        is_ended = found.get("ended") in (1, "1", "true", True)
+        return cls(int(found.get("first", 0)), int(found.get("last", 0)), is_ended, chunks, found.get("error"))
 
 
 class Reader:
@@ -63,7 +73,7 @@ class Reader:
         workspace: str,
         read: Callable[[int], Awaitable[Kept]],
         handler: Callable[..., Any],
-        on_end: Callable[[], Any] | None,
+        on_end: Callable[..., Any] | None,
     ) -> None:
         self.next = 1
         self._workspace = workspace
@@ -76,6 +86,7 @@ class Reader:
         self._rest = LOOK_EVERY
         self._missed = 0
         self._is_ended = False
+        self._opening: str | None = None
         self._has_news = asyncio.Event()
 
     def live(self, seq: int | None, data: str) -> None:
@@ -102,6 +113,9 @@ class Reader:
                 self._looks = 0  # There is no connection; with the next one we are told to look.
 
     async def _step(self) -> None:
+        if self._inbox and self._is_ended and self._inbox[0][0] == 1 and self._inbox[0][1] != self._opening:
+            # It begins otherwise than the one that ended: it is another one under the same name.
+            self.next, self._is_ended = 1, False
         if self._inbox and self._inbox[0][0] == self.next:
             await self._deliver(self._inbox.popleft())
         elif self._inbox and self._inbox[0][0] < self.next and not (self._is_ended and self._inbox[0][0] == 1):
@@ -144,7 +158,7 @@ class Reader:
             await self._deliver(chunk)
         if kept.is_ended and self.next > kept.last and not self._is_ended:
             self._is_ended = True
-            await self._end()
+            await self._end(kept.error)
         return bool(kept.chunks)
 
     async def _deliver(self, chunk: tuple[int, str]) -> None:
@@ -153,14 +167,19 @@ class Reader:
             return
         about = Chunk(seq, self._missed + seq - self.next, self._workspace)
         self.next, self._missed, self._is_ended = seq + 1, 0, False
+        if seq == 1:
+            self._opening = data
         args = (data, about) if self._wants_about else (data,)
         if about.missed and not self._wants_about:
             log.warning("%d chunks of a stream in %r were no longer kept", about.missed, self._workspace)
         await _run(self._handler, *args)
 
-    async def _end(self) -> None:
+    async def _end(self, error: str | None) -> None:
+        end = End(self._workspace, None if error is None else FluxError(error, "FAILED"))
         if self._on_end is not None:
-            await _run(self._on_end)
+            await _run(self._on_end, *([end] if takes_one(self._on_end) else []))
+        elif error is not None:
+            log.warning("a stream in %r broke off: %s", self._workspace, error)
 
 
 async def _run(function: Callable[..., Any], *args: Any) -> None:
@@ -178,7 +197,7 @@ class _Follower:
     peer_id: str
     key: str
     handler: Callable[..., Any]
-    on_end: Callable[[], Any] | None
+    on_end: Callable[..., Any] | None
     readers: dict[str, tuple[Reader, asyncio.Task[None]]]
 
     def stop(self) -> None:
@@ -203,8 +222,14 @@ class Streams:
         try:
             async for chunk in _each(chunks):
                 last = await self._push(workspace, key, to_text(chunk), last)
-        finally:
-            await self._call("FLUX.STREAM.END", workspace, key, again=True)
+        except BaseException as error:
+            # Readers must not take what came for the whole.
+            try:
+                await self._call("FLUX.STREAM.END", workspace, key, "ERROR", str(error) or type(error).__name__, again=True)
+            except FluxError:
+                pass  # What the source raised says more.
+            raise
+        await self._call("FLUX.STREAM.END", workspace, key, again=True)
         return last
 
     async def _push(self, workspace: str, key: str, chunk: str, last: int) -> int:
@@ -219,7 +244,7 @@ class Streams:
             if kept.last > last:
                 return kept.last
 
-    def follow(self, peer_id: str, key: str, handler: Callable[..., Any], on_end: Callable[[], Any] | None) -> Callable[[], None]:
+    def follow(self, peer_id: str, key: str, handler: Callable[..., Any], on_end: Callable[..., Any] | None) -> Callable[[], None]:
         """Calls the handler for each chunk; gives a function that ends it."""
         follower = _Follower(peer_id, key, handler, on_end, {})
         self._followers.append(follower)

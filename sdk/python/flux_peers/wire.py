@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from .errors import FluxError, disconnected, server_error, stopped
+from .errors import FluxError, WrongType, disconnected, server_error, stopped
 
 CONNECT_TIMEOUT = 5.0
 """How long a connection may take to be made, in seconds."""
@@ -63,7 +63,7 @@ class Wire:
         self._connection = connection
         self._on_message = on_message
         self._waiting: deque[asyncio.Future[Any]] = deque()
-        self._out: list[tuple[Argument, ...]] = []
+        self._out: list[bytes] = []
         self._has_more = asyncio.Event()
         self.lost: asyncio.Future[FluxError] = asyncio.get_running_loop().create_future()
         self.on_lost: Callable[[], None] = lambda: None
@@ -81,19 +81,25 @@ class Wire:
         except ResponseError as error:
             raise server_error(str(error)) from error
         except (RedisError, OSError, asyncio.TimeoutError) as error:
-            raise disconnected(str(error) or "it took too long to connect") from error
+            raise FluxError(f"no connection to the server: {error or 'it took too long to connect'}", "DISCONNECTED") from error
         return cls(connection, on_message)
 
     def call(self, *args: Argument) -> asyncio.Future[Any]:
         """Sends a command; its reply comes as the future's result, an error of the server as a FluxError."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        try:
+            packed = b"".join(self._connection.pack_command(*args))
+        except (RedisError, TypeError, ValueError) as error:
+            # What cannot be written fails alone, and not those that are written with it.
+            reply.set_exception(WrongType(f"{args[0]} cannot be sent: {error}"))
+            return reply
         if self.lost.done():
             reply.set_exception(self.lost.result())
         elif len(self._waiting) >= COMMANDS_MAX:
             reply.set_exception(FluxError(f"more than {COMMANDS_MAX} commands wait for the server", "BUSY"))
         else:
             self._waiting.append(reply)
-            self._out.append(args)
+            self._out.append(packed)
             self._has_more.set()
         return reply
 
@@ -127,12 +133,9 @@ class Wire:
                 await self._has_more.wait()
                 self._has_more.clear()
                 out, self._out = self._out, []
-                await self._connection.send_packed_command(self._packed(out), check_health=False)
+                await self._connection.send_packed_command([b"".join(out)], check_health=False)
         except (RedisError, OSError) as error:
             self.drop(disconnected(error))
-
-    def _packed(self, commands: Iterable[tuple[Argument, ...]]) -> list[bytes]:
-        return [b"".join(piece for command in commands for piece in self._connection.pack_command(*command))]
 
     async def _read(self) -> None:
         try:

@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,12 @@ UNBLOCK_EVERY = 0.05
 COUNT_MAX = 1000
 """Calls asked for at once: the server gives no more."""
 
+ABANDONED_MAX = 1000
+"""Plain functions that may still run in their threads after nobody waits for them any more: a thread cannot be ended."""
+
 Handler = Callable[..., Any]
+nesting: contextvars.ContextVar[Call | None] = contextvars.ContextVar("flux_peers_call", default=None)
+"""The call whose handler runs: calls that it makes end with it."""
 log = logging.getLogger("flux_peers")
 
 
@@ -72,6 +77,8 @@ class Call:
         self.attempt = attempt
         self.deadline = deadline
         self.cancelled = threading.Event()
+        self.is_over = False
+        """Its handler has ended: what it left behind is not bound by its deadline."""
         self._work = work
 
     async def chunk(self, data: Any) -> None:
@@ -86,14 +93,21 @@ class Call:
 class Work:
     """Runs the handlers of a peer. `commands` is the link for everything."""
 
-    def __init__(self, capabilities: dict[str, Capability], places: int, commands: Link) -> None:
+    def __init__(self, find: Callable[[str], Capability | None], places: int, commands: Link) -> None:
         self.loop = asyncio.get_running_loop()
         self.client_id: int | None = None
-        self._capabilities = capabilities
+        self.turn = 0
+        """Connections for work so far."""
+        self._link: Link | None = None
+        self._find = find
         self._places = places
         self._commands = commands
         self._running: dict[str, tuple[asyncio.Task[None], Call]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=places, thread_name_prefix="flux-peers")
+        # Told that nobody waits for them, and not ended yet.
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._threads_busy = 0
+        self._threads_lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(max_workers=places + ABANDONED_MAX, thread_name_prefix="flux-peers")
         self._has_place = asyncio.Event()
         self._has_place.set()
         self._is_idle = asyncio.Event()
@@ -111,14 +125,18 @@ class Work:
         return list(self._running)
 
     def start(self, link: Link) -> None:
+        self._link = link
         self._asking = asyncio.create_task(self._ask(link))
 
     def cancel(self, id: str) -> None:
         """The caller gave up, the deadline has come, or the call went to someone else."""
         if id in self._running:
-            task, call = self._running[id]
+            task, call = self._running.pop(id)
             call.cancelled.set()
             task.cancel()
+            # Its place is free, however long it goes on.
+            self._abandoned.add(task)
+            self._place_is_free()
 
     async def drain(self, timeout: float) -> None:
         """Takes no more work; lets what runs end, for `timeout` seconds at most."""
@@ -133,10 +151,9 @@ class Work:
     async def close(self) -> None:
         """Ends all that runs."""
         self._is_stopping = True
-        tasks = [task for task, _ in self._running.values()] + ([self._asking] if self._asking else [])
         for id in list(self._running):
             self.cancel(id)
-        await end(tasks)
+        await end([*self._abandoned, *([self._asking] if self._asking else [])])
         self._threads.shutdown(wait=False)
 
     async def send_chunk(self, call: Call, data: Any) -> None:
@@ -190,13 +207,19 @@ class Work:
 
     def _ended(self, id: str, task: asyncio.Task[None], timer: asyncio.TimerHandle) -> None:
         timer.cancel()
+        self._abandoned.discard(task)
         if id in self._running and self._running[id][0] is task:
             del self._running[id]
+            self._place_is_free()
+
+    def _place_is_free(self) -> None:
         self._has_place.set()
         if not self._running:
             self._is_idle.set()
 
     async def _run(self, call: Call, payload: str) -> None:
+        nesting.set(call)
+        turn = self.turn
         try:
             outcome = ("OK", to_json(await self._result(call, json.loads(payload))))
         except asyncio.CancelledError:
@@ -207,12 +230,25 @@ class Work:
             if not isinstance(error, FluxError):
                 log.exception("the handler of %r raised", call.fn)
             outcome = ("ERROR", str(error) or type(error).__name__)
+        finally:
+            call.is_over = True
         try:
-            await self._commands.call("FLUX.REPLY", call.id, *outcome, again=True)
+            await self._tell(call, outcome, turn)
         except FluxError as error:
             # NOCALL: the call has ended without us.
             if error.code not in ("NOCALL", "STOPPED"):
                 await self._reply_failed(call, error)
+
+    async def _tell(self, call: Call, outcome: tuple[str, str], turn: int) -> None:
+        try:
+            await self._commands.call("FLUX.REPLY", call.id, *outcome, again=True)
+        except FluxError as error:
+            link = self._link
+            if error.code != "NOCALL" or link is None or (turn == self.turn and link.wire is not None):
+                raise
+            # A server that was restarted knows of the call once we have named it, over a new connection for work.
+            await link.ready(time.monotonic() + max(0.0, call.deadline - time.time()))
+            await self._commands.call("FLUX.REPLY", call.id, *outcome, again=True)
 
     async def _reply_failed(self, call: Call, error: FluxError) -> None:
         log.error("the result of %r was not taken: %s", call.fn, error)
@@ -222,7 +258,7 @@ class Work:
             pass  # The caller's deadline ends it.
 
     async def _result(self, call: Call, payload: Any) -> Any:
-        capability = self._capabilities.get(call.fn)
+        capability = self._find(call.fn)
         if capability is None:
             raise FluxError(f'this peer has no handler for "{call.fn}"')
         handler = capability.handler
@@ -239,10 +275,21 @@ class Work:
 
     async def _in_thread(self, call: Call, handler: Handler, *args: Any) -> Any:
         def run() -> Any:
-            result = handler(*args)
-            return _send_parts(call, result) if isinstance(result, Generator) else result
+            self._count_threads(1)
+            try:
+                result = handler(*args)
+                return _send_parts(call, result) if isinstance(result, Generator) else result
+            finally:
+                self._count_threads(-1)
 
+        if self._threads_busy >= self._places + ABANDONED_MAX:
+            raise FluxError(f"{ABANDONED_MAX} handlers of this peer still run though nobody waits for them", "BUSY")
         return await self.loop.run_in_executor(self._threads, contextvars.copy_context().run, run)
+
+
+    def _count_threads(self, more: int) -> None:
+        with self._threads_lock:
+            self._threads_busy += more
 
 
 def _send_parts(call: Call, parts: Generator[Any, None, Any]) -> Any:
@@ -271,5 +318,16 @@ def takes_two(function: Handler) -> bool:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return False  # A builtin that does not tell.
-    needed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
-    return len(needed) >= 2
+    return _needed(parameters) >= 2
+
+
+def takes_one(function: Handler) -> bool:
+    """Whether it wants an argument."""
+    try:
+        return _needed(inspect.signature(function).parameters.values()) >= 1
+    except (TypeError, ValueError):
+        return False
+
+
+def _needed(parameters: Iterable[inspect.Parameter]) -> int:
+    return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty for p in parameters)

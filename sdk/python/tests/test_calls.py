@@ -359,5 +359,66 @@ class CallTest(ServerTest):
         self.assertEqual(failed.exception.code, "TOOBIG")
 
 
+    async def test_a_handler_that_never_ends_gives_its_place_free_at_the_deadline(self):
+        for plain in (False, True):
+            with self.subTest(plain=plain):
+                hung, gate = [], threading.Event()
+                self.addCleanup(gate.set)
+
+                async def stubborn(payload):
+                    hung.append(payload)
+                    while not gate.is_set():
+                        try:
+                            await asyncio.sleep(0.05)
+                        except asyncio.CancelledError:
+                            pass
+
+                def stuck(payload):
+                    hung.append(payload)
+                    gate.wait()
+
+                fn = f"{self.fn}-{plain}"
+                worker, asker = await self.peer("worker", concurrency=2), await self.peer("asker")
+                await worker.expose(fn, stuck if plain else stubborn)
+                echo = f"{fn}-echo"
+                await worker.expose(echo, (lambda payload: payload))
+                for _ in range(3):
+                    calls = [asker.send(fn, number, 0.3) for number in range(2)]
+                    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                    self.assertEqual([outcome.code for outcome in outcomes], ["TIMEOUT"] * 2)
+                self.assertGreaterEqual(len(hung), 2)
+                self.assertEqual(await asker.send(echo, "still here"), "still here")
+                gate.set()
+
+    async def test_calls_that_a_handler_makes_end_with_its_own_deadline(self):
+        left, over = [], asyncio.get_running_loop().create_future()
+        worker, asker = await self.peer("worker"), await self.peer("asker")
+
+        async def deeper(depth, call):
+            if depth > 0:
+                return await worker.send(self.fn, depth - 1, 60)
+            left.append(call.deadline - time.time())
+            await asyncio.Event().wait()
+
+        async def leaves(payload, call):
+            async def later():
+                await asyncio.sleep(0.4)
+                over.set_result(await worker.send(f"{self.fn}-echo", "later", 20))
+
+            self.task = asyncio.create_task(later())
+
+        await worker.expose(self.fn, deeper)
+        await worker.expose(f"{self.fn}-leaves", leaves)
+        await worker.expose(f"{self.fn}-echo", lambda payload: payload)
+        with self.assertRaises(FluxError) as late:
+            await asker.send(self.fn, 20, 1.5)
+        self.assertEqual(late.exception.code, "TIMEOUT")
+        self.assertLessEqual(left[0], 1.5)
+        await until(lambda: worker._work.running == 0)
+        # What a handler leaves behind when it has ended is not bound by it.
+        await asker.send(f"{self.fn}-leaves", timeout=0.3)
+        self.assertEqual(await over, "later")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -331,9 +331,11 @@ class RestartTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(server.close)
         ran = []
 
+        gate = asyncio.Event()
+
         async def work(payload):
             ran.append(payload)
-            await asyncio.sleep(0.05)
+            await gate.wait()
             return payload
 
         async with Flux(server.url, "worker") as worker, Flux(server.url, "asker") as asker:
@@ -344,20 +346,88 @@ class RestartTest(unittest.IsolatedAsyncioTestCase):
             worker.on("ctx:updated", heard.append)
             await until(lambda: asker.discover("work"))
             calls = [asyncio.create_task(asker.send("work", number, timeout=20)) for number in range(20)]
-            fatal = asyncio.create_task(asker.send("work", "once", timeout=20, retries=0))
+            once = asyncio.create_task(asker.send("work", "once", timeout=20, retries=0))
             await until(lambda: len(ran) == 21)
             server.kill()
             later = asyncio.create_task(asker.send("work", "later", timeout=20))
             await asyncio.get_running_loop().run_in_executor(None, server.start)
-            self.assertEqual(await asyncio.gather(*calls), list(range(20)))
-            with self.assertRaisesRegex(FluxError, "restarted") as failed:
-                await fatal
-            self.assertEqual(failed.exception.code, "GONE")
-            self.assertEqual(await later, "later")
+            gate.set()
+            self.assertEqual(await asyncio.gather(*calls, once, later), [*range(20), "once", "later"])
+            # The worker kept what it ran: nothing has run twice.
+            self.assertEqual(len(ran), 22)
             await until(lambda: worker._events.wire and asker._commands.wire)
             await asker.ctx.set("ws", "a", 1)
             await until(lambda: heard)
             self.assertEqual({peer.name for peer in await asker.peers("ws")}, {"worker", "asker"})
+
+
+    async def test_how_often_a_call_was_tried_is_known_after_the_server_was_killed(self):
+        server = Server("flux", ())
+        self.addCleanup(server.close)
+        attempts = []
+
+        async def worker(name):
+            peer = Flux(server.url, name, stop_timeout=0)
+
+            async def work(payload, call):
+                attempts.append((name, call.attempt))
+                await gate.wait()
+                return name
+
+            peer.expose("work", work)
+            await peer.start()
+            self.addAsyncCleanup(peer.stop)
+            return peer
+
+        async with Flux(server.url, "asker") as asker:
+            # The first dies with the call; the second has it when the server is killed, and keeps it, or dies as well.
+            for survives in (True, False):
+                attempts.clear()
+                gate = asyncio.Event()
+                first = await worker("first")
+                call = asyncio.create_task(asker.send("work", timeout=25))
+                await until(lambda: len(attempts) == 1)
+                second = await worker("second")
+                await first.stop()
+                await until(lambda: len(attempts) == 2)
+                server.kill()
+                await until(lambda: asker._commands.wire is None)
+                if not survives:
+                    await second.stop()
+                await asyncio.get_running_loop().run_in_executor(None, server.start)
+                third = await worker("third")
+                if survives:
+                    gate.set()
+                    self.assertEqual(await call, "second")
+                else:
+                    with self.assertRaisesRegex(FluxError, "restarted") as failed:
+                        await call
+                    self.assertEqual(failed.exception.code, "GONE")
+                self.assertEqual(attempts, [("first", 1), ("second", 2)])
+                await second.stop()
+                await third.stop()
+
+    async def test_start_says_what_is_wrong_with_an_address_and_ends(self):
+        server = Server("flux", ())
+        self.addCleanup(server.close)
+        server.kill()
+        port = str(server.port)
+        with self.assertRaisesRegex(FluxError, f"no server after 0.1 s: .*{port}") as failed:
+            await Flux(server.url).start(0.1)
+        self.assertEqual(failed.exception.code, "TIMEOUT")
+        peer = Flux(server.url)
+        with self.assertLogs("flux_peers", "WARNING") as said, self.assertRaises(FluxError):
+            await peer.start(3)
+        self.assertEqual(len(said.output), 1)
+        self.assertIn(port, said.output[0])
+        # Once there was a connection, it is waited for.
+        server.start()
+        await peer.start()
+        self.addAsyncCleanup(peer.stop)
+        server.kill()
+        await until(lambda: peer._commands.wire is None)
+        server.start()
+        self.assertEqual([found.name for found in await peer.peers()], [peer.name])
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class HandlerTest(unittest.TestCase):
             return payload * 2
 
         self.assertEqual(double(2), 4)
-        with self.assertRaisesRegex(FluxError, "not a function"):
+        with self.assertRaisesRegex(TypeError, 'the handler of "x" must be a function, not int'):
             flux.expose("x", 5)
 
     def test_events_have_five_names(self):

@@ -228,16 +228,24 @@ class StreamTest(ServerTest):
         await self.finish()
         self.assertEqual(self.got, ['{"a":1}', "2"])
 
-    async def test_source_that_raises_ends_the_stream(self):
+    async def test_source_that_raises_breaks_the_stream_off_and_readers_see_it(self):
         async def broken():
             yield "a"
-            raise ValueError("no more")
+            raise ValueError("the model broke")
 
-        self.follow()
-        with self.assertRaisesRegex(ValueError, "no more"):
+        ends = []
+        events = self.heard(self.reader, "stream:end")
+        self.reader.on_stream(self.writer.id, "s", self.got.append, ends.append)
+        with self.assertRaises(ValueError):
             await self.writer.stream(self.ws, "s", broken())
-        await self.finish()
-        self.assertEqual(self.got, ["a"])
+        await until(lambda: ends and events)
+        self.assertEqual((self.got, events[0].error), (["a"], "the model broke"))
+        self.assertEqual((ends[0].error.code, str(ends[0].error), ends[0].workspace), ("FAILED", "the model broke", self.ws))
+        # The next one under its name is whole.
+        await self.writer.stream(self.ws, "s", letters("b"))
+        await until(lambda: len(ends) == 2)
+        self.assertIsNone(ends[1].error)
+        self.assertIsNone(events[1].error)
 
     async def test_second_stream_of_the_same_name_is_followed(self):
         self.follow()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
 use crate::peers::calls::making::BYTES_MAX;
 use crate::peers::calls::moving::Cause;
+use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::wire;
@@ -21,7 +22,10 @@ const FAILURE_BYTES: usize = 300;
 impl Calls {
     /// An answer of a peer, or of an old one, which nobody can tell from others: None.
     pub fn answer(&mut self, peer: Option<&Id>, id: &str, answer: Answer) -> Result<Vec<Action>, Refused> {
-        let call = self.calls.get_mut(id).ok_or(Refused::NoCall)?;
+        let Some(call) = self.calls.get_mut(id) else {
+            let peer = peer.ok_or(Refused::NoCall)?;
+            return self.returning.answer(peer, id, answer).map(|()| Vec::new());
+        };
         let State::Running(runs) = &call.state else { return Err(Refused::NoCall) };
         let runs = Arc::clone(runs);
         let station = self.stations.get(&runs).ok_or(Refused::NoCall)?;
@@ -61,6 +65,7 @@ impl Calls {
                 // An old peer tries again by itself. A caller that has seen pieces must not get them twice.
                 if call.job.attempt <= retry && !station.is_old && call.chunks == 0 {
                     call.job.attempt += 1;
+                    tell_try(call, &mut actions);
                     self.release(&id);
                     self.place(&id, &runs, &mut actions);
                 } else {
@@ -81,7 +86,7 @@ impl Calls {
                 return;
             }
             State::Running(peer) => Some(peer),
-            State::Queued(_) => None,
+            State::Queued(_) | State::Returning => None,
             State::Gathering(Gathering { parts, bytes, .. }) => {
                 self.bytes -= bytes;
                 let parts: Vec<Id> = parts.into_iter().collect();
@@ -269,10 +274,17 @@ impl Calls {
         while self.lost.first().is_some_and(|(until, _)| *until <= now)
             && let Some((_, id)) = self.lost.pop_first()
         {
-            let Some(State::Running(peer)) = self.calls.get(&id).map(|call| &call.state) else { continue };
-            let peer = Arc::clone(peer);
-            self.move_on(directory, &id, &peer, Cause::Lost, now, &mut actions);
+            match self.calls.get(&id).map(|call| &call.state) {
+                Some(State::Running(peer)) => {
+                    let peer = Arc::clone(peer);
+                    let name = self.name_of(&peer);
+                    self.move_on(directory, &id, &peer, &name, Cause::Lost, now, &mut actions);
+                }
+                Some(State::Returning) => self.begin_anew(directory, &id, now, &mut actions),
+                Some(State::Queued(_) | State::Gathering(_) | State::Ended(_)) | None => {}
+            }
         }
+        self.returning.pass(now);
         actions
     }
 
@@ -282,7 +294,7 @@ impl Calls {
         let timeout = Failure::new("TIMEOUT", format!("timeout after {} ms", call.timeout_ms));
         match &mut call.state {
             State::Ended(_) => {}
-            State::Queued(_) | State::Running(_) => {
+            State::Queued(_) | State::Running(_) | State::Returning => {
                 self.tell_callee(id, actions);
                 self.end(id, Err(timeout), actions);
             }

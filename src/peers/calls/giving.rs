@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::engine::block::Waiter;
-use crate::peers::calls::hall::{Calls, Holder, Lane, State, Wait, find};
+use crate::peers::calls::hall::{Calls, Holder, State, Wait, find};
 use crate::peers::calls::moving::Cause;
 use crate::peers::calls::terms::{Action, Job};
 use crate::peers::directory::{Directory, Id, Peer};
@@ -36,7 +36,7 @@ impl Calls {
         let mut calls: Vec<Id> = dropped.flat_map(|(_, lane)| lane.queue.values().cloned()).collect();
         station.lanes.retain(|name, lane| lane.running > 0 || !lane.queue.is_empty() || peer.capability(name).is_some());
         let mut actions = Vec::new();
-        self.move_all(directory, &mut calls, &peer.id, |_| Cause::Dropped, now, &mut actions);
+        self.move_all(directory, &mut calls, &peer.id, &peer.name, |_| Cause::Dropped, now, &mut actions);
         actions
     }
 
@@ -54,8 +54,7 @@ impl Calls {
         call.state = State::Queued(Arc::clone(peer));
         station.queued += 1;
         self.total.queued += 1;
-        let unknown = || Lane { limit: u32::MAX, ..Lane::default() };
-        let lane = station.lanes.entry(Arc::clone(&call.job.capability)).or_insert_with(unknown);
+        let lane = station.lane(&call.job.capability);
         lane.queue.insert((Reverse(call.priority), call.number), Arc::clone(id));
         self.give(peer, actions);
     }
@@ -109,6 +108,7 @@ impl Calls {
 
     /// A connection of a peer that may go on without it is lost, and with it perhaps what was given over it.
     pub fn lose(&mut self, peer: &Id, client: u64, now: u64) {
+        self.returning.lose(client);
         let Some(station) = self.stations.get(peer) else { return };
         for id in &station.running {
             let Some(call) = self.calls.get_mut(id).filter(|call| call.holder == Holder::Client(client)) else { continue };
@@ -135,7 +135,9 @@ impl Calls {
                 missing.push(Arc::clone(id));
             }
         }
-        self.move_all(directory, &mut missing, peer, |_| Cause::Lost, now, &mut actions);
+        let name = self.name_of(peer);
+        self.move_all(directory, &mut missing, peer, &name, |_| Cause::Lost, now, &mut actions);
+        named.iter().for_each(|id| self.return_to(peer, client, id, now));
         actions
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::block::Waiter;
+use crate::peers::calls::returning::Returning;
 use crate::peers::calls::terms::{Caller, Job, Load, Order, Outcome, Route, Tally};
 use crate::peers::directory::{Id, SLICE, Secret};
 
@@ -23,6 +24,7 @@ pub struct Calls {
     /// Calls whose [`Holder`] is lost, and until when they wait for their peer.
     pub(super) lost: BTreeSet<(u64, Id)>,
     pub(super) of_caller: Map<Id, HashSet<Id>>,
+    pub(super) returning: Returning,
     pub(super) kept: VecDeque<Id>,
     pub(super) kept_count: usize,
     pub(super) kept_bytes: usize,
@@ -53,6 +55,8 @@ pub(super) struct Call {
 pub(super) enum State {
     Queued(Id),
     Running(Id),
+    /// Its [`Holder`] is lost: see [`Returning`].
+    Returning,
     Gathering(Gathering),
     Ended(Outcome),
 }
@@ -151,6 +155,12 @@ impl Calls {
 }
 
 impl Station {
+    /// The queue of a capability.
+    pub(super) fn lane(&mut self, capability: &Id) -> &mut Lane {
+        let unknown = || Lane { limit: u32::MAX, ..Lane::default() };
+        self.lanes.entry(Arc::clone(capability)).or_insert_with(unknown)
+    }
+
     /// The queue whose first call is to be taken next.
     pub(super) fn next(&mut self) -> Option<&mut Lane> {
         let may_run = |lane: &&mut Lane| lane.running < lane.limit && !lane.queue.is_empty();

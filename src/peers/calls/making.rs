@@ -39,6 +39,7 @@ impl Calls {
         }
         let mut actions = Vec::new();
         match order.gather {
+            None if order.again.is_some() => self.come_back(directory, &id, &order, caller, now, &mut actions)?,
             None => {
                 let peer = self.choose(directory, &order.capability, order.to.as_ref(), &order.route, now)?;
                 self.add(&id, &order, caller, State::Queued(Arc::clone(&peer)), now);
@@ -160,7 +161,10 @@ impl Calls {
             let load = self.load(peer).total();
             (load < CALLS_OF_A_PEER_MAX && directory.get(peer).is_some_and(|peer| peer.is_live(now))).then_some(load)
         };
-        if let Some(peer) = route::pick(capable, route, load).cloned() {
+        // One from before the server was restarted, which is not back yet, may never be.
+        let load_of_present = |peer: &Id| load(peer).filter(|_| directory.get(peer).is_some_and(|peer| !peer.is_awaited()));
+        let present = if matches!(route, Route::Sticky(_)) { None } else { route::pick(capable, route, load_of_present) };
+        if let Some(peer) = present.or_else(|| route::pick(capable, route, load)).cloned() {
             directory.took_turn(capability, &peer);
             return Ok(peer);
         }

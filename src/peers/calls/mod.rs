@@ -13,6 +13,7 @@ mod giving;
 mod hall;
 mod making;
 mod moving;
+mod returning;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,6 @@ mod tests;
 pub use hall::Calls;
 pub use making::nobody_alive;
 pub use terms::{
-    Action, Answer, Caller, Failure, Fetched, Job, Load, Order, Outcome, Part, Parts, PartsTaken, Refused, Route, TIMEOUT_MS,
-    TIMEOUT_MS_MAX, Tally, parts,
+    Action, Again, Answer, Caller, Failure, Fetched, Job, Load, Order, Outcome, Part, Parts, PartsTaken, Refused, Route,
+    TIMEOUT_MS, TIMEOUT_MS_MAX, Tally, parts,
 };

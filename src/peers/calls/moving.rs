@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::peers::calls::hall::{Call, Calls, State};
 use crate::peers::calls::making::nobody_alive;
+use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Caller, Failure};
 use crate::peers::directory::{Directory, Id};
 
@@ -33,7 +34,9 @@ impl Calls {
         let queued = station.lanes.into_values().flat_map(|lane| lane.queue.into_values());
         let mut calls: Vec<Id> = queued.chain(station.running).collect();
         let cause = |id: &Id| if listed.contains(&**id) { Cause::Listed } else { Cause::Gone };
-        self.move_all(directory, &mut calls, peer, cause, now, &mut actions);
+        self.returning.forget(peer);
+        let name = station.name.unwrap_or_else(|| Arc::clone(peer));
+        self.move_all(directory, &mut calls, peer, &name, cause, now, &mut actions);
         // Nobody waits for the jobs of an old caller that is gone; a new one may come back.
         let orphans: Vec<Id> = self.of_caller.get(peer).into_iter().flatten().cloned().collect();
         for id in orphans {
@@ -55,26 +58,36 @@ impl Calls {
         actions
     }
 
+    /// What people call a peer.
+    pub(super) fn name_of(&self, peer: &Id) -> Id {
+        let name = self.stations.get(peer).and_then(|station| station.name.clone());
+        name.unwrap_or_else(|| Arc::clone(peer))
+    }
+
     /// Finds other peers for calls, in the order they were made, so that they are in that order at the next peer.
+    #[expect(clippy::too_many_arguments, reason = "as above")]
     pub(super) fn move_all(
         &mut self,
         directory: &mut Directory,
         calls: &mut [Id],
         from: &Id,
+        name: &str,
         cause: impl Fn(&Id) -> Cause,
         now: u64,
         actions: &mut Vec<Action>,
     ) {
         calls.sort_by_cached_key(|id| self.calls.get(id).map(|call| call.number));
-        calls.iter().for_each(|id| self.move_on(directory, id, from, cause(id), now, actions));
+        calls.iter().for_each(|id| self.move_on(directory, id, from, name, cause(id), now, actions));
     }
 
-    /// Finds a peer for a call that this one does not have, or not any more.
+    /// Finds a peer for a call that this one, which people call so, does not have, or not any more.
+    #[expect(clippy::too_many_arguments, reason = "what is known of the call, of its peer, and of the moment")]
     pub(super) fn move_on(
         &mut self,
         directory: &mut Directory,
         id: &Id,
         from: &Id,
+        name: &str,
         cause: Cause,
         now: u64,
         actions: &mut Vec<Action>,
@@ -84,11 +97,11 @@ impl Calls {
         let is_gone = matches!(cause, Cause::Gone | Cause::Listed);
         let gone = || {
             let how = if is_gone { "left while it ran the call" } else { "lost the connection over which it took the call" };
-            Failure::new("GONE", format!("peer \"{from}\" {how}"))
+            Failure::new("GONE", format!("peer \"{name}\" {how}"))
         };
         let ends = match (&call.to, was_running) {
             (Some(_), true) if is_gone => Some(gone()),
-            (Some(_), false) if is_gone => Some(Failure::new("GONE", format!("peer \"{from}\" left before it took the call"))),
+            (Some(_), false) if is_gone => Some(Failure::new("GONE", format!("peer \"{name}\" left before it took the call"))),
             // It would be begun anew, and the caller has seen pieces.
             (_, true) if call.retries == 0 || call.chunks > 0 => Some(gone()),
             (_, _) => None,
@@ -99,6 +112,7 @@ impl Calls {
         if was_running {
             call.retries -= 1;
             call.job.attempt += 1;
+            tell_try(call, actions);
         }
         let (capability, to, route) = (Arc::clone(&call.job.capability), call.to.clone(), call.route.clone());
         self.release(id);

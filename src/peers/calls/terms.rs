@@ -36,6 +36,17 @@ pub struct Order {
     pub attempt: u32,
     /// Whether the pieces for a caller that waits are published under the call's id.
     pub has_audience: bool,
+    /// What its caller knows of it from the server's last run.
+    pub again: Option<Again>,
+}
+
+/// A call that was given to this server's last run, which forgot it: a peer may still run it.
+#[derive(Debug, Clone, Copy)]
+pub struct Again {
+    /// Which try its last one was.
+    pub attempt: u32,
+    /// The pieces its caller has seen.
+    pub seen: u64,
 }
 
 impl Order {
@@ -54,6 +65,7 @@ impl Order {
             from: None,
             attempt: 1,
             has_audience: false,
+            again: None,
         }
     }
 }
@@ -207,6 +219,9 @@ pub enum Action {
     Cancel(Id, Id),
     /// A call's end.
     End(Caller, Id, Outcome),
+    /// A call of this peer is tried once more: the call, which try it is now, how often it may be given to another peer yet. The peer keeps
+    /// count, for a server that is restarted forgets.
+    Tried(Id, Id, u32, u32),
     /// More peers are to be asked for this call, which gathers their answers.
     Ask(Id),
     /// Nobody needs the answers of these parts of a gathering any more.

@@ -5,24 +5,58 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::Cmd;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::peers::calls::TIMEOUT_MS_MAX;
 use crate::peers::peer::{Error, Shared};
 use crate::peers::wire;
 
+/// As long as the server lets a caller wait.
+const TIMEOUT_MAX: Duration = Duration::from_millis(TIMEOUT_MS_MAX);
 /// How much longer than the deadline a caller waits, for the server's own word that it is over.
 const GRACE: Duration = Duration::from_secs(1);
 
+tokio::task_local! {
+    /// The deadline of the call whose handler runs: calls that it makes end with it.
+    pub(super) static WITHIN: Instant;
+}
+
 /// A call that was sent and has not ended.
 pub(super) struct Pending {
+    /// What is sent, but for what may differ when the call is given once more.
+    command: Cmd,
+    deadline: Instant,
+    /// Which try it is, how often it may be given to another peer yet, and the pieces that came.
+    attempt: u32,
+    retries: u32,
+    seen: u64,
     ended: oneshot::Sender<Result<Value, Error>>,
     chunks: Option<mpsc::UnboundedSender<Value>>,
     /// Whether the server may know of it.
     pub(super) is_sent: bool,
+}
+
+impl Pending {
+    /// The command that gives it to the server.
+    fn given(&self) -> Cmd {
+        let mut command = self.command.clone();
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis().max(1) as u64;
+        command.arg("TIMEOUT").arg(left).arg("RETRIES").arg(self.retries);
+        command
+    }
+
+    /// The same, where the server was restarted and has forgotten it.
+    fn given_again(&self) -> Cmd {
+        let mut command = self.given();
+        command.arg("ATTEMPT").arg(self.attempt).arg("SEEN").arg(self.seen);
+        command
+    }
 }
 
 /// A call to be made: await it, or say more first.
@@ -33,6 +67,7 @@ pub struct Call {
     payload: Result<String, serde_json::Error>,
     timeout: Duration,
     options: Vec<(&'static str, String)>,
+    retries: u32,
     chunks: Option<mpsc::UnboundedSender<Value>>,
 }
 
@@ -57,7 +92,7 @@ pub struct Answer {
 impl Call {
     pub(super) fn new(shared: Arc<Shared>, capability: &str, payload: Result<String, serde_json::Error>) -> Call {
         let timeout = shared.timeout;
-        Call { shared, capability: capability.to_owned(), payload, timeout, options: Vec::new(), chunks: None }
+        Call { shared, capability: capability.to_owned(), payload, timeout, options: Vec::new(), retries: 1, chunks: None }
     }
 
     fn option(mut self, name: &'static str, value: impl ToString) -> Call {
@@ -82,8 +117,9 @@ impl Call {
     }
 
     /// How many more peers may try when one dies with it.
-    pub fn retries(self, times: u32) -> Call {
-        self.option("RETRIES", times)
+    pub fn retries(mut self, times: u32) -> Call {
+        self.retries = times;
+        self
     }
 
     /// Calls with the same key go to the same peer, as long as it is there.
@@ -117,8 +153,17 @@ impl Call {
     async fn make(self) -> Result<Value, Error> {
         let id = crate::id::uuid();
         let (ended, end) = oneshot::channel();
+        if self.timeout > TIMEOUT_MAX {
+            let message = format!("the timeout must be at most a day, not {:?}", self.timeout);
+            return Err(Error::Refused { code: "INVALID".to_owned(), message });
+        }
+        let now = Instant::now();
+        let left = WITHIN
+            .try_with(|deadline| deadline.saturating_duration_since(now))
+            .map_or(self.timeout, |left| left.min(self.timeout));
+        let deadline = now + left;
         let mut command = redis::cmd("FLUX.CALL");
-        command.arg(&self.capability).arg(self.payload?).arg("TIMEOUT").arg(self.timeout.as_millis() as u64);
+        command.arg(&self.capability).arg(self.payload?);
         for (name, value) in &self.options {
             if !name.is_empty() {
                 command.arg(*name);
@@ -126,21 +171,24 @@ impl Call {
             command.arg(value);
         }
         command.arg("ID").arg(&id).arg("ASYNC");
-        self.shared.calls.lock().insert(id.clone(), Pending { ended, chunks: self.chunks, is_sent: false });
+        let pending =
+            Pending { command, deadline, attempt: 1, retries: self.retries, seen: 0, ended, chunks: self.chunks, is_sent: false };
+        let given = pending.given();
+        self.shared.calls.lock().insert(id.clone(), pending);
         let mut guard = Guard { shared: Arc::clone(&self.shared), id: id.clone(), is_over: false };
         let sent_and_answered = async {
             let mut connection = self.shared.connection().await?;
             if let Some(pending) = self.shared.calls.lock().get_mut(&id) {
                 pending.is_sent = true;
             }
-            match command.exec_async(&mut connection).await.map_err(Error::from) {
+            match given.exec_async(&mut connection).await.map_err(Error::from) {
                 // Whether it arrived is known after the reconnect.
                 Ok(()) | Err(Error::Connection(_)) => {}
                 Err(refused) => return Err(refused),
             }
             end.await.map_err(|_| Error::Stopped)?
         };
-        let result = match tokio::time::timeout(self.timeout + GRACE, sent_and_answered).await {
+        let result = match tokio::time::timeout(left + GRACE, sent_and_answered).await {
             Ok(result) => result,
             Err(_) => return Err(Error::Timeout(self.timeout)),
         };
@@ -188,8 +236,15 @@ impl Shared {
     pub(super) fn told(&self, text: &str) {
         let Ok(told) = serde_json::from_str::<wire::Result>(text) else { return };
         let read = |raw: Option<Box<RawValue>>| raw.map_or(Ok(Value::Null), |raw| serde_json::from_str(raw.get()));
+        if let Some(attempt) = told.attempt {
+            if let Some(pending) = self.calls.lock().get_mut(&told.job) {
+                (pending.attempt, pending.retries) = (attempt, told.retries.unwrap_or(0));
+            }
+            return;
+        }
         let Some(is_ok) = told.ok else {
-            if let (Ok(piece), Some(pending)) = (read(told.chunk), self.calls.lock().get(&told.job)) {
+            if let (Ok(piece), Some(pending)) = (read(told.chunk), self.calls.lock().get_mut(&told.job)) {
+                pending.seen = told.seq.unwrap_or(pending.seen + 1);
                 // A caller that does not look at pieces any more still waits for the end.
                 let _ = pending.chunks.as_ref().map(|chunks| chunks.send(piece));
             }
@@ -211,6 +266,11 @@ impl Shared {
             // A caller that is gone needs no answer.
             let _ = pending.ended.send(result);
         }
+    }
+
+    /// What gives a call once more to a server that was restarted.
+    pub(super) fn given_again(&self, id: &str) -> Option<Cmd> {
+        self.calls.lock().get(id).map(Pending::given_again)
     }
 
     /// The calls the server may know of.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::peers::peer::pushes::{PushesTaken, pushes};
 use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
@@ -17,6 +18,11 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Peers come back to a restarted server one by one: for so long a call waits for one that can take it.
+const GATHERING: Duration = Duration::from_secs(10);
+/// After how long without a server it is said what is wrong.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// Where the events of a workspace are published.
 pub(super) fn events_channel(workspace: &str) -> String {
@@ -34,10 +40,15 @@ struct Links {
 pub(super) async fn live(shared: Arc<Shared>, ready: oneshot::Sender<Result<(), Error>>) {
     let mut ready = Some(ready);
     let mut pause = PAUSE_MIN;
+    let (began, mut has_said_why) = (Instant::now(), false);
     let free = Arc::new(Semaphore::new(shared.concurrency));
     let mut stops = shared.stops.subscribe();
     while !*stops.borrow() {
-        match arrive(&shared).await {
+        let arrived = match left(&shared, began).filter(|_| ready.is_some()) {
+            Some(left) => tokio::time::timeout(left, arrive(&shared)).await.unwrap_or(Err(Error::Timeout(left))),
+            None => arrive(&shared).await,
+        };
+        match arrived {
             Ok(links) => {
                 pause = PAUSE_MIN;
                 shared.link.send_replace(Some(links.commands.clone()));
@@ -56,16 +67,36 @@ pub(super) async fn live(shared: Arc<Shared>, ready: oneshot::Sender<Result<(), 
                 let _ = ready.take().map(|ready| ready.send(Err(error)));
                 return;
             }
-            Err(error) => tracing::debug!("peer {}: failed to {error}; trying again", shared.name),
+            Err(error) => {
+                tracing::debug!("peer {}: failed to {error}; trying again", shared.name);
+                let waited = began.elapsed();
+                if ready.is_some() && shared.connect_timeout.is_some_and(|timeout| waited >= timeout) {
+                    let error = Error::NoServer { waited, why: error.to_string() };
+                    let _ = ready.take().map(|ready| ready.send(Err(error)));
+                    return;
+                }
+                if ready.is_some() && !has_said_why && waited >= SILENT {
+                    has_said_why = true;
+                    tracing::warn!("peer {}: failed to {error}; still trying", shared.name);
+                }
+            }
         }
         // Somewhat at random, so that the peers of a server that comes back do not all knock at once.
-        let jittered = pause.mul_f64(0.5 + crate::id::random_below(1000) as f64 / 1000.0);
+        let mut jittered = pause.mul_f64(0.5 + crate::id::random_below(1000) as f64 / 1000.0);
+        if let Some(left) = left(&shared, began).filter(|_| ready.is_some()) {
+            jittered = jittered.min(left);
+        }
         tokio::select! {
             () = tokio::time::sleep(jittered) => {}
             () = stopped(&mut stops) => {}
         }
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// What is left of the time in which the first connection must be made.
+fn left(shared: &Shared, began: Instant) -> Option<Duration> {
+    shared.connect_timeout.map(|timeout| timeout.saturating_sub(began.elapsed()))
 }
 
 /// Waits until the peer is stopped.
@@ -96,11 +127,30 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
         match redis::cmd("FLUX.RESULT").arg(&id).query_async::<Option<String>>(&mut commands).await.map_err(Error::from) {
             Ok(Some(told)) => shared.told(&told),
             Ok(None) => {}
+            Err(Error::Refused { code, .. }) if code == "NOCALL" => give_again(shared, &id, &commands),
             Err(Error::Refused { .. }) => shared.end_call(&id, Err(Error::Lost)),
             Err(error) => return Err(error),
         }
     }
     Ok(Links { commands, work, pushes })
+}
+
+/// Gives a call to a server that was restarted: perhaps a peer runs it still. Where none can take it yet, peers may be about to come back.
+fn give_again(shared: &Arc<Shared>, id: &str, commands: &MultiplexedConnection) {
+    let (shared, id, mut commands) = (Arc::clone(shared), id.to_owned(), commands.clone());
+    tokio::spawn(async move {
+        let until = Instant::now() + GATHERING;
+        while let Some(command) = shared.given_again(&id) {
+            match command.exec_async(&mut commands).await.map_err(Error::from) {
+                Err(Error::Refused { code, .. }) if code == "NOPEER" && Instant::now() < until => {
+                    tokio::time::sleep(PAUSE_MIN).await
+                }
+                Err(error @ Error::Refused { .. }) => return shared.end_call(&id, Err(error)),
+                // The next connection asks what became of it.
+                Ok(()) | Err(_) => return,
+            }
+        }
+    });
 }
 
 /// Registers over a connection. `running`: the calls this peer still has, said where it takes work.

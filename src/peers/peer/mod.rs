@@ -30,6 +30,8 @@ pub use crate::peers::wire::{Event, Peer as PeerRecord};
 
 /// How long a call may take where nothing else is said, as in the first version of the protocol.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the first connection may take where nothing else is said.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls that one peer runs at once where nothing else is said.
 const CONCURRENCY: usize = 64;
 /// How long [`Peer::stop`] waits for calls under way.
@@ -51,6 +53,14 @@ pub enum Error {
     /// There was no answer in time, not even the server's that there is none.
     #[error("timeout after {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// There was no server for as long as [`Builder::connect_timeout`] allows.
+    #[error("no server after {} ms: failed to {why}", .waited.as_millis())]
+    NoServer {
+        /// For how long it was tried.
+        waited: Duration,
+        /// What went wrong the last time.
+        why: String,
+    },
     /// The server was started anew, or forgot the call: whether it ran is not known.
     #[error("the call was lost with the server; whether it ran is not known")]
     Lost,
@@ -79,6 +89,7 @@ pub struct Builder {
     target: Target,
     name: String,
     timeout: Duration,
+    connect_timeout: Option<Duration>,
     concurrency: usize,
     capabilities: BTreeMap<String, Capability>,
 }
@@ -96,6 +107,12 @@ impl Builder {
         self
     }
 
+    /// How long [`Builder::start`] waits for a server that is not there yet: 30 seconds unless said. None waits without an end.
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Builder {
+        self.connect_timeout = timeout.into();
+        self
+    }
+
     /// How many calls it runs at once.
     pub fn concurrency(mut self, count: usize) -> Builder {
         self.concurrency = count.max(1);
@@ -108,8 +125,8 @@ impl Builder {
         self
     }
 
-    /// Connects and registers. Waits for a server that is not there yet: wrap it in a timeout where that must end. Fails if
-    /// the server refuses the peer.
+    /// Connects and registers. Waits for a server that is not there yet, for as long as [`Builder::connect_timeout`] says, and
+    /// logs meanwhile what is wrong. Fails if the server refuses the peer.
     pub async fn start(self) -> Result<Peer, Error> {
         let id = crate::id::uuid();
         let name = if self.name.is_empty() { id[..8].to_owned() } else { self.name };
@@ -118,6 +135,7 @@ impl Builder {
             name,
             target: self.target,
             timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
             concurrency: self.concurrency,
             capabilities: self.capabilities,
             workspaces: Mutex::default(),
@@ -141,6 +159,7 @@ struct Shared {
     name: String,
     target: Target,
     timeout: Duration,
+    connect_timeout: Option<Duration>,
     concurrency: usize,
     capabilities: BTreeMap<String, Capability>,
     workspaces: Mutex<BTreeSet<String>>,
@@ -210,7 +229,15 @@ impl Peer {
 
     /// A peer of the server that this leads to.
     pub fn of(target: Target) -> Builder {
-        Builder { target, name: String::new(), timeout: CALL_TIMEOUT, concurrency: CONCURRENCY, capabilities: BTreeMap::new() }
+        let connect_timeout = Some(CONNECT_TIMEOUT);
+        Builder {
+            target,
+            name: String::new(),
+            timeout: CALL_TIMEOUT,
+            connect_timeout,
+            concurrency: CONCURRENCY,
+            capabilities: BTreeMap::new(),
+        }
     }
 
     /// What the server knows it by.

@@ -7,7 +7,11 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::peers::peer::call::WITHIN;
 use crate::peers::peer::{Error, Job, Shared};
+
+/// How long an answer waits where the connection failed, before it is given again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A call as `FLUX.NEXT` has it: id, capability, payload, caller if that is a peer, milliseconds left, attempt.
 type Taken = (String, String, String, Option<String>, u64, u32);
@@ -42,28 +46,47 @@ async fn run(shared: &Arc<Shared>, (id, capability, payload, from, left_ms, atte
             let job =
                 Job { id: id.clone(), capability, from: from.unwrap_or_default(), attempt, deadline, shared: Arc::clone(shared) };
             // A task of its own: it can be aborted, and its panic is an error like others.
-            let task = tokio::spawn((found.handler)(payload, job));
+            let task = tokio::spawn(WITHIN.scope(deadline, (found.handler)(payload, job)));
             shared.running.lock().insert(id.clone(), task.abort_handle());
             let abort = task.abort_handle();
             let ended = tokio::time::timeout_at(deadline, task).await;
             abort.abort();
-            shared.running.lock().remove(&id);
             match ended {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(error)) if error.is_panic() => Err("the handler panicked".to_owned()),
                 // Cancelled or too late: nobody waits for an answer.
-                Ok(Err(_)) | Err(_) => return,
+                Ok(Err(_)) | Err(_) => {
+                    shared.running.lock().remove(&id);
+                    return;
+                }
             }
         }
     };
-    let mut reply = redis::cmd("FLUX.REPLY");
-    match &outcome {
-        Ok(answer) => reply.arg(&id).arg("OK").arg(answer),
-        Err(message) => reply.arg(&id).arg("ERROR").arg(message),
-    };
-    let connection = shared.link.borrow().clone();
-    if let Some(mut connection) = connection {
-        // An answer that cannot be given any more is that of a call that was given to another peer, or ended.
-        let _ = reply.exec_async(&mut connection).await;
+    // Until the server has the answer the call is ours: it is named where the peer registers anew.
+    let _ = tokio::time::timeout_at(deadline, answer(shared, &id, outcome)).await;
+    shared.running.lock().remove(&id);
+}
+
+/// Tells the outcome of a call, also over a later connection. An answer that is not taken is that of a call that was given to another
+/// peer, or ended; or it is too large, which the caller is told.
+async fn answer(shared: &Shared, id: &str, outcome: Result<String, String>) {
+    let (kind, text) = outcome.map_or_else(|message| ("ERROR", message), |answer| ("OK", answer));
+    match reply(shared, id, kind, &text).await {
+        Err(Error::Refused { code, message }) if code != "NOCALL" => {
+            let _ = reply(shared, id, "ERROR", &format!("the result was not taken: {message}")).await;
+        }
+        _ => {}
+    }
+}
+
+async fn reply(shared: &Shared, id: &str, kind: &str, text: &str) -> Result<(), Error> {
+    let mut command = redis::cmd("FLUX.REPLY");
+    command.arg(id).arg(kind).arg(text);
+    loop {
+        match shared.ask(&command).await {
+            // The connection is lost; whoever keeps it up is about to notice.
+            Err(Error::Connection(_)) => tokio::time::sleep(AGAIN).await,
+            told => return told,
+        }
     }
 }

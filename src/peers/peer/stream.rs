@@ -31,6 +31,11 @@ impl StreamWriter {
     pub async fn end(self) -> Result<(), Error> {
         self.shared.ask(redis::cmd("FLUX.STREAM.END").arg(&self.workspace).arg(&self.key)).await
     }
+
+    /// Says that it breaks off, and why: readers do not take what came for the whole.
+    pub async fn fail(self, why: &str) -> Result<(), Error> {
+        self.shared.ask(redis::cmd("FLUX.STREAM.END").arg(&self.workspace).arg(&self.key).arg("ERROR").arg(why)).await
+    }
 }
 
 /// A piece of a stream.
@@ -54,6 +59,9 @@ pub struct StreamReader {
     ready: VecDeque<Chunk>,
     last_seq: u64,
     is_ended: bool,
+    /// Why it broke off, until that was told.
+    error: Option<String>,
+    has_told_error: bool,
     /// Whether the server may keep more than was read.
     is_behind: bool,
 }
@@ -71,11 +79,13 @@ impl StreamReader {
             ready: VecDeque::new(),
             last_seq: 0,
             is_ended: false,
+            error: None,
+            has_told_error: false,
             is_behind: true,
         }
     }
 
-    /// The next piece; None once the stream has ended, or its writer is gone.
+    /// The next piece; None once the stream has ended, or its writer is gone. Where it broke off: once an error, why, then None.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
         loop {
             if let Some(chunk) = self.ready.pop_front() {
@@ -84,6 +94,10 @@ impl StreamReader {
             if self.is_behind {
                 self.catch_up().await?;
                 continue;
+            }
+            if let Some(message) = self.error.take() {
+                self.has_told_error = true;
+                return Err(Error::Refused { code: "FAILED".to_owned(), message });
             }
             if self.is_ended {
                 return Ok(None);
@@ -122,12 +136,14 @@ impl StreamReader {
         command.arg(&self.workspace).arg(&self.peer).arg(&self.key).arg("FROM").arg(self.last_seq + 1);
         let mut kept: HashMap<String, Value> = self.shared.ask(&command).await?;
         let ended = kept.remove("ended").map(bool::from_redis_value).transpose().map_err(redis::RedisError::from)?;
+        let error = kept.remove("error").map(String::from_redis_value).transpose().map_err(redis::RedisError::from)?;
         let chunks = kept.remove("chunks").map(Vec::<(u64, String)>::from_redis_value).transpose();
         for (seq, text) in chunks.map_err(redis::RedisError::from)?.unwrap_or_default() {
             let missed = seq.saturating_sub(self.last_seq + 1);
             self.ready.push_back(Chunk { seq, missed, text });
             self.last_seq = seq;
         }
+        self.error = error.filter(|_| !self.has_told_error);
         self.is_ended |= ended.unwrap_or(false);
         self.is_behind = false;
         Ok(())

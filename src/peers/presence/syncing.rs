@@ -109,12 +109,12 @@ pub fn load(room: &Room, session: &mut Session) {
         sync(room, session, &id);
         let auth: Option<String> = session.run_in_zero(&[b"GET", names::auth(&id).as_bytes()]).ok().flatten();
         let mut state = room.state.lock();
-        match (state.directory.get_mut(&id), auth.and_then(|text| Secret::from_text(&text))) {
+        match (state.directory.get(&id).cloned(), auth.and_then(|text| Secret::from_text(&text))) {
             (Some(peer), Some(secret)) => {
-                peer.kind = Kind::New { secret, clients: SmallVec::new() };
-                peer.ttl_ms = TTL_MS;
-                let peer = peer.clone();
+                let peer = Peer { kind: Kind::New { secret, clients: SmallVec::new() }, ttl_ms: TTL_MS, ..peer };
                 let state = &mut *state;
+                state.directory.insert(peer.clone());
+                state.calls.expect(&peer.id);
                 // There are no calls yet.
                 state.calls.station(&mut state.directory, &peer, clock::monotonic_ms());
             }

@@ -24,8 +24,8 @@ fn url(door: &Door, end: &str) -> String {
 fn both_are_there_in_this_version() {
     let door = Door::open(&[("requirepass", "secret")]);
     let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(names(&door), [format!("flux-{version}.tgz"), format!("flux_peers-{version}-py3-none-any.whl")]);
-    assert_eq!(door.get("/sdk/flux-0.0.0.tgz").0, 404);
+    assert_eq!(names(&door), [format!("flux-peers-{version}.tgz"), format!("flux_peers-{version}-py3-none-any.whl")]);
+    assert_eq!(door.get("/sdk/flux-peers-0.0.0.tgz").0, 404);
     assert_eq!(door.get("/sdk/..%2f..%2fCargo.toml").0, 404);
 }
 
@@ -75,7 +75,7 @@ fn pages_of_any_origin_import_the_modules_and_nothing_else() {
         "package.json",
         "../package.json",
         "..%2fpackage.json",
-        "%2e%2e/flux-0.1.0.tgz",
+        "%2e%2e/flux-peers-0.1.0.tgz",
         "js/flux.js",
         "flux.js/",
         "flux.js%00",
@@ -93,10 +93,62 @@ fn npm_installs_the_javascript_package() {
     if !has("npm", Command::new("npm").arg("--version")) || !is_well(npm.current_dir(dir.path())) {
         return;
     }
-    let script = "const flux = await import('flux'); if (typeof flux.Flux !== 'function') throw new Error(Object.keys(flux))";
+    let script =
+        "const flux = await import('flux-peers'); if (typeof flux.Flux !== 'function') throw new Error(Object.keys(flux))";
     assert!(is_well(Command::new("node").args(["--input-type=module", "-e", script]).current_dir(dir.path())));
-    assert!(dir.path().join("node_modules/flux/src/flux.d.ts").exists());
+    assert!(dir.path().join("node_modules/flux-peers/src/flux.d.ts").exists());
 }
+
+/// The imports of programs that were written for the first client of the old protocol, under either of its names.
+#[test]
+fn npm_installs_it_under_the_names_of_the_old_client_whose_programs_then_run_unchanged() {
+    let (door, dir) = (Door::open(&[]), TempDir::new().unwrap());
+    if !has("npm", Command::new("npm").arg("--version")) {
+        return;
+    }
+    for name in ["lux-flux", "@luxdb/flux"] {
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--cache"]).arg(dir.path().join("cache"));
+        assert!(is_well(npm.arg(format!("{name}@{}", url(&door, ".tgz"))).current_dir(dir.path())));
+        let program = OLD_PROGRAM.replace("lux-flux", name).replace("PORT", &door.address.port().to_string());
+        std::fs::write(dir.path().join("program.mjs"), program).unwrap();
+        assert!(is_well(Command::new("node").args(["--experimental-websocket", "program.mjs"]).current_dir(dir.path())));
+    }
+}
+
+/// What the old client's README shows, but for the address, and for a model that thinks.
+const OLD_PROGRAM: &str = r#"
+import { Flux } from "lux-flux";
+
+const flux = new Flux({ url: "ws://127.0.0.1:PORT", name: "researcher" });
+flux.expose("summarize", async (payload) => payload.text.slice(0, 3));
+await flux.start();
+const other = new Flux({ url: "ws://127.0.0.1:PORT", name: "other", jobTimeout: 30000 });
+await other.start();
+const heard = [];
+for (const type of ["peer:joined", "peer:left", "ctx:updated", "stream:data", "stream:end"]) flux.on(type, (e) => heard.push(`${type} ${e.peerName} ${e.key ?? ""}`));
+await flux.join("project-alpha");
+const [peer] = (await other.join("project-alpha")).filter(({ peerName }) => peerName === "researcher");
+await flux.ctx.set("project-alpha", "findings", { topics: ["perf", "latency"] });
+const docs = await other.ctx.get("project-alpha", "findings");
+const result = await other.send("summarize", { text: "hello", lang: "es" }, 20000);
+let streamed = "";
+const ended = new Promise((resolve) => other.on("stream:end", resolve));
+other.onStream(peer.peerId, "my-analysis", (chunk) => (streamed += chunk));
+await flux.stream("project-alpha", "my-analysis", (async function* () { yield "to"; yield "kens"; })());
+await ended;
+while (streamed !== "tokens") await new Promise((resolve) => setTimeout(resolve, 5));
+await other.ctx.del("project-alpha", "findings");
+const keys = await other.ctx.keys("project-alpha");
+const names = (await flux.peers("project-alpha")).map(({ name }) => name).sort();
+await other.leave("project-alpha");
+while (heard.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+await other.stop();
+await flux.stop();
+const seen = JSON.stringify([docs, result, keys, names, heard]);
+const wanted = JSON.stringify([{ topics: ["perf", "latency"] }, "hel", [], ["other", "researcher"], ["peer:joined other ", "ctx:updated other findings", "peer:left other "]]);
+if (seen !== wanted) throw new Error(seen);
+"#;
 
 #[test]
 fn pip_installs_the_python_package() {

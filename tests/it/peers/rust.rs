@@ -217,3 +217,120 @@ fn a_peer_comes_back_by_itself_after_its_connections_were_cut() {
         }
     });
 }
+
+#[test]
+fn a_stream_that_breaks_off_is_an_error_for_its_reader() {
+    in_both(|place| async move {
+        let (writer, reader) = (place.peer("writer").start().await.unwrap(), place.peer("reader").start().await.unwrap());
+        for peer in [&writer, &reader] {
+            peer.join("w").await.unwrap();
+        }
+        let mut stream = reader.read_stream("w", writer.id(), "s");
+        let mut written = writer.stream("w", "s");
+        written.push("a").await.unwrap();
+        written.fail("the model broke").await.unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap().text, "a");
+        assert_eq!(stream.next().await.unwrap_err().to_string(), "the model broke");
+        assert_eq!(stream.next().await.unwrap(), None);
+        writer.stop().await;
+        reader.stop().await;
+    });
+}
+
+#[test]
+fn a_result_that_is_too_large_is_an_error_at_once() {
+    let server = Process::flux(&["--peer-payload-limit", "2kb"]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let place = Place::Far(server);
+        let large = Capability::new("large", |_: (), _: Job| async { Ok::<_, Infallible>("x".repeat(3000)) });
+        let worker = place.peer("worker").expose(large).start().await.unwrap();
+        let error = worker.call("large", ()).await.unwrap_err();
+        assert!(error.to_string().starts_with("the result was not taken: "), "{error}");
+        assert_eq!(code(error), "FAILED");
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn a_timeout_that_makes_no_sense_is_refused_with_the_reason() {
+    in_both(|place| async move {
+        let peer = place.peer("peer").expose(double()).start().await.unwrap();
+        let error = peer.call("double", 1).timeout(Duration::MAX).await.unwrap_err();
+        assert!(error.to_string().starts_with("the timeout must be at most a day"), "{error}");
+        assert_eq!(peer.call("double", 1).timeout(Duration::from_secs(86_400)).await.unwrap(), 2);
+        peer.stop().await;
+    });
+}
+
+#[test]
+fn calls_that_a_handler_makes_end_with_its_own_deadline() {
+    in_both(|place| async move {
+        let nested = Arc::new(tokio::sync::OnceCell::<Peer>::new());
+        let (told, mut lefts) = mpsc::unbounded_channel();
+        let outer = Capability::new("outer", {
+            let nested = Arc::clone(&nested);
+            move |(): (), _: Job| {
+                let nested = Arc::clone(&nested);
+                async move { nested.get().unwrap().call("inner", ()).timeout(Duration::from_secs(3600)).await }
+            }
+        });
+        let inner = Capability::new("inner", move |(): (), job: Job| {
+            told.send(job.left()).unwrap();
+            std::future::pending::<Result<(), Infallible>>()
+        });
+        let worker = place.peer("worker").expose(outer).expose(inner).start().await.unwrap();
+        nested.set(place.peer("nested").start().await.unwrap()).ok().unwrap();
+        let caller = place.peer("caller").start().await.unwrap();
+        let late = caller.call("outer", ()).timeout(Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(code(late), "TIMEOUT");
+        assert!(lefts.recv().await.unwrap() <= Duration::from_secs(1));
+        caller.stop().await;
+        worker.stop().await;
+    });
+}
+
+#[test]
+fn start_says_what_is_wrong_with_an_address_and_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Nobody listens on a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let peer = Peer::connect(&format!("lux://127.0.0.1:{port}")).unwrap().connect_timeout(Duration::from_millis(200));
+    let error = runtime.block_on(peer.start()).err().unwrap().to_string();
+    assert!(error.starts_with("no server after ") && error.contains("refused"), "{error}");
+}
+
+#[test]
+fn a_peer_keeps_what_it_runs_when_the_server_is_restarted_and_its_caller_gets_the_answer() {
+    let mut server = Process::flux(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (told, mut tries) = mpsc::unbounded_channel();
+    let gate = Arc::new(Notify::new());
+    let work = Capability::new("work", {
+        let gate = Arc::clone(&gate);
+        move |(): (), job: Job| {
+            told.send(job.attempt).unwrap();
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                Ok::<_, Infallible>("kept")
+            }
+        }
+    });
+    let url = format!("lux://127.0.0.1:{}", server.port());
+    runtime.block_on(async {
+        let worker = Peer::connect(&url).unwrap().name("worker").expose(work).start().await.unwrap();
+        let caller = Peer::connect(&url).unwrap().name("caller").start().await.unwrap();
+        let call = tokio::spawn(async move { caller.call("work", ()).retries(0).await });
+        assert_eq!(tries.recv().await, Some(1));
+        let server = tokio::task::spawn_blocking(move || {
+            server.restart();
+            server
+        });
+        let _server = server.await.unwrap();
+        gate.notify_one();
+        assert_eq!(call.await.unwrap().unwrap(), "kept");
+        assert!(tries.try_recv().is_err(), "it ran once");
+        worker.stop().await;
+    });
+}

@@ -52,6 +52,28 @@ fn members_are_told_of_every_chunk_with_its_number() {
 }
 
 #[test]
+fn a_stream_that_breaks_off_says_why() {
+    check(
+        "
+        b: SUBSCRIBE flux:ws:w:events
+        a: FLUX.REGISTER '{\"id\":\"p1\",\"name\":\"Ann\"}'
+        a: FLUX.STREAM.PUSH w tokens one
+        b: PING
+        a: FLUX.STREAM.END w tokens ERROR 'the model broke' => 1
+        b: PING => [message, flux:ws:w:events, {type:stream:end,workspace:w,peerId:p1,peerName:Ann,key:tokens,seq:1,error:the model broke}] [pong, ]
+        FLUX.STREAM.READ w p1 tokens => [first, 1, last, 1, ended, 1, error, the model broke, chunks, [[1, one]]]
+        # The first end counts.
+        a: FLUX.STREAM.END w tokens => 1
+        FLUX.STREAM.READ w p1 tokens => [first, 1, last, 1, ended, 1, error, the model broke, chunks, [[1, one]]]
+        a: FLUX.STREAM.PUSH w tokens again => 1
+        FLUX.STREAM.READ w p1 tokens => [first, 1, last, 1, ended, 0, chunks, [[1, again]]]
+        a: FLUX.STREAM.END w tokens ERROR => ERR syntax error
+        a: FLUX.STREAM.END w tokens WHY because => ERR syntax error
+        ",
+    );
+}
+
+#[test]
 fn a_reader_sees_by_the_numbers_what_is_kept_no_more() {
     let flux = Flux::in_memory();
     let mut peer = flux.store();

@@ -3,6 +3,7 @@
 mod any_order;
 mod life;
 mod lost;
+mod returning;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -126,7 +127,12 @@ impl Hall {
                 Action::Send(peer, job) => self.held.push((peer, job.id)),
                 Action::End(_, id, outcome) => self.ends.entry(id).or_default().push(outcome),
                 Action::Ask(_) | Action::Drop(_) => self.left.push(action),
-                Action::Refuse(_) | Action::Dismiss(_) | Action::Withdraw(..) | Action::Cancel(..) | Action::Chunk(..) => {}
+                Action::Tried(..)
+                | Action::Refuse(_)
+                | Action::Dismiss(_)
+                | Action::Withdraw(..)
+                | Action::Cancel(..)
+                | Action::Chunk(..) => {}
             }
         }
     }

@@ -1,0 +1,121 @@
+//! Calls that the server's last run had: callers and peers come back in any order.
+
+use std::sync::Arc;
+
+use super::{Hall, done, order};
+use crate::peers::calls::returning::{RETURN_MS, WINDOW_MS};
+use crate::peers::calls::{Again, Answer, Caller, Order};
+use crate::peers::directory::{Id, Secret};
+
+/// Comes back as the caller of a call.
+fn come_back(hall: &mut Hall, attempt: u32, retries: u32, seen: u64) -> Result<Id, String> {
+    let again = Some(Again { attempt, seen });
+    let order = Order { id: Some("call".into()), timeout_ms: 60_000, retries, again, ..order() };
+    hall.make(order, Caller::Peer("me".into(), Secret::of(b"s"))).map_err(|failure| failure.to_string())
+}
+
+fn attempt(hall: &Hall, id: &Id) -> u32 {
+    hall.calls.calls[id].job.attempt
+}
+
+#[test]
+fn a_peer_keeps_the_call_it_runs_whoever_comes_back_first() {
+    for peer_is_first in [true, false] {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        hall.arrive("b", 0, 0);
+        let id: Id = "call".into();
+        if peer_is_first {
+            hall.claim("a", 7, &[Arc::clone(&id)]);
+            come_back(&mut hall, 2, 0, 0).unwrap();
+        } else {
+            come_back(&mut hall, 2, 0, 0).unwrap();
+            hall.pass(RETURN_MS - 1);
+            hall.claim("a", 7, &[Arc::clone(&id)]);
+        }
+        hall.pass(WINDOW_MS);
+        assert!(hall.take("a", 9).is_empty() && hall.take("b", 9).is_empty());
+        assert_eq!((attempt(&hall, &id), hall.calls.total().running), (2, 1));
+        hall.answer("a", &id, done()).unwrap();
+        assert_eq!(hall.code(&id), "OK");
+    }
+}
+
+#[test]
+fn an_answer_waits_for_its_caller_even_where_its_peer_is_gone_by_then() {
+    for stays in [true, false] {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        hall.claim("a", 7, &["call".into()]);
+        hall.answer("a", "call", done()).unwrap();
+        assert!(hall.answer("a", "call", done()).is_err(), "once");
+        if !stays {
+            hall.die("a");
+        }
+        let id = come_back(&mut hall, 1, 0, 0).unwrap();
+        assert_eq!(hall.code(&id), "OK");
+        assert_eq!(hall.calls.stations.contains_key("a"), stays);
+    }
+}
+
+#[test]
+fn a_call_that_nobody_says_to_run_is_one_more_try_where_there_may_be_one() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    let id = come_back(&mut hall, 1, 1, 0).unwrap();
+    assert!(hall.take("a", 9).is_empty(), "its peer may be about to come back");
+    hall.pass(RETURN_MS);
+    assert_eq!(hall.take("a", 9), [Arc::clone(&id)]);
+    assert_eq!((attempt(&hall, &id), hall.calls.calls[&id].retries), (2, 0));
+    for (retries, seen) in [(0, 0), (5, 3)] {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        let id = come_back(&mut hall, 1, retries, seen).unwrap();
+        hall.pass(RETURN_MS);
+        assert_eq!(hall.outcome(&id).as_ref().unwrap_err().to_string(), "GONE the server was restarted while it had the call");
+    }
+}
+
+#[test]
+fn later_nobody_is_waited_for_and_no_claim_is_taken() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    hall.claim("a", 7, &[]);
+    hall.claim("a", 7, &["other".into()]);
+    hall.pass(WINDOW_MS);
+    hall.claim("a", 7, &["call".into()]);
+    assert!(hall.answer("a", "call", done()).is_err());
+    assert!(hall.answer("a", "other", done()).is_err());
+    assert!(come_back(&mut hall, 1, 0, 0).unwrap_err().starts_with("GONE "));
+    let id = come_back(&mut hall, 1, 1, 0).unwrap();
+    assert_eq!(hall.take("a", 9), [Arc::clone(&id)]);
+    assert_eq!(attempt(&hall, &id), 2);
+}
+
+#[test]
+fn who_lost_its_connection_says_anew_what_it_runs() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    hall.claim("a", 7, &["call".into()]);
+    hall.lose("a", 7);
+    let id = come_back(&mut hall, 1, 0, 2).unwrap();
+    hall.claim("a", 8, &[Arc::clone(&id)]);
+    hall.pass(RETURN_MS);
+    hall.answer("a", &id, Answer::Chunk(b"1"[..].into())).unwrap();
+    assert_eq!(hall.calls.calls[&id].chunks, 3, "pieces are numbered on");
+    hall.answer("a", &id, done()).unwrap();
+    assert_eq!(hall.code(&id), "OK");
+}
+
+#[test]
+fn the_answer_of_a_peer_that_was_there_before_may_come_before_its_claim() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    hall.arrive("b", 0, 0);
+    hall.calls.expect(&"a".into());
+    assert!(hall.answer("b", "call", done()).is_err(), "it is new");
+    hall.answer("a", "call", done()).unwrap();
+    hall.claim("a", 7, &["call".into()]);
+    let id = come_back(&mut hall, 1, 0, 0).unwrap();
+    assert_eq!(hall.code(&id), "OK");
+}
