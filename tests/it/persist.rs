@@ -348,6 +348,32 @@ fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
 }
 
 #[test]
+fn rows_of_a_text_that_was_replaced_before_it_got_another_key_are_gone_from_the_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    with_folder(dir.path(), quick(), true, |store, persistence| {
+        // So much that little is changed, and it is changed in place.
+        ask(store, &["SET", "much", &"x".repeat(200_000)]);
+        let add = |store: &mut Store, from: u32, to: u32| {
+            (from..to).for_each(|number| drop(ask(store, &["PFADD", "guess", &number.to_string()])));
+        };
+        // Sparse yet, but too large for a record.
+        let len = |store: &mut Store| workload::text(ask(store, &["STRLEN", "guess"])).parse::<u64>().unwrap();
+        let large = (0..).step_by(10).find(|from| {
+            add(store, *from, from + 10);
+            len(store) > 2000
+        });
+        assert!(len(store) < 4000, "it is dense, and written into");
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        let large = large.unwrap();
+        add(store, large, large + 4000);
+        ask(store, &["APPEND", "guess", &"x".repeat(10_000)]);
+        ask(store, &["COPY", "guess", "copy"]);
+        ask(store, &["RENAME", "guess", "other"]);
+    });
+    assert_eq!(persist::check(dir.path(), 10).unwrap().problems, []);
+}
+
+#[test]
 fn writers_are_held_back_while_the_journal_nears_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     with_folder(dir.path(), Options { checkpoint_bytes: 100, ..quick() }, false, |store, persistence| {

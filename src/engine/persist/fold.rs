@@ -366,12 +366,12 @@ impl Fold {
         let fold = if self.looks_at(db, key) {
             let mut fold = take(self.key(db, key)?);
             if !fold.is_fresh {
-                let rows = mem::take(&mut fold.rows);
-                fold = KeyFold {
-                    is_fresh: true,
-                    rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows })),
-                    ..fold
-                };
+                fold.is_fresh = true;
+                // A text is known as a whole, whatever the key held before.
+                if !matches!(fold.rows, RowsFold::Short(_) | RowsFold::Text(_)) {
+                    let rows = mem::take(&mut fold.rows);
+                    fold.rows = RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows }));
+                }
             } else if fold.kind.is_none() {
                 fold = KeyFold::gone();
             }
