@@ -25,17 +25,26 @@ pub struct Fold {
     below: Option<Place>,
     /// One of some hundred keys, of all there are, where it is asked for.
     samples: Option<BTreeSet<Place>>,
-    /// From which keys values went to which, in this order.
+    /// From which keys values went to which, in this order, unless that is known.
     moves: Moves,
+    knows_moves: bool,
     /// Of keys whose values went to others: the first of those that are looked at.
     leads: HashMap<Place, Place>,
     /// Values that were given and not yet taken, and which key gave them.
     parcels: HashMap<u64, (Place, KeyFold)>,
+    limit: Option<Limit>,
 }
 
-/// From which keys values went to which, in the order in which they did.
+/// How many bytes a fold may take, and from how many on it is halved.
+struct Limit {
+    bytes_max: usize,
+    halved_at: usize,
+}
+
+/// From which keys values went to which, in the order in which they did: there may be millions, so each is the two places one after the
+/// other, and then how long they are, since they are read from the last to the first.
 #[derive(Default)]
-pub struct Moves(Vec<(Place, Place)>);
+pub struct Moves(Vec<u8>);
 
 impl Moves {
     /// Whether there are none.
@@ -43,13 +52,43 @@ impl Moves {
         self.0.is_empty()
     }
 
+    /// Bytes they take in memory.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn push(&mut self, from: &Place, to: (u8, &[u8])) {
+        for (db, key) in [(from.0, &*from.1), to] {
+            self.0.push(db);
+            self.0.extend_from_slice(key);
+        }
+        let lens = [from.1.len(), to.1.len()];
+        lens.iter().for_each(|len| self.0.extend_from_slice(&(*len as u32).to_le_bytes()));
+    }
+
+    /// They, the last one first.
+    fn backwards(&self) -> impl Iterator<Item = (Place, Place)> {
+        let mut rest = &self.0[..];
+        let mut take = move |len: usize| {
+            let (before, bytes) = rest.split_at(rest.len().checked_sub(len)?);
+            rest = before;
+            Some(bytes)
+        };
+        std::iter::from_fn(move || {
+            let lens = take(2 * size_of::<u32>())?;
+            let [from, to] = [0, 4].map(|at| u32::from_le_bytes(lens[at..at + 4].try_into().expect("four bytes")) as usize);
+            let [to, from] = [to, from].map(|len| take(1 + len).map(|place| (place[0], place[1..].to_vec())));
+            Some((from?, to?))
+        })
+    }
+
     /// For each key whose value went on to keys from this one on: the first of these, or itself if it comes before.
     fn leads(&self, start: &Place) -> HashMap<Place, Place> {
         let mut leads: HashMap<Place, Place> = HashMap::new();
-        for (from, to) in self.0.iter().rev() {
+        for (from, to) in self.backwards() {
             let lead = |place: &Place| leads.get(place).or(Some(place).filter(|place| *place >= start)).cloned();
-            if let Some(lead) = [lead(from), lead(to)].into_iter().flatten().min() {
-                leads.insert(from.clone(), lead);
+            if let Some(lead) = [lead(&from), lead(&to)].into_iter().flatten().min() {
+                leads.insert(from, lead);
             }
         }
         leads
@@ -207,7 +246,12 @@ impl Fold {
     /// which it must be told of all moves of the span.
     pub fn between(from: Option<Place>, below: Option<Place>, moves: &Moves) -> Fold {
         let leads = moves.leads(from.as_ref().unwrap_or(&(0, Vec::new())));
-        Fold { from, below, leads, ..Fold::default() }
+        Fold { from, below, leads, knows_moves: true, ..Fold::default() }
+    }
+
+    /// The same fold, halved whenever it takes more than so many bytes.
+    pub fn within(self, bytes_max: usize) -> Fold {
+        Fold { limit: Some(Limit { bytes_max, halved_at: bytes_max }), ..self }
     }
 
     /// A fold that takes samples of all keys.
@@ -218,6 +262,11 @@ impl Fold {
     /// The samples that were taken, in order.
     pub fn take_samples(&mut self) -> Option<Vec<Place>> {
         Some(self.samples.take()?.into_iter().collect())
+    }
+
+    /// How much it takes to know from which keys values went to which.
+    pub fn moves_bytes(&self) -> usize {
+        self.moves.bytes()
     }
 
     /// From which keys values went to which.
@@ -284,6 +333,18 @@ impl Fold {
         true
     }
 
+    /// Halves it where it takes more than it may.
+    fn keep_within(&mut self) {
+        let Some(Limit { bytes_max, halved_at }) = self.limit else { return };
+        if self.bytes <= halved_at {
+            return;
+        }
+        while self.bytes > bytes_max && self.halve() {}
+        // One key may take more than all may; it is not measured again for each batch.
+        let halved_at = if self.bytes > bytes_max { self.bytes + bytes_max / 8 } else { bytes_max };
+        self.limit = Some(Limit { bytes_max, halved_at });
+    }
+
     /// All keys, each with where it counts as standing.
     fn keyed(&self) -> impl Iterator<Item = ((u8, &[u8]), &Keyed)> {
         let databases = self.databases.iter().enumerate();
@@ -327,11 +388,15 @@ impl Fold {
                 batch::each_in_order(&batch.sections, |effect| self.add_meeting(effect))?;
                 // What is left was dropped with its database.
                 self.parcels.clear();
+                // A few bytes of the journal may have copied what takes many.
+                self.keep_within();
             } else {
                 stretch.extend(batch.sections);
             }
         }
-        self.add_stretch(&mut stretch)
+        self.add_stretch(&mut stretch)?;
+        self.keep_within();
+        Ok(())
     }
 
     fn add_stretch(&mut self, stretch: &mut Vec<(u8, &[u8])>) -> Result<(), BadRow> {
@@ -387,7 +452,9 @@ impl Fold {
     fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
         let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
         self.sample(db, key);
-        self.moves.0.push((from, (db, key.to_vec())));
+        if !self.knows_moves {
+            self.moves.push(&from, (db, key));
+        }
         if !self.looks_at(db, key) {
             self.bytes = self.bytes.saturating_sub(fold.rows.bytes());
             return Ok(());
@@ -702,6 +769,17 @@ mod tests {
         let mut even = of(&[("a", 100), ("b", 100), ("c", 100), ("d", 100)]);
         assert!(even.halve());
         assert_eq!(keys(&even), ["a", "b"]);
+    }
+
+    #[test]
+    fn moves_are_told_from_the_last_to_the_first_and_take_little() {
+        let mut moves = Moves::default();
+        let place = |number: u32| (number as u8 % 16, format!("key:{number}").into_bytes());
+        let all: Vec<(Place, Place)> = (0..10_000).map(|number| (place(number), place(number * 7))).collect();
+        all.iter().for_each(|(from, (db, key))| moves.push(from, (*db, key)));
+        assert!(moves.backwards().eq(all.iter().rev().cloned()));
+        moves.0.shrink_to_fit();
+        assert!(moves.bytes() < 30 * all.len(), "{}", moves.bytes());
     }
 
     #[test]
