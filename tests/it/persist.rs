@@ -386,6 +386,63 @@ fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
 }
 
 #[test]
+fn however_often_values_go_from_key_to_key_a_checkpoint_takes_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { checkpoint_bytes: 1 << 30, ..quick() };
+    let (engine, persistence) = Persistence::open(dir.path(), options).unwrap();
+    engine.set_parcel_bytes_min(0);
+    let mut store = store_kept(&engine, &persistence);
+    let key = |number: usize| format!("key:{}", number % 1000);
+    ask(&mut store, &["SET", &key(0), "value"]);
+    let moves = 100_000;
+    for number in 0..moves {
+        store.call(&[b"RENAME", key(number).as_bytes(), key(number + 1).as_bytes()]);
+    }
+    // A checkpoint has a megabyte for what it keeps in mind.
+    persistence.set_memory_limit(1);
+    let before = memory::used_bytes();
+    let mut most = 0;
+    let mut checkpoint = persistence.checkpoint();
+    while checkpoint.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+        most = most.max(memory::used_bytes().saturating_sub(before));
+        std::thread::yield_now();
+    }
+    assert!(persistence.stats().last_checkpoint_ok && persistence.stats().journal_bytes == 0);
+    assert!(most < 6 << 20, "a checkpoint of {moves} moves takes {most} bytes");
+    persistence.close(false).unwrap();
+    with_folder(dir.path(), quick(), false, |store, persistence| {
+        assert_eq!((persistence.loaded().keys, persistence.loaded().batches), (1, 0));
+        assert_eq!(workload::text(ask(store, &["GET", &key(moves)])), "value");
+    });
+}
+
+#[test]
+fn rows_of_a_text_that_was_replaced_before_it_got_another_key_are_gone_from_the_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    with_folder(dir.path(), quick(), true, |store, persistence| {
+        // So much that little is changed, and it is changed in place.
+        ask(store, &["SET", "much", &"x".repeat(200_000)]);
+        let add = |store: &mut Store, from: u32, to: u32| {
+            (from..to).for_each(|number| drop(ask(store, &["PFADD", "guess", &number.to_string()])));
+        };
+        // Sparse yet, but too large for a record.
+        let len = |store: &mut Store| workload::text(ask(store, &["STRLEN", "guess"])).parse::<u64>().unwrap();
+        let large = (0..).step_by(10).find(|from| {
+            add(store, *from, from + 10);
+            len(store) > 2000
+        });
+        assert!(len(store) < 4000, "it is dense, and written into");
+        persistence.checkpoint().blocking_recv().unwrap().unwrap();
+        let large = large.unwrap();
+        add(store, large, large + 4000);
+        ask(store, &["APPEND", "guess", &"x".repeat(10_000)]);
+        ask(store, &["COPY", "guess", "copy"]);
+        ask(store, &["RENAME", "guess", "other"]);
+    });
+    assert_eq!(persist::check(dir.path(), 10).unwrap().problems, []);
+}
+
+#[test]
 fn writers_are_held_back_while_the_journal_nears_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     with_folder(dir.path(), Options { checkpoint_bytes: 100, ..quick() }, false, |store, persistence| {

@@ -1,5 +1,7 @@
 //! Disks that fail: errors, torn writes, no space, and power cuts that keep any part of what was not synced. Whatever
 //! happens, what was acknowledged is there after a restart, and it is a prefix of what was written.
+//!
+//! `FLUX_FAULTS_EVERY=1` has each operation fail where otherwise one of many does.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -3,6 +3,7 @@
 //!
 //! `FLUX_DAMAGE_ROUNDS` says how often, `FLUX_DAMAGE_SEED` where the chance begins.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ fn loaded(path: &Path) -> Result<(u64, Contents), String> {
 }
 
 /// Tables with values of every kind, small and large, that were written in several transactions.
-fn written(path: &Path) {
+fn written(path: &Path) -> Arc<Engine> {
     let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
     let tables = Tables::create(&Files::default(), path, 1 << 20, meta).unwrap();
     let engine = Arc::new(Engine::new(true));
@@ -76,6 +77,8 @@ fn written(path: &Path) {
         folded.add_batches(&[&batch_of(&engine, 0)]).unwrap();
         apply::apply(&tables, &folded, round as u64 + 1).unwrap();
     }
+    drop(store);
+    engine
 }
 
 /// Damages a file, and says how.
@@ -153,6 +156,76 @@ fn damaged_tables_are_told_or_hold_what_they_held() {
         }
     }
     assert!(told > rounds / 4, "only {told} of {rounds} were told");
+}
+
+#[test]
+fn damaged_tables_are_changed_or_told_and_nothing_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { dir.path().join(name) };
+    let engine = written(&path("whole"));
+    let mut store = store_on(&engine);
+    for db in ["0", "5"] {
+        ask(&mut store, &["SELECT", db]);
+        for number in 0..40 {
+            let number = &(number * 12).to_string();
+            ask(&mut store, &["SET", &format!("small:{number}"), "another value"]);
+            ask(&mut store, &["LSET", "list", number, "another element"]);
+            ask(&mut store, &["SREM", "set", number]);
+            ask(&mut store, &["ZADD", "zset", "7", &format!("member {number}")]);
+        }
+        ask(&mut store, &["APPEND", "holes", "more"]);
+        ask(&mut store, &["DEL", "hash", "few list", "long"]);
+        ask(&mut store, &["RENAME", "stream", "another stream"]);
+    }
+    let mut folded = fold::Fold::default();
+    folded.add_batches(&[&batch_of(&engine, 0)]).unwrap();
+    let whole = std::fs::read(path("whole")).unwrap();
+    let first = number("FLUX_DAMAGE_SEED", clock::now_ms());
+    let rounds = number("FLUX_DAMAGE_ROUNDS", 50);
+    let (mut opened, mut told) = (0, 0);
+    for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
+        let mut chance = Seeded::new(seed);
+        let mut bytes = whole.clone();
+        // Behind the first page, so that most of it can be opened, and often where a page says what it holds.
+        for _ in 0..20 {
+            let page = 1 + chance.below((bytes.len() / PAGE - 1) as u64);
+            let at = page * PAGE as u64 + if chance.below(4) == 0 { chance.below(64) } else { chance.below(PAGE as u64) };
+            bytes[at as usize] ^= 1 << chance.below(8);
+        }
+        for is_rebuilt in [false, true] {
+            std::fs::write(path("damaged"), &bytes).unwrap();
+            let Ok(tables) = open(&path("damaged")) else { continue };
+            opened += 1;
+            let mut next = Some(&folded);
+            let changed = match is_rebuilt {
+                false => apply::apply(&tables, &folded, 100),
+                true => apply::rebuild(&tables, &Files::default(), 1 << 20, 100, || Ok(next.take())).map(drop),
+            };
+            if let Err(error) = changed {
+                told += 1;
+                let error = error.to_string();
+                assert!(error.contains("damaged") && error.contains("flux check"), "FLUX_DAMAGE_SEED={seed}: {error}");
+            }
+        }
+    }
+    assert!(opened > 0 && told > opened / 4, "only {told} of {opened} were told");
+}
+
+#[test]
+fn a_panic_of_whoever_changes_the_tables_is_not_told_as_their_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
+    let tables = Tables::create(&Files::default(), &dir.path().join("tables.redb"), 1 << 20, meta).unwrap();
+    let change = || {
+        tables.write(|changes| {
+            let _stored = changes.database(0)?;
+            panic!("not redb's");
+            #[expect(unreachable_code, reason = "it gives the closure its type")]
+            Ok::<_, Error>(())
+        })
+    };
+    let panic = catch_unwind(AssertUnwindSafe(change)).expect_err("a panic goes on");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"not redb's"));
 }
 
 #[test]

@@ -187,22 +187,27 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
 
 /// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
-    inner.wait_durable(inner.engine.epoch())?;
     if wants_opening(inner) {
         open_again(inner)?;
     }
+    inner.wait_durable(inner.engine.epoch())?;
     // Known only once the tables are open: they may hold more than the last checkpoint said that it wrote. What stands in the journal
     // must not be done to them twice, since a value would go from one key to another twice.
-    let covered = inner.covered.load(Acquire);
-    // No further than there are batches: a journal that ends before the tables do is an older copy.
-    // Where it is closed after an error, nobody knows how far it goes.
+    let mut covered = inner.covered.load(Acquire);
+    // No further than there are batches: a journal that ends before the tables do is an older copy. Where it is closed after an error,
+    // nobody knows how far it goes.
     let journaled = inner.journal.read().as_ref().map(Journal::last).ok_or_else(|| Error::Write(inner.error_text()))?;
     let last = inner.seq_of(*inner.durable.borrow()).min(journaled);
-    if covered >= last {
-        return Ok(());
+    while covered < last {
+        covered = fold_span(inner, covered, last)?;
     }
+    Ok(())
+}
+
+/// Brings what follows a batch into the tables, up to the last if that is not too much at once; tells up to which.
+fn fold_span(inner: &Inner, covered: u64, last: u64) -> Result<u64, Error> {
     let mut passes = Passes::over(inner, covered, last);
-    if let Err(error) = write(inner, &mut passes, last) {
+    if let Err(error) = write(inner, &mut passes) {
         inner.checkpoints.tried_bytes.store(passes.bytes, Relaxed);
         // A row that is not what was written is nothing that redb knows of: it goes on.
         if !error.is_of_rows() {
@@ -211,8 +216,8 @@ fn fold_journal(inner: &Inner) -> Result<(), Error> {
         }
         return Err(error);
     }
-    note_covered(inner, last, passes.bytes);
-    Ok(())
+    note_covered(inner, passes.last, passes.bytes);
+    Ok(passes.last)
 }
 
 /// Notes that the tables hold everything up to a batch, for good: so many bytes of the journal are needed no more.
@@ -226,8 +231,9 @@ fn note_covered(inner: &Inner, last: u64, bytes: u64) {
 
 /// Writes what the passes tell into the tables, which then need the journal up to there no more: where it is, or with all
 /// the rest into a new file, whichever is less to write.
-fn write(inner: &Inner, passes: &mut Passes<'_>, covered: u64) -> Result<(), Error> {
+fn write(inner: &Inner, passes: &mut Passes<'_>) -> Result<(), Error> {
     let first = passes.read()?;
+    let covered = passes.last;
     let rebuilt = {
         let tables = inner.tables.read();
         let tables = tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?;

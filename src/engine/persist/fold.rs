@@ -21,26 +21,34 @@ pub struct Fold {
     pub stored: Option<u64>,
     /// Bytes this takes in memory, roughly.
     bytes: usize,
-    /// When it takes more, it forgets keys until it does not.
-    bytes_max: Option<usize>,
     /// Keys before this one, and those from this one on, are not looked at.
     from: Option<Place>,
     below: Option<Place>,
     /// Some of what changed, of all there is, where they are asked for.
     samples: Option<Samples>,
-    /// From which keys values went to which, in this order.
+    /// From which keys values went to which, in this order, unless that is known.
     moves: Moves,
+    knows_moves: bool,
     /// Of keys whose values went to others: the first of those that are looked at.
     leads: HashMap<Place, Place>,
     /// Values that were given and not yet taken, and which key gave them.
     parcels: HashMap<u64, (Place, KeyFold)>,
+    limit: Option<Limit>,
 }
 
-/// From which keys values went to which, in the order in which they did.
+/// How many bytes a fold may take, and from how many on it is halved.
+struct Limit {
+    bytes_max: usize,
+    halved_at: usize,
+}
+
+/// From which keys values went to which, in the order in which they did. There may be millions.
 #[derive(Default)]
 pub struct Moves {
     /// The keys, each with a number: a value may go to and fro between two of them a million times.
     numbers: HashMap<Place, u32>,
+    /// Bytes these take, roughly.
+    keys_bytes: usize,
     moves: Vec<(u32, u32)>,
 }
 
@@ -53,9 +61,18 @@ impl Moves {
     fn push(&mut self, from: Place, to: Place) {
         let [from, to] = [from, to].map(|place| {
             let next = self.numbers.len() as u32;
-            *self.numbers.entry(place).or_insert(next)
+            let bytes = MOVED_KEY_BYTES + place.1.len();
+            *self.numbers.entry(place).or_insert_with(|| {
+                self.keys_bytes += bytes;
+                next
+            })
         });
         self.moves.push((from, to));
+    }
+
+    /// Bytes they take in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        self.moves.capacity() * size_of::<(u32, u32)>() + self.keys_bytes
     }
 
     /// For each key whose value went on to keys from this one on: the first of these, or itself if it comes before.
@@ -263,6 +280,8 @@ impl DatabaseFold {
     }
 }
 
+/// What a key from which a value went takes beside its bytes, roughly: where it stands, its number, and while a pass asks for them, its lead.
+const MOVED_KEY_BYTES: usize = 160;
 /// What an entry of a map takes beside its bytes, roughly.
 const KEY_BYTES: usize = 112;
 const ROW_BYTES: usize = 80;
@@ -272,17 +291,17 @@ impl Fold {
     /// which it must be told of all moves of the span.
     pub fn between(from: Option<Place>, below: Option<Place>, moves: &Moves) -> Fold {
         let leads = moves.leads(from.as_ref().unwrap_or(&(0, Vec::new())));
-        Fold { from, below, leads, ..Fold::default() }
+        Fold { from, below, leads, knows_moves: true, ..Fold::default() }
+    }
+
+    /// The same fold, halved whenever it takes more than so many bytes.
+    pub fn within(self, bytes_max: usize) -> Fold {
+        Fold { limit: Some(Limit { bytes_max, halved_at: bytes_max }), ..self }
     }
 
     /// A fold that takes samples of all keys.
     pub fn sampling() -> Fold {
         Fold { samples: Some(Samples::default()), ..Fold::default() }
-    }
-
-    /// The same fold, which forgets keys where it would take more bytes than this.
-    pub fn within(self, bytes_max: usize) -> Fold {
-        Fold { bytes_max: Some(bytes_max), ..self }
     }
 
     /// The samples that were taken.
@@ -293,6 +312,11 @@ impl Fold {
     /// Bytes this takes in memory, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How much it takes to know from which keys values went to which.
+    pub fn moves_bytes(&self) -> usize {
+        self.moves.bytes()
     }
 
     /// From which keys values went to which.
@@ -362,9 +386,16 @@ impl Fold {
         keys + self.parcels.values().map(|(_, fold)| fold.rows.bytes()).sum::<usize>()
     }
 
-    /// Forgets keys until this takes no more than it may.
+    /// Forgets keys where this takes more than it may.
     fn shrink(&mut self) {
-        while self.bytes_max.is_some_and(|bytes_max| self.bytes > bytes_max) && self.halve() {}
+        let Some(Limit { bytes_max, halved_at }) = self.limit else { return };
+        if self.bytes <= halved_at {
+            return;
+        }
+        while self.bytes > bytes_max && self.halve() {}
+        // One key may take more than all may; it is not measured again for each batch.
+        let halved_at = if self.bytes > bytes_max { self.bytes + bytes_max / 8 } else { bytes_max };
+        self.limit = Some(Limit { bytes_max, halved_at });
     }
 
     /// All keys, each with where it counts as standing.
@@ -466,13 +497,13 @@ impl Fold {
             let (mut fold, more) = take(self.key(db, key)?);
             self.bytes += more;
             if !fold.is_fresh {
-                let rows = mem::take(&mut fold.rows);
-                self.bytes += Moved::bytes_but_rows(&place);
-                fold = KeyFold {
-                    is_fresh: true,
-                    rows: RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows })),
-                    ..fold
-                };
+                fold.is_fresh = true;
+                // A text is known as a whole, whatever the key held before.
+                if !matches!(fold.rows, RowsFold::Short(_) | RowsFold::Text(_)) {
+                    let rows = mem::take(&mut fold.rows);
+                    self.bytes += Moved::bytes_but_rows(&place);
+                    fold.rows = RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows }));
+                }
             } else if fold.kind.is_none() {
                 fold = KeyFold::gone();
             }
@@ -490,7 +521,9 @@ impl Fold {
     fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
         let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
         self.sample(db, key);
-        self.moves.push(from, (db, key.to_vec()));
+        if !self.knows_moves {
+            self.moves.push(from, (db, key.to_vec()));
+        }
         if !self.looks_at(db, key) {
             self.bytes -= fold.rows.bytes();
             return Ok(());

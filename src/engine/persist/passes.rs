@@ -12,6 +12,8 @@ const FOLD_BYTES_MAX: usize = 32 << 20;
 const FOLD_BYTES_MIN: usize = 1 << 20;
 /// This part of a memory limit may be changes kept at once. What was read, and redb's pages, take as much again.
 const FOLD_SHARE: usize = 16;
+/// And of these, what it takes to know from which keys values went to which.
+const MOVES_SHARE: usize = 2;
 /// Journal read in one go. Its old pages cannot be used again meanwhile.
 const READ_BYTES: usize = 4 << 20;
 
@@ -20,7 +22,9 @@ pub struct Passes<'i> {
     inner: &'i Inner,
     /// The span is what follows this batch, up to the last.
     after: u64,
-    last: u64,
+    /// The last batch. Before the first pass, how far the span may go: it ends where too many values went from key to key for all of
+    /// them to be kept in mind.
+    pub last: u64,
     /// Where the next pass begins; None when there is none.
     next: Option<Option<Place>>,
     /// Some of the keys, and how many of them a pass takes; none before the first.
@@ -35,7 +39,7 @@ pub struct Passes<'i> {
 }
 
 impl Passes<'_> {
-    /// Passes over what follows a batch, up to the last.
+    /// Passes over what follows a batch, up to this one at most.
     pub fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
         Passes {
             inner,
@@ -80,7 +84,8 @@ impl Passes<'_> {
 
     /// Adds the span to a fold.
     fn fold(&mut self, fold: Fold) -> Result<Fold, Error> {
-        let mut fold = fold.within(fold_bytes_max(self.inner));
+        let bytes_max = fold_bytes_max(self.inner);
+        let mut fold = fold.within(bytes_max);
         let (mut seq, mut is_end) = (self.after, false);
         self.bytes = 0;
         while !is_end {
@@ -88,7 +93,7 @@ impl Passes<'_> {
             is_end = {
                 let journal = self.inner.journal.read();
                 let journal = journal.as_ref().ok_or_else(|| Error::Write(self.inner.error_text()))?;
-                let read = journal.read_after(seq, self.last, READ_BYTES.min(fold_bytes_max(self.inner)), |number, bytes| {
+                let read = journal.read_after(seq, self.last, READ_BYTES.min(bytes_max), |number, bytes| {
                     seq = number;
                     self.bytes += bytes.len() as u64;
                     batches.push(bytes.to_vec());
@@ -98,6 +103,9 @@ impl Passes<'_> {
             };
             let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
             fold.add_batches(&batches).map_err(|error| bad_batch(first..=seq, error))?;
+            if fold.moves_bytes() > bytes_max / MOVES_SHARE && !is_end {
+                (self.last, is_end) = (seq, true);
+            }
         }
         Ok(fold)
     }

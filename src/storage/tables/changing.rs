@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::path::Path;
 
-use redb::ReadableTable;
+use redb::{AccessGuard, ReadableTable};
 
 use crate::storage::Error;
 use crate::storage::caught::caught;
 use crate::storage::rows::{Kind, Sum, Table};
+use crate::storage::tables::given::Given;
 use crate::storage::tables::state::{Meta, State};
 use crate::storage::tables::{DATABASES, ELEMENTS, ID_BYTES, KEYS, PART_BYTES, STATE, STATE_KEY, opened, range_of};
 
@@ -32,8 +33,8 @@ impl Changes<'_> {
                 db,
                 sum: &self.keys[usize::from(db)],
                 bytes: &self.bytes[usize::from(db)],
-                keys: self.transaction.open_table(KEYS[usize::from(db)])?,
-                elements: self.transaction.open_table(ELEMENTS[usize::from(db)])?,
+                keys: Given::new(self.path, self.transaction.open_table(KEYS[usize::from(db)])?),
+                elements: Given::new(self.path, self.transaction.open_table(ELEMENTS[usize::from(db)])?),
                 in_order: None,
                 place: Vec::new(),
                 row: Vec::new(),
@@ -81,8 +82,8 @@ pub struct StoredMut<'t> {
     sum: &'t Cell<Sum>,
     /// How many bytes all its rows take.
     bytes: &'t Cell<u64>,
-    keys: Writable<'t>,
-    elements: Writable<'t>,
+    keys: Given<'t, Writable<'t>>,
+    elements: Given<'t, Writable<'t>>,
     in_order: Option<InOrder>,
     /// Where keys of element rows are put together.
     place: Vec<u8>,
@@ -135,7 +136,7 @@ impl StoredMut<'_> {
         let before = caught(path, || self.keys.insert(key, &self.row[..]))?;
         let mut sum = self.sum.get();
         sum.add(hash);
-        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, self.bytes, read)).transpose()?;
+        let read = before.map(|before| taken(path, table, key, before, &mut sum, self.bytes, read)).transpose()?;
         self.sum.set(sum);
         Ok(read)
     }
@@ -148,7 +149,7 @@ impl StoredMut<'_> {
         let (path, table) = (self.path, self.keys());
         let before = caught(path, || self.keys.remove(key))?;
         let mut sum = self.sum.get();
-        let read = before.map(|before| taken(path, table, key, before.value(), &mut sum, self.bytes, read)).transpose()?;
+        let read = before.map(|before| taken(path, table, key, before, &mut sum, self.bytes, read)).transpose()?;
         self.sum.set(sum);
         Ok(read)
     }
@@ -193,7 +194,7 @@ impl StoredMut<'_> {
             in_order.elements_bytes += self.place.len() + self.row.len();
         }
         let before = caught(path, || self.elements.insert(&self.place[..], &self.row[..]))?;
-        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, self.bytes, |_| ()))
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before, sum, self.bytes, |_| ()))
     }
 
     /// Removes an element row of a value whose rows have this sum.
@@ -201,7 +202,7 @@ impl StoredMut<'_> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         let before = caught(path, || self.elements.remove(&self.place[..]))?;
-        before.map_or(Ok(()), |before| taken(path, table, &self.place, before.value(), sum, self.bytes, |_| ()))
+        before.map_or(Ok(()), |before| taken(path, table, &self.place, before, sum, self.bytes, |_| ()))
     }
 
     /// Removes all element rows of a value.
@@ -289,13 +290,14 @@ fn taken<R>(
     path: &Path,
     table: Table,
     key: &[u8],
-    row: &[u8],
+    row: AccessGuard<'_, &'static [u8]>,
     sum: &mut Sum,
     bytes_of_all: &Cell<u64>,
     read: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
-    let (bytes, hash) = opened(path, table, key, row)?;
+    let row = Given::new(path, row);
+    let (bytes, hash) = opened(path, table, key, row.value())?;
     sum.remove(hash);
-    bytes_of_all.update(|all| all.saturating_sub((key.len() + row.len()) as u64));
+    bytes_of_all.update(|all| all.saturating_sub((key.len() + row.value().len()) as u64));
     Ok(read(bytes))
 }

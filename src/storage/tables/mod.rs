@@ -2,6 +2,7 @@
 //! is told in the same transaction. So whatever happens, replay knows exactly where to go on.
 
 mod changing;
+mod given;
 mod reading;
 mod state;
 
@@ -17,6 +18,7 @@ use crate::storage::caught::{caught, whole};
 use crate::storage::disk::{Disk, make_file, open_file, replace};
 use crate::storage::rows::{Kind, Sum, Table};
 use crate::storage::{Damage, Error};
+use given::Given;
 use state::State;
 
 pub use changing::{Changes, Found, StoredMut};
@@ -199,32 +201,34 @@ impl Tables {
         is_durable: bool,
         run: impl FnOnce(&Changes<'_>) -> Result<(), E>,
     ) -> Result<State, E> {
-        // What is left of the transaction after an error is dropped in here as well.
-        whole(&self.path, || {
-            let mut transaction = caught(&self.path, || self.database().begin_write())?;
+        let transaction = caught(&self.path, || {
+            let mut transaction = self.database().begin_write()?;
             if is_durable {
                 // Opening after a crash must not take a walk through all pages.
                 transaction.set_quick_repair(true);
             } else {
-                caught(&self.path, || transaction.set_durability(Durability::None))?;
+                transaction.set_durability(Durability::None)?;
             }
-            let changes = Changes {
-                path: &self.path,
-                transaction: &transaction,
-                meta: Cell::new(state.meta),
-                keys: state.keys.map(Cell::new),
-                bytes: state.bytes.map(Cell::new),
-            };
-            run(&changes)?;
-            let state = changes.state();
-            if is_durable {
-                changes.write_state(&state)?;
-            }
-            caught(&self.path, || transaction.commit())?;
-            // Pages of the tables before cannot be used again as long as someone may read them.
-            *self.stored.lock() = Default::default();
-            Ok(state)
-        })
+            Ok::<_, redb::Error>(transaction)
+        })?;
+        let transaction = Given::new(&self.path, transaction);
+        let changes = Changes {
+            path: &self.path,
+            transaction: &transaction,
+            meta: Cell::new(state.meta),
+            keys: state.keys.map(Cell::new),
+            bytes: state.bytes.map(Cell::new),
+        };
+        // Not caught: what panics in it, but for calls into redb, is not redb.
+        run(&changes)?;
+        let state = changes.state();
+        if is_durable {
+            changes.write_state(&state)?;
+        }
+        caught(&self.path, || transaction.take().commit())?;
+        // Pages of the tables before cannot be used again as long as someone may read them.
+        *self.stored.lock() = Default::default();
+        Ok(state)
     }
 
     /// Whether redb finds its file sound; repairs what can be repaired.

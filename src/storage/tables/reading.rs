@@ -8,6 +8,7 @@ use crate::storage::Error;
 use crate::storage::caught::caught;
 use crate::storage::rows::{Kind, Sum, Table, without_checksum};
 use crate::storage::tables::changing::Run;
+use crate::storage::tables::given::Given;
 use crate::storage::tables::state::{Meta, State};
 use crate::storage::tables::{
     DATABASES, Filling, ID_BYTES, PART_BYTES, all_tables, changed, id_of, incomplete, missing, opened, range_of,
@@ -70,7 +71,8 @@ impl Snapshot {
                             None => is_end = true,
                         }
                     }
-                    let mut to = caught(changes.path, || changes.transaction.open_table(table.definition()))?;
+                    let to = caught(changes.path, || changes.transaction.open_table(table.definition()))?;
+                    let mut to = Given::new(changes.path, to);
                     run.append_to(changes.path, &mut to)
                 })?;
             }
