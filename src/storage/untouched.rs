@@ -2,6 +2,7 @@
 //! in memory and forgotten.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ impl Disk for Untouched {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
         let file = self.0.open(path)?;
         let len = file.len()?;
-        let overlay = Overlay { file, kept: len, written: Mutex::new(Written { len, pages: BTreeMap::new() }) };
+        let overlay = Overlay { file, written: Mutex::new(Written { len, kept: len, pages: BTreeMap::new() }) };
         Ok(Box::new(Backend::of(Box::new(overlay))))
     }
 
@@ -47,29 +48,22 @@ impl Disk for Untouched {
 #[derive(Debug)]
 struct Overlay {
     file: Box<dyn StorageBackend>,
-    /// The file's length; beyond it only what was written is there.
-    kept: u64,
     written: Mutex<Written>,
 }
 
 #[derive(Debug)]
 struct Written {
     len: u64,
+    /// So much of the file still counts; beyond it only what was written is there.
+    kept: u64,
     /// By their numbers.
     pages: BTreeMap<u64, Box<[u8]>>,
 }
 
 impl Overlay {
-    /// A page as it is in the file; zeros where the file has ended.
-    fn page(&self, number: u64) -> io::Result<Box<[u8]>> {
-        let mut page = vec![0; PAGE_BYTES as usize].into_boxed_slice();
-        self.read_kept(number * PAGE_BYTES, &mut page)?;
-        Ok(page)
-    }
-
-    /// What the file holds; zeros where it has ended.
-    fn read_kept(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let there = self.kept.saturating_sub(offset).min(out.len() as u64) as usize;
+    /// Reads what still counts of the file; zeros beyond.
+    fn read_kept(&self, kept: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = kept.saturating_sub(offset).min(out.len() as u64) as usize;
         out[there..].fill(0);
         if there == 0 { Ok(()) } else { self.file.read(offset, &mut out[..there]) }
     }
@@ -96,14 +90,11 @@ impl StorageBackend for Overlay {
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > written.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if written.pages.is_empty() && offset + out.len() as u64 <= self.kept {
-            return self.file.read(offset, out);
-        }
+        self.read_kept(written.kept, offset, out)?;
         for (number, within, range) in pieces(offset, out.len()) {
-            let len = range.len();
-            match written.pages.get(&number) {
-                Some(page) => out[range].copy_from_slice(&page[within..within + len]),
-                None => self.read_kept(number * PAGE_BYTES + within as u64, &mut out[range])?,
+            if let Some(page) = written.pages.get(&number) {
+                let len = range.len();
+                out[range].copy_from_slice(&page[within..within + len]);
             }
         }
         Ok(())
@@ -112,14 +103,10 @@ impl StorageBackend for Overlay {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut written = self.written.lock();
         // What is cut off is zeros when the file grows again.
-        for number in len / PAGE_BYTES..written.len.div_ceil(PAGE_BYTES) {
-            let keep = len.saturating_sub(number * PAGE_BYTES).min(PAGE_BYTES) as usize;
-            let mut page = match written.pages.remove(&number) {
-                Some(page) => page,
-                None => self.page(number)?,
-            };
-            page[keep..].fill(0);
-            written.pages.insert(number, page);
+        written.kept = written.kept.min(len);
+        drop(written.pages.split_off(&len.div_ceil(PAGE_BYTES)));
+        if let Some(page) = written.pages.get_mut(&(len / PAGE_BYTES)) {
+            page[(len % PAGE_BYTES) as usize..].fill(0);
         }
         written.len = len;
         Ok(())
@@ -131,10 +118,15 @@ impl StorageBackend for Overlay {
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut written = self.written.lock();
+        let kept = written.kept;
         for (number, within, range) in pieces(offset, bytes.len()) {
             let page = match written.pages.entry(number) {
-                std::collections::btree_map::Entry::Occupied(page) => page.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => place.insert(self.page(number)?),
+                Entry::Occupied(page) => page.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut page = vec![0; PAGE_BYTES as usize].into_boxed_slice();
+                    self.read_kept(kept, number * PAGE_BYTES, &mut page)?;
+                    place.insert(page)
+                }
             };
             page[within..within + range.len()].copy_from_slice(&bytes[range]);
         }
