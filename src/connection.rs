@@ -24,7 +24,7 @@ use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
-use crate::engine::durability::{Durability, LinePlace};
+use crate::engine::durability::{Awaited, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
@@ -188,7 +188,7 @@ struct Connection<S> {
     input: Vec<u8>,
     /// Bytes at the front of `reply` that are sent already.
     sent: usize,
-    /// Bytes at the front of `reply` that may be sent: what they tell of is on disk, where it must be.
+    /// Bytes at the front of `reply` that may be sent: what they tell of is on disk or written, where it must be.
     shown: usize,
     /// What bytes after these wait for, if they do.
     held: Option<Held>,
@@ -204,9 +204,9 @@ struct Connection<S> {
     taken_bytes: usize,
 }
 
-/// Bytes of `reply` up to `end` may be sent once this epoch is on disk. What comes behind them meanwhile waits for an epoch of its own.
+/// Bytes of `reply` up to `end` may be sent once an epoch has come so far. What comes behind them meanwhile waits for an epoch of its own.
 struct Held {
-    epoch: u64,
+    awaited: Awaited,
     end: usize,
     visit: Visit,
 }
@@ -368,7 +368,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Lets the replies that have come go out, or holds them back until the changes they show are on disk.
+    /// Lets the replies that have come go out, or holds them back until the changes they show are on disk, or, where
+    /// too many are on their way there, written.
     async fn hold_back(&mut self) {
         if self.held.is_some() || self.shown == self.reply.len() {
             return;
@@ -380,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             self.wait_in_line(&*durability, place).await;
         }
-        let Some(epoch) = self.session.must_be_durable() else {
+        let Some(awaited) = self.session.awaited() else {
             self.shown = self.reply.len();
             return;
         };
@@ -389,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // After this long the reply goes out all the same: writers are slowed down, not stopped.
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
-        self.held = Some(Held { epoch, end: self.reply.len(), visit: Visit::default() });
+        self.held = Some(Held { awaited, end: self.reply.len(), visit: Visit::default() });
     }
 
     /// Waits until those who wrote before have gone on, unless the connection is to be closed.
@@ -429,7 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mailbox = &self.session.client.mailbox;
         mailbox.register(cx.waker());
         if let Some(held) = &mut self.held {
-            match self.gate.poll(held.epoch, &mut held.visit, cx) {
+            match self.gate.poll(held.awaited, &mut held.visit, cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Shown),
                 // A journal that is gone ends the server; the reply must not be sent then.
                 Poll::Ready(Err(Unknown::Over)) => return Poll::Ready(Event::Broken),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
+use flux::engine::durability::Stage;
 use flux::engine::keys::Expiry;
 use flux::engine::persist::{Fsync, Options, Persistence};
 use flux::engine::types::string::Str;
@@ -316,7 +317,7 @@ fn is_acknowledged(engine: &Engine, persistence: &Persistence) -> bool {
     let epoch = engine.epoch();
     persistence.poke();
     let start = Instant::now();
-    while *persistence.durable().borrow() < epoch {
+    while *persistence.reached(Stage::Durable).borrow() < epoch {
         if !persistence.is_writable() || start.elapsed() > Duration::from_secs(20) {
             return false;
         }
