@@ -39,6 +39,9 @@ const SEND_BYTES: usize = 64 * 1024;
 const KEEP_BYTES: usize = 256 * 1024;
 /// Fewer bytes of replies than this are no burden, whatever `client-output-buffer-limit` says.
 const LIMITED_BYTES_MIN: usize = 16 * 1024;
+/// So often it is looked at whether a client that has more waiting than the soft limit allows still has, as Redis does, also where nothing
+/// happens meanwhile.
+const BURDEN_LOOK: Duration = Duration::from_secs(1);
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
 
@@ -223,6 +226,8 @@ enum Event {
     Mail(Mail),
     /// The time of the wait is over.
     Late,
+    /// It is time to look whether the client takes its replies.
+    Look,
     /// The socket failed, or the server ends.
     Broken,
 }
@@ -257,7 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return;
                     }
                 }
-                Event::Sent => {}
+                Event::Sent | Event::Look => {}
                 Event::Shown => {
                     self.shown = self.held.take().map_or(self.shown, |held| held.end);
                 }
@@ -414,12 +419,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits for whatever comes first.
     async fn event(&mut self) -> Event {
-        let event = match self.waiting.as_ref().and_then(|wait| wait.until) {
+        let late = self.waiting.as_ref().and_then(|wait| wait.until).map(|until| {
+            let left = Duration::from_millis(until.saturating_sub(clock::monotonic_ms()));
+            (left, Event::Late)
+        });
+        let look = self.burdened_since.map(|_| (BURDEN_LOOK, Event::Look));
+        let event = match late.into_iter().chain(look).min_by_key(|(left, _)| *left) {
             None => poll_fn(|cx| self.poll(cx)).await,
-            Some(until) => {
-                let left = Duration::from_millis(until.saturating_sub(clock::monotonic_ms()));
-                tokio::time::timeout(left, poll_fn(|cx| self.poll(cx))).await.unwrap_or(Event::Late)
-            }
+            Some((left, event)) => tokio::time::timeout(left, poll_fn(|cx| self.poll(cx))).await.unwrap_or(event),
         };
         // Whatever it was: from here on this task writes by itself.
         self.take_back();
