@@ -24,7 +24,7 @@ use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::config::{self, Name};
-use crate::engine::durability::{Durability, LinePlace};
+use crate::engine::durability::{Awaited, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
@@ -39,6 +39,9 @@ const SEND_BYTES: usize = 64 * 1024;
 const KEEP_BYTES: usize = 256 * 1024;
 /// Fewer bytes of replies than this are no burden, whatever `client-output-buffer-limit` says.
 const LIMITED_BYTES_MIN: usize = 16 * 1024;
+/// So often it is looked at whether a client that has more waiting than the soft limit allows still has, as Redis does, also where nothing
+/// happens meanwhile.
+const BURDEN_LOOK: Duration = Duration::from_secs(1);
 /// With so many bytes of replies waiting to be taken, no further commands are run until the client reads.
 const BACKLOG_BYTES: usize = 256 << 20;
 
@@ -187,7 +190,7 @@ struct Connection<S> {
     input: Vec<u8>,
     /// Bytes at the front of `reply` that are sent already.
     sent: usize,
-    /// Bytes at the front of `reply` that may be sent: what they tell of is on disk, where it must be.
+    /// Bytes at the front of `reply` that may be sent: what they tell of is on disk or written, where it must be.
     shown: usize,
     /// What bytes after these wait for, if they do.
     held: Option<Held>,
@@ -201,9 +204,9 @@ struct Connection<S> {
     burdened_since: Option<Instant>,
 }
 
-/// Bytes of `reply` up to `end` may be sent once this epoch is on disk. What comes behind them meanwhile waits for an epoch of its own.
+/// Bytes of `reply` up to `end` may be sent once an epoch has come so far. What comes behind them meanwhile waits for an epoch of its own.
 struct Held {
-    epoch: u64,
+    awaited: Awaited,
     end: usize,
     visit: Visit,
 }
@@ -220,6 +223,8 @@ enum Event {
     Mail(Mail),
     /// The time of the wait is over.
     Late,
+    /// It is time to look whether the client takes its replies.
+    Look,
     /// The socket failed, or the server ends.
     Broken,
 }
@@ -254,7 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return;
                     }
                 }
-                Event::Sent => {}
+                Event::Sent | Event::Look => {}
                 Event::Shown => {
                     self.shown = self.held.take().map_or(self.shown, |held| held.end);
                 }
@@ -364,7 +369,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Lets the replies that have come go out, or holds them back until the changes they show are on disk.
+    /// Lets the replies that have come go out, or holds them back until the changes they show are on disk, or, where
+    /// too many are on their way there, written.
     async fn hold_back(&mut self) {
         if self.held.is_some() || self.shown == self.reply.len() {
             return;
@@ -376,7 +382,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         {
             self.wait_in_line(&*durability, place).await;
         }
-        let Some(epoch) = self.session.must_be_durable() else {
+        let Some(awaited) = self.session.awaited() else {
             self.shown = self.reply.len();
             return;
         };
@@ -385,7 +391,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // After this long the reply goes out all the same: writers are slowed down, not stopped.
             let _ = tokio::time::timeout(CROWDED_WAIT_MAX, crowded.wait_for(|is_crowded| !is_crowded)).await;
         }
-        self.held = Some(Held { epoch, end: self.reply.len(), visit: Visit::default() });
+        self.held = Some(Held { awaited, end: self.reply.len(), visit: Visit::default() });
     }
 
     /// Waits until those who wrote before have gone on, unless the connection is to be closed.
@@ -409,12 +415,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits for whatever comes first.
     async fn event(&mut self) -> Event {
-        let event = match self.waiting.as_ref().and_then(|wait| wait.until) {
+        let late = self.waiting.as_ref().and_then(|wait| wait.until).map(|until| {
+            let left = Duration::from_millis(until.saturating_sub(clock::monotonic_ms()));
+            (left, Event::Late)
+        });
+        let look = self.burdened_since.map(|_| (BURDEN_LOOK, Event::Look));
+        let event = match late.into_iter().chain(look).min_by_key(|(left, _)| *left) {
             None => poll_fn(|cx| self.poll(cx)).await,
-            Some(until) => {
-                let left = Duration::from_millis(until.saturating_sub(clock::monotonic_ms()));
-                tokio::time::timeout(left, poll_fn(|cx| self.poll(cx))).await.unwrap_or(Event::Late)
-            }
+            Some((left, event)) => tokio::time::timeout(left, poll_fn(|cx| self.poll(cx))).await.unwrap_or(event),
         };
         // Whatever it was: from here on this task writes by itself.
         self.take_back();
@@ -425,7 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mailbox = &self.session.client.mailbox;
         mailbox.register(cx.waker());
         if let Some(held) = &mut self.held {
-            match self.gate.poll(held.epoch, &mut held.visit, cx) {
+            match self.gate.poll(held.awaited, &mut held.visit, cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Event::Shown),
                 // A journal that is gone ends the server; the reply must not be sent then.
                 Poll::Ready(Err(Unknown::Over)) => return Poll::Ready(Event::Broken),

@@ -16,7 +16,7 @@ use crate::commands::sockets;
 use crate::commands::table::Table;
 use crate::config::{self, Config, Name};
 use crate::engine::Engine;
-use crate::engine::durability::{Durability, LinePlace};
+use crate::engine::durability::{Durability, LinePlace, Stage};
 use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
@@ -316,16 +316,20 @@ impl Durability for Persistence {
         self.poke();
     }
 
-    fn hurry(&self) {
-        match self.fsync() {
-            Fsync::Always => self.poke(),
-            Fsync::Everysec | Fsync::No => self.hurry(),
+    fn hurry(&self, stage: Stage) {
+        match (self.fsync(), stage) {
+            (Fsync::Always, _) => self.poke(),
+            (Fsync::Everysec | Fsync::No, Stage::Written) => self.write_soon(),
+            (Fsync::Everysec | Fsync::No, Stage::Durable) => self.hurry(),
         }
     }
 
-    fn is_always(&self) -> bool {
-        // A disk that is far behind slows writers down, or their effects would pile up in memory.
-        self.fsync() == Fsync::Always || self.is_behind() || self.is_crowded()
+    fn awaited(&self) -> Option<Stage> {
+        if self.fsync() == Fsync::Always {
+            return Some(Stage::Durable);
+        }
+        // Writers are no faster than the journal, or their effects would pile up in memory.
+        (self.is_behind() || self.is_crowded()).then_some(Stage::Written)
     }
 
     fn is_crowded(&self) -> bool {
@@ -344,8 +348,8 @@ impl Durability for Persistence {
         self.wait_for_room()
     }
 
-    fn durable(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.durable()
+    fn reached(&self, stage: Stage) -> tokio::sync::watch::Receiver<u64> {
+        self.reached(stage)
     }
 
     fn refusal(&self) -> Option<String> {

@@ -16,6 +16,7 @@ use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::config::{self, Name};
+use crate::engine::durability::Awaited;
 use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol, Reply};
 
@@ -100,7 +101,7 @@ impl Store {
         }
         self.session.settle();
         self.wait_in_line();
-        self.wait_until_durable();
+        self.wait_for_journal();
     }
 
     /// Waits until a wait is ended, or its time is over.
@@ -144,21 +145,22 @@ impl Store {
         }
     }
 
-    fn wait_until_durable(&mut self) {
-        let Some(epoch) = self.session.must_be_durable() else { return };
+    /// Waits until what was written has come as far as it must.
+    fn wait_for_journal(&mut self) {
+        let Some(Awaited { stage, epoch }) = self.session.awaited() else { return };
         let Some(durability) = self.session.instance.durability() else { return };
-        let mut durable = durability.durable();
-        durability.hurry();
+        let mut reached = durability.reached(stage);
+        durability.hurry(stage);
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         {
-            let wait = durable.wait_for(|durable| *durable >= epoch || durability.refusal().is_some());
+            let wait = reached.wait_for(|reached| *reached >= epoch || durability.refusal().is_some());
             let mut wait = std::pin::pin!(wait);
             while wait.as_mut().poll(&mut context).is_pending() {
                 thread::park();
             }
         }
-        if *durable.borrow() < epoch
+        if *reached.borrow() < epoch
             && let Some(cause) = durability.refusal()
         {
             self.reply.truncate(0);

@@ -12,7 +12,8 @@ use crate::engine::block::{Place, Waiter, Want};
 use crate::engine::dict;
 use crate::engine::error;
 use crate::engine::keys::Waiting;
-use crate::engine::value::Kind;
+use crate::engine::types::stream::id::Id;
+use crate::engine::value::{Kind, Value};
 use crate::resp::Reply;
 
 /// What came of running a waiting command for one of its keys.
@@ -29,26 +30,32 @@ enum Served {
 pub fn serve(engine: &Engine, touched: Vec<Place>) {
     let mut places = VecDeque::from(touched);
     while let Some(place) = places.pop_front() {
-        let wants = wants(engine, &place);
-        wants.iter().for_each(|want| serve_queue(engine, &place, want, &mut places));
+        let (wants, newest) = look(engine, &place);
+        wants.iter().for_each(|want| serve_queue(engine, &place, want, newest, &mut places));
     }
 }
 
-/// What those who wait at a key may find there.
-fn wants(engine: &Engine, place: &Place) -> Vec<Want> {
+/// What those who wait at a key may find there, and the id of the last entry if it is a stream: of later ones whoever adds them tells.
+fn look(engine: &Engine, place: &Place) -> (Vec<Want>, Id) {
     let (db, key) = place;
     let now = clock::now_ms();
     engine.with_shard_of(key, |shard| {
         let keys = &shard.database(*db).keys;
         let entry = keys.find(dict::hash(key) as u32, key).map(|at| keys.at(at));
-        let held: Option<Kind> = entry.filter(|entry| !entry.is_expired(now)).map(|entry| entry.value.kind());
-        shard.log.waiters.wants(place, held)
+        let value = entry.filter(|entry| !entry.is_expired(now)).map(|entry| &entry.value);
+        let newest = match value {
+            Some(Value::Stream(stream)) => stream.sequence().entries.last_id(),
+            // Nothing is known of what rests on disk.
+            _ => Id::MAX,
+        };
+        let held: Option<Kind> = value.map(Value::kind);
+        (shard.log.waiters.wants(place, held), newest)
     })
 }
 
-fn serve_queue(engine: &Engine, place: &Place, want: &Want, places: &mut VecDeque<Place>) {
+fn serve_queue(engine: &Engine, place: &Place, want: &Want, newest: Id, places: &mut VecDeque<Place>) {
     let mut last = 0;
-    while let Some((waiter, key)) = engine.with_shard_of(&place.1, |shard| shard.log.waiters.after(place, want, last)) {
+    while let Some((waiter, key)) = engine.with_shard_of(&place.1, |shard| shard.log.waiters.after(place, want, last, newest)) {
         last = waiter.number();
         match serve_one(engine, place, &waiter, key) {
             Served::Yes(touched) => places.extend(touched),
@@ -142,12 +149,44 @@ mod tests {
     }
 
     fn push(engine: &Engine, key: &[u8], elements: &[&[u8]]) {
-        change(engine, &[key.to_vec()], |view| {
-            let args = OwnedArgs::new([b"RPUSH", key].into_iter().chain(elements.iter().copied()));
-            let (_, command) = Table::keyspace().find(b"rpush").unwrap();
+        run(engine, OwnedArgs::new([b"RPUSH", key].into_iter().chain(elements.iter().copied())));
+    }
+
+    /// Runs a command that changes the key it names first.
+    fn run(engine: &Engine, args: OwnedArgs) {
+        change(engine, &[args.args().at(1).to_vec()], |view| {
+            let (_, command) = Table::keyspace().find(args.args().at(0)).unwrap();
             let crate::commands::Run::Write(run) = command.run else { panic!("it writes") };
             run(view, args.args(), &mut Reply::new(Protocol::Resp2)).unwrap();
         });
+    }
+
+    /// A client that reads a stream above an id; `tries` counts how often its command is run.
+    fn reader(engine: &Engine, above: Id, tries: &Arc<AtomicUsize>) -> Arc<Waiter> {
+        let tries = Arc::clone(tries);
+        let at_key = move |_: usize, key: &[u8]| {
+            tries.fetch_add(1, Relaxed);
+            OwnedArgs::new([&b"XREAD"[..], b"BLOCK", b"0", b"STREAMS", key, &*above.text()])
+        };
+        let (args, keys, at_key) = (OwnedArgs::default(), vec![Blob::from(&b"stream"[..])], Some(Box::new(at_key) as _));
+        let waiter = Waiter::at_keys(args, 0, Protocol::Resp2, Arc::default(), keys, Want::Entries, at_key);
+        let waiter = Arc::new(waiter.reading_above(vec![above]));
+        engine.waiting().fetch_add(1, Relaxed);
+        engine.read(0, 0, Scope::Keys(&[b"stream"]), |view| view.queue(&waiter));
+        waiter
+    }
+
+    #[test]
+    fn an_entry_runs_no_command_that_reads_above_a_later_id() {
+        let (engine, tries) = (Engine::new(false), Arc::new(AtomicUsize::new(0)));
+        let readers = [9, 1, 9, 2].map(|ms| reader(&engine, Id::new(ms, 0), &tries));
+        let add = |id: &[u8]| {
+            run(&engine, OwnedArgs::new([&b"XADD"[..], b"stream", id, b"field", b"value"]));
+            (readers.each_ref().map(|reader| reader.is_over()), tries.load(Relaxed))
+        };
+        assert_eq!(add(b"2-0"), ([false, true, false, false], 1));
+        assert_eq!(add(b"9-0"), ([false, true, false, true], 2));
+        assert_eq!(add(b"9-1"), ([true; 4], 4));
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! command is put into its queues while its keys' shards are still locked, so no push can slip by. Whoever touches the key serves
 //! its queue from the front until the key has no more to give. Costs: joining and leaving O(log n) in those who wait at the key, for each key
 //! named; touching O(1), whoever waits; serving O(log n) for each client served, and none for the other keys it named, which it leaves
-//! itself. Only readers of streams all get what comes, so each of those is looked at.
+//! itself. Only readers of streams all get what comes, so each of those is looked at, and run if it reads above an id that was reached.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -38,6 +38,7 @@ use parking_lot::Mutex;
 use crate::engine::blob::Blob;
 use crate::engine::crowd::give_room_back;
 use crate::engine::mailbox::Mailbox;
+use crate::engine::types::stream::id::Id;
 use crate::engine::value::Kind;
 use crate::resp::{OwnedArgs, Protocol};
 
@@ -58,6 +59,8 @@ pub struct Waiter {
     pub keys: Vec<Blob>,
     /// What it waits for at each of them.
     want: Want,
+    /// For entries of streams: the ids they must be above, one for each key. None for all else.
+    above: Vec<Id>,
     at_key: Option<AtKey>,
     /// Told apart by this, and older ones have lower numbers. Never 0.
     number: u64,
@@ -132,7 +135,12 @@ impl Waiter {
     ) -> Waiter {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Relaxed) + 1;
-        Waiter { args, db, protocol, mailbox, keys, want, at_key, number, is_over: Mutex::new(false) }
+        Waiter { args, db, protocol, mailbox, keys, want, above: Vec::new(), at_key, number, is_over: Mutex::new(false) }
+    }
+
+    /// The same, which reads entries of streams above these ids, one for each key.
+    pub fn reading_above(self, above: Vec<Id>) -> Waiter {
+        Waiter { above, ..self }
     }
 
     /// Ends the wait; true for the one caller who did, who now owes the client an answer.
@@ -187,9 +195,18 @@ fn next_touch() -> u64 {
 /// Those who wait at one key.
 #[derive(Default)]
 struct Queues {
-    /// Waiters by number, which is the order they came in, each with the number of the key among its keys.
-    by_want: BTreeMap<Want, BTreeMap<u64, (Arc<Waiter>, usize)>>,
+    /// Waiters by number, which is the order they came in.
+    by_want: BTreeMap<Want, BTreeMap<u64, Queued>>,
     is_touched: bool,
+}
+
+/// One who waits at a key.
+struct Queued {
+    waiter: Arc<Waiter>,
+    /// The number of the key among its keys.
+    key: usize,
+    /// It reads entries of a stream above this. It stands here since thousands may be looked at.
+    above: Id,
 }
 
 impl Waiters {
@@ -251,7 +268,8 @@ impl Waiters {
         let queues = self.places.entry(db).or_default().entry(waiter.keys[key].clone()).or_default();
         let queue = queues.by_want.entry(waiter.want.clone()).or_default();
         // One that names a key twice waits there once.
-        queue.entry(waiter.number).or_insert_with(|| (Arc::clone(waiter), key));
+        let above = waiter.above.get(key).copied().unwrap_or(Id::MIN);
+        queue.entry(waiter.number).or_insert_with(|| Queued { waiter: Arc::clone(waiter), key, above });
     }
 
     /// What is waited for at a key and may be had there now, by what the key holds.
@@ -260,10 +278,13 @@ impl Waiters {
             .map_or_else(Vec::new, |queues| queues.by_want.keys().filter(|want| want.is_for(held)).cloned().collect())
     }
 
-    /// The first who waits at a key for this and came after the one with this number.
-    pub fn after(&self, place: &Place, want: &Want, number: u64) -> Option<(Arc<Waiter>, usize)> {
+    /// The first who waits at a key for this and came after the one with this number. Whoever wants entries above `newest`, the id of a
+    /// stream's last one, would get none, and is passed over.
+    pub fn after(&self, place: &Place, want: &Want, number: u64, newest: Id) -> Option<(Arc<Waiter>, usize)> {
         let queue = self.queues(place)?.by_want.get(want)?;
-        queue.range((Excluded(number), Unbounded)).next().map(|(_, (waiter, key))| (Arc::clone(waiter), *key))
+        let mut behind = queue.range((Excluded(number), Unbounded)).map(|(_, queued)| queued);
+        let next = behind.find(|queued| *want != Want::Entries || queued.above < newest)?;
+        Some((Arc::clone(&next.waiter), next.key))
     }
 
     /// Takes a command out of a key's queue, if it is there.
@@ -347,7 +368,7 @@ mod tests {
         }
         let mut number = 0;
         for waiter in &all {
-            let (next, key) = waiters.after(&place(0, "k"), &Want::Element, number).unwrap();
+            let (next, key) = waiters.after(&place(0, "k"), &Want::Element, number, Id::MAX).unwrap();
             assert!(Arc::ptr_eq(&next, waiter) && key == 0);
             number = next.number();
         }

@@ -8,16 +8,33 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinePlace(pub f64);
 
+/// How far changes may come on their way to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// In the journal's file, and no longer in memory for it.
+    Written,
+    /// On disk.
+    Durable,
+}
+
+/// What a reply waits for: that changes up to an epoch have come to a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "it is said above")]
+pub struct Awaited {
+    pub stage: Stage,
+    pub epoch: u64,
+}
+
 /// Where effects become durable.
 pub trait Durability: Send + Sync {
     /// Says that there are effects to commit. Called after every write, so it must cost next to nothing while the committer is awake.
     fn poke(&self);
 
-    /// Says that a reply waits until its effects are on disk.
-    fn hurry(&self);
+    /// Says that a reply waits until its effects have come to a stage.
+    fn hurry(&self, stage: Stage);
 
-    /// Whether replies wait until their effects are on disk (`appendfsync always`).
-    fn is_always(&self) -> bool;
+    /// What replies to writes wait for now: the disk with `appendfsync always`; that they are written where too many are on their way.
+    fn awaited(&self) -> Option<Stage>;
 
     /// Whether replies are held back: memory is over `memory-limit` with changes that cannot leave it yet, or the journal grows
     /// too fast.
@@ -38,13 +55,13 @@ pub trait Durability: Send + Sync {
         None
     }
 
-    /// The highest epoch whose effects are on disk.
-    fn durable(&self) -> watch::Receiver<u64>;
+    /// The highest epoch whose effects have come to a stage.
+    fn reached(&self, stage: Stage) -> watch::Receiver<u64>;
 
     /// Why writes are refused now: the last commit failed. None while all is well.
     fn write_error(&self) -> Option<String>;
 
-    /// Why nobody should wait for the disk any longer: it has refused for a while. Whoever watches [`Self::durable`] is told when that
+    /// Why nobody should wait for the disk any longer: it has refused for a while. Whoever watches [`Self::reached`] is told when that
     /// begins. None while there is hope.
     fn refusal(&self) -> Option<String> {
         None

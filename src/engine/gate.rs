@@ -1,5 +1,6 @@
-//! Where replies wait for the disk. The committer wakes the gate of each worker once for a commit, and the gate wakes those
-//! of the worker's connections that wait: waking each of them from another thread would cost a system call for every reply.
+//! Where replies wait for the journal: until their effects are written, or on disk. The committer wakes the gate of each worker once for a
+//! commit, and the gate wakes those of the worker's connections that wait: waking each of them from another thread would cost a system
+//! call for every reply.
 
 use std::future::poll_fn;
 use std::mem;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::engine::durability::Durability;
+use crate::engine::durability::{Awaited, Durability, Stage};
 
 /// Connections that leave before those that go on get a turn. Ending one takes a few microseconds, most of them in the system.
 const LEAVING_MAX: usize = 8;
@@ -33,20 +34,36 @@ pub struct Visit {
     round: Option<u64>,
 }
 
+/// Those who wait for one stage.
 #[derive(Default)]
-struct Inside {
+struct Line {
     waiting: Vec<Waker>,
     /// How often those who waited were let look again.
     round: u64,
     /// Whether someone came since the keeper looked.
     has_news: bool,
-    keeper: Option<Waker>,
-    /// The highest epoch known to be on disk.
+    /// The highest epoch known to have come to the stage.
     reached: u64,
+}
+
+#[derive(Default)]
+struct Inside {
+    written: Line,
+    durable: Line,
+    keeper: Option<Waker>,
     /// No more commits come.
     is_over: bool,
     /// The disk has refused for so long that nobody is let wait for it.
     is_refused: bool,
+}
+
+impl Inside {
+    fn line(&mut self, stage: Stage) -> &mut Line {
+        match stage {
+            Stage::Written => &mut self.written,
+            Stage::Durable => &mut self.durable,
+        }
+    }
 }
 
 /// Why it is not known whether an epoch is on disk.
@@ -68,11 +85,11 @@ impl Gate {
         tokio::task::yield_now().await;
     }
 
-    /// Waits until an epoch is on disk; an error if that will never be known. A task that is woken by other things asks again, with the same
+    /// Waits until an epoch has come so far; an error if that will never be known. A task that is woken by other things asks again, with the same
     /// `visit`, and is noted once.
-    pub fn poll(&self, epoch: u64, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
+    pub fn poll(&self, awaited: Awaited, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
         let mut inside = self.inside.lock();
-        if inside.reached >= epoch {
+        if inside.line(awaited.stage).reached >= awaited.epoch {
             return Poll::Ready(Ok(()));
         }
         if inside.is_over {
@@ -81,12 +98,13 @@ impl Gate {
         if inside.is_refused {
             return Poll::Ready(Err(Unknown::Refused));
         }
-        if visit.round == Some(inside.round) {
+        let line = inside.line(awaited.stage);
+        if visit.round == Some(line.round) {
             return Poll::Pending;
         }
-        visit.round = Some(inside.round);
-        inside.waiting.push(cx.waker().clone());
-        inside.has_news = true;
+        visit.round = Some(line.round);
+        line.waiting.push(cx.waker().clone());
+        line.has_news = true;
         // The keeper's turn comes after all connections that were ready together, so the committer is told of them at once.
         if let Some(keeper) = inside.keeper.take() {
             keeper.wake();
@@ -96,46 +114,52 @@ impl Gate {
 
     /// Tells the committer who came, and lets through who may pass; ends when no more commits come.
     pub async fn keep(&self, durability: Arc<dyn Durability>) {
-        let mut durable = durability.durable();
+        let [mut written, mut durable] = [Stage::Written, Stage::Durable].map(|stage| durability.reached(stage));
         loop {
             // Commits nobody waits for wake no worker.
-            let is_awaited = {
+            let (awaits_written, awaits_durable) = {
                 let inside = self.inside.lock();
-                !inside.waiting.is_empty() || inside.is_refused
+                (!inside.written.waiting.is_empty(), !inside.durable.waiting.is_empty() || inside.is_refused)
             };
             tokio::select! {
-                () = self.news() => durability.hurry(),
-                changed = durable.changed(), if is_awaited => if changed.is_err() { break },
+                stage = self.news() => durability.hurry(stage),
+                changed = written.changed(), if awaits_written => if changed.is_err() { break },
+                changed = durable.changed(), if awaits_durable => if changed.is_err() { break },
             }
-            let reached = *durable.borrow_and_update();
-            self.open(reached, false, durability.refusal().is_some());
+            let is_refused = durability.refusal().is_some();
+            self.open(Stage::Written, *written.borrow_and_update(), false, is_refused);
+            self.open(Stage::Durable, *durable.borrow_and_update(), false, is_refused);
         }
-        self.open(0, true, false);
+        self.open(Stage::Written, 0, true, false);
+        self.open(Stage::Durable, 0, true, false);
     }
 
-    async fn news(&self) {
+    /// Waits until someone came, and tells what for.
+    async fn news(&self) -> Stage {
         poll_fn(|cx| {
             let mut inside = self.inside.lock();
-            if mem::take(&mut inside.has_news) {
-                return Poll::Ready(());
+            for stage in [Stage::Durable, Stage::Written] {
+                if mem::take(&mut inside.line(stage).has_news) {
+                    return Poll::Ready(stage);
+                }
             }
             inside.keeper = Some(cx.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
-    fn open(&self, reached: u64, is_over: bool, is_refused: bool) {
+    fn open(&self, stage: Stage, reached: u64, is_over: bool, is_refused: bool) {
         let waiting = {
             let mut inside = self.inside.lock();
-            inside.is_refused = is_refused;
-            if reached <= inside.reached && !is_over && !is_refused {
+            (inside.is_over, inside.is_refused) = (is_over, is_refused);
+            let line = inside.line(stage);
+            if reached <= line.reached && !is_over && !is_refused {
                 return;
             }
-            inside.reached = inside.reached.max(reached);
-            inside.is_over = is_over;
-            inside.round += 1;
-            mem::take(&mut inside.waiting)
+            line.reached = line.reached.max(reached);
+            line.round += 1;
+            mem::take(&mut line.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
     }

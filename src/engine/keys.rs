@@ -19,6 +19,7 @@ use crate::engine::free;
 use crate::engine::load::Missing;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{Audience, Database, Entry, RowLog, Shard};
+use crate::engine::types::stream::id::Id;
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
 use crate::engine::{Engine, Guard, SHARDS, shard_of};
@@ -102,6 +103,8 @@ pub struct KeyWait {
     pub args: Option<OwnedArgs>,
     /// Makes the command for one of several keys.
     pub at_key: Option<AtKey>,
+    /// For entries of streams: the ids they must be above, one for each key.
+    pub above: Vec<Id>,
 }
 
 /// What a view has recorded.
@@ -280,19 +283,20 @@ impl<'a> Read<'a> {
     /// means: answer now that nothing is there. Every key must be one that the command's row names. `at_key` makes the command for one key;
     /// it is asked only where there are several.
     pub fn wait_for(&mut self, want: Want, keys: &[&[u8]], timeout_ms: Option<u64>, at_key: impl FnOnce() -> AtKey) -> bool {
-        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: None, at_key: None }, keys, at_key)
+        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: None, at_key: None, above: Vec::new() }, keys, at_key)
     }
 
-    /// The same, but runs other arguments again: for commands that resolve something at their first try, as `XREAD … $` does.
-    pub fn wait_for_as(
+    /// The same for entries of streams above these ids, one for each key. Other arguments are run again, with ids in place of `$`.
+    pub fn wait_for_entries(
         &mut self,
-        want: Want,
         keys: &[&[u8]],
         timeout_ms: Option<u64>,
+        above: &[Id],
         args: OwnedArgs,
         at_key: impl FnOnce() -> AtKey,
     ) -> bool {
-        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: Some(args), at_key: None }, keys, at_key)
+        let (want, above) = (Want::Entries, above.to_vec());
+        self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: Some(args), at_key: None, above }, keys, at_key)
     }
 
     /// Whether this command has waited and is run again, because one of its keys was touched or its time is over.

@@ -174,6 +174,25 @@ fn replies_nobody_takes_cost_little_more_than_their_bytes_and_are_gone_with_thei
     while flux.resident_bytes() > resident + reply_bytes / 4 {}
 }
 
+/// As in Redis, a client in `MONITOR` counts as a normal one, which has no bound unless one is set.
+#[test]
+fn a_monitor_that_reads_nothing_is_closed_at_the_soft_limit_also_when_nothing_more_comes() {
+    let flux = Process::flux_in_memory(&["--client-output-buffer-limit", "normal 0 1mb 1"]);
+    let (mut monitor, mut client) = (flux.connect(), flux.connect());
+    assert_eq!(monitor.call(&["MONITOR"]).unwrap(), ok());
+    let value = vec![b'v'; MB];
+    for _ in 0..16 {
+        assert_eq!(client.call(&[&b"SET"[..], b"k", &value]).unwrap(), ok());
+    }
+    // What only operators do is shown to nobody, so nothing more comes.
+    let mut is_there = || {
+        let Reply::Bulk(_, list) = client.call(&["CLIENT", "LIST"]).unwrap() else { panic!("a list") };
+        String::from_utf8(list).unwrap().contains("cmd=monitor")
+    };
+    assert!(is_there());
+    while is_there() {}
+}
+
 impl Process {
     /// Bytes of memory it takes.
     fn resident_bytes(&self) -> u64 {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
+use flux::engine::durability::Stage;
 use flux::engine::keys::Expiry;
 use flux::engine::persist::{self, Fsync, Options, Persistence, load};
 use flux::engine::types::string::Str;
@@ -467,7 +468,7 @@ fn is_acknowledged(engine: &Engine, persistence: &Persistence) -> bool {
     let epoch = engine.epoch();
     persistence.poke();
     let start = Instant::now();
-    while *persistence.durable().borrow() < epoch {
+    while *persistence.reached(Stage::Durable).borrow() < epoch {
         if !persistence.is_writable() || start.elapsed() > Duration::from_secs(20) {
             return false;
         }

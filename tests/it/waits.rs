@@ -17,7 +17,7 @@ use flux::commands::session::Session;
 use flux::config::Config;
 use flux::connection;
 use flux::engine::Engine;
-use flux::engine::durability::{Durability, LinePlace};
+use flux::engine::durability::{Durability, LinePlace, Stage};
 use flux::engine::gate::Gate;
 use flux::engine::mailbox::Outlet;
 use flux::store::Store;
@@ -29,8 +29,10 @@ use crate::process::{Process, Reply};
 
 /// A disk on which nothing is until the test says so.
 struct Disk {
+    written: watch::Sender<u64>,
     durable: watch::Sender<u64>,
-    is_always: bool,
+    /// What replies to writes wait for.
+    awaited: Option<Stage>,
     refusal: Mutex<Option<String>>,
     /// Whether writers are held back, for ever.
     is_pressed: AtomicBool,
@@ -50,9 +52,9 @@ impl Durability for Disk {
         self.refusal.lock().unwrap().clone()
     }
     fn poke(&self) {}
-    fn hurry(&self) {}
-    fn is_always(&self) -> bool {
-        self.is_always
+    fn hurry(&self, _: Stage) {}
+    fn awaited(&self) -> Option<Stage> {
+        self.awaited
     }
     fn is_crowded(&self) -> bool {
         false
@@ -60,8 +62,11 @@ impl Durability for Disk {
     fn crowded(&self) -> Option<watch::Receiver<bool>> {
         None
     }
-    fn durable(&self) -> watch::Receiver<u64> {
-        self.durable.subscribe()
+    fn reached(&self, stage: Stage) -> watch::Receiver<u64> {
+        match stage {
+            Stage::Written => self.written.subscribe(),
+            Stage::Durable => self.durable.subscribe(),
+        }
     }
     fn write_error(&self) -> Option<String> {
         None
@@ -76,19 +81,25 @@ struct House {
 }
 
 impl House {
-    fn new(is_always: bool) -> House {
+    fn new(awaited: Option<Stage>) -> House {
         let engine = Arc::new(Engine::new(true));
-        engine.set_shows_only_durable(is_always);
+        engine.set_shows_only_durable(awaited == Some(Stage::Durable));
         let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
         let disk = Arc::new(Disk {
+            written: watch::Sender::new(0),
             durable: watch::Sender::new(0),
-            is_always,
+            awaited,
             refusal: Mutex::default(),
             is_pressed: AtomicBool::default(),
             charged: Mutex::default(),
         });
         instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
         House { instance, disk, gate: Arc::default() }
+    }
+
+    /// All changes up to this epoch are in the journal's file, and not on disk.
+    fn write(&self, epoch: u64) {
+        self.disk.written.send_replace(epoch);
     }
 
     /// All changes up to this epoch are on disk.
@@ -194,7 +205,7 @@ fn text(out: &Mutex<Vec<u8>>) -> String {
 #[test]
 fn the_rest_of_an_answer_goes_before_what_was_asked_while_it_was_being_sent() {
     run(async {
-        let (house, out) = (House::new(false), Arc::default());
+        let (house, out) = (House::new(None), Arc::default());
         let (begun, has_begun) = channel();
         let (may_go_on, go_on) = channel();
         let outlet = Arc::new(Narrow { out: Arc::clone(&out), begun, go_on: Mutex::new(go_on) });
@@ -223,7 +234,7 @@ fn the_rest_of_an_answer_goes_before_what_was_asked_while_it_was_being_sent() {
 #[test]
 fn a_writer_that_is_held_back_goes_on_with_the_line_or_at_its_end() {
     run(async {
-        let (house, outs) = (House::new(false), [(); 2].map(|()| Arc::default()));
+        let (house, outs) = (House::new(None), [(); 2].map(|()| Arc::default()));
         house.disk.is_pressed.store(true, SeqCst);
         let mut closed = house.connect_as_task(None, &outs[0]);
         closed.0.write_all(b"SET x 1\r\nPING\r\n").await.unwrap();
@@ -240,12 +251,54 @@ fn a_writer_that_is_held_back_goes_on_with_the_line_or_at_its_end() {
     });
 }
 
+/// Where too much is on its way to the journal, who writes waits until it is in the journal's file, and no longer; who reads goes on.
+#[test]
+fn a_writer_waits_until_its_change_is_written_and_not_for_the_disk() {
+    run(async {
+        let (house, outs) = (House::new(Some(Stage::Written)), [(); 3].map(|()| Arc::default()));
+        let mut clients = [0, 1, 2].map(|number: usize| house.connect(None, &outs[number]));
+        clients[0].write_all(b"SET x 1\r\n").await.unwrap();
+        let within = house.call(&["SET", "y", "1"]);
+        until("their changes", || house.instance.changes() == 2).await;
+        clients[1].write_all(b"GET x\r\n").await.unwrap();
+        until("a read, which goes on", || text(&outs[1]) == "$1\r\n1\r\n").await;
+        rest().await;
+        assert_eq!((text(&outs[0]).as_str(), within.is_finished()), ("", false), "it is not written yet");
+        house.write(house.instance.engine.cut().epoch);
+        until("the answer", || text(&outs[0]) == "+OK\r\n").await;
+        assert_eq!(within.join().unwrap(), b"+OK\r\n");
+        clients[2].write_all(b"SET z 1\r\nWAITAOF 1 0 0\r\n").await.unwrap();
+        rest().await;
+        house.write(u64::MAX);
+        rest().await;
+        assert_eq!(text(&outs[2]), "", "WAITAOF waits for the disk all the same");
+        house.sync(u64::MAX);
+        until("that it is on disk", || text(&outs[2]) == "+OK\r\n*2\r\n:1\r\n:0\r\n").await;
+    });
+}
+
+/// The same, where the journal takes nothing: nobody waits for ever.
+#[test]
+fn a_journal_that_refuses_lets_no_writer_wait_for_ever() {
+    run(async {
+        let (house, out) = (House::new(Some(Stage::Written)), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"SET x 1\r\n").await.unwrap();
+        let within = house.call(&["SET", "y", "1"]);
+        until("their changes", || house.instance.changes() == 2).await;
+        *house.disk.refusal.lock().unwrap() = Some("no room".to_owned());
+        house.disk.written.send_modify(|_| {});
+        until("the error", || text(&out).contains("no room")).await;
+        assert!(text(&out).starts_with("-MISCONF ") && within.join().unwrap().starts_with(b"-MISCONF "));
+    });
+}
+
 /// With `appendfsync always` and a disk that takes nothing, who waits for it is told so, and what was not shown stays unshown; when it
 /// takes writes again, replies go out as before.
 #[test]
 fn a_disk_that_refuses_lets_nobody_wait_for_ever() {
     run(async {
-        let (house, outs) = (House::new(true), [(); 3].map(|()| Arc::default()));
+        let (house, outs) = (House::new(Some(Stage::Durable)), [(); 3].map(|()| Arc::default()));
         let refuses = |cause: Option<&str>| {
             *house.disk.refusal.lock().unwrap() = cause.map(str::to_owned);
             house.disk.durable.send_modify(|_| {});
@@ -281,7 +334,7 @@ fn a_disk_that_refuses_lets_nobody_wait_for_ever() {
 #[test]
 fn what_ran_while_an_older_reply_waited_for_the_disk_waits_for_its_own_change() {
     run(async {
-        let (house, out) = (House::new(true), Arc::default());
+        let (house, out) = (House::new(Some(Stage::Durable)), Arc::default());
         let mut client = house.connect(None, &out);
         let other = house.call(&["SET", "x", "1"]);
         until("the other's change", || house.instance.engine.unshown_epoch() > 0).await;
@@ -306,7 +359,7 @@ fn what_ran_while_an_older_reply_waited_for_the_disk_waits_for_its_own_change() 
 #[test]
 fn a_client_that_is_gone_takes_no_element() {
     run(async {
-        let (house, out) = (House::new(false), Arc::default());
+        let (house, out) = (House::new(None), Arc::default());
         let mut client = house.connect(None, &out);
         client.write_all(b"BLPOP list 0\r\n").await.unwrap();
         rest().await;
@@ -339,7 +392,7 @@ fn who_wants_no_replies_gets_none_of_commands_that_wait() {
             ("SAVE", None),
         ] {
             run(async {
-                let (house, out) = (House::new(false), Arc::default());
+                let (house, out) = (House::new(None), Arc::default());
                 let mut client = house.connect(None, &out);
                 let sent = format!("CLIENT REPLY {mode}\r\n{waits}\r\n{on}PING\r\n");
                 client.write_all(sent.as_bytes()).await.unwrap();
@@ -360,7 +413,7 @@ fn who_wants_no_replies_gets_none_of_commands_that_wait() {
 fn a_connection_whose_task_is_cancelled_leaves_nothing_behind() {
     for wait in ["BLPOP list 0", "XREAD BLOCK 0 STREAMS a b $ $", "SET paused 1", "WAIT 1 0"] {
         run(async {
-            let (house, out) = (House::new(false), Arc::default());
+            let (house, out) = (House::new(None), Arc::default());
             let (mut client, task) = house.connect_as_task(None, &out);
             client.write_all(b"HELLO 3\r\nWATCH seen\r\nSUBSCRIBE news\r\nPSUBSCRIBE n*\r\nMONITOR\r\n").await.unwrap();
             rest().await;
@@ -458,7 +511,7 @@ fn a_pause_of_everything_can_be_ended() {
 #[test]
 fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
     run(async {
-        let (house, out) = (House::new(true), Arc::default());
+        let (house, out) = (House::new(Some(Stage::Durable)), Arc::default());
         let mut client = house.connect(None, &out);
         client.write_all(b"SET x 1\r\nBLPOP list 0\r\nPING\r\n").await.unwrap();
         rest().await;
@@ -502,7 +555,7 @@ fn a_key_that_watch_finds_over_is_told_to_those_who_listen_watch_and_wait() {
 #[test]
 fn a_client_within_the_process_that_waits_is_told_when_the_server_ends() {
     run(async {
-        let house = House::new(false);
+        let house = House::new(None);
         let waiting = house.call(&["BLPOP", "list", "0"]);
         until("the client to wait", || house.instance.blocked_clients() == 1).await;
         house.instance.end();
@@ -519,7 +572,7 @@ fn a_client_that_waits_for_long_work_can_be_unblocked() {
         (&["CLIENT", "UNBLOCK", "1", "ERROR"], "-UNBLOCKED client unblocked"),
     ] {
         run(async {
-            let (house, out) = (House::new(false), Arc::default());
+            let (house, out) = (House::new(None), Arc::default());
             let mut client = house.connect(None, &out);
             let (begun, has_begun) = channel();
             let (may_go_on, go_on) = channel::<()>();
@@ -552,7 +605,7 @@ fn a_client_that_waits_for_long_work_can_be_unblocked() {
 /// Short commands that make long changes would otherwise outrun the journal's bound.
 #[test]
 fn a_writer_answers_for_what_goes_to_the_journal_and_not_for_what_it_sent() {
-    let house = House::new(false);
+    let house = House::new(None);
     let value = "v".repeat(10_000);
     let mut store = Store::new(&house.instance);
     let mut call = |words: &[&str]| {

@@ -22,6 +22,7 @@ use crate::commands::{args, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
+use crate::engine::durability::{Awaited, Stage};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
 use crate::engine::keys::{Read, Waiting, Write, Wrote};
@@ -390,8 +391,8 @@ impl Session {
     fn evicted(&mut self, evicted: Evicted) {
         publish_events(&self.instance.engine, &evicted.events);
         serve(&self.instance.engine, evicted.touched);
-        // Where the reply waits for the disk, whoever waits pokes: later, so that more is in the commit.
-        if let Some(durability) = self.instance.durability().filter(|durability| !durability.is_always()) {
+        // Where the reply waits for the journal, whoever waits pokes: later, so that more is in the commit.
+        if let Some(durability) = self.instance.durability().filter(|durability| durability.awaited().is_none()) {
             durability.poke();
         }
     }
@@ -538,8 +539,8 @@ impl Session {
         self.wrote_bytes += bytes;
         self.wrote_epoch = epoch;
         self.last_wrote_epoch = epoch;
-        // Where the reply waits for the disk, whoever waits pokes: later, so that more is in the commit.
-        if let Some(durability) = self.instance.durability().filter(|durability| !durability.is_always()) {
+        // Where the reply waits for the journal, whoever waits pokes: later, so that more is in the commit.
+        if let Some(durability) = self.instance.durability().filter(|durability| durability.awaited().is_none()) {
             durability.poke();
         }
     }
@@ -554,8 +555,8 @@ impl Session {
         std::mem::take(&mut self.wrote_bytes)
     }
 
-    /// What the replies so far must wait for, if they must: changes up to this epoch on disk.
-    pub fn must_be_durable(&mut self) -> Option<u64> {
+    /// What the replies so far must wait for, if they must.
+    pub fn awaited(&mut self) -> Option<Awaited> {
         let awaits_disk = std::mem::take(&mut self.awaits_disk);
         let wrote = std::mem::take(&mut self.wrote_epoch);
         let wrote = if awaits_disk { self.last_wrote_epoch } else { wrote };
@@ -570,7 +571,8 @@ impl Session {
         if wrote == 0 && durability.refusal().is_some() {
             return None;
         }
-        (awaits_disk || unshown > 0 || durability.is_always()).then_some(epoch)
+        let stage = if awaits_disk || unshown > 0 { Stage::Durable } else { durability.awaited()? };
+        Some(Awaited { stage, epoch })
     }
 
     /// How many names it listens to, of all kinds.

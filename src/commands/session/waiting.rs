@@ -177,7 +177,8 @@ pub fn wait_is_over(instance: &Instance, client: &Client) {
 pub(super) fn queue(view: &mut Read<'_>, wait: KeyWait, args: Args<'_>, client: &Client, protocol: Protocol) -> Block {
     let again = wait.args.unwrap_or_else(|| args.to_owned());
     let mailbox = Arc::clone(&client.mailbox);
-    let waiter = Arc::new(Waiter::at_keys(again, view.db(), protocol, mailbox, wait.keys, wait.want, wait.at_key));
+    let waiter = Waiter::at_keys(again, view.db(), protocol, mailbox, wait.keys, wait.want, wait.at_key);
+    let waiter = Arc::new(waiter.reading_above(wait.above));
     view.queue(&waiter);
     Block::new(waiter, wait.timeout_ms)
 }

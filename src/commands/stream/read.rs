@@ -204,7 +204,7 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         return Ok(());
     }
     if let Some(timeout_ms) = request.timeout_ms
-        && keys.wait_for_as(Want::Entries, &request.all_keys(), Some(timeout_ms), request.resolved(&above), || {
+        && keys.wait_for_entries(&request.all_keys(), Some(timeout_ms), &above, request.resolved(&above), || {
             request.at_key(above.iter().map(|id| Blob::from(&*id.text())).collect())
         })
     {

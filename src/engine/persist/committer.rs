@@ -46,6 +46,8 @@ pub struct Commits {
     is_asleep: AtomicBool,
     /// Whether someone waits for a sync and cannot wait for the usual pace.
     is_urgent: AtomicBool,
+    /// Whether someone waits for the next write, since too much is on its way.
+    is_full: AtomicBool,
     is_stopping: AtomicBool,
     thread: OnceLock<Thread>,
     pub(super) is_failing: AtomicBool,
@@ -75,6 +77,16 @@ impl Commits {
     pub(super) fn hurry(&self) {
         self.is_urgent.store(true, SeqCst);
         self.wake();
+    }
+
+    pub(super) fn write_soon(&self) {
+        self.is_full.store(true, SeqCst);
+        self.wake();
+    }
+
+    /// Whether someone cannot wait for the usual pace.
+    fn is_wanted(&self) -> bool {
+        self.is_stopping.load(SeqCst) || self.is_urgent.load(SeqCst) || self.is_full.load(SeqCst)
     }
 
     pub(super) fn stop(&self) {
@@ -134,6 +146,7 @@ pub fn run(inner: &Inner) {
         // Read before the cut, so that what was written before the stop, or before someone began to wait, is in it.
         let is_stopping = commits.is_stopping.load(SeqCst);
         progress.is_awaited |= commits.is_urgent.swap(false, SeqCst);
+        commits.is_full.store(false, SeqCst);
         gather(inner, &mut progress);
         let must_sync = is_stopping || progress.must_sync(inner.fsync());
         let has_work = !progress.waiting.is_empty()
@@ -221,8 +234,9 @@ fn gather(inner: &Inner, progress: &mut Progress) {
     }
 }
 
-/// Tells how far everything is on disk.
+/// Tells how far everything is written, and on disk.
 fn publish(inner: &Inner, progress: &Progress) {
+    inner.written.send_replace(progress.written);
     if progress.unsynced_bytes == 0 {
         inner.engine.note_durable(progress.written);
         inner.durable.send_replace(progress.written);
@@ -236,8 +250,7 @@ fn rest(inner: &Inner, is_announced: bool, look: Duration) -> bool {
         commits.is_asleep.store(true, SeqCst);
         return true;
     }
-    let is_wanted = commits.is_stopping.load(SeqCst) || commits.is_urgent.load(SeqCst);
-    if commits.is_asleep.load(SeqCst) && !is_wanted {
+    if commits.is_asleep.load(SeqCst) && !commits.is_wanted() {
         thread::park_timeout(look);
     }
     false
@@ -335,7 +348,7 @@ fn committed(inner: &Inner, took: Duration) {
         *commits.error.lock() = None;
         *commits.failing_since.lock() = None;
         if commits.is_refusing.swap(false, SeqCst) {
-            inner.durable.send_modify(|_| {});
+            tell_of_refusal(inner);
         }
         tracing::info!("writing to the journal works again");
     }
@@ -351,11 +364,17 @@ fn failed(inner: &Inner, progress: &mut Progress, error: &Error) {
     let since = *inner.commits.failing_since.lock().get_or_insert_with(Instant::now);
     if since.elapsed() >= REFUSAL {
         inner.commits.is_refusing.store(true, SeqCst);
-        inner.durable.send_modify(|_| {});
+        tell_of_refusal(inner);
     }
     if !inner.commits.is_failing.swap(true, SeqCst) {
         tracing::error!("write to the journal: {text}; commands that change data are refused until writing works again");
     }
+}
+
+/// Has those who wait look whether the disk refuses.
+fn tell_of_refusal(inner: &Inner) {
+    inner.written.send_modify(|_| {});
+    inner.durable.send_modify(|_| {});
 }
 
 /// Waits until the next cut is due, or someone is in a hurry.
@@ -363,8 +382,7 @@ fn pace(inner: &Inner, start: Instant) {
     let commits = &inner.commits;
     loop {
         let left = PACE.saturating_sub(start.elapsed());
-        let is_wanted = commits.is_stopping.load(SeqCst) || commits.is_urgent.load(SeqCst);
-        if left.is_zero() || is_wanted || inner.fsync() == Fsync::Always {
+        if left.is_zero() || commits.is_wanted() || inner.fsync() == Fsync::Always {
             return;
         }
         thread::park_timeout(left);

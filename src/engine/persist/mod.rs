@@ -33,7 +33,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
-use crate::engine::durability::LinePlace;
+use crate::engine::durability::{LinePlace, Stage};
 use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::{Names, Prefixes};
 use crate::engine::value::{BadRow, Value};
@@ -50,7 +50,7 @@ use crate::storage::{self, Disk, Folder, Journal, Tables};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fsync {
-    /// Before the reply: whoever answers a client waits for [`Persistence::durable`].
+    /// Before the reply: whoever answers a client waits for [`Persistence::reached`].
     Always = 0,
     /// A few milliseconds after the reply; a second at most where the disk is slow.
     Everysec = 1,
@@ -249,6 +249,8 @@ pub struct Inner {
     journal: RwLock<Option<Journal>>,
     /// None while they must be opened anew after an error.
     tables: RwLock<Option<Tables>>,
+    /// The epochs up to which everything is written, and on disk.
+    written: watch::Sender<u64>,
     durable: watch::Sender<u64>,
     commits: committer::Commits,
     checkpoints: checkpoint::Checkpoints,
@@ -475,6 +477,7 @@ impl Persistence {
             folder,
             journal: RwLock::new(Some(journal)),
             tables: RwLock::new(Some(tables)),
+            written: watch::Sender::new(0),
             durable: watch::Sender::new(0),
             commits: committer::Commits::default(),
             checkpoints: checkpoint::Checkpoints::default(),
@@ -530,10 +533,13 @@ impl Persistence {
         self.0.loaded.get().cloned().unwrap_or_default()
     }
 
-    /// The highest epoch that is on disk, with all before it. To wait for a write, read `engine.epoch()` after it,
+    /// The highest epoch that has come to a stage, with all before it. To wait for a write, read `engine.epoch()` after it,
     /// [`Self::poke`], and wait until this is at least that.
-    pub fn durable(&self) -> watch::Receiver<u64> {
-        self.0.durable.subscribe()
+    pub fn reached(&self, stage: Stage) -> watch::Receiver<u64> {
+        match stage {
+            Stage::Written => self.0.written.subscribe(),
+            Stage::Durable => self.0.durable.subscribe(),
+        }
     }
 
     /// Tells the committer that there may be something to commit. Costs one atomic load when it is awake.
@@ -545,6 +551,11 @@ impl Persistence {
     /// The same, and asks it to commit without gathering more first: someone waits who does not usually.
     pub fn hurry(&self) {
         self.0.commits.hurry();
+    }
+
+    /// Asks the committer to write without gathering more first: someone waits until there is room for more.
+    pub fn write_soon(&self) {
+        self.0.commits.write_soon();
     }
 
     /// When effects are on disk.
@@ -565,7 +576,7 @@ impl Persistence {
         !self.0.commits.is_failing.load(Relaxed) && self.0.damage.get().is_none() && !self.0.growth.is_stuck()
     }
 
-    /// Whether so much is on its way to the journal that a writer should wait for its commit whatever the mode: so memory stays bounded.
+    /// Whether so much is on its way to the journal that a writer should wait until what it wrote is there, whatever the mode: so memory stays bounded.
     #[inline]
     pub fn is_behind(&self) -> bool {
         memory::aside_bytes_of(Aside::Journal) > self.0.engine.eviction().passing_bytes_max()

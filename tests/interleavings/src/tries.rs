@@ -13,7 +13,7 @@ use loom::sync::Mutex;
 use loom::thread;
 use tokio::sync::watch;
 
-use crate::engine::durability::Durability;
+use crate::engine::durability::{Awaited, Durability, Stage};
 use crate::engine::gate::{Gate, Visit};
 use crate::engine::mailbox::{Ended, Mailbox, Outlet};
 
@@ -236,15 +236,27 @@ fn mail_of_two_is_all_found() {
 }
 
 /// Commits as soon as it is told that someone waits, and never else.
-struct Disk(watch::Sender<u64>);
+struct Disk {
+    written: watch::Sender<u64>,
+    durable: watch::Sender<u64>,
+}
+
+impl Disk {
+    fn at(&self, stage: Stage) -> &watch::Sender<u64> {
+        match stage {
+            Stage::Written => &self.written,
+            Stage::Durable => &self.durable,
+        }
+    }
+}
 
 impl Durability for Disk {
     fn poke(&self) {}
-    fn hurry(&self) {
-        self.0.send_replace(1);
+    fn hurry(&self, stage: Stage) {
+        self.at(stage).send_replace(1);
     }
-    fn is_always(&self) -> bool {
-        true
+    fn awaited(&self) -> Option<Stage> {
+        Some(Stage::Durable)
     }
     fn is_crowded(&self) -> bool {
         false
@@ -252,8 +264,8 @@ impl Durability for Disk {
     fn crowded(&self) -> Option<watch::Receiver<bool>> {
         None
     }
-    fn durable(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
+    fn reached(&self, stage: Stage) -> watch::Receiver<u64> {
+        self.at(stage).subscribe()
     }
     fn write_error(&self) -> Option<String> {
         None
@@ -263,18 +275,24 @@ impl Durability for Disk {
 /// Whoever comes to a gate is told of to the committer, and let through, whatever its keeper does at that moment.
 #[test]
 fn who_comes_to_a_gate_is_let_through() {
-    in_every_order(|| {
+    for stage in [Stage::Written, Stage::Durable] {
+        comes_to_a_gate(Awaited { stage, epoch: 1 });
+    }
+}
+
+fn comes_to_a_gate(awaited: Awaited) {
+    in_every_order(move || {
         let (gate, is_over, told) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)), Arc::new(AtomicWaker::new()));
         let (kept, ends, tells) = (Arc::clone(&gate), Arc::clone(&is_over), Arc::clone(&told));
         let keeper = thread::spawn(move || {
-            let mut keeping = Box::pin(kept.keep(Arc::new(Disk(watch::Sender::new(0)))));
+            let mut keeping = Box::pin(kept.keep(Arc::new(Disk { written: watch::Sender::new(0), durable: watch::Sender::new(0) })));
             block_on(poll_fn(|cx| {
                 tells.register_by_ref(cx.waker());
                 if ends.load(Acquire) { Poll::Ready(()) } else { keeping.as_mut().poll(cx) }
             }));
         });
         let mut visit = Visit::default();
-        assert_eq!(block_on(poll_fn(|cx| gate.poll(1, &mut visit, cx))), Ok(()));
+        assert_eq!(block_on(poll_fn(|cx| gate.poll(awaited, &mut visit, cx))), Ok(()));
         is_over.store(true, Release);
         told.wake();
         keeper.join().unwrap();
