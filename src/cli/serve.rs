@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, Name};
 use crate::machine;
-use crate::node::Node;
+use crate::node::{Node, Taken};
 use crate::panics;
 use crate::settings;
 use crate::storage::folder::make_private;
@@ -31,8 +31,9 @@ pub fn serve(config: Config, on_damage: OnDamage) -> anyhow::Result<ExitCode> {
         tracing::warn!("{exposed}");
     }
     settings::connect_limits(&config);
+    let taken = Taken::take(&config).context("failed to start")?;
     let data = data_folder(&config)?;
-    let node = Node::start(Arc::clone(&config), data.as_deref(), on_damage).context("failed to start")?;
+    let node = Node::start(Arc::clone(&config), taken, data.as_deref(), on_damage).context("failed to start")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;

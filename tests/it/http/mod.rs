@@ -57,7 +57,7 @@ impl Door {
         }
         let instance = Instance::new(Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms());
         let peers = flux::peers::start(&instance);
-        let door = http::start(&instance, peers.handle(), &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let door = http::start(&instance, peers.handle(), http::take(&["127.0.0.1:0".parse().unwrap()]).unwrap()).unwrap();
         let address = door.addresses[0];
         Door { instance, _peers: peers, door: Some(door), address }
     }
