@@ -6,12 +6,14 @@ mod data;
 mod failure;
 mod log;
 mod mcp;
+mod papers;
 mod peers;
 mod pieces;
 mod progress;
 mod reach;
 mod serve;
 mod show;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, Kind, Section, Setting};
 use crate::settings::{self, Sources};
@@ -52,6 +55,7 @@ Examples:
   flux peers                           who is there; also: status, capabilities, describe, workspaces
   flux call summarize '{\"text\": \"…\"}'  call what some peer can do
   flux watch project-alpha             see a workspace live
+  flux top                             see what the server does, live
 
 Every setting can be a flag (--maxmemory 1gb), a variable (FLUX_MAXMEMORY=1gb) or a line of a TOML file
 (maxmemory = \"1gb\"); flags win over variables, variables over the file.";
@@ -98,6 +102,18 @@ Prints each problem with its place and its cause. Exits with 0 if there is none,
 
 Example:
   flux check --data ./state";
+
+const COMPLETIONS: &str = "Prints what a shell needs to complete flux' commands and flags.
+
+Examples:
+  flux completions bash > ~/.local/share/bash-completion/completions/flux
+  flux completions zsh > ~/.zfunc/_flux                with ~/.zfunc in $fpath
+  flux completions fish > ~/.config/fish/completions/flux.fish";
+
+const MAN: &str = "Writes manual pages, flux.1 and one for each command, into a folder, which is made if it is missing.
+
+Example:
+  flux man ~/.local/share/man/man1 && man flux-serve";
 
 const MCP: &str =
     "Offers every capability that has a schema as a tool, over standard input and output, to a program that speaks the
@@ -147,6 +163,11 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
         Some(("check", matches)) => data::check(&path(matches, "data")),
         Some(("mcp", matches)) => mcp::serve(&reach::url(matches)),
+        Some(("top", matches)) => top::run(matches),
+        Some(("completions", matches)) => {
+            papers::completions(command(), *matches.get_one::<Shell>("shell").expect("clap asks for it"))
+        }
+        Some(("man", matches)) => papers::man(command(), &path(matches, "folder")),
         Some((name, matches)) => peers::run(name, matches).expect("clap knows only the commands above and these"),
         None => unreachable!("clap asks for a subcommand"),
     }
@@ -184,6 +205,7 @@ fn command() -> Command {
     let folder = || Arg::new("data").long("data").value_name("DIR").value_parser(value_parser!(PathBuf)).help("The data folder");
     Command::new("flux")
         .version(crate::version::VERSION)
+        .long_version(crate::version::BUILD)
         .about("One binary: a durable, drop-in Redis")
         .long_about(ABOUT)
         .subcommand_required(true)
@@ -222,6 +244,22 @@ fn command() -> Command {
                 .about("Offers what peers can do to a program that speaks MCP")
                 .long_about(MCP)
                 .arg(reach::option()),
+        )
+        .subcommand(top::command())
+        .subcommand(
+            Command::new("completions")
+                .about("Prints completions for a shell")
+                .long_about(COMPLETIONS)
+                .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("The shell")),
+        )
+        .subcommand(
+            Command::new("man").about("Writes manual pages").long_about(MAN).arg(
+                Arg::new("folder")
+                    .value_name("DIR")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The folder to write them into"),
+            ),
         )
         .subcommands(peers::commands())
 }

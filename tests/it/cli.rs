@@ -327,6 +327,40 @@ fn choices_are_listed_and_the_rest_is_refused() {
 }
 
 #[test]
+fn the_version_tells_the_build_and_the_command_line_is_told_to_shells_and_man() {
+    let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    assert!(
+        version.starts_with(&format!("flux {} (", env!("CARGO_PKG_VERSION"))) && version.contains(std::env::consts::ARCH),
+        "{version}"
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
+        assert!(script.contains("maxmemory-policy") && script.contains("allkeys-lfu"), "{shell}");
+    }
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("man1");
+    assert!(run(&["man", folder.to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(folder.join("flux-serve.1")).unwrap();
+    assert!(page.starts_with(".ie") && page.contains("maxmemory") && folder.join("flux.1").exists(), "{page}");
+}
+
+#[test]
+fn top_prints_a_line_for_each_look() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    set(&mut server.connect(), "key", "value");
+    let output = run(&["top", "--count", "2", "--url", &server.url()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).expect("each line is JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0]["ops_per_second"].as_f64() > Some(0.0) && lines[0]["keys"] == 1 && lines[0]["peers"]["peers"] == 0,
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_told_once_with_what_to_do() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
