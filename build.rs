@@ -1,9 +1,10 @@
 //! Packs the client libraries in `sdk/` as npm and pip install them, so that the server can hand them out: the same bytes
-//! from the same files on any machine, with neither node nor Python.
+//! from the same files on any machine, with neither node nor Python. Finds out which build this is, too.
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use base64::Engine as _;
@@ -25,7 +26,43 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (name, archive) = python(Path::new("sdk/python"))?;
     fs::write(target.join("python"), archive)?;
     println!("cargo:rustc-env=SDK_PYTHON={name}");
+    println!("cargo:rustc-env=VERSION_OF_BUILD={}", build()?);
     Ok(())
+}
+
+/// What `flux --version` tells: the version, the commit where it is known, and the machine it is built for. A build for debugging names no
+/// commit: it is made many times between two, and would be made anew for each.
+fn build() -> Result<String, env::VarError> {
+    println!("cargo:rerun-if-env-changed=FLUX_COMMIT");
+    let commit = match env::var("PROFILE")?.as_str() {
+        "debug" => Some("debug build".to_owned()),
+        _ => env::var("FLUX_COMMIT").ok().filter(|commit| !commit.is_empty()).or_else(packed_commit).or_else(git_commit),
+    };
+    let facts: Vec<String> = commit.into_iter().chain([env::var("TARGET")?]).collect();
+    Ok(format!("{} ({})", env::var("CARGO_PKG_VERSION")?, facts.join(", ")))
+}
+
+/// The commit of a crate's archive, as cargo notes it there.
+fn packed_commit() -> Option<String> {
+    let about: serde_json::Value = serde_json::from_slice(&fs::read(".cargo_vcs_info.json").ok()?).ok()?;
+    Some(about["git"]["sha1"].as_str()?.get(..12)?.to_owned())
+}
+
+/// The commit of the repository whose top this folder is; one further up is another project's.
+fn git_commit() -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+    };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    if fs::canonicalize(top).ok()? != env::current_dir().and_then(fs::canonicalize).ok()? {
+        return None;
+    }
+    // It is written to at every commit and every change of the branch.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 /// The archive that `npm pack` would make: what package.json lists, in a folder `package`.

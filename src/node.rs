@@ -73,10 +73,28 @@ pub struct Node {
     chores: thread::JoinHandle<()>,
 }
 
+/// The addresses of the doors, which are taken before anything is made or loaded: a start that they refuse leaves nothing behind.
+pub struct Taken {
+    door: server::Taken,
+    http: Option<http::Taken>,
+}
+
+impl Taken {
+    /// Takes the addresses that settings name.
+    pub fn take(config: &Config) -> Result<Taken, Error> {
+        let door = addresses(config, Name::Bind, Name::Port)?.unwrap_or_default();
+        let http = addresses(config, Name::HttpBind, Name::HttpPort)?;
+        // The system lets one process take an address twice, and says so only where both listen.
+        if let Some(twice) = http.iter().flatten().find(|address| address.port() != 0 && door.contains(address)) {
+            return Err(http::Error::Address(*twice, std::io::ErrorKind::AddrInUse.into()).into());
+        }
+        Ok(Taken { door: server::take(&door)?, http: http.map(|addresses| http::take(&addresses)).transpose()? })
+    }
+}
+
 impl Node {
     /// Loads the keyspace from the folder `data` (in memory only without one) and opens the doors.
-    pub fn start(config: Arc<Config>, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
-        let addresses = addresses(&config)?;
+    pub fn start(config: Arc<Config>, taken: Taken, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
         let (engine, persistence) = match data {
             Some(data) => {
                 let options = persist::Options { on_damage, ..options(&config) };
@@ -87,15 +105,18 @@ impl Node {
         };
         let instance = share(engine, &config, persistence.as_ref());
         let rooms = instance.open_rooms();
-        let options = door_options(&config, addresses);
+        let options = door_options(&config);
         fit_clients(&instance, options.workers)?;
-        let door = server::start(&instance, &options)?;
+        let door = server::start(&instance, taken.door, &options)?;
         let unix_socket = Some(config.text(Name::Unixsocket)).filter(|path| !path.is_empty()).map(|path| PathBuf::from(&*path));
         let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket });
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
-        let http = open_http(&instance, &config)?;
+        let http = taken.http.map(|taken| http::start(&instance, taken)).transpose()?;
+        if let Some(address) = http.as_ref().and_then(|http| http.addresses.first()) {
+            config.settle(Name::HttpPort, &address.port().to_string());
+        }
         let chores = start_chores(&instance)?;
         Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
     }
@@ -235,17 +256,6 @@ fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Erro
     thread::Builder::new().name("chores".into()).spawn(run).map_err(Error::Thread)
 }
 
-/// Opens the HTTP door where settings want one.
-fn open_http(instance: &Arc<Instance>, config: &Config) -> Result<Option<http::Handle>, Error> {
-    let Ok(port) = u16::try_from(config.number(Name::HttpPort)) else { return Ok(None) };
-    let addresses = private(config, usable(&config.text(Name::HttpBind), port))?;
-    let door = http::start(instance, &addresses)?;
-    if let Some(address) = door.addresses.first() {
-        config.settle(Name::HttpPort, &address.port().to_string());
-    }
-    Ok(Some(door))
-}
-
 /// The addresses a setting names, without those that are optional and cannot be had.
 fn usable(setting: &str, port: u16) -> Vec<SocketAddr> {
     // One port for all addresses cannot be chosen by the system, so only those that must be there count then.
@@ -256,11 +266,10 @@ fn usable(setting: &str, port: u16) -> Vec<SocketAddr> {
     addresses.into_iter().filter(is_usable).map(|address| SocketAddr::new(address.ip, port)).collect()
 }
 
-/// The addresses to listen on.
-fn addresses(config: &Config) -> Result<Vec<SocketAddr>, Error> {
-    let port = config.number(Name::Port);
-    let Ok(port) = u16::try_from(port) else { return Ok(Vec::new()) };
-    private(config, usable(&config.text(Name::Bind), port))
+/// The addresses that a door is to listen on; None where there is to be none.
+fn addresses(config: &Config, bind: Name, port: Name) -> Result<Option<Vec<SocketAddr>>, Error> {
+    let Ok(port) = u16::try_from(config.number(port)) else { return Ok(None) };
+    private(config, usable(&config.text(bind), port)).map(Some)
 }
 
 /// Addresses, refused where protected mode must: only this machine may reach a server without a password.
@@ -272,12 +281,11 @@ fn private(config: &Config, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr
     }
 }
 
-fn door_options(config: &Config, addresses: Vec<SocketAddr>) -> server::Options {
+fn door_options(config: &Config) -> server::Options {
     let path = config.text(Name::Unixsocket);
     let mode = config.count(Name::Unixsocketperm) as u32;
     let threads = config.count(Name::Threads) as usize;
     server::Options {
-        addresses,
         unix_socket: (!path.is_empty()).then(|| PathBuf::from(&*path)),
         unix_socket_mode: (mode != 0).then_some(mode),
         backlog: config.number(Name::TcpBacklog) as i32,

@@ -12,8 +12,8 @@ use crate::limits;
 const FILE_NAME: &str = "flux.toml";
 /// What the names of variables begin with.
 const PREFIX: &str = "FLUX_";
-/// Variables of ours that are not settings: the file to read, and the log's filter.
-const OTHER_VARIABLES: [&str; 2] = ["FLUX_CONFIG", "FLUX_LOG"];
+/// Variables of ours that are not settings: the file to read, the log's filter, and the server that other commands ask.
+const OTHER_VARIABLES: [&str; 3] = ["FLUX_CONFIG", "FLUX_LOG", "FLUX_URL"];
 
 /// Why settings could not be read. The texts say what to change.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +188,13 @@ mod tests {
         let sources = Sources {
             flags: owned(&[("data", &data), ("port", "100")]),
             file: None,
-            variables: owned(&[("FLUX_PORT", "10"), ("FLUX_MAXCLIENTS", "20"), ("FLUX_PROT", "1"), ("HOME", "/")]),
+            variables: owned(&[
+                ("FLUX_PORT", "10"),
+                ("FLUX_MAXCLIENTS", "20"),
+                ("FLUX_PROT", "1"),
+                ("FLUX_URL", "redis://a"),
+                ("HOME", "/"),
+            ]),
         };
         let (config, strangers) = read(&sources).expect("all fit");
         assert_eq!(shown(&config, "port"), ("100".into(), Source::Flag));

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use rmcp::ServiceExt;
 
+use crate::cli::reach;
 use crate::http::mcp::{Open, Refusal, Server, config};
 
 /// Serves the host on standard input and output until it ends. What is logged goes to standard error.
 pub fn serve(url: &str) -> anyhow::Result<ExitCode> {
-    let server = super::client(url)?.get_connection_info().clone();
-    // In which messages come between replies.
-    let settings = server.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-    let client = redis::Client::open(server.set_redis_settings(settings)).context("failed to read the server's address")?;
+    let client = reach::client_that_hears(url)?;
     let open: Open = Arc::new(move |hear| {
         let client = client.clone();
         Box::pin(async move {

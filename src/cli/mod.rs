@@ -1,23 +1,31 @@
 //! The command line: what can be asked of the binary, its help, and the exit codes. Settings become flags from their table.
 //!
-//! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong.
+//! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong, 3 when a peer's handler failed.
 
 mod data;
+mod failure;
+mod log;
 mod mcp;
+mod papers;
 mod peers;
+mod pieces;
+mod progress;
+mod reach;
 mod serve;
 mod show;
+mod top;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use redis::IntoConnectionInfo;
+use clap_complete::Shell;
 
-use crate::config::{self, Config, Section, Setting};
+use crate::config::{self, Config, Kind, Section, Setting};
 use crate::settings::{self, Sources};
 use crate::storage::opening::OnDamage;
 
@@ -47,6 +55,7 @@ Examples:
   flux peers                           who is there; also: status, capabilities, describe, workspaces
   flux call summarize '{\"text\": \"…\"}'  call what some peer can do
   flux watch project-alpha             see a workspace live
+  flux top                             see what the server does, live
 
 Every setting can be a flag (--maxmemory 1gb), a variable (FLUX_MAXMEMORY=1gb) or a line of a TOML file
 (maxmemory = \"1gb\"); flags win over variables, variables over the file.";
@@ -94,6 +103,18 @@ Prints each problem with its place and its cause. Exits with 0 if there is none,
 Example:
   flux check --data ./state";
 
+const COMPLETIONS: &str = "Prints what a shell needs to complete flux' commands and flags.
+
+Examples:
+  flux completions bash > ~/.local/share/bash-completion/completions/flux
+  flux completions zsh > ~/.zfunc/_flux                with ~/.zfunc in $fpath
+  flux completions fish > ~/.config/fish/completions/flux.fish";
+
+const MAN: &str = "Writes manual pages, flux.1 and one for each command, into a folder, which is made if it is missing.
+
+Example:
+  flux man ~/.local/share/man/man1 && man flux-serve";
+
 const MCP: &str =
     "Offers every capability that has a schema as a tool, over standard input and output, to a program that speaks the
 Model Context Protocol: an editor, an assistant, an agent.
@@ -115,45 +136,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match dispatch(&matches) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("flux: {}", chain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// An error with what led to it, each once: many a library's text ends with that of its cause. Then what to do, where the system's word for it
-/// does not say so.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    let mut hint = "";
-    for cause in error.chain() {
-        let said = cause.to_string();
-        if text.is_empty() {
-            text = said;
-        } else if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::PermissionDenied) => {
-                hint = "; run it as the user that owns what it names, or choose another place";
-            }
-            Some(io::ErrorKind::ReadOnlyFilesystem) => hint = "; nothing can be written there: choose another place",
-            Some(io::ErrorKind::StorageFull) => hint = "; make room, or choose another place",
-            _ => {}
-        }
-    }
-    text + hint
-}
-
-/// What the server said, without the code that is there for programs.
-fn told(error: redis::RedisError) -> anyhow::Error {
-    match (error.code(), error.detail()) {
-        (Some("ERR"), Some(detail)) if detail.starts_with("unknown command") => {
-            anyhow::anyhow!("the server does not know this command; is it a flux of this version?")
-        }
-        (Some(_), Some(detail)) => anyhow::anyhow!("{detail}"),
-        _ => anyhow::Error::new(error).context("failed to ask the server"),
+        Err(error) => failure::tell(&error),
     }
 }
 
@@ -161,10 +144,12 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.subcommand() {
         Some(("serve", matches)) => {
             let is_loss_accepted = matches.get_flag("accept-loss");
-            serve::serve(chosen(matches)?, if is_loss_accepted { OnDamage::AcceptLoss } else { OnDamage::Refuse })
+            let (config, warnings) = chosen(matches)?;
+            serve::serve(config, &warnings, if is_loss_accepted { OnDamage::AcceptLoss } else { OnDamage::Refuse })
         }
         Some(("config", matches)) => {
-            let config = chosen(matches)?;
+            let (config, warnings) = chosen(matches)?;
+            warnings.iter().for_each(|warning| eprintln!("flux: warning: {warning}"));
             print!("{}", show::show(&config, matches.get_flag("all"), matches.get_flag("json")));
             Ok(ExitCode::SUCCESS)
         }
@@ -172,12 +157,17 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let file = path(matches, "file");
             match matches.get_one::<PathBuf>("data") {
                 Some(folder) => data::backup_folder(folder, &file),
-                None => data::backup_server(matches.get_one::<String>("url").expect("it has a default"), &file),
+                None => data::backup_server(&reach::url(matches), &file),
             }
         }
         Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
         Some(("check", matches)) => data::check(&path(matches, "data")),
-        Some(("mcp", matches)) => mcp::serve(matches.get_one::<String>("url").expect("it has a default")),
+        Some(("mcp", matches)) => mcp::serve(&reach::url(matches)),
+        Some(("top", matches)) => top::run(matches),
+        Some(("completions", matches)) => {
+            papers::completions(command(), *matches.get_one::<Shell>("shell").expect("clap asks for it"))
+        }
+        Some(("man", matches)) => papers::man(command(), &path(matches, "folder")),
         Some((name, matches)) => peers::run(name, matches).expect("clap knows only the commands above and these"),
         None => unreachable!("clap asks for a subcommand"),
     }
@@ -187,30 +177,17 @@ fn path(matches: &ArgMatches, name: &str) -> PathBuf {
     matches.get_one::<PathBuf>(name).expect("clap asks for it").clone()
 }
 
-/// A connection to a server named as clients name it.
-fn connect(url: &str) -> anyhow::Result<redis::Connection> {
-    // Not the URL itself, which may hold a password.
-    let hint = "failed to reach the server; start one with `flux serve --data ./state`, or name it with --url redis://HOST:PORT";
-    client(url)?.get_connection().context(hint)
-}
-
-/// A client of the server that a URL names; `lux://` is another word for `redis://`. Where it holds no password, that of the
-/// environment counts.
-fn client(url: &str) -> anyhow::Result<redis::Client> {
-    let plain = url.strip_prefix("lux://").map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
-    let hint = "failed to read the server's address; it looks like redis://HOST:PORT";
-    let mut server = plain.into_connection_info().context(hint)?;
-    if server.redis_settings().password().is_none()
-        && let Ok(password) = std::env::var("FLUX_REQUIREPASS")
-    {
-        let settings = server.redis_settings().clone().set_password(password);
-        server = server.set_redis_settings(settings);
+/// Prints to a reader that may have gone (`| head`), which is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to print"),
+        _ => Ok(()),
     }
-    redis::Client::open(server).context(hint)
 }
 
-/// The settings a command line chooses.
-fn chosen(matches: &ArgMatches) -> anyhow::Result<Config> {
+/// The settings a command line chooses, and what to warn of.
+fn chosen(matches: &ArgMatches) -> anyhow::Result<(Config, Vec<String>)> {
     let flags = config::settings()
         .filter_map(|setting| matches.get_one::<String>(setting.name).map(|value| (setting.name.to_owned(), value.clone())))
         .collect();
@@ -218,10 +195,8 @@ fn chosen(matches: &ArgMatches) -> anyhow::Result<Config> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
     let sources = Sources { flags, file: matches.get_one("config").cloned(), variables };
     let (config, strangers) = settings::read(&sources).context("failed to read the settings")?;
-    for variable in strangers {
-        eprintln!("flux: warning: {variable} is set, but there is no such setting");
-    }
-    Ok(config)
+    let warnings = strangers.iter().map(|variable| format!("{variable} is set, but there is no such setting"));
+    Ok((config, warnings.collect()))
 }
 
 fn command() -> Command {
@@ -230,6 +205,7 @@ fn command() -> Command {
     let folder = || Arg::new("data").long("data").value_name("DIR").value_parser(value_parser!(PathBuf)).help("The data folder");
     Command::new("flux")
         .version(crate::version::VERSION)
+        .long_version(crate::version::BUILD)
         .about("One binary: a durable, drop-in Redis")
         .long_about(ABOUT)
         .subcommand_required(true)
@@ -253,13 +229,7 @@ fn command() -> Command {
                 .long_about(BACKUP)
                 .arg(file("The file to write"))
                 .arg(folder().conflicts_with("url").help("A data folder that no server is using"))
-                .arg(
-                    Arg::new("url")
-                        .long("url")
-                        .value_name("URL")
-                        .default_value("redis://127.0.0.1:6379")
-                        .help("The server to ask"),
-                ),
+                .arg(reach::option()),
         )
         .subcommand(
             Command::new("restore")
@@ -270,7 +240,26 @@ fn command() -> Command {
         )
         .subcommand(Command::new("check").about("Verifies a data folder").long_about(CHECK).arg(folder().required(true)))
         .subcommand(
-            Command::new("mcp").about("Offers what peers can do to a program that speaks MCP").long_about(MCP).arg(peers::url()),
+            Command::new("mcp")
+                .about("Offers what peers can do to a program that speaks MCP")
+                .long_about(MCP)
+                .arg(reach::option()),
+        )
+        .subcommand(top::command())
+        .subcommand(
+            Command::new("completions")
+                .about("Prints completions for a shell")
+                .long_about(COMPLETIONS)
+                .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)).help("The shell")),
+        )
+        .subcommand(
+            Command::new("man").about("Writes manual pages").long_about(MAN).arg(
+                Arg::new("folder")
+                    .value_name("DIR")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The folder to write them into"),
+            ),
         )
         .subcommands(peers::commands())
 }
@@ -290,8 +279,13 @@ fn with_settings(command: Command) -> Command {
 
 fn flag(setting: &'static Setting) -> Arg {
     let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
-    Arg::new(setting.name)
-        .long(setting.name)
+    let arg = match setting.kind {
+        Kind::Choice(words) => {
+            Arg::new(setting.name).value_parser(PossibleValuesParser::new(words.iter().copied())).ignore_case(true)
+        }
+        _ => Arg::new(setting.name),
+    };
+    arg.long(setting.name)
         .aliases(setting.aliases)
         .value_name("VALUE")
         .allow_negative_numbers(true)
@@ -308,17 +302,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn what_led_to_an_error_is_told_once_and_so_is_what_to_do() {
-        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
-        let library = crate::storage::Error::Io { what: "open", path: "./a/lock".into(), source: denied() };
-        let error = anyhow::Error::new(library).context("failed to check");
-        assert_eq!(
-            chain(&error),
-            "failed to check: open `./a/lock`: permission denied; run it as the user that owns what it names, or choose another place"
-        );
     }
 
     #[test]

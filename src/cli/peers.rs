@@ -4,14 +4,25 @@
 
 mod show;
 
-use std::io::{Read, Write};
+use std::io::Read;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use redis::PushInfo;
+use redis::streams::{StreamRangeReply, StreamReadReply};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use crate::cli::{connect, told};
+use crate::cli::failure::{HandlerFailed, told, unreached};
+use crate::cli::print;
+use crate::cli::reach::{self, connect, is_away, reconnect};
+use crate::http::mcp::config;
+use crate::id;
+use crate::peers::names;
+use crate::peers::wire;
 
 /// What can be asked, with its help: one row each.
 const COMMANDS: &[Row] = &[
@@ -80,7 +91,8 @@ Example:
     Row {
         name: "call",
         about: "Calls a capability and prints its result",
-        help: "Calls a capability of whichever peer has it and prints the result as JSON.
+        help: "Calls a capability of whichever peer has it and prints the result: a text as it is, anything else as JSON. Where the peer sends
+pieces of it before, each is printed on a line of its own as it comes (with --json as {\"seq\": …, \"chunk\": …}).
 
 Examples:
   flux call summarize '{\"text\": \"…\"}'
@@ -88,7 +100,7 @@ Examples:
   flux call index '{}' --timeout 5m --priority 10
   flux call ping null --gather 0                       every peer that has it, an answer from each
 
-Exits with 1 when the call fails, and says why.",
+Exits with 3 when the peer's handler failed, and with 1 when the call came to nothing for another reason; says why.",
         add: |command| {
             command
                 .arg(positional("capability", "CAP", "The capability"))
@@ -105,7 +117,8 @@ Exits with 1 when the call fails, and says why.",
     Row {
         name: "watch",
         about: "Shows what happens in a workspace, live",
-        help: "Shows who is in a workspace, then every event in it as it happens, until interrupted.
+        help: "Shows who is in a workspace, then every event in it as it happens, until interrupted. When the server is started anew it goes on
+where it was.
 
 Examples:
   flux watch project-alpha
@@ -121,13 +134,13 @@ struct Row {
     about: &'static str,
     help: &'static str,
     add: fn(Command) -> Command,
-    run: fn(&mut Ask<'_>) -> anyhow::Result<()>,
+    run: fn(&Ask<'_>) -> anyhow::Result<()>,
 }
 
 /// A command line on its way to a server.
 struct Ask<'a> {
     matches: &'a ArgMatches,
-    server: redis::Connection,
+    url: String,
     json: bool,
 }
 
@@ -135,26 +148,15 @@ struct Ask<'a> {
 pub fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|row| {
         let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON for scripts");
-        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(url())
+        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(reach::option())
     })
-}
-
-/// The option that names the server.
-pub fn url() -> Arg {
-    option("url", "URL", "The server to ask [env: FLUX_URL]")
-        .default_value("redis://127.0.0.1:6379")
-        .env("FLUX_URL")
-        .hide_env(true)
 }
 
 /// Does what one of [`commands`] asks; None if it is none of them.
 pub fn run(name: &str, matches: &ArgMatches) -> Option<anyhow::Result<ExitCode>> {
     let row = COMMANDS.iter().find(|row| row.name == name)?;
-    let asked = connect(text(matches, "url").expect("it has a default")).and_then(|server| {
-        let mut ask = Ask { matches, server, json: matches.get_flag("json") };
-        (row.run)(&mut ask).map(|()| ExitCode::SUCCESS)
-    });
-    Some(asked)
+    let ask = Ask { matches, url: reach::url(matches), json: matches.get_flag("json") };
+    Some((row.run)(&ask).map(|()| ExitCode::SUCCESS))
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -175,8 +177,8 @@ impl Ask<'_> {
     }
 
     /// Prints JSON texts as one array, or has a table made of them.
-    fn list(&mut self, command: &redis::Cmd, table: fn(&[Value]) -> String) -> anyhow::Result<()> {
-        let texts: Vec<String> = command.query(&mut self.server).map_err(told)?;
+    fn list(&self, command: &redis::Cmd, table: fn(&[Value]) -> String) -> anyhow::Result<()> {
+        let texts: Vec<String> = command.query(&mut connect(&self.url)?).map_err(told)?;
         let rows: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context(STRANGE)?;
         if self.json {
             return print(&format!("{}\n", Value::Array(rows)));
@@ -185,8 +187,8 @@ impl Ask<'_> {
     }
 
     /// Prints one JSON text, or has lines made of it.
-    fn one(&mut self, command: &redis::Cmd, lines: fn(&Value) -> String) -> anyhow::Result<()> {
-        let text: String = command.query(&mut self.server).map_err(told)?;
+    fn one(&self, command: &redis::Cmd, lines: fn(&Value) -> String) -> anyhow::Result<()> {
+        let text: String = command.query(&mut connect(&self.url)?).map_err(told)?;
         let value: Value = serde_json::from_str(&text).context(STRANGE)?;
         if self.json {
             return print(&format!("{value}\n"));
@@ -197,16 +199,7 @@ impl Ask<'_> {
 
 const STRANGE: &str = "failed to read the server's answer; is it a flux of another version?";
 
-/// Prints to a reader that may have gone (`| head`), which is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("failed to print"),
-        _ => Ok(()),
-    }
-}
-
-fn peers(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn peers(ask: &Ask<'_>) -> anyhow::Result<()> {
     let mut command = redis::cmd("FLUX.PEERS");
     for name in ["workspace", "capability"] {
         if let Some(value) = ask.text(name) {
@@ -216,30 +209,30 @@ fn peers(ask: &mut Ask<'_>) -> anyhow::Result<()> {
     ask.list(&command, show::peers)
 }
 
-fn status(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn status(ask: &Ask<'_>) -> anyhow::Result<()> {
     ask.one(&redis::cmd("FLUX.STATUS"), show::fields)
 }
 
-fn capabilities(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn capabilities(ask: &Ask<'_>) -> anyhow::Result<()> {
     ask.list(&redis::cmd("FLUX.CAPABILITIES"), show::capabilities)
 }
 
-fn describe(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn describe(ask: &Ask<'_>) -> anyhow::Result<()> {
     let mut command = redis::cmd("FLUX.DESCRIBE");
     command.arg(ask.text("capability"));
     ask.one(&command, show::capability)
 }
 
-fn workspaces(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn workspaces(ask: &Ask<'_>) -> anyhow::Result<()> {
     ask.list(&redis::cmd("FLUX.WORKSPACES"), show::workspaces)
 }
 
-fn clean(ask: &mut Ask<'_>) -> anyhow::Result<()> {
-    let removed: u64 = redis::cmd("FLUX.CLEAN").query(&mut ask.server).map_err(told)?;
+fn clean(ask: &Ask<'_>) -> anyhow::Result<()> {
+    let removed: u64 = redis::cmd("FLUX.CLEAN").query(&mut connect(&ask.url)?).map_err(told)?;
     print(&if ask.json { format!("{{\"removed\":{removed}}}\n") } else { format!("{removed} stale entries removed\n") })
 }
 
-fn call(ask: &mut Ask<'_>) -> anyhow::Result<()> {
+fn call(ask: &Ask<'_>) -> anyhow::Result<()> {
     let payload = payload(ask.text("payload").expect("it has a default"))?;
     let timeout_ms = milliseconds(ask.text("timeout").expect("it has a default"))?;
     let mut command = redis::cmd("FLUX.CALL");
@@ -258,11 +251,46 @@ fn call(ask: &mut Ask<'_>) -> anyhow::Result<()> {
             command.arg(name.to_uppercase()).arg(*number);
         }
     }
-    let result: String = command.query(&mut ask.server).map_err(told)?;
-    if ask.json {
-        return print(&format!("{result}\n"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
+    let result = runtime.block_on(outcome(ask, command))?;
+    print(&if ask.json { format!("{result}\n") } else { show::result(&result) })
+}
+
+/// What a call comes to. Pieces of it, which come between replies, are printed meanwhile.
+async fn outcome(ask: &Ask<'_>, mut command: redis::Cmd) -> anyhow::Result<String> {
+    let client = reach::client_that_hears(&ask.url)?;
+    let (sender, mut pieces) = mpsc::unbounded_channel();
+    let hear = config(Some(Arc::new(move |push| drop(sender.send(push)))));
+    let mut line = client.get_multiplexed_async_connection_with_config(&hear).await.map_err(unreached)?;
+    let id = id::call();
+    line.subscribe(names::results(&id)).await.map_err(told)?;
+    command.arg("ID").arg(&id).arg("CHUNKS");
+    let mut outcome = pin!(command.query_async::<String>(&mut line));
+    loop {
+        tokio::select! {
+            // What came before the result is printed before it.
+            biased;
+            Some(push) = pieces.recv() => print(&piece(&push, ask.json).unwrap_or_default())?,
+            outcome = &mut outcome => return outcome.map_err(|error| not_called(ask, error)),
+        }
     }
-    print(&show::result(&result))
+}
+
+/// A piece of a result as a line; None for messages of another kind.
+fn piece(push: &PushInfo, json: bool) -> Option<String> {
+    let [_, redis::Value::BulkString(message)] = &push.data[..] else { return None };
+    let wire::Result { chunk: Some(chunk), seq, .. } = serde_json::from_slice(message).ok()? else { return None };
+    Some(if json { format!("{{\"seq\":{},\"chunk\":{chunk}}}\n", seq.unwrap_or_default()) } else { show::result(chunk.get()) })
+}
+
+fn not_called(ask: &Ask<'_>, error: redis::RedisError) -> anyhow::Error {
+    match (error.code(), error.detail()) {
+        (Some("FAILED"), Some(message)) => {
+            let capability = ask.text("capability").expect("clap asks for it").to_owned();
+            HandlerFailed { capability, message: message.to_owned() }.into()
+        }
+        _ => told(error),
+    }
 }
 
 /// The payload as the command line gives it, checked here so that a mistake is told where it was made.
@@ -294,30 +322,53 @@ fn milliseconds(text: &str) -> anyhow::Result<u64> {
     number.checked_mul(unit_ms).with_context(|| format!("failed to read the time `{text}`: it is too long"))
 }
 
-fn watch(ask: &mut Ask<'_>) -> anyhow::Result<()> {
-    let workspace = ask.text("workspace").expect("clap asks for it").to_owned();
-    let json = ask.json;
+/// Out of the workspace's log, so that nothing is missed while the server is away.
+fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
+    let workspace = ask.text("workspace").expect("clap asks for it");
+    let log = names::log(workspace);
     let mut here = redis::cmd("FLUX.PEERS");
-    here.arg("WORKSPACE").arg(&workspace);
-    let mut server = connect(ask.text("url").expect("it has a default"))?;
-    let mut events = server.as_pubsub();
-    // Listening comes first, so that nobody who joins in between is missed.
-    events.subscribe(format!("flux:ws:{workspace}:events")).map_err(told)?;
-    if json {
-        let _: Vec<String> = here.query(&mut ask.server).map_err(told)?;
+    here.arg("WORKSPACE").arg(workspace);
+    let mut server = connect(&ask.url)?;
+    // The end of the log comes first, so that nobody who joins in between is missed.
+    let mut newest = redis::cmd("XREVRANGE");
+    let newest: StreamRangeReply = newest.arg(&log).arg("+").arg("-").arg("COUNT").arg(1).query(&mut server).map_err(told)?;
+    let mut last = newest.ids.into_iter().next().map_or_else(|| BEGINNING.to_owned(), |entry| entry.id);
+    if ask.json {
+        let _: Vec<String> = here.query(&mut server).map_err(told)?;
     } else {
         ask.list(&here, show::peers)?;
         print(&format!("watching `{workspace}`; Ctrl-C ends\n"))?;
     }
     loop {
-        let message = events.get_message().map_err(told)?;
-        let text: String = message.get_payload().map_err(told)?;
-        if json {
-            print(&format!("{text}\n"))?;
-        } else if let Ok(event) = serde_json::from_str::<Value>(&text) {
-            print(&show::event(&event))?;
+        let mut next = redis::cmd("XREAD");
+        next.arg("BLOCK").arg(0).arg("STREAMS").arg(&log).arg(&last);
+        match next.query::<Option<StreamReadReply>>(&mut server) {
+            Ok(read) => {
+                for entry in read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids) {
+                    let text: String = entry.get("event").unwrap_or_default();
+                    print(&event(&text, ask.json))?;
+                    last = entry.id;
+                }
+            }
+            Err(error) if is_away(&error) => {
+                eprintln!("flux: the server is away; watching goes on when it is back");
+                server = reconnect(&ask.url)?;
+                eprintln!("flux: the server is back");
+            }
+            Err(error) => return Err(told(error)),
         }
     }
+}
+
+/// What is before all entries of a log.
+const BEGINNING: &str = "0-0";
+
+/// An event as a line; nothing for what is none.
+fn event(text: &str, json: bool) -> String {
+    if json {
+        return format!("{text}\n");
+    }
+    serde_json::from_str::<Value>(text).map_or_else(|_| String::new(), |event| show::event(&event))
 }
 
 #[cfg(test)]

@@ -1,20 +1,16 @@
 //! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::cli::log;
 use crate::config::{Config, Name};
 use crate::machine;
-use crate::node::Node;
+use crate::node::{Node, Taken};
 use crate::panics;
 use crate::settings;
 use crate::storage::folder::make_private;
@@ -22,17 +18,19 @@ use crate::storage::opening::OnDamage;
 use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
-pub fn serve(config: Config, on_damage: OnDamage) -> anyhow::Result<ExitCode> {
+pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow::Result<ExitCode> {
     panics::end_the_process();
     machine::refuse_huge_pages();
     let config = Arc::new(config);
-    start_log(&config);
+    log::start(&config)?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if let Some(exposed) = settings::exposed(&config) {
         tracing::warn!("{exposed}");
     }
     settings::connect_limits(&config);
+    let taken = Taken::take(&config).context("failed to start")?;
     let data = data_folder(&config)?;
-    let node = Node::start(Arc::clone(&config), data.as_deref(), on_damage).context("failed to start")?;
+    let node = Node::start(Arc::clone(&config), taken, data.as_deref(), on_damage).context("failed to start")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
@@ -104,29 +102,4 @@ fn greeting(node: &Node, config: &Config) -> String {
         format!("{} keys loaded from {} in {:.3} s", loaded.keys, config.text(Name::Data), loaded.took.as_secs_f64())
     };
     format!("flux {VERSION} ready on {}; {data}", doors.join(", "))
-}
-
-/// Logs to standard error, as much as `loglevel` says at each moment; `FLUX_LOG` overrules it with a filter of `tracing`.
-fn start_log(config: &Config) {
-    let fixed = std::env::var("FLUX_LOG").ok().and_then(|filter| EnvFilter::try_new(filter).ok());
-    let is_fixed = fixed.is_some();
-    let (filter, handle) = reload::Layer::new(fixed.unwrap_or_else(|| filter_of(config)));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    // Fails where a log was started before, as in a test: then that one is used.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-    if !is_fixed {
-        config.watch(&[Name::Loglevel], move |config| drop(handle.reload(filter_of(config))));
-    }
-}
-
-fn filter_of(config: &Config) -> EnvFilter {
-    EnvFilter::new(match &*config.text(Name::Loglevel) {
-        "debug" => "trace",
-        "verbose" => "debug",
-        "warning" => "warn",
-        _ => "info",
-    })
 }

@@ -142,6 +142,7 @@ settings! {
     }
     Watching "Watching" {
         Loglevel = choice("loglevel", "notice", &["debug", "verbose", "notice", "warning"]).help("How much is logged, to standard error.");
+        LogFormat = choice("log-format", "text", &["text", "json"]).at_start().help("How the log is written: lines for people, or a JSON object on each line.");
         SlowlogLogSlowerThan = number("slowlog-log-slower-than", "10000", -1, LONG)
             .help("Microseconds above which a command goes into the slow log; 0 logs all, -1 none.");
         SlowlogMaxLen = number("slowlog-max-len", "128", 0, LONG).help("Entries the slow log keeps.");

@@ -136,11 +136,21 @@ struct Caller {
     local_address: SocketAddr,
 }
 
-/// Opens the listeners and serves until it is closed.
-pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handle, Error> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(listen(*address).map_err(|error| Error::Address(*address, error))?);
+/// Addresses that are ours, though nobody can connect to them yet.
+pub struct Taken(Vec<(SocketAddr, Socket)>);
+
+/// Takes the addresses (port 0 is any free one), so that whoever has not loaded anything yet knows that they can be had.
+pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
+    let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
+    addresses.iter().map(taken).collect::<Result<_, _>>().map(Taken)
+}
+
+/// Listens at the addresses and serves until it is closed.
+pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
+    let mut listeners: Vec<StdTcpListener> = Vec::new();
+    for (address, socket) in taken.0 {
+        socket.listen(BACKLOG).map_err(|error| Error::Address(address, error))?;
+        listeners.push(socket.into());
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let door = Arc::new_cyclic(|door| Door {
@@ -158,7 +168,7 @@ pub fn start(instance: &Arc<Instance>, addresses: &[SocketAddr]) -> Result<Handl
     Ok(Handle { addresses, door, thread, stop })
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -166,8 +176,7 @@ fn listen(address: SocketAddr) -> io::Result<StdTcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {

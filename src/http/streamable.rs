@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::session::SessionManager;
@@ -62,9 +62,11 @@ pub async fn serve(State(door): State<Arc<Door>>, Extension(caller): Extension<C
         // The session is busy for as long as its answer is read, which may be as long as the host is there.
         let visit = hosts.seats.visit(&id);
         let is_over = request.method() == Method::DELETE;
-        let response = hosts.service.handle(request).await;
+        let mut response = hosts.service.handle(request).await;
         if is_over && response.status().is_success() {
             hosts.seats.leave(&id);
+            // Hosts know 200 and 204 to say that a session has ended, and complain of the 202 that the service says.
+            *response.status_mut() = StatusCode::NO_CONTENT;
         }
         return response.map(|body| {
             Body::new(body.map_frame(move |frame| {

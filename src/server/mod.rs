@@ -35,11 +35,9 @@ const REST: Duration = Duration::from_secs(1);
 /// A worker to which so little was sent between two looks, and that freed so little of what it was to send, is at rest.
 const REST_BYTES_MAX: u64 = 64 * 1024;
 
-/// Where to listen, and with how many workers.
+/// How to listen, and with how many workers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Addresses with ports; port 0 takes a free one.
-    pub addresses: Vec<SocketAddr>,
     /// A unix socket's path.
     pub unix_socket: Option<PathBuf>,
     /// The socket's permissions, such as 0o700.
@@ -83,11 +81,21 @@ enum Accepted {
 /// A connection there is room for.
 type Admitted = (Accepted, Permit);
 
-/// Opens the listeners and starts the workers.
-pub fn start(instance: &Arc<Instance>, options: &Options) -> Result<Handle, Error> {
-    let mut listeners = Vec::new();
-    for address in &options.addresses {
-        listeners.push(listen(*address, options.backlog).map_err(|error| Error::Address(*address, error))?);
+/// Addresses that are ours, though nobody can connect to them yet.
+pub struct Taken(Vec<(SocketAddr, Socket)>);
+
+/// Takes the addresses (port 0 is any free one), so that whoever has not loaded anything yet knows that they can be had.
+pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
+    let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
+    addresses.iter().map(taken).collect::<Result<_, _>>().map(Taken)
+}
+
+/// Listens at the addresses and starts the workers.
+pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Result<Handle, Error> {
+    let mut listeners: Vec<StdTcpListener> = Vec::new();
+    for (address, socket) in taken.0 {
+        socket.listen(options.backlog.max(1)).map_err(|error| Error::Address(address, error))?;
+        listeners.push(socket.into());
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let unix = options.unix_socket.as_deref().map(|path| listen_unix(path, options)).transpose()?;
@@ -121,7 +129,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<thread::Join
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Worker)
 }
 
-fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdTcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restarted server listen while old connections linger; a second server is still refused.
     socket.set_reuse_address(true)?;
@@ -130,8 +138,7 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<StdTcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(backlog.max(1))?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::UnixListener, Error> {

@@ -200,19 +200,183 @@ fn a_client_that_does_not_read_holds_up_the_end_only_so_long() {
 }
 
 #[test]
+fn the_variable_flux_url_names_the_server_for_a_backup_and_is_no_stranger() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (mine, other) = (Server::start(&dir.path().join("mine"), &[]), Server::start(&dir.path().join("other"), &[]));
+    set(&mut mine.connect(), "key", "mine");
+    let by = |args: &[&str], url: &str| flux(args).env("FLUX_URL", url).output().unwrap();
+    let restored = |copy: &str, to: &str| {
+        assert!(run(&["restore", copy, "--data", to]).status.success());
+        let server = Server::start(Path::new(to), &[]);
+        get(&mut server.connect(), "key")
+    };
+    assert!(by(&["backup", &path("copy")], &mine.url()).status.success());
+    assert_eq!(restored(&path("copy"), &path("new")).as_deref(), Some("mine"));
+    // The command line wins.
+    assert!(by(&["backup", &path("empty"), "--url", &other.url()], &mine.url()).status.success());
+    assert_eq!(restored(&path("empty"), &path("new2")), None);
+    // A folder is a folder, whatever the variable says.
+    let output = by(&["backup", &path("folder"), "--data", &path("new")], &mine.url());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(run(&["backup", &path("x"), "--data", &path("new"), "--url", &mine.url()]).status.code(), Some(2));
+    let output = by(&["config", "--data", "off"], &mine.url());
+    assert!(output.status.success() && !stderr(&output).contains("FLUX_URL"), "{}", stderr(&output));
+}
+
+#[test]
+fn what_fails_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let names = || {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let server = Server::start(&dir.path().join("data"), &[]);
+    set(&mut server.connect(), "key", "value");
+    assert!(run(&["backup", &path("good"), "--url", &server.url()]).status.success());
+    let mut bytes = std::fs::read(path("good")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[..middle].iter_mut().skip(4096).for_each(|byte| *byte ^= 0x55);
+    std::fs::write(path("bad"), bytes).unwrap();
+    let taken = server.url().rsplit(':').next().unwrap().to_owned();
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http_port = http.local_addr().unwrap().port().to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let memory = Server::start(Path::new("off"), &[]);
+    let before = names();
+    let cases: [&[&str]; 6] = [
+        &["serve", "--data", &path("served/here"), "--port", &free, "--http-port", &free],
+        &["restore", &path("bad"), "--data", &path("new/inner")],
+        &["backup", &path("copy"), "--url", &memory.url()],
+        &["backup", &path("copy"), "--data", &path("data")],
+        &["serve", "--http-port", "off", "--data", &path("served/here"), "--port", &taken],
+        &["serve", "--port", "0", "--data", &path("served/here"), "--http-port", &http_port],
+    ];
+    for args in cases {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+        assert_eq!(names(), before, "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn an_interrupted_backup_leaves_nothing_behind() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("copies");
+    std::fs::create_dir(&folder).unwrap();
+    // It takes the command and never answers, as a server does whose disk is slow.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", server.local_addr().unwrap());
+    let copy = folder.join("copy");
+    let child = flux(&["backup", copy.to_str().unwrap(), "--url", &url]).stderr(Stdio::null()).spawn().unwrap();
+    let (mut asker, _) = server.accept().unwrap();
+    let mut asked = String::new();
+    let mut piece = [0; 4096];
+    while !asked.contains("BACKUP") {
+        let len = asker.read(&mut piece).unwrap();
+        assert!(len > 0, "it hung up after {asked}");
+        let text = String::from_utf8_lossy(&piece[..len]).into_owned();
+        let is_backup = text.contains("BACKUP");
+        asked.push_str(&text);
+        if !is_backup {
+            asker.write_all("+OK\r\n".repeat(text.matches('*').count()).as_bytes()).unwrap();
+        }
+    }
+    std::fs::write(folder.join(".copy.1.part"), "half").unwrap();
+    let child = Server { child, greeting: String::new() };
+    assert_eq!(child.end("-INT"), Some(130));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_is_refused_and_the_log_can_be_json() {
+    let dir = TempDir::new().unwrap();
+    let serve = ["serve", "--port", "0", "--http-port", "off", "--data", dir.path().to_str().unwrap()];
+    for filter in ["loud", "flux=debgu"] {
+        let output = flux(&serve).env("FLUX_LOG", filter).output().unwrap();
+        assert!(output.status.code() == Some(1) && stderr(&output).contains("FLUX_LOG"), "{}", stderr(&output));
+    }
+    let mut child = flux(&serve)
+        .args(["--log-format", "json"])
+        .env("FLUX_PROT", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    let log = child.stderr.take().unwrap();
+    assert_eq!(Server { child, greeting: String::new() }.end("-TERM"), Some(0));
+    let lines: Vec<serde_json::Value> =
+        BufReader::new(log).lines().map(|line| serde_json::from_str(&line.unwrap()).expect("each line is JSON")).collect();
+    let ended = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.starts_with("SIGTERM")));
+    assert_eq!(ended.expect("it says why it ends")["level"], "INFO");
+}
+
+#[test]
+fn choices_are_listed_and_the_rest_is_refused() {
+    let help = String::from_utf8(run(&["serve", "--help"]).stdout).unwrap();
+    for word in ["volatile-ttl", "allkeys-lfu", "verbose", "everysec", "json"] {
+        assert!(help.contains(word), "{word}");
+    }
+    let output = run(&["serve", "--maxmemory-policy", "lru"]);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("allkeys-lru"), "{}", stderr(&output));
+    assert!(run(&["config", "--data", "off", "--maxmemory-policy", "ALLKEYS-LRU"]).status.success());
+}
+
+#[test]
+fn the_version_tells_the_build_and_the_command_line_is_told_to_shells_and_man() {
+    let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    assert!(
+        version.starts_with(&format!("flux {} (", env!("CARGO_PKG_VERSION"))) && version.contains(std::env::consts::ARCH),
+        "{version}"
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
+        assert!(script.contains("maxmemory-policy") && script.contains("allkeys-lfu"), "{shell}");
+    }
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("man1");
+    assert!(run(&["man", folder.to_str().unwrap()]).status.success());
+    let page = std::fs::read_to_string(folder.join("flux-serve.1")).unwrap();
+    assert!(page.starts_with(".ie") && page.contains("maxmemory") && folder.join("flux.1").exists(), "{page}");
+}
+
+#[test]
+fn top_prints_a_line_for_each_look() {
+    let dir = TempDir::new().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    set(&mut server.connect(), "key", "value");
+    let output = run(&["top", "--count", "2", "--url", &server.url()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).expect("each line is JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0]["ops_per_second"].as_f64() > Some(0.0) && lines[0]["keys"] == 1 && lines[0]["peers"]["peers"] == 0,
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_told_once_with_what_to_do() {
     let dir = TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (file, folder, missing) = (path("file"), path("folder"), path("missing"));
     std::fs::write(&file, "hello").unwrap();
     std::fs::create_dir(&folder).unwrap();
+    std::fs::write(dir.path().join("folder/script.js"), "hello").unwrap();
+    let locked = Server::start(Path::new("off"), &["--requirepass", "secret"]);
+    let wrong = locked.url().replace("redis://", "redis://:wrong@");
     let server = Server::start(&dir.path().join("data"), &[]);
     let (copy, url) = (path("copy"), server.url());
     let inside = path("data/copy");
     let nowhere = path("missing/copy");
     let port = url.rsplit(':').next().unwrap().to_owned();
     let off = ["serve", "--data", "off", "--http-port", "off"];
-    let cases: [(&[&str], &str); 13] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["check", "--data", &file], "is a file, not a data folder; name the folder"),
         (&["check", "--data", &missing], "is not there; name the folder"),
         (&["backup", &copy, "--data", &file], "is a file, not a data folder; name the folder"),
@@ -221,7 +385,15 @@ fn what_cannot_be_used_is_told_once_with_what_to_do() {
         (&["backup", &copy, "--url", "redis://127.0.0.1:1"], "start one with `flux serve"),
         (&["restore", &missing, "--data", &path("new")], "is not there; name a file that `flux backup FILE` wrote"),
         (&["restore", &folder, "--data", &path("new")], "is not a file; name a file that `flux backup FILE` wrote"),
-        (&["restore", &file, "--data", &path("new")], "which must be a file that `flux backup FILE` wrote"),
+        (&["restore", &file, "--data", &path("new")], "is not a backup; name a file that `flux backup FILE` wrote"),
+        (&["check", "--data", &folder], "is no data folder of flux; name the folder"),
+        (&["backup", &copy, "--data", &folder], "is no data folder of flux; name the folder"),
+        (&["status", "--url", &locked.url()], "the server wants a password: put the right one into the URL"),
+        (&["backup", &copy, "--url", &wrong], "the server refuses this password: put the right one into the URL"),
+        (
+            &[&off[..], &["--port", "0", "--bind", "192.0.2.1", "--protected-mode", "no"]].concat(),
+            "this machine has no such address",
+        ),
         (&["restore", &file, "--data", &file], "is a file; name a folder that is missing or empty"),
         (&["serve", "--port", "0", "--http-port", "off", "--data", &file], "choose another with --data DIR, or --data off"),
         (&[&off[..], &["--port", &port]].concat(), "is another server running there? Choose another port with --port"),
@@ -235,6 +407,7 @@ fn what_cannot_be_used_is_told_once_with_what_to_do() {
         let parts: Vec<&str> = told.trim_end().split(": ").filter(|part| part.len() > 12).collect();
         let twice = parts.iter().enumerate().find(|(at, part)| parts[at + 1..].contains(part));
         assert!(twice.is_none() && !told.contains("ResponseError"), "{args:?}: {told}");
+        assert!(!told.contains("entity not found") && !told.contains("redb"), "{args:?}: {told}");
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
 }

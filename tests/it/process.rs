@@ -42,13 +42,22 @@ impl Process {
         Process::serve(Command::new(env!("CARGO_BIN_EXE_flux")), TempDir::new().unwrap(), data.as_ref(), args)
     }
 
+    /// The same where another one was, which has ended.
+    pub fn flux_at(data: &Path, port: u16) -> Process {
+        let command = Command::new(env!("CARGO_BIN_EXE_flux"));
+        Process::serve_at(command, TempDir::new().unwrap(), data.as_ref(), port, &[])
+    }
+
     /// The same without a folder.
     pub fn flux_in_memory(args: &[&str]) -> Process {
         Process::serve(Command::new(env!("CARGO_BIN_EXE_flux")), TempDir::new().unwrap(), "off".as_ref(), args)
     }
 
-    fn serve(mut command: Command, dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
-        let port = free_port();
+    fn serve(command: Command, dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
+        Process::serve_at(command, dir, data, free_port(), args)
+    }
+
+    fn serve_at(mut command: Command, dir: TempDir, data: &OsStr, port: u16, args: &[&str]) -> Process {
         command
             .arg("serve")
             .arg("--data")

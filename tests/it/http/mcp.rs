@@ -228,6 +228,17 @@ fn sessions_that_nobody_ends_make_way_for_new_ones_of_others() {
 }
 
 #[test]
+fn a_session_that_a_host_ends_is_answered_with_204() {
+    let door = Door::open(&[]);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
+    let headers = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+    let begun = door.ask("POST", "/mcp", &headers, body);
+    let session = [("Mcp-Session-Id", begun.header("mcp-session-id").unwrap())];
+    let ended = door.ask("DELETE", "/mcp", &session, "");
+    assert_eq!((ended.status, &*ended.body), (204, ""));
+}
+
+#[test]
 fn a_tool_is_found_by_its_name_however_it_was_made() {
     let door = Door::open(&[]);
     let capabilities = r#"[{"name":"a.b","schema":{}},{"name":"a_b","schema":{}},{"name":"c.d","schema":{}},{"name":"e.f"}]"#;

@@ -57,7 +57,7 @@ impl Door {
         }
         let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms());
         let rooms = instance.open_rooms();
-        let door = http::start(&instance, &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let door = http::start(&instance, http::take(&["127.0.0.1:0".parse().unwrap()]).unwrap()).unwrap();
         let address = door.addresses[0];
         Door { instance, _rooms: rooms, door: Some(door), address }
     }

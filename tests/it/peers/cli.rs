@@ -29,7 +29,13 @@ impl Scene {
             Ok::<_, &str>(format!("hello, {name}"))
         });
         let greet = greet.description("Greets.").schema(json!({ "type": "object" }));
-        let peer = Peer::connect(&url(&server)).unwrap().name("greeter").expose(greet);
+        let count = Capability::new("count", |to: u32, job: Job| async move {
+            for number in 1..=to {
+                job.chunk(format!("{number} of {to}")).await.map_err(|_| "nobody listens")?;
+            }
+            if to > 2 { Err("too many") } else { Ok(json!({ "counted": to })) }
+        });
+        let peer = Peer::connect(&url(&server)).unwrap().name("greeter").expose(greet).expose(count);
         let (started, is_started) = mpsc::channel();
         let (ends, is_over) = oneshot::channel::<()>();
         thread::spawn(move || {
@@ -106,11 +112,53 @@ fn a_call_prints_its_result_and_a_failed_one_says_why() {
     let scene = Scene::new();
     assert_eq!(scene.text(&["call", "greet", r#"{"name":"Ada"}"#]), "hello, Ada\n");
     assert_eq!(scene.json(&["call", "greet", r#"{"name":"Ada"}"#, "--json"]), "hello, Ada");
-    assert_eq!(scene.failure(&["call", "greet", "{}"]), "flux: nobody to greet\n");
+    let failed = scene.run(&["call", "greet", "{}"]);
+    assert_eq!(failed.status.code(), Some(3), "its handler failed");
+    assert_eq!(String::from_utf8(failed.stderr).unwrap(), "flux: the handler of `greet` failed: nobody to greet\n");
     assert_eq!(scene.failure(&["call", "nothing", "{}"]), "flux: no peer handles \"nothing\"\n");
     assert!(scene.failure(&["call", "greet", "[]"]).contains("payload of \"greet\""));
     assert!(scene.failure(&["call", "greet", "hello"]).contains("it must be JSON"));
     assert!(scene.failure(&["call", "greet", "{}", "--timeout", "soon"]).contains("say 500ms, 30s, 5m or 1h"));
+}
+
+#[test]
+fn pieces_of_a_result_are_printed_before_it() {
+    let scene = Scene::new();
+    assert_eq!(scene.text(&["call", "count", "2"]), "1 of 2\n2 of 2\n{\n  \"counted\": 2\n}\n");
+    let lines = scene.text(&["call", "count", "1", "--json"]);
+    assert_eq!(lines, "{\"seq\":1,\"chunk\":\"1 of 1\"}\n{\"counted\":1}\n");
+    let failed = scene.run(&["call", "count", "3"]);
+    assert_eq!((failed.status.code(), failed.stdout.lines().count()), (Some(3), 3));
+}
+
+#[test]
+fn watching_goes_on_when_the_server_is_back() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let first = Process::flux_in(dir.path(), &["--appendfsync", "always"]);
+    let set = |server: &Process, key: &str| {
+        let mut connection = server.connect();
+        connection.call(&["FLUX.REGISTER", r#"{"name":"ann","workspaces":["lobby"]}"#]).unwrap();
+        connection.call(&["FLUX.CTX.SET", "lobby", key, "1"]).unwrap();
+    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
+    command.args(["watch", "lobby", "--url", &url(&first)]).stdin(Stdio::null());
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(watch.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut shown = |start: &str| lines.find(|line| line.starts_with(start)).unwrap();
+    shown("watching");
+    set(&first, "before");
+    assert_eq!(shown("ctx:"), "ctx:updated  ann  before  1");
+    first.kill();
+    assert!(told.next().unwrap().contains("the server is away"));
+    let port = first.port();
+    drop(first);
+    let second = Process::flux_at(dir.path(), port);
+    set(&second, "after");
+    assert_eq!(shown("ctx:"), "ctx:updated  ann  after  1");
+    assert!(told.next().unwrap().contains("the server is back"));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 #[test]
