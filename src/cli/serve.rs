@@ -1,10 +1,12 @@
 //! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::log;
@@ -28,10 +30,11 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
         tracing::warn!("{exposed}");
     }
     settings::connect_limits(&config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
+    outlive_file_limits(&runtime).context("failed to wait for signals")?;
     let taken = Taken::take(&config).context("failed to start")?;
     let data = data_folder(&config)?;
     let node = Node::start(Arc::clone(&config), taken, data.as_deref(), on_damage).context("failed to start")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
         // Whoever has read the greeting may ask it to end.
@@ -55,6 +58,13 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     })
 }
 
+/// A file that may not become longer (`ulimit -f`) is a write that fails, which clients are told of like others: it does not end the server.
+fn outlive_file_limits(runtime: &Runtime) -> io::Result<()> {
+    let _within = runtime.enter();
+    // It is handled from now on, whether anyone listens or not.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
 /// The signals that end a server.
 struct End {
     terminate: tokio::signal::unix::Signal,
@@ -62,7 +72,7 @@ struct End {
 }
 
 impl End {
-    fn listen() -> std::io::Result<End> {
+    fn listen() -> io::Result<End> {
         Ok(End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 

@@ -411,3 +411,31 @@ fn what_cannot_be_used_is_told_once_with_what_to_do() {
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_to_writers_and_nothing_is_lost() {
+    let dir = TempDir::new().unwrap();
+    let flux = env!("CARGO_BIN_EXE_flux");
+    let serve = format!("{flux} serve --port 0 --http-port off --appendfsync always --data {}", dir.path().display());
+    let run = format!("ulimit -f 6000; exec {serve}");
+    let mut child = Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    let mut limited = Server { child, greeting };
+    let mut connection = limited.connect();
+    let value = "v".repeat(100_000);
+    let mut kept = 0;
+    let error = loop {
+        match redis::cmd("SET").arg(format!("key:{kept}")).arg(&value).exec(&mut connection) {
+            Ok(()) if kept < 1000 => kept += 1,
+            outcome => break outcome.expect_err("a hundred megabytes do not fit"),
+        }
+    };
+    assert_eq!(error.code(), Some("MISCONF"), "{error}");
+    assert_eq!(get(&mut limited.connect(), "key:0").as_ref(), Some(&value));
+    assert_eq!(limited.child.try_wait().unwrap(), None, "the server goes on");
+    drop(limited);
+    let server = Server::start(dir.path(), &[]);
+    let found: usize = redis::cmd("DBSIZE").query(&mut server.connect()).unwrap();
+    assert!(kept > 10 && found >= kept, "{found} of {kept} are there");
+}
