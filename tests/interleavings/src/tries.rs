@@ -285,7 +285,8 @@ fn comes_to_a_gate(awaited: Awaited) {
         let (gate, is_over, told) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)), Arc::new(AtomicWaker::new()));
         let (kept, ends, tells) = (Arc::clone(&gate), Arc::clone(&is_over), Arc::clone(&told));
         let keeper = thread::spawn(move || {
-            let mut keeping = Box::pin(kept.keep(Arc::new(Disk { written: watch::Sender::new(0), durable: watch::Sender::new(0) })));
+            let mut keeping =
+                Box::pin(kept.keep(Arc::new(Disk { written: watch::Sender::new(0), durable: watch::Sender::new(0) })));
             block_on(poll_fn(|cx| {
                 tells.register_by_ref(cx.waker());
                 if ends.load(Acquire) { Poll::Ready(()) } else { keeping.as_mut().poll(cx) }
