@@ -46,6 +46,9 @@ pub enum Error {
         path.display()
     )]
     TooOld { path: PathBuf },
+    /// A backup was to be restored here, and that did not come to its end.
+    #[error("open `{}`: a restore into this folder was broken off; empty it, and restore the backup again", path.display())]
+    Unrestored { path: PathBuf },
     /// What is there is not what was written.
     #[error("use {0}")]
     Damaged(Box<Damage>),

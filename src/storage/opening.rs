@@ -115,6 +115,13 @@ pub fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<L
     Opening::of(disk, folder, options).look()
 }
 
+/// What a restore has copied so far is no new folder.
+pub fn refuse_half_restored(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
+    let part = folder.join(format!("{TABLES}.{PART}"));
+    let is_there = disk.exists(&part).map_err(Error::io("look for", &part))?;
+    if is_there { Err(Error::Unrestored { path: folder.to_owned() }) } else { Ok(()) }
+}
+
 /// The damage that tables are which are missing though the journal goes on from them.
 pub fn lost_tables(path: &Path, follows: u64) -> Damage {
     let mut damage =
@@ -254,7 +261,10 @@ impl<'d> Opening<'d> {
         let new = Meta { covered: 0, next_id: 1, stored: None, history: self.options.new_history };
         let first = match journal::first_header(&**self.disk, self.folder) {
             Ok(Some(first)) => first,
-            Ok(None) => return Ok((None, new, true)),
+            Ok(None) => {
+                refuse_half_restored(&**self.disk, self.folder)?;
+                return Ok((None, new, true));
+            }
             Err(Error::Damaged(damage)) => {
                 self.accept(&damage)?;
                 return Ok((None, new, false));

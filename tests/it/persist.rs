@@ -507,6 +507,28 @@ fn what_is_no_backup_is_not_restored_and_leaves_nothing_behind() {
     }
 }
 
+/// The steps of a restore, undone one by one: a kill may come before each of them.
+#[test]
+fn a_restore_that_was_killed_is_no_empty_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, new) = (dir.path().join("backup"), dir.path().join("new"));
+    with_folder(&dir.path().join("state"), quick(), false, |store, persistence| {
+        ask(store, &["SET", "key", "value"]);
+        persistence.backup(&backup).unwrap();
+    });
+    persist::restore(&backup, &new).unwrap();
+    std::fs::rename(new.join("tables.redb"), new.join("tables.redb.part")).unwrap();
+    let refusal = || Persistence::open(&new, quick()).err().expect("it is not whole").to_string();
+    assert!(refusal().contains("tables.redb"), "{}", refusal());
+    let journal = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("journal-");
+    for entry in std::fs::read_dir(&new).unwrap().map(Result::unwrap).filter(journal) {
+        std::fs::remove_file(entry.path()).unwrap();
+    }
+    assert!(refusal().contains("a restore into this folder was broken off"), "{}", refusal());
+    let problems = persist::check(&new, 1);
+    assert!(problems.is_err_and(|error| error.to_string().contains("broken off")));
+}
+
 #[test]
 fn a_backup_made_while_writing_is_whole_and_can_be_restored() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::{Error, Inner, bad_batch};
 use crate::id;
+use crate::storage::disk::PART;
 use crate::storage::folder::{LOCK, PRIVATE_FILE, TABLES, make_private, segment_name, sync_folder};
 use crate::storage::journal::SEGMENT_BYTES;
 use crate::storage::tables::{DATABASES, Meta};
@@ -115,7 +116,7 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
         return Err(Error::NotEmpty { path: dir.to_owned() });
     }
     let folder = Folder::open(dir)?;
-    let part = dir.join(format!("{TABLES}.part"));
+    let part = dir.join(format!("{TABLES}.{PART}"));
     let result = restore_as(file, &part, &folder);
     if result.is_err() {
         // Empty again, so that it can be tried again.

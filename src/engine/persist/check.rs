@@ -31,6 +31,7 @@ pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
             Err(error) => check.failed("tables", error),
         }
     } else {
+        opening::refuse_half_restored(&*disk, dir)?;
         None
     };
     match expected(&*disk, dir, meta).and_then(|expected| Ok((expected, Survey::of(&*disk, dir, &expected)?))) {
