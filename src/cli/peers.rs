@@ -100,7 +100,7 @@ Examples:
   flux call index '{}' --timeout 5m --priority 10
   flux call ping null --gather 0                       every peer that has it, an answer from each
 
-Exits with 3 when the peer's handler failed, and with 1 when the call came to nothing for another reason; says why.",
+Exits with 3 when the peer's handler failed (of --gather, each answer tells), and with 1 when the call came to nothing for another reason; says why.",
         add: |command| {
             command
                 .arg(positional("capability", "CAP", "The capability"))

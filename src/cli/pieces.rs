@@ -19,8 +19,8 @@ enum Piece {
     File(PathBuf),
     /// A folder, if it is empty by then.
     Folder(PathBuf),
-    /// Files in a folder whose names begin and end so.
-    Like { folder: PathBuf, begin: String, end: &'static str },
+    /// Files in a folder whose names begin and end so, but for those that were there before.
+    Like { folder: PathBuf, begin: String, end: &'static str, before: Vec<PathBuf> },
 }
 
 impl Pieces {
@@ -44,7 +44,9 @@ impl Pieces {
     pub fn part_of(&self, backup: &Path) {
         let folder = backup.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
         let name = backup.file_name().unwrap_or_default().to_string_lossy();
-        self.0.lock().push(Piece::Like { folder: folder.to_owned(), begin: format!(".{name}."), end: ".part" });
+        let (begin, end) = (format!(".{name}."), ".part");
+        let before = like(folder, &begin, end);
+        self.0.lock().push(Piece::Like { folder: folder.to_owned(), begin, end, before });
     }
 
     /// The folders on the way to this one, and it, that are not there yet.
@@ -95,17 +97,22 @@ fn remove(pieces: &mut Vec<Piece>) {
         match piece {
             Piece::File(path) => drop(std::fs::remove_file(path)),
             Piece::Folder(path) => drop(std::fs::remove_dir(path)),
-            Piece::Like { folder, begin, end } => {
-                for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                    let name = entry.file_name();
-                    let name = name.to_string_lossy();
-                    if name.starts_with(&begin) && name.ends_with(end) {
-                        let _ = std::fs::remove_file(entry.path());
-                    }
-                }
+            Piece::Like { folder, begin, end, before } => {
+                let made = like(&folder, &begin, end).into_iter().filter(|path| !before.contains(path));
+                made.for_each(|path| drop(std::fs::remove_file(path)));
             }
         }
     }
+}
+
+/// Files in a folder whose names begin and end so.
+fn like(folder: &Path, begin: &str, end: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_like = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(begin) && name.ends_with(end)
+    };
+    entries.map(|entry| entry.path()).filter(is_like).collect()
 }
 
 #[cfg(test)]
@@ -115,8 +122,8 @@ mod tests {
     #[test]
     fn what_is_not_kept_goes_and_what_was_there_stays() {
         let dir = tempfile::tempdir().expect("a folder for the test");
-        let there = dir.path().join("there");
-        std::fs::write(&there, "mine").expect("it is ours");
+        let there = [dir.path().join("there"), dir.path().join(".copy.mine.part")];
+        there.iter().for_each(|path| std::fs::write(path, "mine").expect("it is ours"));
         for is_kept in [false, true] {
             let pieces = Pieces::begin();
             let inner = dir.path().join("outer/inner");
@@ -136,6 +143,6 @@ mod tests {
             assert_eq!(dir.path().join("outer").exists(), is_kept);
             assert_eq!(dir.path().join(".copy.1.part").exists(), is_kept);
         }
-        assert!(there.exists());
+        assert!(there.iter().all(|path| path.exists()));
     }
 }
