@@ -372,7 +372,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Lets the replies that have come go out, or holds them back until the changes they show are on disk, or, where
     /// too many are on their way there, written.
     async fn hold_back(&mut self) {
-        if self.held.is_some() || self.shown == self.reply.len() {
+        // Who wants no replies waits as others do: else nothing would hold it back.
+        if self.held.is_some() || self.shown == self.reply.len() && !self.session.has_written() {
             return;
         }
         let bytes = self.session.take_wrote_bytes();

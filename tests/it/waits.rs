@@ -622,3 +622,21 @@ fn a_writer_answers_for_what_goes_to_the_journal_and_not_for_what_it_sent() {
     assert!(call(&["EXEC"]) >= 20_000);
     assert_eq!([call(&["GET", "a"]), call(&["DEL", "none"]), call(&["SETNX", "a", &value])], [0, 0, 0]);
 }
+
+/// Nothing else would hold back who writes and never listens.
+#[test]
+fn a_writer_that_wants_no_replies_is_held_back_as_others_are() {
+    run(async {
+        let (house, out) = (House::new(Some(Stage::Written)), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"CLIENT REPLY OFF\r\nSET x 1\r\n").await.unwrap();
+        until("the change", || house.instance.changes() == 1).await;
+        rest().await;
+        client.write_all(b"SET y 1\r\n").await.unwrap();
+        rest().await;
+        assert_eq!(house.instance.changes(), 1);
+        house.write(u64::MAX);
+        until("the next change", || house.instance.changes() == 2).await;
+        assert_eq!(text(&out), "");
+    });
+}

@@ -211,7 +211,8 @@ fn fold_span(inner: &Inner, covered: u64, last: u64) -> Result<u64, Error> {
         inner.checkpoints.tried_bytes.store(passes.bytes, Relaxed);
         // A row that is not what was written is nothing that redb knows of: it goes on.
         if !error.is_of_rows() {
-            inner.checkpoints.is_doubtful.fetch_or(!error.is_full() && !error.is_damage(), SeqCst);
+            let is_of_journal = passes.has_failed;
+            inner.checkpoints.is_doubtful.fetch_or(!is_of_journal && !error.is_full() && !error.is_damage(), SeqCst);
             let _ = open_again(inner);
         }
         return Err(error);
@@ -238,6 +239,10 @@ fn write(inner: &Inner, passes: &mut Passes<'_>) -> Result<(), Error> {
         let tables = inner.tables.read();
         let tables = tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?;
         let file_bytes = file_bytes(inner)?;
+        let (known, after) = (tables.meta()?.covered, passes.after());
+        if known != after {
+            return Err(Error::Write(format!("the tables hold batch {known}, and would be told again of what follows {after}")));
+        }
         let (places, changed_bytes) = passes.changes();
         // In place, what is larger than redb's buffer is written twice.
         let is_much = places * CHANGE_BYTES + changed_bytes > tables.bytes()?;
@@ -282,7 +287,11 @@ fn open_again(inner: &Inner) -> Result<(), Error> {
     let covered = {
         let mut tables = inner.tables.write();
         *tables = None;
-        tables.insert(Tables::open(&*inner.disk, &path, cache_bytes)?).meta()?.covered
+        // They are there only once it is known how far they go: what they hold must not be done to them again.
+        let opened = Tables::open(&*inner.disk, &path, cache_bytes)?;
+        let covered = opened.meta()?.covered;
+        *tables = Some(opened);
+        covered
     };
     // They were written before what failed, which may have been that they are on disk.
     let is_further = covered > inner.covered.load(Acquire);

@@ -389,6 +389,9 @@ impl Fold {
     /// Forgets keys where this takes more than it may.
     fn shrink(&mut self) {
         let Some(Limit { bytes_max, halved_at }) = self.limit else { return };
+        if self.bytes <= bytes_max {
+            self.limit = Some(Limit { bytes_max, halved_at: bytes_max });
+        }
         if self.bytes <= halved_at {
             return;
         }
@@ -661,6 +664,13 @@ impl KeyFold {
         if self.kind == Some(Kind::String) {
             let before = self.rows.bytes();
             let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
+            if let RowsFold::Moved(moved) = &self.rows
+                && put.is_some()
+                && self.expire_at().is_none()
+            {
+                // The value is known as a whole now, and yet the key expires when it did.
+                self.expire_at = NewExpiry(moved.expire_at);
+            }
             put.into_iter().for_each(|bytes| self.rows.set_text(bytes));
             return self.rows.bytes() as isize - before as isize;
         }

@@ -288,9 +288,6 @@ const TABLES_CACHE_BYTES: usize = 1 << 20;
 const READERS: usize = 4;
 /// Journal read in one go while replaying.
 const REPLAY_BYTES: usize = 16 << 20;
-/// Files that the journal has, roughly, when a checkpoint is due; and what one has at least.
-const SEGMENTS: u64 = 8;
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -437,9 +434,6 @@ impl Persistence {
     fn open_in(folder: Folder, disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
         let start = Instant::now();
         panics::end_the_process_from_within();
-        // A file of the journal goes as a whole: with few of them it would be longer than its bound says.
-        let segment_bytes = options.segment_bytes.min((options.checkpoint_bytes / SEGMENTS).max(SEGMENT_BYTES_MIN));
-        let options = Options { segment_bytes, ..options };
         let how = opening::Options {
             cache_bytes: options.tables_cache_bytes,
             segment_bytes: options.segment_bytes,

@@ -36,6 +36,8 @@ pub struct Passes<'i> {
     moves: Moves,
     /// Bytes of the span, once it was read.
     pub bytes: u64,
+    /// Whether the journal could not be read, or made no sense.
+    pub has_failed: bool,
 }
 
 impl Passes<'_> {
@@ -51,11 +53,21 @@ impl Passes<'_> {
             changes: (0, 0),
             moves: Moves::default(),
             bytes: 0,
+            has_failed: false,
         }
+    }
+
+    /// The batch that the span follows.
+    pub fn after(&self) -> u64 {
+        self.after
     }
 
     /// What became of the next stretch of keys; None after the last.
     pub fn read(&mut self) -> Result<Option<Fold>, Error> {
+        self.next_fold().inspect_err(|_| self.has_failed = true)
+    }
+
+    fn next_fold(&mut self) -> Result<Option<Fold>, Error> {
         let Some(from) = self.next.take() else { return Ok(None) };
         let mut fold = if from.is_none() {
             let mut first = self.fold(Fold::sampling())?;

@@ -134,7 +134,9 @@ impl Journal {
         if last.last() > seq || !is_much || !last.is_synced() {
             return Ok(false);
         }
-        self.follow(&last, last.last() + 1)?;
+        // One that was begun before may have its name already: another one beside it would hold what comes before it.
+        let first = self.begun.lock().unwrap_or(last.last() + 1);
+        self.follow(&last, first)?;
         Ok(true)
     }
 

