@@ -328,6 +328,11 @@ fn trim(inner: &Inner, progress: &mut Progress, journal: &Journal, is_mended: bo
 /// follows would be no prefix of what happened.
 fn mend(inner: &Inner, progress: &mut Progress, broken: Journal) -> Result<(), Error> {
     trim(inner, progress, &broken, false);
+    if let Some(damage) = inner.damage.get() {
+        // What the disk has lost does not come back: only a start can go on without it.
+        progress.broken = Some(broken);
+        return Err(Error::Write(damage.clone()));
+    }
     let mended = broken.mend(inner.covered.load(Acquire), progress.last_seq).map_err(Error::from);
     if let Err(error) = mended {
         inner.note_damage(&error);
