@@ -364,7 +364,7 @@ fn everything_is_there_after_a_restart_with_and_without_a_checkpoint() {
 #[test]
 fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
     let dir = tempfile::tempdir().unwrap();
-    // A pass holds a megabyte of changes under this limit.
+    // A pass holds two megabytes of changes under this limit.
     let options = || Options { memory_limit: 1 << 20, checkpoint_bytes: 1 << 30, ..quick() };
     let mut expected = BTreeMap::new();
     for round in 0..2 {
@@ -702,14 +702,14 @@ fn a_checkpoint_writes_by_what_changed_however_small_its_passes_are() {
             ask(&mut store, &["SET", &format!("key:{number}"), &char::from(b'a' + round).to_string().repeat(BYTES)]);
         }
         let before = written.load(Relaxed);
-        // A pass holds a megabyte of changes under this limit. It is there only now, since it asks for checkpoints of its own.
+        // A pass holds two megabytes of changes under this limit. It is there only now, since it asks for checkpoints of its own.
         persistence.set_memory_limit(16 << 20);
         persistence.checkpoint().blocking_recv().unwrap().unwrap();
         persistence.set_memory_limit(0);
         (written.load(Relaxed) - before) as usize
     };
     changed(1, 0);
-    // Three passes. Where all of it changes, it is written once, each value in a page of 16 KiB; in place it would be twice.
+    // Two passes. Where all of it changes, it is written once, each value in a page of 16 KiB; in place it would be twice.
     let few = changed(16, 1);
     assert!(few < KEYS / 16 * BYTES * 4, "{few} bytes are written where {} changed", KEYS / 16 * BYTES);
     let many = changed(1, 2);

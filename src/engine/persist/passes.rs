@@ -1,6 +1,7 @@
 //! What a span of the journal did, told in the order of the keys and in little memory: it is read again and again, and
 //! each time what became of the next stretch of keys is kept.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::engine::persist::fold::{Fold, Moves, Place};
@@ -12,6 +13,10 @@ const FOLD_BYTES_MAX: usize = 32 << 20;
 const FOLD_BYTES_MIN: usize = 1 << 20;
 /// This part of a memory limit may be changes kept at once. What was read, and redb's pages, take as much again.
 const FOLD_SHARE: usize = 16;
+/// Of a small limit it may be a larger part, up to this much: each pass reads the whole journal, and with fewer of them a server with 30 MB takes twice
+/// the writes.
+const FOLD_SHARE_SMALL: usize = 8;
+const FOLD_BYTES_SMALL: usize = 4 << 20;
 /// And of these, what it takes to know from which keys values went to which.
 const MOVES_SHARE: usize = 2;
 /// Journal read in one go. Its old pages cannot be used again meanwhile.
@@ -100,20 +105,26 @@ impl Passes<'_> {
         let mut fold = fold.within(bytes_max);
         let (mut seq, mut is_end) = (self.after, false);
         self.bytes = 0;
+        // One room for all that is read: where free memory is handed back at once, a new one for each batch costs as much as reading it.
+        let (mut room, mut places) = (Vec::new(), Vec::new());
         while !is_end {
-            let (first, mut batches) = (seq + 1, Vec::new());
+            let first = seq + 1;
+            room.clear();
+            places.clear();
             is_end = {
                 let journal = self.inner.journal.read();
                 let journal = journal.as_ref().ok_or_else(|| Error::Write(self.inner.error_text()))?;
                 let read = journal.read_after(seq, self.last, READ_BYTES.min(bytes_max), |number, bytes| {
                     seq = number;
                     self.bytes += bytes.len() as u64;
-                    batches.push(bytes.to_vec());
+                    let start = room.len();
+                    room.extend_from_slice(bytes);
+                    places.push(start..room.len());
                     Ok::<_, Error>(())
                 });
                 read.inspect_err(|error| self.inner.note_damage(error))?
             };
-            let batches: Vec<&[u8]> = batches.iter().map(Vec::as_slice).collect();
+            let batches: Vec<&[u8]> = places.iter().cloned().map(|place: Range<usize>| &room[place]).collect();
             fold.add_batches(&batches).map_err(|error| bad_batch(first..=seq, error))?;
             if fold.moves_bytes() > bytes_max / MOVES_SHARE && !is_end {
                 (self.last, is_end) = (seq, true);
@@ -145,5 +156,6 @@ fn fill(fold: &Fold, samples: &[Place], bytes_max: usize) -> usize {
 fn fold_bytes_max(inner: &Inner) -> usize {
     let limits = [inner.memory_limit.load(Relaxed), inner.engine.eviction().bytes_max()];
     let limit = limits.into_iter().filter(|limit| *limit != 0).min();
-    limit.map_or(FOLD_BYTES_MAX, |limit| (limit as usize / FOLD_SHARE).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX))
+    let share = |limit: usize| (limit / FOLD_SHARE).max((limit / FOLD_SHARE_SMALL).min(FOLD_BYTES_SMALL));
+    limit.map_or(FOLD_BYTES_MAX, |limit| share(limit as usize).clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX))
 }
