@@ -79,7 +79,6 @@ export class Flux {
     this.#state = "started";
     this.#startedAt = Date.now();
     try {
-      await nesting.load();
       await this.#connected();
     } catch (error) {
       this.#close(error);
@@ -295,7 +294,7 @@ export class Flux {
       tls: this.#options.tls,
       patience: this.#options.jobTimeout,
       greet: async (call) => {
-        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held)]);
+        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held), nesting.load()]);
         this.#workId = hello.id;
       },
       onUp: () => this.#work.resume(),
