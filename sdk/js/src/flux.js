@@ -65,11 +65,12 @@ export class Flux {
   }
 
   /** Offers a capability. Before `start`, or at any time after it: done when the server has taken it. */
-  async expose(name, handler) {
+  expose(name, handler) {
     const capability = offered(name, handler);
-    if (this.#state !== "started") return void this.#handlers.set(name, capability);
+    if (this.#state !== "started") return Promise.resolve(void this.#handlers.set(name, capability));
     const exposing = this.#exposing.then(() => this.#propose(name, capability));
-    this.#exposing = exposing.catch(() => {});
+    // A program that does not wait for it must not end by the server's no.
+    this.#exposing = exposing.catch(({ message }) => console.warn(`flux: ${JSON.stringify(name)} is not offered: ${message}`));
     return exposing;
   }
 

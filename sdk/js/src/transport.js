@@ -10,9 +10,10 @@ const hasPage = typeof globalThis.location?.host === "string" && globalThis.loca
 /** Whether this is a browser: its timers are slowed down in the background, and it has no sockets but WebSocket. */
 export const isBrowser = hasPage && typeof globalThis.document !== "undefined";
 
-/** Takes an address apart: `lux://`, `redis://`, `rediss://`, `ws://` or `wss://`, with `user:password@` if need be. */
-export function parseAddress(text) {
-  const url = toUrl(text ?? (hasPage ? `ws${location.protocol === "https:" ? "s" : ""}://${location.host}` : "lux://127.0.0.1"));
+/** Takes an address apart; by default it is that of the page. */
+export function parseAddress(text = hasPage ? `ws${location.protocol === "https:" ? "s" : ""}://${location.host}` : "lux://127.0.0.1") {
+  if (!URL.canParse(text)) throw invalid(text, "write it as lux://host:port");
+  const url = new URL(text);
   const scheme = url.protocol.slice(0, -1);
   const address = {
     scheme,
@@ -28,14 +29,6 @@ export function parseAddress(text) {
   url.username = url.password = url.hash = "";
   if (url.pathname === "/") url.pathname = "/resp";
   return { ...address, href: url.href };
-}
-
-function toUrl(text) {
-  try {
-    return new URL(text);
-  } catch {
-    throw invalid(text, "write it as lux://host:port");
-  }
 }
 
 function invalid(text, advice) {

@@ -122,7 +122,7 @@ test("a capability that the server refuses fails that call alone", async (t) => 
   const wrong = [["a b\n", () => 1], ["", () => 1], ["x".repeat(1000), () => 1], ["s", { handler: () => 1, schema }], ["n", { handler: () => 1, concurrency: -1 }], ["n", { handler: () => 1, concurrency: 1.5 }]];
   // All at once, with good ones between them.
   const good = [];
-  const refused = wrong.map(([name, handler], at) => (good.push(worker.expose(`good${at}`, () => at)), assert.rejects(worker.expose(name, handler))));
+  const refused = wrong.map(([name, handler], at) => (good.push(worker.expose(`good${at}`, () => at)), assert.rejects(async () => worker.expose(name, handler))));
   await Promise.all([...good, ...refused]);
   for (const [at] of wrong.entries()) assert.equal(await caller.send(`good${at}`), at);
   // One that was there before stays as it was.
@@ -133,4 +133,21 @@ test("a capability that the server refuses fails that call alone", async (t) => 
   const names = (await caller.peers()).find(({ name }) => name === "worker").capabilities.map(({ name }) => name).sort();
   assert.deepEqual(names, ["first", ...wrong.map((_, at) => `good${at}`)].sort());
   await until(async () => (await caller.discover("first")).length === 1);
+});
+
+test("a capability that the server refuses is a warning where nobody waits for the answer", async (t) => {
+  const server = await serve(t);
+  const worker = await peer(server, "worker");
+  const said = [];
+  const { warn } = console;
+  t.after(() => (console.warn = warn));
+  console.warn = (text) => said.push(text);
+  worker.expose("bad\n", () => 1);
+  await worker.expose("good", () => 2);
+  // An unhandled rejection would fail this test by now.
+  assert.equal(await worker.send("good"), 2);
+  assert.equal(said.length, 1);
+  assert.match(said[0], /^flux: "bad\\n" is not offered: ./);
+  // What is wrong without asking the server is a mistake of the program.
+  assert.throws(() => worker.expose("worse", 5), TypeError);
 });
