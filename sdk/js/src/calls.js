@@ -7,7 +7,6 @@
 
 import { callable, given, json, number, options as checkedOptions, text, timeout as checkedTimeout, wrongType } from "./check.js";
 import { FluxError } from "./error.js";
-import { randomId } from "./id.js";
 import { nesting } from "./work.js";
 
 /** Chunks that wait for a slow reader of `chunks`; past it the call is given up. */
@@ -188,4 +187,13 @@ function words(fn, payload, { to, priority, route, sticky, gather }) {
 
 function late({ timeout }) {
   return new FluxError("TIMEOUT", `timeout after ${timeout} ms`);
+}
+
+/** A random UUID, version 4. `crypto.randomUUID` is missing on pages that were loaded without TLS. */
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

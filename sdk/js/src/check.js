@@ -1,4 +1,4 @@
-// What programs hand over is looked at where they do: nothing is sent as something else than it was.
+// What programs hand over is looked at where they do.
 
 import { FluxError } from "./error.js";
 

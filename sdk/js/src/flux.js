@@ -1,12 +1,11 @@
 // A peer of flux: it offers capabilities, calls those of others, and shares workspaces, context and streams with them.
 // Two connections: one for commands and messages, one on which it waits for work. Both come back by themselves.
 
-import { Calls } from "./calls.js";
+import { Calls, randomId } from "./calls.js";
 import { callable, given, invalid, json, number, options, text, timeout } from "./check.js";
 import { Context } from "./context.js";
 import { FluxError } from "./error.js";
-import { randomId } from "./id.js";
-import { Link } from "./link.js";
+import { Link, stopped } from "./link.js";
 import { Streams, rethrow } from "./streams.js";
 import { isBrowser, parseAddress } from "./transport.js";
 import { Work, nesting } from "./work.js";
@@ -192,7 +191,7 @@ export class Flux {
 
   #mustRun() {
     if (this.#state === "new") throw new FluxError("STATE", "the peer is not started: await start() first");
-    if (this.#state === "stopped") throw new FluxError("STOPPED", "the peer was stopped");
+    if (this.#state === "stopped") throw stopped();
   }
 
   /** Makes the connection for commands; done when it is up for the first time. */
@@ -307,7 +306,7 @@ export class Flux {
     this.#state = "stopping";
     if (this.#work) await this.#stopWork();
     if (this.#link.isUp) await within(LEAVE_MS, this.#link.call(["FLUX.LEAVE"], { now: true }));
-    this.#close(new FluxError("STOPPED", "the peer was stopped"));
+    this.#close(stopped());
   }
 
   async #stopWork() {
@@ -315,7 +314,7 @@ export class Flux {
     // Calls that come from here on go to others.
     if (this.#work.running > 0) this.#register((args) => this.#link.call(args, { now: true })).catch(() => {});
     await within(this.#options.stopTimeout, idle);
-    this.#work.abort(new FluxError("STOPPED", "the peer was stopped"));
+    this.#work.abort(stopped());
   }
 
   #beat() {

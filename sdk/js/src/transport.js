@@ -31,8 +31,9 @@ export function parseAddress(text = hasPage ? `ws${location.protocol === "https:
   return { ...address, href: url.href };
 }
 
+/** Errors end up in logs, passwords must not. */
 function invalid(text, advice) {
-  return new FluxError("INVALID", `${JSON.stringify(text)} is no address of a server: ${advice}`);
+  return new FluxError("INVALID", `${JSON.stringify(text.replace(/(^\w+:\/\/)?.*@/s, "$1***@"))} is no address of a server: ${advice}`);
 }
 
 /**

@@ -282,3 +282,11 @@ test("before start everything says what to do", async () => {
   }
   for (const url of ["nonsense", "http://localhost:3000", "lux:"]) assert.throws(() => new Flux({ url }), FluxError, url);
 });
+
+test("an address that is refused is told without its password", () => {
+  const urls = ["foo://:s3cret@h", "http://u:s3cret@h", "u:s3cret@h:6379", "lux:s3cret@h", "lux://:s3cret@h:port", "lux://:a/s3cret@h", "lux://u:s3@cret@h:x", "lux://:s3cret@", "lux://\n:s3cret@h:x"];
+  for (const url of urls) {
+    assert.throws(() => new Flux({ url }), ({ code, message }) => code === "INVALID" && message.includes("***@") && !/s3|cret|u:/.test(message), url);
+  }
+  assert.throws(() => new Flux({ url: "foo://:s3cret@h" }), { message: /^"foo:\/\/\*\*\*@h" is no address/ });
+});
