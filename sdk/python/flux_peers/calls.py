@@ -162,9 +162,12 @@ class Calls:
 
     def _chunk(self, call: _Call, message: dict[str, Any]) -> None:
         seq = message.get("seq") or call.last_seq + 1
-        if not call.keeps_chunks or seq <= call.last_seq:
+        if seq <= call.last_seq:
             return
+        # Counted also where nobody listens: a call that has sent chunks is never begun anew.
         call.last_seq = seq
+        if not call.keeps_chunks:
+            return
         if len(call.chunks) >= CHUNKS_MAX:
             _reject(call, FluxError(f"more than {CHUNKS_MAX} chunks were not read", "BUSY"))
             return
