@@ -35,13 +35,14 @@ export class Calls {
     const signals = [signal, nest?.signal].filter(Boolean);
     const left = Math.max(0, Math.min(timeout, nest ? nest.deadline - Date.now() : Infinity));
     return new Promise((resolve, reject) => {
-      const call = { id: randomId(), words: words(fn, payload, rest), timeout, retries, onChunk, resolve, reject, signals };
+      const call = { id: randomId(), words: words(fn, payload, rest), timeout: left, retries, onChunk, resolve, reject, signals };
       Object.assign(call, { seq: 0, attempt: 1, isKnown: false, isAgain: false, deadline: Date.now() + left });
       call.timer = setTimeout(() => this.#fail(call, late(call)), rest.gather ? left + GATHER_SLACK_MS : left);
       call.cancel = () => {
         const { reason } = signals.find(({ aborted }) => aborted);
         // Its time is over as well, and that comes first.
-        const error = nest && reason?.code === "TIMEOUT" ? late(call) : new FluxError("CANCELLED", "the caller cancelled the call", { cause: reason });
+        const why = signal?.aborted ? "the caller cancelled the call" : "the call whose handler made it is over";
+        const error = nest && reason?.code === "TIMEOUT" ? late(call) : new FluxError("CANCELLED", why, { cause: reason });
         this.#fail(call, error);
         this.#link.call(["FLUX.CANCEL", call.id], { now: true }).catch(() => {});
       };

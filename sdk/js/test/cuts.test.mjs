@@ -88,6 +88,21 @@ test("a call ends by its deadline though the server says nothing, or is away", a
   await assert.rejects(flux.send("x", 1, { timeout: 60 }), { code: "TIMEOUT", message: "timeout after 60 ms" });
 });
 
+test("a call that a handler makes tells the time it had, not the time that was asked", async (t) => {
+  let jobs = 0;
+  const { flux } = await peerAt(t, (words) => {
+    if (words[0] === "FLUX.NEXT") return jobs++ === 0 ? job("id", "outer", "null", "caller", 300, 1) : "";
+    if (words[0] === "FLUX.CALL") return bulk(idOf(words));
+  });
+  const told = promised();
+  flux.expose("outer", () => flux.send("never", null, 60_000).catch(told.resolve));
+  await flux.start();
+  const { code, message } = await told.promise;
+  const [, ms] = /^timeout after (\d+) ms$/.exec(message);
+  assert.equal(code, "TIMEOUT");
+  assert.ok(Number(ms) <= 300, message);
+});
+
 test("a handler's answer reaches the server after a cut", async (t) => {
   let replies = 0, given = false;
   let told;

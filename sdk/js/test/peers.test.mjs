@@ -432,6 +432,29 @@ test("calls that a handler makes end with its own deadline", async (t) => {
   assert.equal(await later, "later");
 });
 
+test("a call that ends with the handler that made it says so", async (t) => {
+  const server = await serve(t);
+  let worker, begun, ended;
+  const exposed = {
+    hang: () => (begun.resolve(), new Promise(() => {})),
+    outer: () => worker.send("hang", null, 60_000).catch((error) => ended.resolve(error)),
+  };
+  worker = await peer(server, "worker", { exposed });
+  const caller = await peer(server, "caller");
+  for (const isCancelled of [false, true]) {
+    [begun, ended] = [promised(), promised()];
+    const aborter = new AbortController();
+    const call = assert.rejects(caller.send("outer", null, { timeout: isCancelled ? 50_000 : 2_000, signal: aborter.signal }));
+    if (isCancelled) await begun.promise.then(() => aborter.abort());
+    await call;
+    const { code, message } = await ended.promise;
+    // The server's word may come before its own clock.
+    const words = `${code}: ${message}`;
+    if (isCancelled || code === "CANCELLED") assert.equal(words, "CANCELLED: the call whose handler made it is over");
+    else assert.match(words, /^TIMEOUT: timeout after (1?\d{1,3}|2000) ms$/);
+  }
+});
+
 test("a peer that dies is called by its name", async (t) => {
   const server = await serve(t);
   const begun = promised();
