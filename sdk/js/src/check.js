@@ -46,7 +46,7 @@ export function given(value, check) {
   if (value !== undefined) check(value);
 }
 
-/** A value as JSON; `undefined` is `null`. What JSON would change or lose without a word is refused. */
+/** A value as JSON; `undefined` is `null`. Most of what JSON would change or lose without a word is refused. */
 export function json(what, value) {
   return JSON.stringify(value, function (key, item) {
     const why = item !== null && misfit(item, this[key]);

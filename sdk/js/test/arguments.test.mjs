@@ -89,6 +89,8 @@ test("what JSON would lose without a word is refused, wherever it is handed over
   await assert.rejects(ada.send("echo", Promise.resolve("forgot to await")), { message: 'the payload must be JSON, not a Promise' });
   const date = new Date(0);
   assert.deepEqual(await ada.send("echo", { date, none: undefined, nested: [new (class Point { x = 1 })(), Object.create(null), new Number(1)] }), { date: date.toJSON(), nested: [{ x: 1 }, {}, 1] });
+  // The rules of JSON itself, as the documentation says them.
+  assert.deepEqual(await ada.send("echo", [undefined, { a: undefined }, new (class { #hidden = 1; shown = 2 })()]), [null, {}, { shown: 2 }]);
 });
 
 test("numbers that make no sense are refused with the reason", async (t) => {
