@@ -47,9 +47,9 @@ export function dial(address, { tls, signal, onData, onClose }) {
 async function dialSocket({ scheme, host, port }, { tls, signal, onData, onClose }) {
   if (isBrowser) throw new FluxError("INVALID", `a browser cannot open ${scheme}://${host}:${port}: use ws://${host}:3000/resp`);
   const isTls = scheme === "rediss";
-  const { connect, isIP } = await import(isTls ? "node:tls" : "node:net").then(async (module) =>
-    isTls ? { connect: module.connect, isIP: (await import("node:net")).isIP } : module,
-  );
+  const { connect } = await import(isTls ? "node:tls" : "node:net");
+  const { isIP } = await import("node:net");
+  signal.throwIfAborted();
   const name = isTls && !isIP(host) ? { servername: host } : {};
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS, ...name, ...(isTls ? tls : {}) });

@@ -290,6 +290,16 @@ test("stop ends a start that still waits, and a stopped peer can start again", a
   again.close();
 });
 
+test("a start that is stopped at once leaves no connection open", async (t) => {
+  const { server, flux } = await peerAt(t, () => undefined);
+  const starting = assert.rejects(flux.start(), { code: "STOPPED" });
+  await flux.stop();
+  await starting;
+  // One that was left would have come before this one.
+  await flux.start();
+  assert.equal(server.connections.size, 1);
+});
+
 test("before start everything says what to do", async () => {
   const flux = new Flux({ url: "lux://127.0.0.1:1" });
   for (const early of [flux.join("w"), flux.send("x"), flux.peers(), flux.ctx.keys("w")]) {
