@@ -7,7 +7,6 @@
 
 import { callable, given, json, number, options as checkedOptions, text, timeout as checkedTimeout, wrongType } from "./check.js";
 import { FluxError } from "./error.js";
-import { randomId } from "./id.js";
 import { nesting } from "./work.js";
 
 /** Chunks that wait for a slow reader of `chunks`; past it the call is given up. */
@@ -36,13 +35,14 @@ export class Calls {
     const signals = [signal, nest?.signal].filter(Boolean);
     const left = Math.max(0, Math.min(timeout, nest ? nest.deadline - Date.now() : Infinity));
     return new Promise((resolve, reject) => {
-      const call = { id: randomId(), words: words(fn, payload, rest), timeout, retries, onChunk, resolve, reject, signals };
+      const call = { id: randomId(), words: words(fn, payload, rest), timeout: left, retries, onChunk, resolve, reject, signals };
       Object.assign(call, { seq: 0, attempt: 1, isKnown: false, isAgain: false, deadline: Date.now() + left });
       call.timer = setTimeout(() => this.#fail(call, late(call)), rest.gather ? left + GATHER_SLACK_MS : left);
       call.cancel = () => {
         const { reason } = signals.find(({ aborted }) => aborted);
         // Its time is over as well, and that comes first.
-        const error = nest && reason?.code === "TIMEOUT" ? late(call) : new FluxError("CANCELLED", "the caller cancelled the call", { cause: reason });
+        const why = signal?.aborted ? "the caller cancelled the call" : "the call whose handler made it is over";
+        const error = nest && reason?.code === "TIMEOUT" ? late(call) : new FluxError("CANCELLED", why, { cause: reason });
         this.#fail(call, error);
         this.#link.call(["FLUX.CANCEL", call.id], { now: true }).catch(() => {});
       };
@@ -188,4 +188,13 @@ function words(fn, payload, { to, priority, route, sticky, gather }) {
 
 function late({ timeout }) {
   return new FluxError("TIMEOUT", `timeout after ${timeout} ms`);
+}
+
+/** A random UUID, version 4. `crypto.randomUUID` is missing on pages that were loaded without TLS. */
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
 }

@@ -1,4 +1,4 @@
-// What programs hand over is looked at where they do: nothing is sent as something else than it was.
+// What programs hand over is looked at where they do.
 
 import { FluxError } from "./error.js";
 
@@ -46,7 +46,7 @@ export function given(value, check) {
   if (value !== undefined) check(value);
 }
 
-/** A value as JSON; `undefined` is `null`. What JSON would change or lose without a word is refused. */
+/** A value as JSON; `undefined` is `null`. Most of what JSON would change or lose without a word is refused. */
 export function json(what, value) {
   return JSON.stringify(value, function (key, item) {
     const why = item !== null && misfit(item, this[key]);

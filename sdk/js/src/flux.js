@@ -1,12 +1,11 @@
 // A peer of flux: it offers capabilities, calls those of others, and shares workspaces, context and streams with them.
 // Two connections: one for commands and messages, one on which it waits for work. Both come back by themselves.
 
-import { Calls } from "./calls.js";
+import { Calls, randomId } from "./calls.js";
 import { callable, given, invalid, json, number, options, text, timeout } from "./check.js";
 import { Context } from "./context.js";
 import { FluxError } from "./error.js";
-import { randomId } from "./id.js";
-import { Link } from "./link.js";
+import { Link, stopped } from "./link.js";
 import { Streams, rethrow } from "./streams.js";
 import { isBrowser, parseAddress } from "./transport.js";
 import { Work, nesting } from "./work.js";
@@ -65,11 +64,12 @@ export class Flux {
   }
 
   /** Offers a capability. Before `start`, or at any time after it: done when the server has taken it. */
-  async expose(name, handler) {
+  expose(name, handler) {
     const capability = offered(name, handler);
-    if (this.#state !== "started") return void this.#handlers.set(name, capability);
+    if (this.#state !== "started") return Promise.resolve(void this.#handlers.set(name, capability));
     const exposing = this.#exposing.then(() => this.#propose(name, capability));
-    this.#exposing = exposing.catch(() => {});
+    // A program that does not wait for it must not end by the server's no.
+    this.#exposing = exposing.catch(({ message }) => console.warn(`flux: ${JSON.stringify(name)} is not offered: ${message}`));
     return exposing;
   }
 
@@ -79,7 +79,6 @@ export class Flux {
     this.#state = "started";
     this.#startedAt = Date.now();
     try {
-      await nesting.load();
       await this.#connected();
     } catch (error) {
       this.#close(error);
@@ -192,7 +191,7 @@ export class Flux {
 
   #mustRun() {
     if (this.#state === "new") throw new FluxError("STATE", "the peer is not started: await start() first");
-    if (this.#state === "stopped") throw new FluxError("STOPPED", "the peer was stopped");
+    if (this.#state === "stopped") throw stopped();
   }
 
   /** Makes the connection for commands; done when it is up for the first time. */
@@ -295,7 +294,7 @@ export class Flux {
       tls: this.#options.tls,
       patience: this.#options.jobTimeout,
       greet: async (call) => {
-        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held)]);
+        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held), nesting.load()]);
         this.#workId = hello.id;
       },
       onUp: () => this.#work.resume(),
@@ -307,7 +306,7 @@ export class Flux {
     this.#state = "stopping";
     if (this.#work) await this.#stopWork();
     if (this.#link.isUp) await within(LEAVE_MS, this.#link.call(["FLUX.LEAVE"], { now: true }));
-    this.#close(new FluxError("STOPPED", "the peer was stopped"));
+    this.#close(stopped());
   }
 
   async #stopWork() {
@@ -315,7 +314,7 @@ export class Flux {
     // Calls that come from here on go to others.
     if (this.#work.running > 0) this.#register((args) => this.#link.call(args, { now: true })).catch(() => {});
     await within(this.#options.stopTimeout, idle);
-    this.#work.abort(new FluxError("STOPPED", "the peer was stopped"));
+    this.#work.abort(stopped());
   }
 
   #beat() {

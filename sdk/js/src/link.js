@@ -223,7 +223,7 @@ export class Link {
   }
 }
 
-function stopped() {
+export function stopped() {
   return new FluxError("STOPPED", "the peer was stopped");
 }
 

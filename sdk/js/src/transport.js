@@ -10,9 +10,10 @@ const hasPage = typeof globalThis.location?.host === "string" && globalThis.loca
 /** Whether this is a browser: its timers are slowed down in the background, and it has no sockets but WebSocket. */
 export const isBrowser = hasPage && typeof globalThis.document !== "undefined";
 
-/** Takes an address apart: `lux://`, `redis://`, `rediss://`, `ws://` or `wss://`, with `user:password@` if need be. */
-export function parseAddress(text) {
-  const url = toUrl(text ?? (hasPage ? `ws${location.protocol === "https:" ? "s" : ""}://${location.host}` : "lux://127.0.0.1"));
+/** Takes an address apart; by default it is that of the page. */
+export function parseAddress(text = hasPage ? `ws${location.protocol === "https:" ? "s" : ""}://${location.host}` : "lux://127.0.0.1") {
+  if (!URL.canParse(text)) throw invalid(text, "write it as lux://host:port");
+  const url = new URL(text);
   const scheme = url.protocol.slice(0, -1);
   const address = {
     scheme,
@@ -30,16 +31,9 @@ export function parseAddress(text) {
   return { ...address, href: url.href };
 }
 
-function toUrl(text) {
-  try {
-    return new URL(text);
-  } catch {
-    throw invalid(text, "write it as lux://host:port");
-  }
-}
-
+/** Errors end up in logs, passwords must not. */
 function invalid(text, advice) {
-  return new FluxError("INVALID", `${JSON.stringify(text)} is no address of a server: ${advice}`);
+  return new FluxError("INVALID", `${JSON.stringify(text.replace(/(^\w+:\/\/)?.*@/s, "$1***@"))} is no address of a server: ${advice}`);
 }
 
 /**
@@ -53,9 +47,9 @@ export function dial(address, { tls, signal, onData, onClose }) {
 async function dialSocket({ scheme, host, port }, { tls, signal, onData, onClose }) {
   if (isBrowser) throw new FluxError("INVALID", `a browser cannot open ${scheme}://${host}:${port}: use ws://${host}:3000/resp`);
   const isTls = scheme === "rediss";
-  const { connect, isIP } = await import(isTls ? "node:tls" : "node:net").then(async (module) =>
-    isTls ? { connect: module.connect, isIP: (await import("node:net")).isIP } : module,
-  );
+  const { connect } = await import(isTls ? "node:tls" : "node:net");
+  const { isIP } = await import("node:net");
+  signal.throwIfAborted();
   const name = isTls && !isIP(host) ? { servername: host } : {};
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS, ...name, ...(isTls ? tls : {}) });

@@ -88,6 +88,21 @@ test("a call ends by its deadline though the server says nothing, or is away", a
   await assert.rejects(flux.send("x", 1, { timeout: 60 }), { code: "TIMEOUT", message: "timeout after 60 ms" });
 });
 
+test("a call that a handler makes tells the time it had, not the time that was asked", async (t) => {
+  let jobs = 0;
+  const { flux } = await peerAt(t, (words) => {
+    if (words[0] === "FLUX.NEXT") return jobs++ === 0 ? job("id", "outer", "null", "caller", 300, 1) : "";
+    if (words[0] === "FLUX.CALL") return bulk(idOf(words));
+  });
+  const told = promised();
+  flux.expose("outer", () => flux.send("never", null, 60_000).catch(told.resolve));
+  await flux.start();
+  const { code, message } = await told.promise;
+  const [, ms] = /^timeout after (\d+) ms$/.exec(message);
+  assert.equal(code, "TIMEOUT");
+  assert.ok(Number(ms) <= 300, message);
+});
+
 test("a handler's answer reaches the server after a cut", async (t) => {
   let replies = 0, given = false;
   let told;
@@ -275,10 +290,28 @@ test("stop ends a start that still waits, and a stopped peer can start again", a
   again.close();
 });
 
+test("a start that is stopped at once leaves no connection open", async (t) => {
+  const { server, flux } = await peerAt(t, () => undefined);
+  const starting = assert.rejects(flux.start(), { code: "STOPPED" });
+  await flux.stop();
+  await starting;
+  // One that was left would have come before this one.
+  await flux.start();
+  assert.equal(server.connections.size, 1);
+});
+
 test("before start everything says what to do", async () => {
   const flux = new Flux({ url: "lux://127.0.0.1:1" });
   for (const early of [flux.join("w"), flux.send("x"), flux.peers(), flux.ctx.keys("w")]) {
     await assert.rejects(early, { code: "STATE", message: /start\(\) first/ });
   }
   for (const url of ["nonsense", "http://localhost:3000", "lux:"]) assert.throws(() => new Flux({ url }), FluxError, url);
+});
+
+test("an address that is refused is told without its password", () => {
+  const urls = ["foo://:s3cret@h", "http://u:s3cret@h", "u:s3cret@h:6379", "lux:s3cret@h", "lux://:s3cret@h:port", "lux://:a/s3cret@h", "lux://u:s3@cret@h:x", "lux://:s3cret@", "lux://\n:s3cret@h:x"];
+  for (const url of urls) {
+    assert.throws(() => new Flux({ url }), ({ code, message }) => code === "INVALID" && message.includes("***@") && !/s3|cret|u:/.test(message), url);
+  }
+  assert.throws(() => new Flux({ url: "foo://:s3cret@h" }), { message: /^"foo:\/\/\*\*\*@h" is no address/ });
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { Flux } from "../src/flux.js";
 import { lastingKeys, next, peer, promised, serve, until } from "./server.mjs";
 
 test("peers see each other, come, and go", async (t) => {
@@ -26,6 +27,41 @@ test("peers see each other, come, and go", async (t) => {
   await bob.stop();
   assert.equal((await gone).left, "stopped");
   assert.equal((await ada.peers()).length, 1);
+});
+
+test("what is asked while start is under way is done when there is a connection", async (t) => {
+  const server = await serve(t);
+  await peer(server, "worker", { exposed: { echo: (payload) => payload, count: function* (n) { for (let at = 1; at <= n; at++) yield at; } } });
+  const asks = {
+    send: async (flux) => assert.equal(await flux.send("echo", 1), 1),
+    chunks: async (flux) => { const got = []; for await (const chunk of flux.chunks("count", 2)) got.push(chunk); assert.deepEqual(got, [1, 2]); },
+    join: async (flux) => assert.deepEqual((await flux.join("w")).map(({ id }) => id), [flux.id]),
+    leave: (flux) => flux.leave("w"),
+    expose: async (flux) => (await flux.expose("mine", () => "me"), assert.equal(await flux.send("mine"), "me")),
+    peers: async (flux) => assert.equal((await flux.peers()).length, 2),
+    ctx: async (flux) => assert.equal(await flux.ctx.get("w", "k"), null),
+    stream: async (flux) => assert.equal(await flux.stream("w", "s", ["a", "b"]), 2),
+    onStream: async (flux) => flux.onStream("nobody", "s", () => {})(),
+  };
+  for (const [name, ask] of Object.entries(asks)) {
+    const flux = new Flux({ url: server.url, name });
+    const starting = flux.start();
+    await Promise.all([ask(flux), starting]).finally(() => flux.stop());
+  }
+});
+
+test("stop ends a start that has only begun, and leaves no peer behind", async (t) => {
+  const server = await serve(t);
+  const witness = await peer(server, "witness");
+  const flux = new Flux({ url: server.url, name: "brief" });
+  const starting = assert.rejects(flux.start(), { code: "STOPPED" });
+  await flux.stop();
+  await starting;
+  await flux.stop();
+  await until(async () => (await witness.peers()).length === 1);
+  await flux.start();
+  assert.equal((await witness.peers()).length, 2);
+  await flux.stop();
 });
 
 test("nobody is told their own events", async (t) => {
@@ -394,6 +430,29 @@ test("calls that a handler makes end with its own deadline", async (t) => {
   const later = new Promise((resolve) => (ended = resolve));
   await caller.send("starts", null, 300);
   assert.equal(await later, "later");
+});
+
+test("a call that ends with the handler that made it says so", async (t) => {
+  const server = await serve(t);
+  let worker, begun, ended;
+  const exposed = {
+    hang: () => (begun.resolve(), new Promise(() => {})),
+    outer: () => worker.send("hang", null, 60_000).catch((error) => ended.resolve(error)),
+  };
+  worker = await peer(server, "worker", { exposed });
+  const caller = await peer(server, "caller");
+  for (const isCancelled of [false, true]) {
+    [begun, ended] = [promised(), promised()];
+    const aborter = new AbortController();
+    const call = assert.rejects(caller.send("outer", null, { timeout: isCancelled ? 50_000 : 2_000, signal: aborter.signal }));
+    if (isCancelled) await begun.promise.then(() => aborter.abort());
+    await call;
+    const { code, message } = await ended.promise;
+    // The server's word may come before its own clock.
+    const words = `${code}: ${message}`;
+    if (isCancelled || code === "CANCELLED") assert.equal(words, "CANCELLED: the call whose handler made it is over");
+    else assert.match(words, /^TIMEOUT: timeout after (1?\d{1,3}|2000) ms$/);
+  }
 });
 
 test("a peer that dies is called by its name", async (t) => {

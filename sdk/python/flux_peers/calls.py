@@ -132,18 +132,18 @@ class Calls:
         retries = options.get("retries")
         # What a handler calls ends by the handler's own deadline.
         within = nesting.get()
-        left = timeout if within is None or within.is_over else min(timeout, within.deadline - time.time())
+        left = timeout if within is None or within.is_over else min(timeout, max(0.0, within.deadline - time.time()))
         call = _Call(
             str(uuid.uuid4()),
             _words(fn, payload, **options),
-            timeout,
+            left,
             1 if retries is None else retries,
             time.monotonic() + left,
             loop.create_future(),
             keeps_chunks,
         )
         slack = GATHER_SLACK if options.get("gather") is not None else 0
-        timer = loop.call_later(left + slack, _reject, call, late(timeout))
+        timer = loop.call_later(left + slack, _reject, call, late(left))
         call.outcome.add_done_callback(lambda _: timer.cancel())
         call.outcome.add_done_callback(lambda _: call.has_news.set())
         self._open[call.id] = call
@@ -162,9 +162,12 @@ class Calls:
 
     def _chunk(self, call: _Call, message: dict[str, Any]) -> None:
         seq = message.get("seq") or call.last_seq + 1
-        if not call.keeps_chunks or seq <= call.last_seq:
+        if seq <= call.last_seq:
             return
+        # Counted also where nobody listens: a call that has sent chunks is never begun anew.
         call.last_seq = seq
+        if not call.keeps_chunks:
+            return
         if len(call.chunks) >= CHUNKS_MAX:
             _reject(call, FluxError(f"more than {CHUNKS_MAX} chunks were not read", "BUSY"))
             return

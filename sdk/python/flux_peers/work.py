@@ -275,17 +275,16 @@ class Work:
 
     async def _in_thread(self, call: Call, handler: Handler, *args: Any) -> Any:
         def run() -> Any:
-            self._count_threads(1)
-            try:
-                result = handler(*args)
-                return _send_parts(call, result) if isinstance(result, Generator) else result
-            finally:
-                self._count_threads(-1)
+            result = handler(*args)
+            return _send_parts(call, result) if isinstance(result, Generator) else result
 
         if self._threads_busy >= self._places + ABANDONED_MAX:
             raise FluxError(f"{ABANDONED_MAX} handlers of this peer still run though nobody waits for them", "BUSY")
-        return await self.loop.run_in_executor(self._threads, contextvars.copy_context().run, run)
-
+        # Counted here, not when the thread begins: the next of a burst is looked at before.
+        self._count_threads(1)
+        thread = self._threads.submit(contextvars.copy_context().run, run)
+        thread.add_done_callback(lambda _: self._count_threads(-1))
+        return await asyncio.wrap_future(thread)
 
     def _count_threads(self, more: int) -> None:
         with self._threads_lock:

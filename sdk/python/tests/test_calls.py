@@ -390,6 +390,25 @@ class CallTest(ServerTest):
                 self.assertEqual(await asker.send(echo, "still here"), "still here")
                 gate.set()
 
+    async def test_a_call_that_a_handler_makes_tells_the_time_it_had_and_not_the_time_that_was_asked(self):
+        worker, asker = await self.peer("worker"), await self.peer("asker")
+        told = asyncio.get_running_loop().create_future()
+
+        async def outer(payload, call):
+            # In a task of its own, which the end of the handler does not cancel.
+            async def inner():
+                with self.assertRaises(FluxError) as late:
+                    await worker.send(f"{self.fn}-hang", timeout=60)
+                told.set_result(str(late.exception))
+
+            self.task = asyncio.create_task(inner())
+            await asyncio.Event().wait()
+
+        await worker.expose(f"{self.fn}-hang", hang)
+        await worker.expose(self.fn, outer)
+        await self.fails("TIMEOUT", "timeout after 2000 ms", asker.send(self.fn, timeout=2))
+        self.assertRegex(await told, r"^timeout after (1?\d{1,3}|2000) ms$")
+
     async def test_calls_that_a_handler_makes_end_with_its_own_deadline(self):
         left, over = [], asyncio.get_running_loop().create_future()
         worker, asker = await self.peer("worker"), await self.peer("asker")

@@ -2,14 +2,19 @@
 
 import asyncio
 import functools
+import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from unittest import mock
 
 from flux_peers import Flux, FluxError
+from flux_peers.calls import Calls
 from flux_peers.errors import server_error
 from flux_peers.model import Event, from_text, to_text
 from flux_peers.streams import INBOX_MAX, Kept, Reader
 from flux_peers.wire import options_of
-from flux_peers.work import is_async, takes_two
+from flux_peers.work import Work, is_async, takes_two
 
 
 class Server:
@@ -146,6 +151,66 @@ class ReaderTest(unittest.IsolatedAsyncioTestCase):
                 reader.live(*self.server.push(letter))
             await self.settle()
         self.assertEqual(self.got, ["a", "b"])
+
+
+class Wire:
+    """A connection of which only the commands matter; `refuse` answers one that was not answered yet."""
+
+    def __init__(self):
+        self.commands = []
+
+    def call(self, *words):
+        self.commands.append((words, asyncio.get_running_loop().create_future()))
+        return self.commands[-1][1]
+
+    def refuse(self, error):
+        self.commands[-1][1].set_exception(error)
+
+
+class CallTest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.link = SimpleNamespace(wire=Wire())
+        self.calls = Calls(self.link, 60, asyncio.ensure_future)
+
+    async def test_chunks_are_counted_also_where_nobody_listens_to_them(self):
+        for listener in (None, [].append):
+            with self.subTest(listener=listener):
+                call = asyncio.create_task(self.calls.send("fn", 1, listener, None))
+                await asyncio.sleep(0)
+                words, reply = self.link.wire.commands[-1]
+                id = words[words.index("ID") + 1]
+                reply.set_result(id)
+                for seq in (1, 2):
+                    self.calls.message({"jobId": id, "chunk": "", "seq": seq})
+                self.calls.resume(is_restarted=True)
+                await asyncio.sleep(0)
+                self.assertEqual(self.link.wire.commands[-1][0], ("FLUX.RESULT", id))
+                self.link.wire.refuse(FluxError("no such call", "NOCALL"))
+                while (words := self.link.wire.commands[-1][0])[0] != "FLUX.CALL":
+                    await asyncio.sleep(0)
+                self.assertEqual(words[words.index("SEEN") + 1], 2)
+                call.cancel()
+
+
+class ThreadsTest(unittest.IsolatedAsyncioTestCase):
+    async def test_a_burst_of_plain_functions_takes_no_more_threads_than_there_may_be(self):
+        work, gate = Work(lambda name: None, 1, None), threading.Event()
+        # None but the first has begun when the next comes.
+        work._threads = ThreadPoolExecutor(1)
+        self.addCleanup(work._threads.shutdown)
+        self.addCleanup(gate.set)
+        with mock.patch("flux_peers.work.ABANDONED_MAX", 1):
+            burst = [asyncio.create_task(work._in_thread(None, gate.wait)) for _ in range(3)]
+            await asyncio.sleep(0)
+            self.assertEqual([task.done() for task in burst], [False, False, True])
+            self.assertEqual(burst[2].exception().code, "BUSY")
+            # One that nobody waits for any more holds its thread if it has begun, and none if not.
+            burst[1].cancel()
+            await asyncio.wait([burst[1]])
+            third = asyncio.create_task(work._in_thread(None, gate.wait))
+            gate.set()
+            self.assertEqual(await asyncio.gather(burst[0], third), [True, True])
+        self.assertEqual(work._threads_busy, 0)
 
 
 class HandlerTest(unittest.TestCase):
