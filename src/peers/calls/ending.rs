@@ -35,25 +35,8 @@ impl Calls {
         let mut actions = Vec::new();
         match answer {
             Answer::Chunk(data) => {
-                call.chunks += 1;
                 find(&mut call.holder, &mut self.lost, &call.job.id, Holder::Peer);
-                match &call.caller {
-                    // One place is left for the end.
-                    Caller::Channel(parts) => {
-                        if !parts.send_piece(data, call.chunks) {
-                            call.chunks -= 1;
-                            return Err(Refused::Busy);
-                        }
-                    }
-                    Caller::Peer(caller, _) => {
-                        actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(&call.job.id), data, call.chunks));
-                    }
-                    Caller::Waiter(_) if call.has_audience => {
-                        let id = &call.job.id;
-                        actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, call.chunks));
-                    }
-                    Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
-                }
+                call.pass_on(data, &mut actions)?;
             }
             Answer::Done(data) => {
                 let id = Arc::clone(&call.job.id);

@@ -137,7 +137,7 @@ impl Calls {
         }
         let name = self.name_of(peer);
         self.move_all(directory, &mut missing, peer, &name, |_| Cause::Lost, now, &mut actions);
-        named.iter().for_each(|id| self.return_to(peer, client, id, now));
+        named.iter().for_each(|id| self.return_to(directory, peer, client, id, now));
         actions
     }
 

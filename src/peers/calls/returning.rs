@@ -7,28 +7,35 @@
 //!
 //! Both only for a while after the start: later, who is not known was never there.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::peers::calls::hall::{Call, Calls, Holder, Map, State};
-use crate::peers::calls::terms::{Action, Again, Answer, Caller, Failure, Order, Refused};
-use crate::peers::directory::{Directory, Id};
+use smallvec::SmallVec;
 
-/// How long after the start claims are taken: a peer's link rests up to five seconds between its tries, and dialling takes as long.
+use crate::peers::calls::hall::{Call, Calls, Holder, Map, State};
+use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
+use crate::peers::calls::terms::{Action, Again, Answer, Caller, Failure, Order, Refused};
+use crate::peers::directory::{Capabilities, Directory, Id, Peer};
+
+/// How long after the start claims are taken: a peer's link rests up to seven and a half seconds between its tries, and dialling takes as
+/// long.
 pub(super) const WINDOW_MS: u64 = 15_000;
 /// How long a call waits for the peer that may run it, or for half of the time it has, if that is less.
 pub(super) const RETURN_MS: u64 = 3_000;
-/// Claims that are kept, and the bytes of their answers.
-const CLAIMS_MAX: usize = 10_000;
-const CLAIMED_BYTES_MAX: usize = 64 << 20;
+/// Claims of one peer that are kept, and the bytes of all of them with their answers.
+pub(super) const CLAIMS_OF_A_PEER_MAX: usize = CALLS_OF_A_PEER_MAX;
+const CLAIMED_BYTES_MAX: usize = 256 << 20;
+/// About what a claim, or an answer, takes beside its text.
+const CLAIM_BYTES: usize = 128;
 
 /// What peers say to run, of which no caller has spoken yet.
 #[derive(Default)]
 pub(super) struct Returning {
-    claims: Map<Id, Claim>,
+    /// By the call: in the order they came, one of each peer.
+    claims: Map<Id, SmallVec<[Claim; 1]>>,
+    of_peer: Map<Id, usize>,
     bytes: usize,
     /// Peers that were there in the last run.
-    known: HashSet<Id>,
+    known: Map<Id, Capabilities>,
     /// When claims are not taken any more; None before anybody came.
     until: Option<u64>,
 }
@@ -36,7 +43,20 @@ pub(super) struct Returning {
 struct Claim {
     peer: Id,
     client: u64,
-    answer: Option<Answer>,
+    /// Those of the peer when it said so: it may be gone when its answer is taken.
+    capabilities: Capabilities,
+    /// Pieces, and perhaps the end.
+    answers: Vec<Answer>,
+}
+
+impl Claim {
+    fn has_ended(&self) -> bool {
+        self.answers.last().is_some_and(|answer| !matches!(answer, Answer::Chunk(_)))
+    }
+
+    fn bytes(&self, id: &str) -> usize {
+        CLAIM_BYTES + id.len() + self.answers.iter().map(size).sum::<usize>()
+    }
 }
 
 impl Returning {
@@ -44,71 +64,113 @@ impl Returning {
         now < *self.until.get_or_insert(now + WINDOW_MS)
     }
 
-    fn add(&mut self, id: &str, peer: &Id, client: u64) {
-        let is_answered = self.claims.get(id).is_some_and(|claim| claim.answer.is_some());
-        if self.claims.len() < CLAIMS_MAX && !is_answered {
-            self.claims.insert(id.into(), Claim { peer: Arc::clone(peer), client, answer: None });
+    /// A peer says to run a call. What would be too much is passed over, so that no peer is in the way of others.
+    fn add(&mut self, id: &str, peer: &Id, client: u64, capabilities: &Capabilities) {
+        if let Some(claim) = self.claim(peer, id) {
+            claim.client = client;
+            return;
+        }
+        let claim = Claim { peer: Arc::clone(peer), client, capabilities: capabilities.clone(), answers: Vec::new() };
+        let of_peer = self.of_peer.entry(Arc::clone(peer)).or_default();
+        let bytes = self.bytes + claim.bytes(id);
+        if *of_peer < CLAIMS_OF_A_PEER_MAX && bytes <= CLAIMED_BYTES_MAX {
+            *of_peer += 1;
+            self.bytes = bytes;
+            self.claims.entry(id.into()).or_default().push(claim);
         }
     }
 
-    fn take(&mut self, id: &str) -> Option<Claim> {
-        let claim = self.claims.remove(id)?;
-        self.bytes -= claim.answer.as_ref().map_or(0, size);
-        Some(claim)
+    fn claim(&mut self, peer: &Id, id: &str) -> Option<&mut Claim> {
+        self.claims.get_mut(id)?.iter_mut().find(|claim| claim.peer == *peer)
+    }
+
+    fn take(&mut self, id: &str) -> SmallVec<[Claim; 1]> {
+        let claims = self.claims.remove(id).unwrap_or_default();
+        for claim in &claims {
+            self.bytes -= claim.bytes(id);
+            *self.of_peer.entry(Arc::clone(&claim.peer)).or_default() -= 1;
+        }
+        claims
     }
 
     /// A peer answers a call whose caller has not come back. Its answer may be here before its claim, since that comes over another
-    /// connection. A piece would have to wait for the caller: such a call is given up.
+    /// connection.
     pub(super) fn answer(&mut self, peer: &Id, id: &str, answer: Answer) -> Result<(), Refused> {
+        if let Some(capabilities) = self.known.get(peer).cloned()
+            && self.claim(peer, id).is_none()
+        {
+            self.add(id, peer, 0, &capabilities);
+        }
         let bytes = self.bytes + size(&answer);
-        if !self.claims.contains_key(id) && self.known.contains(peer) {
-            self.add(id, peer, 0);
+        let claim = self.claim(peer, id).filter(|claim| !claim.has_ended()).ok_or(Refused::NoCall)?;
+        if bytes <= CLAIMED_BYTES_MAX {
+            claim.answers.push(answer);
+            self.bytes = bytes;
+            return Ok(());
         }
-        let claim =
-            self.claims.get_mut(id).filter(|claim| claim.peer == *peer && claim.answer.is_none()).ok_or(Refused::NoCall)?;
-        if matches!(answer, Answer::Chunk(_)) || bytes > CLAIMED_BYTES_MAX {
-            self.claims.remove(id);
-            return Err(Refused::NoCall);
+        if matches!(answer, Answer::Chunk(_)) {
+            return Err(Refused::Busy);
         }
-        claim.answer = Some(answer);
-        self.bytes = bytes;
-        Ok(())
+        // Such a call is given up.
+        self.retain(|of, claim| *of != *id || claim.peer != *peer);
+        Err(Refused::NoCall)
     }
 
-    /// This connection is lost: its peer says anew what it runs. O(n) in the claims, which are few and not for long.
+    /// This connection is lost: its peer says anew what it runs. Of what it sent a piece it has in any case.
     pub(super) fn lose(&mut self, client: u64) {
-        self.claims.retain(|_, claim| claim.client != client || claim.answer.is_some());
+        self.retain(|_, claim| claim.client != client || !claim.answers.is_empty());
     }
 
     /// This peer is gone; its answers stay.
     pub(super) fn forget(&mut self, peer: &Id) {
-        self.claims.retain(|_, claim| claim.peer != *peer || claim.answer.is_some());
+        self.retain(|_, claim| claim.peer != *peer || claim.has_ended());
+    }
+
+    /// O(n) in the claims, which are few and not for long.
+    fn retain(&mut self, stays: impl Fn(&str, &Claim) -> bool) {
+        let Returning { claims, of_peer, bytes, .. } = self;
+        claims.retain(|id, claims| {
+            claims.retain(|claim| {
+                let stays = stays(id, claim);
+                if !stays {
+                    *bytes -= claim.bytes(id);
+                    *of_peer.entry(Arc::clone(&claim.peer)).or_default() -= 1;
+                }
+                stays
+            });
+            !claims.is_empty()
+        });
     }
 
     pub(super) fn pass(&mut self, now: u64) {
         if !self.is_open(now) {
-            self.claims.clear();
-            self.known.clear();
-            self.bytes = 0;
+            *self = Returning { until: self.until, ..Returning::default() };
         }
     }
 }
 
+/// Whether a peer may have been given a call, by what it can do.
+fn may_have(peer: &Id, capabilities: &Capabilities, to: Option<&Id>, capability: &str) -> bool {
+    to.is_none_or(|to| to == peer) && capabilities.named(capability).is_some()
+}
+
 impl Calls {
     /// A peer was there in the last run.
-    pub fn expect(&mut self, peer: &Id) {
-        self.returning.known.insert(Arc::clone(peer));
+    pub fn expect(&mut self, peer: &Peer) {
+        self.returning.known.insert(Arc::clone(&peer.id), peer.capabilities.clone());
     }
 
     /// A peer says that it runs a call, over this client's connection.
-    pub(super) fn return_to(&mut self, peer: &Id, client: u64, id: &str, now: u64) {
+    pub(super) fn return_to(&mut self, directory: &Directory, peer: &Id, client: u64, id: &str, now: u64) {
+        let Some(capabilities) = directory.get(peer).map(|peer| &peer.capabilities) else { return };
         let Some(call) = self.calls.get(id) else {
             if self.returning.is_open(now) {
-                self.returning.add(id, peer, client);
+                self.returning.add(id, peer, client, capabilities);
             }
             return;
         };
-        if matches!(call.state, State::Returning) && call.to.as_ref().is_none_or(|to| to == peer) {
+        let may_have = may_have(peer, capabilities, call.to.as_ref(), &call.job.capability);
+        if matches!(call.state, State::Returning) && may_have {
             let id = Arc::clone(&call.job.id);
             self.adopt(&id, peer, Holder::Client(client));
         }
@@ -127,24 +189,13 @@ impl Calls {
         let Again { attempt, seen } = order.again.unwrap_or(Again { attempt: 1, seen: 0 });
         let mut order = Order { attempt, ..order.clone() };
         let fits = |claim: &Claim| {
-            let is_meant = order.to.as_ref().is_none_or(|to| *to == claim.peer);
-            let peer = directory.get(&claim.peer).filter(|_| is_meant);
-            claim.answer.is_some() && is_meant || peer.is_some_and(|peer| peer.capability(&order.capability).is_some())
+            let is_known = claim.has_ended() || directory.get(&claim.peer).is_some();
+            is_known && may_have(&claim.peer, &claim.capabilities, order.to.as_ref(), &order.capability)
         };
-        if let Some(claim) = self.returning.take(id).filter(fits) {
+        if let Some(claim) = self.returning.take(id).into_iter().find(fits) {
             self.add(id, &order, caller, State::Returning, now);
             self.seen(id, seen);
-            let is_there = directory.get(&claim.peer).is_some();
-            if is_there {
-                self.adopt(id, &claim.peer, Holder::Client(claim.client));
-            }
-            match claim.answer {
-                // It was this peer's to answer just now.
-                Some(answer) if is_there => actions.extend(self.answer(Some(&claim.peer), id, answer).unwrap_or_default()),
-                Some(Answer::Done(data)) => self.end(id, Ok(data), actions),
-                Some(Answer::Failed(message)) => self.end(id, Err(Failure::new("FAILED", message)), actions),
-                Some(Answer::Chunk(_)) | None => {}
-            }
+            self.take_over(directory, id, claim, actions);
             return Ok(());
         }
         if self.returning.is_open(now) {
@@ -192,6 +243,26 @@ impl Calls {
         }
     }
 
+    /// Makes a call that came back that of the peer that says to run it, with what it has answered meanwhile.
+    fn take_over(&mut self, directory: &Directory, id: &Id, claim: Claim, actions: &mut Vec<Action>) {
+        let is_there = directory.get(&claim.peer).is_some();
+        if is_there {
+            self.adopt(id, &claim.peer, Holder::Client(claim.client));
+        }
+        for answer in claim.answers {
+            match answer {
+                // It was this peer's to answer just now.
+                answer if is_there => actions.extend(self.answer(Some(&claim.peer), id, answer).unwrap_or_default()),
+                Answer::Done(data) => self.end(id, Ok(data), actions),
+                Answer::Failed(message) => self.end(id, Err(Failure::new("FAILED", message)), actions),
+                Answer::Chunk(data) => {
+                    // A caller that cannot take it now has the end.
+                    let _ = self.calls.get_mut(id).map(|call| call.pass_on(data, actions));
+                }
+            }
+        }
+    }
+
     /// The pieces its caller has seen count, so that it is never begun anew, and the next ones have their numbers.
     fn seen(&mut self, id: &Id, seen: u64) {
         if let Some(call) = self.calls.get_mut(id) {
@@ -212,6 +283,27 @@ impl Calls {
     }
 }
 
+impl Call {
+    /// Passes a piece on to the caller.
+    pub(super) fn pass_on(&mut self, data: Arc<[u8]>, actions: &mut Vec<Action>) -> Result<(), Refused> {
+        let (id, number) = (&self.job.id, self.chunks + 1);
+        match &self.caller {
+            Caller::Channel(parts) => {
+                if !parts.send_piece(data, number) {
+                    return Err(Refused::Busy);
+                }
+            }
+            Caller::Peer(caller, _) => actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(id), data, number)),
+            Caller::Waiter(_) if self.has_audience => {
+                actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, number));
+            }
+            Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
+        }
+        self.chunks = number;
+        Ok(())
+    }
+}
+
 /// Tells the peer that made a call which try it is now.
 pub(super) fn tell_try(call: &Call, actions: &mut Vec<Action>) {
     if let Caller::Peer(peer, _) = &call.caller {
@@ -224,8 +316,9 @@ fn forgotten() -> Failure {
 }
 
 fn size(answer: &Answer) -> usize {
-    match answer {
+    let text = match answer {
         Answer::Done(data) | Answer::Chunk(data) => data.len(),
         Answer::Failed(message) => message.len(),
-    }
+    };
+    CLAIM_BYTES + text
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Hall, done, order};
-use crate::peers::calls::returning::{RETURN_MS, WINDOW_MS};
+use crate::peers::calls::returning::{CLAIMS_OF_A_PEER_MAX, RETURN_MS, WINDOW_MS};
 use crate::peers::calls::{Again, Answer, Caller, Order};
 use crate::peers::directory::{Id, Secret};
 
@@ -112,10 +112,86 @@ fn the_answer_of_a_peer_that_was_there_before_may_come_before_its_claim() {
     let mut hall = Hall::default();
     hall.arrive("a", 0, 0);
     hall.arrive("b", 0, 0);
-    hall.calls.expect(&"a".into());
+    let known = hall.directory.get("a").unwrap().clone();
+    hall.calls.expect(&known);
     assert!(hall.answer("b", "call", done()).is_err(), "it is new");
     hall.answer("a", "call", done()).unwrap();
     hall.claim("a", 7, &["call".into()]);
     let id = come_back(&mut hall, 1, 0, 0).unwrap();
     assert_eq!(hall.code(&id), "OK");
+}
+
+#[test]
+fn only_a_peer_that_can_do_it_has_a_call_whoever_comes_back_first() {
+    for (liar_is_first, leaves) in [(true, false), (true, true), (false, false)] {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        hall.retire("b");
+        let id: Id = "call".into();
+        if liar_is_first {
+            hall.claim("b", 8, &[Arc::clone(&id)]);
+            hall.answer("b", &id, Answer::Done(b"\"forged\""[..].into())).unwrap();
+            hall.claim("a", 7, &[Arc::clone(&id)]);
+            if leaves {
+                hall.die("b");
+            }
+            come_back(&mut hall, 1, 0, 0).unwrap();
+        } else {
+            come_back(&mut hall, 1, 0, 0).unwrap();
+            hall.claim("b", 8, &[Arc::clone(&id)]);
+            hall.claim("a", 7, &[Arc::clone(&id)]);
+        }
+        assert!(hall.answer("b", &id, done()).is_err());
+        hall.answer("a", &id, done()).unwrap();
+        assert_eq!(**hall.outcome(&id).as_ref().unwrap(), *b"1");
+    }
+}
+
+#[test]
+fn of_two_that_say_to_run_a_call_the_first_has_it() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    hall.arrive("b", 0, 0);
+    hall.claim("a", 7, &["call".into()]);
+    hall.claim("b", 8, &["call".into()]);
+    let id = come_back(&mut hall, 1, 0, 0).unwrap();
+    assert!(hall.answer("b", &id, done()).is_err());
+    hall.answer("a", &id, done()).unwrap();
+}
+
+#[test]
+fn a_peer_that_invents_calls_is_not_in_the_way_of_others() {
+    let mut hall = Hall::default();
+    hall.arrive("a", 0, 0);
+    hall.arrive("b", 0, 0);
+    let invented: Vec<Id> = (0..CLAIMS_OF_A_PEER_MAX + 9).map(|at| format!("invented{at}").into()).collect();
+    hall.claim("b", 8, &invented);
+    hall.claim("a", 7, &["call".into()]);
+    let id = come_back(&mut hall, 1, 0, 0).unwrap();
+    hall.answer("a", &id, done()).unwrap();
+    let taken = invented.iter().filter(|id| hall.answer("b", id, done()).is_ok()).count();
+    assert_eq!(taken, CLAIMS_OF_A_PEER_MAX);
+}
+
+#[test]
+fn pieces_wait_for_their_caller_as_the_end_does() {
+    for leaves in [true, false] {
+        let mut hall = Hall::default();
+        hall.arrive("a", 0, 0);
+        hall.claim("a", 7, &["call".into()]);
+        hall.answer("a", "call", Answer::Chunk(b"1"[..].into())).unwrap();
+        hall.lose("a", 7);
+        hall.answer("a", "call", Answer::Chunk(b"2"[..].into())).unwrap();
+        if leaves {
+            hall.answer("a", "call", done()).unwrap();
+            hall.die("a");
+        }
+        let id = come_back(&mut hall, 1, 0, 3).unwrap();
+        let pieces: Vec<_> = hall.pieces.iter().map(|(_, data, number)| (&**data, *number)).collect();
+        assert_eq!(pieces, [(&b"1"[..], 4), (b"2", 5)]);
+        if !leaves {
+            hall.answer("a", &id, done()).unwrap();
+        }
+        assert_eq!(hall.code(&id), "OK");
+    }
 }
