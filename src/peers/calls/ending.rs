@@ -1,5 +1,6 @@
 //! How calls end: answered, cancelled, or when their time is over; and their outcomes, which are kept for callers that come back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
@@ -236,9 +237,10 @@ impl Calls {
         Fetched::Ended(outcome)
     }
 
-    /// When the next call must end, on the monotonic clock.
+    /// When the next call must end, or be looked after, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let first = |calls: &BTreeSet<(u64, Id)>| calls.first().map(|(until, _)| *until);
+        first(&self.deadlines).into_iter().chain(first(&self.lost)).min()
     }
 
     /// Ends calls whose time is over, and forgets outcomes nobody came for: some of them, so that others get their turn before it is
@@ -254,9 +256,9 @@ impl Calls {
             // A call that just ended is kept no longer than its deadline.
             self.forget(&id);
         }
-        while self.lost.first().is_some_and(|(until, _)| *until <= now)
-            && let Some((_, id)) = self.lost.pop_first()
-        {
+        for _ in 0..AT_ONCE {
+            let Some((until, id)) = self.lost.first().filter(|(until, _)| *until <= now).cloned() else { break };
+            self.lost.remove(&(until, Arc::clone(&id)));
             match self.calls.get(&id).map(|call| &call.state) {
                 Some(State::Running(peer)) => {
                     let peer = Arc::clone(peer);

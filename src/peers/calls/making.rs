@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::id;
 use crate::peers::calls::hall::{AT_ONCE, Asking, Call, Calls, Gathering, Holder, State};
+use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::route;
@@ -23,7 +24,7 @@ impl Calls {
     pub fn make(
         &mut self,
         directory: &mut Directory,
-        order: Order,
+        mut order: Order,
         caller: Caller,
         now: u64,
     ) -> Result<(Id, Vec<Action>), Failure> {
@@ -45,7 +46,13 @@ impl Calls {
                 self.add(&id, &order, caller, State::Queued(Arc::clone(&peer)), now);
                 self.place(&id, &peer, &mut actions);
             }
-            Some(wanted) => self.gather(directory, &id, order.clone(), caller, wanted, now, &mut actions)?,
+            Some(wanted) => {
+                order.try_again()?;
+                self.gather(directory, &id, order.clone(), caller, wanted, now, &mut actions)?;
+                if let Some(call) = self.calls.get(&id).filter(|call| call.again.is_some()) {
+                    tell_try(call, &mut actions);
+                }
+            }
         }
         let deadline = now.saturating_add(order.timeout_ms);
         self.deadlines.insert((deadline, Arc::clone(&id)));
@@ -91,7 +98,7 @@ impl Calls {
         gathering.parts.extend(parts.iter().map(|(part, _)| Arc::clone(part)));
         // All are noted before one of them can end, which may end the whole.
         for (part, peer) in &parts {
-            let order = Order { to: Some(Arc::clone(peer)), gather: None, ..order.clone() };
+            let order = Order { to: Some(Arc::clone(peer)), gather: None, again: None, ..order.clone() };
             self.add(part, &order, Caller::Gather(Arc::clone(id)), State::Queued(Arc::clone(peer)), *made_at);
         }
         if let Some((last, _)) = next.last().filter(|_| next.len() == AT_ONCE) {
@@ -137,6 +144,7 @@ impl Calls {
             timeout_ms: order.timeout_ms,
             has_audience: order.has_audience,
             chunks: 0,
+            again: order.again,
             state,
             holder: Holder::Peer,
         };

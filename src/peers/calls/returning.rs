@@ -2,11 +2,13 @@
 //! order, and meet here. So a peer keeps what it runs, and a call is not begun beside its first try.
 //!
 //!   caller first:  Returning --its peer says that it runs it--> Running
-//!                  Returning --nobody says so--> begun anew, as one more try, or ended
+//!                  Returning --nobody says so, and all who might are back--> begun anew, as one more try, or ended
+//!                  begun anew, but not taken yet --its peer says that it runs it--> Running, as the try it was
 //!   peer first:    a claim, and perhaps the answer, which wait for the caller
 //!
 //! Both only for a while after the start: later, who is not known was never there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -21,6 +23,8 @@ use crate::peers::directory::{Capabilities, Directory, Id, Peer};
 pub(super) const WINDOW_MS: u64 = 15_000;
 /// How long a call waits for the peer that may run it, or for half of the time it has, if that is less.
 pub(super) const RETURN_MS: u64 = 3_000;
+/// How often it is looked whether a call must wait on.
+pub(super) const LOOK_MS: u64 = 500;
 /// Claims of one peer that are kept, and the bytes of all of them with their answers.
 pub(super) const CLAIMS_OF_A_PEER_MAX: usize = CALLS_OF_A_PEER_MAX;
 const CLAIMED_BYTES_MAX: usize = 256 << 20;
@@ -36,6 +40,8 @@ pub(super) struct Returning {
     bytes: usize,
     /// Peers that were there in the last run.
     known: Map<Id, Capabilities>,
+    /// Those of them that have not said yet what they run.
+    awaited: HashSet<Id>,
     /// When claims are not taken any more; None before anybody came.
     until: Option<u64>,
 }
@@ -123,7 +129,21 @@ impl Returning {
 
     /// This peer is gone; its answers stay.
     pub(super) fn forget(&mut self, peer: &Id) {
+        self.awaited.remove(peer);
         self.retain(|_, claim| claim.peer != *peer || claim.has_ended());
+    }
+
+    /// A peer has said all that it runs: a claim, or by taking other work.
+    pub(super) fn is_back(&mut self, peer: &Id) {
+        if !self.awaited.is_empty() {
+            self.awaited.remove(peer);
+        }
+    }
+
+    /// Whether a peer that may have such a call is to come back yet.
+    fn awaits(&self, directory: &Directory, to: Option<&Id>, capability: &Id) -> bool {
+        let is_capable = |peer: &Peer| may_have(&peer.id, &peer.capabilities, to, capability);
+        self.awaited.iter().any(|peer| directory.get(peer).is_some_and(is_capable))
     }
 
     /// O(n) in the claims, which are few and not for long.
@@ -158,10 +178,19 @@ impl Calls {
     /// A peer was there in the last run.
     pub fn expect(&mut self, peer: &Peer) {
         self.returning.known.insert(Arc::clone(&peer.id), peer.capabilities.clone());
+        self.returning.awaited.insert(Arc::clone(&peer.id));
     }
 
     /// A peer says that it runs a call, over this client's connection.
-    pub(super) fn return_to(&mut self, directory: &Directory, peer: &Id, client: u64, id: &str, now: u64) {
+    pub(super) fn return_to(
+        &mut self,
+        directory: &Directory,
+        peer: &Id,
+        client: u64,
+        id: &str,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(capabilities) = directory.get(peer).map(|peer| &peer.capabilities) else { return };
         let Some(call) = self.calls.get(id) else {
             if self.returning.is_open(now) {
@@ -169,11 +198,20 @@ impl Calls {
             }
             return;
         };
-        let may_have = may_have(peer, capabilities, call.to.as_ref(), &call.job.capability);
-        if matches!(call.state, State::Returning) && may_have {
+        if call.may_be_adopted() && may_have(peer, capabilities, call.to.as_ref(), &call.job.capability) {
             let id = Arc::clone(&call.job.id);
             self.adopt(&id, peer, Holder::Client(client));
+            return self.first_try(&id, actions);
         }
+    }
+
+    /// A call that was begun anew, but not taken, is still its last try.
+    fn first_try(&mut self, id: &Id, actions: &mut Vec<Action>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let Some(again) = call.again.filter(|again| again.attempt < call.job.attempt) else { return };
+        call.job.attempt = again.attempt;
+        call.retries += 1;
+        tell_try(call, actions);
     }
 
     /// A caller comes back with a call.
@@ -199,20 +237,17 @@ impl Calls {
             return Ok(());
         }
         if self.returning.is_open(now) {
+            let calls = if let Caller::Peer(peer, _) = &caller { self.of_caller.get(peer).map_or(0, HashSet::len) } else { 0 };
+            if calls >= CALLS_OF_A_PEER_MAX {
+                return Err(Failure::new("BUSY", format!("its caller has {calls} calls under way already: try again later")));
+            }
             let until = now + RETURN_MS.min(order.timeout_ms / 2);
             self.add(id, &order, caller, State::Returning, now);
             self.seen(id, seen);
-            if let Some(call) = self.calls.get_mut(id) {
-                call.holder = Holder::Lost(until);
-            }
-            self.lost.insert((until, Arc::clone(id)));
+            self.wait_on(id, until);
             return Ok(());
         }
-        if order.retries == 0 || seen > 0 {
-            return Err(forgotten());
-        }
-        order.retries -= 1;
-        order.attempt += 1;
+        order.try_again()?;
         let peer = self.choose(directory, &order.capability, order.to.as_ref(), &order.route, now)?;
         self.add(id, &order, caller, State::Queued(Arc::clone(&peer)), now);
         if let Some(call) = self.calls.get(id) {
@@ -222,10 +257,16 @@ impl Calls {
         Ok(())
     }
 
-    /// Nobody says to run a call from the server's last run.
+    /// Nobody says to run a call from the server's last run: it waits on for a peer that is not back yet, or is begun anew.
     pub(super) fn begin_anew(&mut self, directory: &mut Directory, id: &Id, now: u64, actions: &mut Vec<Action>) {
+        let is_open = self.returning.is_open(now);
         let Some(call) = self.calls.get_mut(id) else { return };
-        if call.retries == 0 || call.chunks > 0 {
+        let may_begin = call.retries > 0 && call.chunks == 0;
+        let needs_its_time = may_begin && now >= call.job.deadline.saturating_sub(call.timeout_ms / 2);
+        if is_open && !needs_its_time && self.returning.awaits(directory, call.to.as_ref(), &call.job.capability) {
+            return self.wait_on(id, now + LOOK_MS);
+        }
+        if !may_begin {
             return self.end(id, Err(forgotten()), actions);
         }
         let (capability, to, route) = (Arc::clone(&call.job.capability), call.to.clone(), call.route.clone());
@@ -239,7 +280,17 @@ impl Calls {
                 }
                 self.place(id, &peer, actions);
             }
+            // One may be about to come back.
+            Err(failure) if failure.code == "NOPEER" && is_open => self.wait_on(id, now + LOOK_MS),
             Err(failure) => self.end(id, Err(failure), actions),
+        }
+    }
+
+    /// A call waits for the peer that may run it.
+    fn wait_on(&mut self, id: &Id, until: u64) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.holder = Holder::Lost(until);
+            self.lost.insert((until, Arc::clone(id)));
         }
     }
 
@@ -283,7 +334,26 @@ impl Calls {
     }
 }
 
+impl Order {
+    /// Makes one more try of a call that was given to the server's last run; does nothing to others.
+    pub(super) fn try_again(&mut self) -> Result<(), Failure> {
+        let Some(again) = self.again else { return Ok(()) };
+        if self.retries == 0 || again.seen > 0 {
+            return Err(forgotten());
+        }
+        self.retries -= 1;
+        self.attempt = again.attempt + 1;
+        Ok(())
+    }
+}
+
 impl Call {
+    /// Whether a peer may say that it runs it: nobody does, though it may have been begun anew.
+    fn may_be_adopted(&self) -> bool {
+        let is_untaken = |again: Again| matches!(self.state, State::Queued(_)) && self.job.attempt == again.attempt + 1;
+        matches!(self.state, State::Returning) || self.again.is_some_and(is_untaken)
+    }
+
     /// Passes a piece on to the caller.
     pub(super) fn pass_on(&mut self, data: Arc<[u8]>, actions: &mut Vec<Action>) -> Result<(), Refused> {
         let (id, number) = (&self.job.id, self.chunks + 1);
