@@ -110,7 +110,7 @@ impl Calls {
         }
         for (part, peer) in parts {
             if self.load(peer).total() >= CALLS_OF_A_PEER_MAX {
-                self.end(&part, Err(busy(peer)), &mut actions);
+                self.end(&part, Err(self.busy(peer)), &mut actions);
             } else {
                 self.place(&part, peer, &mut actions);
             }
@@ -161,8 +161,10 @@ impl Calls {
     ) -> Result<Id, Failure> {
         if let Some(to) = to {
             let peer = directory.get(to).filter(|peer| peer.is_live(now) && peer.capability(capability).is_some());
-            let peer = peer.ok_or_else(|| Failure::new("NOPEER", format!("no live peer \"{to}\" handles \"{capability}\"")))?;
-            return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(busy(to)) };
+            let peer = peer.ok_or_else(|| {
+                Failure::new("NOPEER", format!("no live peer \"{}\" handles \"{capability}\"", self.name_of(to)))
+            })?;
+            return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(self.busy(to)) };
         }
         let Some(capable) = directory.with_capability(capability) else { return Err(nobody(capability)) };
         let load = |peer: &Id| {
@@ -177,9 +179,14 @@ impl Calls {
             return Ok(peer);
         }
         match capable.iter().find(|peer| directory.get(peer).is_some_and(|peer| peer.is_live(now))) {
-            Some(peer) => Err(busy(peer)),
+            Some(peer) => Err(self.busy(peer)),
             None => Err(nobody_alive(capability)),
         }
+    }
+
+    fn busy(&self, peer: &Id) -> Failure {
+        let name = self.name_of(peer);
+        Failure::new("BUSY", format!("peer \"{name}\" has {CALLS_OF_A_PEER_MAX} calls to answer already: try again later"))
     }
 }
 
@@ -190,8 +197,4 @@ pub(super) fn nobody(capability: &str) -> Failure {
 /// Peers with the capability are known, but none lives.
 pub fn nobody_alive(capability: &str) -> Failure {
     Failure::new("NOPEER", format!("no live peer handles \"{capability}\""))
-}
-
-pub(super) fn busy(peer: &str) -> Failure {
-    Failure::new("BUSY", format!("peer \"{peer}\" has {CALLS_OF_A_PEER_MAX} calls to answer already: try again later"))
 }
