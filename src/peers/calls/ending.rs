@@ -1,5 +1,6 @@
 //! How calls end: answered, cancelled, or when their time is over; and their outcomes, which are kept for callers that come back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
@@ -35,25 +36,8 @@ impl Calls {
         let mut actions = Vec::new();
         match answer {
             Answer::Chunk(data) => {
-                call.chunks += 1;
                 find(&mut call.holder, &mut self.lost, &call.job.id, Holder::Peer);
-                match &call.caller {
-                    // One place is left for the end.
-                    Caller::Channel(parts) => {
-                        if !parts.send_piece(data, call.chunks) {
-                            call.chunks -= 1;
-                            return Err(Refused::Busy);
-                        }
-                    }
-                    Caller::Peer(caller, _) => {
-                        actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(&call.job.id), data, call.chunks));
-                    }
-                    Caller::Waiter(_) if call.has_audience => {
-                        let id = &call.job.id;
-                        actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, call.chunks));
-                    }
-                    Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
-                }
+                call.pass_on(data, &mut actions)?;
             }
             Answer::Done(data) => {
                 let id = Arc::clone(&call.job.id);
@@ -253,9 +237,10 @@ impl Calls {
         Fetched::Ended(outcome)
     }
 
-    /// When the next call must end, on the monotonic clock.
+    /// When the next call must end, or be looked after, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let first = |calls: &BTreeSet<(u64, Id)>| calls.first().map(|(until, _)| *until);
+        first(&self.deadlines).into_iter().chain(first(&self.lost)).min()
     }
 
     /// Ends calls whose time is over, and forgets outcomes nobody came for: some of them, so that others get their turn before it is
@@ -271,9 +256,9 @@ impl Calls {
             // A call that just ended is kept no longer than its deadline.
             self.forget(&id);
         }
-        while self.lost.first().is_some_and(|(until, _)| *until <= now)
-            && let Some((_, id)) = self.lost.pop_first()
-        {
+        for _ in 0..AT_ONCE {
+            let Some((until, id)) = self.lost.first().filter(|(until, _)| *until <= now).cloned() else { break };
+            self.lost.remove(&(until, Arc::clone(&id)));
             match self.calls.get(&id).map(|call| &call.state) {
                 Some(State::Running(peer)) => {
                     let peer = Arc::clone(peer);

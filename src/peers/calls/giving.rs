@@ -77,6 +77,7 @@ impl Calls {
     /// Takes jobs that a peer may run now, to be given over this client's connection.
     pub fn take(&mut self, peer: &Id, count: usize, client: u64) -> SmallVec<[Job; 1]> {
         let mut jobs = SmallVec::new();
+        self.returning.is_back(peer);
         let Some(station) = self.stations.get_mut(peer) else { return jobs };
         while jobs.len() < count
             && let Some(lane) = station.next()
@@ -137,7 +138,8 @@ impl Calls {
         }
         let name = self.name_of(peer);
         self.move_all(directory, &mut missing, peer, &name, |_| Cause::Lost, now, &mut actions);
-        named.iter().for_each(|id| self.return_to(peer, client, id, now));
+        named.iter().for_each(|id| self.return_to(directory, peer, client, id, now, &mut actions));
+        self.returning.is_back(peer);
         actions
     }
 

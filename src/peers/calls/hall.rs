@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::block::Waiter;
 use crate::peers::calls::returning::Returning;
-use crate::peers::calls::terms::{Caller, Job, Load, Order, Outcome, Route, Tally};
+use crate::peers::calls::terms::{Again, Caller, Job, Load, Order, Outcome, Route, Tally};
 use crate::peers::directory::{Id, SLICE, Secret};
 
 /// Peers that are asked, or calls that are ended, while the room is locked; then others get their turn. Few in tests, so that what may come in
@@ -48,6 +48,8 @@ pub(super) struct Call {
     pub(super) timeout_ms: u64,
     pub(super) has_audience: bool,
     pub(super) chunks: u64,
+    /// What its caller knew of it when it came back with it.
+    pub(super) again: Option<Again>,
     pub(super) state: State,
     pub(super) holder: Holder,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::id;
 use crate::peers::calls::hall::{AT_ONCE, Asking, Call, Calls, Gathering, Holder, State};
+use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::route;
@@ -23,7 +24,7 @@ impl Calls {
     pub fn make(
         &mut self,
         directory: &mut Directory,
-        order: Order,
+        mut order: Order,
         caller: Caller,
         now: u64,
     ) -> Result<(Id, Vec<Action>), Failure> {
@@ -45,7 +46,13 @@ impl Calls {
                 self.add(&id, &order, caller, State::Queued(Arc::clone(&peer)), now);
                 self.place(&id, &peer, &mut actions);
             }
-            Some(wanted) => self.gather(directory, &id, order.clone(), caller, wanted, now, &mut actions)?,
+            Some(wanted) => {
+                order.try_again()?;
+                self.gather(directory, &id, order.clone(), caller, wanted, now, &mut actions)?;
+                if let Some(call) = self.calls.get(&id).filter(|call| call.again.is_some()) {
+                    tell_try(call, &mut actions);
+                }
+            }
         }
         let deadline = now.saturating_add(order.timeout_ms);
         self.deadlines.insert((deadline, Arc::clone(&id)));
@@ -91,7 +98,7 @@ impl Calls {
         gathering.parts.extend(parts.iter().map(|(part, _)| Arc::clone(part)));
         // All are noted before one of them can end, which may end the whole.
         for (part, peer) in &parts {
-            let order = Order { to: Some(Arc::clone(peer)), gather: None, ..order.clone() };
+            let order = Order { to: Some(Arc::clone(peer)), gather: None, again: None, ..order.clone() };
             self.add(part, &order, Caller::Gather(Arc::clone(id)), State::Queued(Arc::clone(peer)), *made_at);
         }
         if let Some((last, _)) = next.last().filter(|_| next.len() == AT_ONCE) {
@@ -103,7 +110,7 @@ impl Calls {
         }
         for (part, peer) in parts {
             if self.load(peer).total() >= CALLS_OF_A_PEER_MAX {
-                self.end(&part, Err(busy(peer)), &mut actions);
+                self.end(&part, Err(self.busy(peer)), &mut actions);
             } else {
                 self.place(&part, peer, &mut actions);
             }
@@ -137,6 +144,7 @@ impl Calls {
             timeout_ms: order.timeout_ms,
             has_audience: order.has_audience,
             chunks: 0,
+            again: order.again,
             state,
             holder: Holder::Peer,
         };
@@ -153,8 +161,10 @@ impl Calls {
     ) -> Result<Id, Failure> {
         if let Some(to) = to {
             let peer = directory.get(to).filter(|peer| peer.is_live(now) && peer.capability(capability).is_some());
-            let peer = peer.ok_or_else(|| Failure::new("NOPEER", format!("no live peer \"{to}\" handles \"{capability}\"")))?;
-            return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(busy(to)) };
+            let peer = peer.ok_or_else(|| {
+                Failure::new("NOPEER", format!("no live peer \"{}\" handles \"{capability}\"", self.name_of(to)))
+            })?;
+            return if self.load(to).total() < CALLS_OF_A_PEER_MAX { Ok(Arc::clone(&peer.id)) } else { Err(self.busy(to)) };
         }
         let Some(capable) = directory.with_capability(capability) else { return Err(nobody(capability)) };
         let load = |peer: &Id| {
@@ -169,9 +179,14 @@ impl Calls {
             return Ok(peer);
         }
         match capable.iter().find(|peer| directory.get(peer).is_some_and(|peer| peer.is_live(now))) {
-            Some(peer) => Err(busy(peer)),
+            Some(peer) => Err(self.busy(peer)),
             None => Err(nobody_alive(capability)),
         }
+    }
+
+    fn busy(&self, peer: &Id) -> Failure {
+        let name = self.name_of(peer);
+        Failure::new("BUSY", format!("peer \"{name}\" has {CALLS_OF_A_PEER_MAX} calls to answer already: try again later"))
     }
 }
 
@@ -182,8 +197,4 @@ pub(super) fn nobody(capability: &str) -> Failure {
 /// Peers with the capability are known, but none lives.
 pub fn nobody_alive(capability: &str) -> Failure {
     Failure::new("NOPEER", format!("no live peer handles \"{capability}\""))
-}
-
-pub(super) fn busy(peer: &str) -> Failure {
-    Failure::new("BUSY", format!("peer \"{peer}\" has {CALLS_OF_A_PEER_MAX} calls to answer already: try again later"))
 }

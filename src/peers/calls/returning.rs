@@ -2,7 +2,8 @@
 //! order, and meet here. So a peer keeps what it runs, and a call is not begun beside its first try.
 //!
 //!   caller first:  Returning --its peer says that it runs it--> Running
-//!                  Returning --nobody says so--> begun anew, as one more try, or ended
+//!                  Returning --nobody says so, and all who might are back--> begun anew, as one more try, or ended
+//!                  begun anew, but not taken yet --its peer says that it runs it--> Running, as the try it was
 //!   peer first:    a claim, and perhaps the answer, which wait for the caller
 //!
 //! Both only for a while after the start: later, who is not known was never there.
@@ -10,25 +11,37 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::peers::calls::hall::{Call, Calls, Holder, Map, State};
-use crate::peers::calls::terms::{Action, Again, Answer, Caller, Failure, Order, Refused};
-use crate::peers::directory::{Directory, Id};
+use smallvec::SmallVec;
 
-/// How long after the start claims are taken: a peer's link rests up to five seconds between its tries, and dialling takes as long.
+use crate::peers::calls::hall::{Call, Calls, Holder, Map, State};
+use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
+use crate::peers::calls::terms::{Action, Again, Answer, Caller, Failure, Order, Refused};
+use crate::peers::directory::{Capabilities, Directory, Id, Peer};
+
+/// How long after the start claims are taken: a peer's link rests up to seven and a half seconds between its tries, and dialling takes as
+/// long.
 pub(super) const WINDOW_MS: u64 = 15_000;
 /// How long a call waits for the peer that may run it, or for half of the time it has, if that is less.
 pub(super) const RETURN_MS: u64 = 3_000;
-/// Claims that are kept, and the bytes of their answers.
-const CLAIMS_MAX: usize = 10_000;
-const CLAIMED_BYTES_MAX: usize = 64 << 20;
+/// How often it is looked whether a call must wait on.
+pub(super) const LOOK_MS: u64 = 500;
+/// Claims of one peer that are kept, and the bytes of all of them with their answers.
+pub(super) const CLAIMS_OF_A_PEER_MAX: usize = CALLS_OF_A_PEER_MAX;
+const CLAIMED_BYTES_MAX: usize = 256 << 20;
+/// About what a claim, or an answer, takes beside its text.
+const CLAIM_BYTES: usize = 128;
 
 /// What peers say to run, of which no caller has spoken yet.
 #[derive(Default)]
 pub(super) struct Returning {
-    claims: Map<Id, Claim>,
+    /// By the call: in the order they came, one of each peer.
+    claims: Map<Id, SmallVec<[Claim; 1]>>,
+    of_peer: Map<Id, usize>,
     bytes: usize,
     /// Peers that were there in the last run.
-    known: HashSet<Id>,
+    known: Map<Id, Capabilities>,
+    /// Those of them that have not said yet what they run.
+    awaited: HashSet<Id>,
     /// When claims are not taken any more; None before anybody came.
     until: Option<u64>,
 }
@@ -36,7 +49,20 @@ pub(super) struct Returning {
 struct Claim {
     peer: Id,
     client: u64,
-    answer: Option<Answer>,
+    /// Those of the peer when it said so: it may be gone when its answer is taken.
+    capabilities: Capabilities,
+    /// Pieces, and perhaps the end.
+    answers: Vec<Answer>,
+}
+
+impl Claim {
+    fn has_ended(&self) -> bool {
+        self.answers.last().is_some_and(|answer| !matches!(answer, Answer::Chunk(_)))
+    }
+
+    fn bytes(&self, id: &str) -> usize {
+        CLAIM_BYTES + id.len() + self.answers.iter().map(size).sum::<usize>()
+    }
 }
 
 impl Returning {
@@ -44,74 +70,148 @@ impl Returning {
         now < *self.until.get_or_insert(now + WINDOW_MS)
     }
 
-    fn add(&mut self, id: &str, peer: &Id, client: u64) {
-        let is_answered = self.claims.get(id).is_some_and(|claim| claim.answer.is_some());
-        if self.claims.len() < CLAIMS_MAX && !is_answered {
-            self.claims.insert(id.into(), Claim { peer: Arc::clone(peer), client, answer: None });
+    /// A peer says to run a call. What would be too much is passed over, so that no peer is in the way of others.
+    fn add(&mut self, id: &str, peer: &Id, client: u64, capabilities: &Capabilities) {
+        if let Some(claim) = self.claim(peer, id) {
+            claim.client = client;
+            return;
+        }
+        let claim = Claim { peer: Arc::clone(peer), client, capabilities: capabilities.clone(), answers: Vec::new() };
+        let of_peer = self.of_peer.entry(Arc::clone(peer)).or_default();
+        let bytes = self.bytes + claim.bytes(id);
+        if *of_peer < CLAIMS_OF_A_PEER_MAX && bytes <= CLAIMED_BYTES_MAX {
+            *of_peer += 1;
+            self.bytes = bytes;
+            self.claims.entry(id.into()).or_default().push(claim);
         }
     }
 
-    fn take(&mut self, id: &str) -> Option<Claim> {
-        let claim = self.claims.remove(id)?;
-        self.bytes -= claim.answer.as_ref().map_or(0, size);
-        Some(claim)
+    fn claim(&mut self, peer: &Id, id: &str) -> Option<&mut Claim> {
+        self.claims.get_mut(id)?.iter_mut().find(|claim| claim.peer == *peer)
+    }
+
+    fn take(&mut self, id: &str) -> SmallVec<[Claim; 1]> {
+        let claims = self.claims.remove(id).unwrap_or_default();
+        for claim in &claims {
+            self.bytes -= claim.bytes(id);
+            *self.of_peer.entry(Arc::clone(&claim.peer)).or_default() -= 1;
+        }
+        claims
     }
 
     /// A peer answers a call whose caller has not come back. Its answer may be here before its claim, since that comes over another
-    /// connection. A piece would have to wait for the caller: such a call is given up.
+    /// connection.
     pub(super) fn answer(&mut self, peer: &Id, id: &str, answer: Answer) -> Result<(), Refused> {
+        if let Some(capabilities) = self.known.get(peer).cloned()
+            && self.claim(peer, id).is_none()
+        {
+            self.add(id, peer, 0, &capabilities);
+        }
         let bytes = self.bytes + size(&answer);
-        if !self.claims.contains_key(id) && self.known.contains(peer) {
-            self.add(id, peer, 0);
+        let claim = self.claim(peer, id).filter(|claim| !claim.has_ended()).ok_or(Refused::NoCall)?;
+        if bytes <= CLAIMED_BYTES_MAX {
+            claim.answers.push(answer);
+            self.bytes = bytes;
+            return Ok(());
         }
-        let claim =
-            self.claims.get_mut(id).filter(|claim| claim.peer == *peer && claim.answer.is_none()).ok_or(Refused::NoCall)?;
-        if matches!(answer, Answer::Chunk(_)) || bytes > CLAIMED_BYTES_MAX {
-            self.claims.remove(id);
-            return Err(Refused::NoCall);
+        if matches!(answer, Answer::Chunk(_)) {
+            return Err(Refused::Busy);
         }
-        claim.answer = Some(answer);
-        self.bytes = bytes;
-        Ok(())
+        // Such a call is given up.
+        self.retain(|of, claim| *of != *id || claim.peer != *peer);
+        Err(Refused::NoCall)
     }
 
-    /// This connection is lost: its peer says anew what it runs. O(n) in the claims, which are few and not for long.
+    /// This connection is lost: its peer says anew what it runs. Of what it sent a piece it has in any case.
     pub(super) fn lose(&mut self, client: u64) {
-        self.claims.retain(|_, claim| claim.client != client || claim.answer.is_some());
+        self.retain(|_, claim| claim.client != client || !claim.answers.is_empty());
     }
 
     /// This peer is gone; its answers stay.
     pub(super) fn forget(&mut self, peer: &Id) {
-        self.claims.retain(|_, claim| claim.peer != *peer || claim.answer.is_some());
+        self.awaited.remove(peer);
+        self.retain(|_, claim| claim.peer != *peer || claim.has_ended());
+    }
+
+    /// A peer has said all that it runs: a claim, or by taking other work.
+    pub(super) fn is_back(&mut self, peer: &Id) {
+        if !self.awaited.is_empty() {
+            self.awaited.remove(peer);
+        }
+    }
+
+    /// Whether a peer that may have such a call is to come back yet.
+    fn awaits(&self, directory: &Directory, to: Option<&Id>, capability: &Id) -> bool {
+        let is_capable = |peer: &Peer| may_have(&peer.id, &peer.capabilities, to, capability);
+        self.awaited.iter().any(|peer| directory.get(peer).is_some_and(is_capable))
+    }
+
+    /// O(n) in the claims, which are few and not for long.
+    fn retain(&mut self, stays: impl Fn(&str, &Claim) -> bool) {
+        let Returning { claims, of_peer, bytes, .. } = self;
+        claims.retain(|id, claims| {
+            claims.retain(|claim| {
+                let stays = stays(id, claim);
+                if !stays {
+                    *bytes -= claim.bytes(id);
+                    *of_peer.entry(Arc::clone(&claim.peer)).or_default() -= 1;
+                }
+                stays
+            });
+            !claims.is_empty()
+        });
     }
 
     pub(super) fn pass(&mut self, now: u64) {
         if !self.is_open(now) {
-            self.claims.clear();
-            self.known.clear();
-            self.bytes = 0;
+            *self = Returning { until: self.until, ..Returning::default() };
         }
     }
 }
 
+/// Whether a peer may have been given a call, by what it can do.
+fn may_have(peer: &Id, capabilities: &Capabilities, to: Option<&Id>, capability: &str) -> bool {
+    to.is_none_or(|to| to == peer) && capabilities.named(capability).is_some()
+}
+
 impl Calls {
     /// A peer was there in the last run.
-    pub fn expect(&mut self, peer: &Id) {
-        self.returning.known.insert(Arc::clone(peer));
+    pub fn expect(&mut self, peer: &Peer) {
+        self.returning.known.insert(Arc::clone(&peer.id), peer.capabilities.clone());
+        self.returning.awaited.insert(Arc::clone(&peer.id));
     }
 
     /// A peer says that it runs a call, over this client's connection.
-    pub(super) fn return_to(&mut self, peer: &Id, client: u64, id: &str, now: u64) {
+    pub(super) fn return_to(
+        &mut self,
+        directory: &Directory,
+        peer: &Id,
+        client: u64,
+        id: &str,
+        now: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(capabilities) = directory.get(peer).map(|peer| &peer.capabilities) else { return };
         let Some(call) = self.calls.get(id) else {
             if self.returning.is_open(now) {
-                self.returning.add(id, peer, client);
+                self.returning.add(id, peer, client, capabilities);
             }
             return;
         };
-        if matches!(call.state, State::Returning) && call.to.as_ref().is_none_or(|to| to == peer) {
+        if call.may_be_adopted() && may_have(peer, capabilities, call.to.as_ref(), &call.job.capability) {
             let id = Arc::clone(&call.job.id);
             self.adopt(&id, peer, Holder::Client(client));
+            return self.first_try(&id, actions);
         }
+    }
+
+    /// A call that was begun anew, but not taken, is still its last try.
+    fn first_try(&mut self, id: &Id, actions: &mut Vec<Action>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let Some(again) = call.again.filter(|again| again.attempt < call.job.attempt) else { return };
+        call.job.attempt = again.attempt;
+        call.retries += 1;
+        tell_try(call, actions);
     }
 
     /// A caller comes back with a call.
@@ -127,41 +227,27 @@ impl Calls {
         let Again { attempt, seen } = order.again.unwrap_or(Again { attempt: 1, seen: 0 });
         let mut order = Order { attempt, ..order.clone() };
         let fits = |claim: &Claim| {
-            let is_meant = order.to.as_ref().is_none_or(|to| *to == claim.peer);
-            let peer = directory.get(&claim.peer).filter(|_| is_meant);
-            claim.answer.is_some() && is_meant || peer.is_some_and(|peer| peer.capability(&order.capability).is_some())
+            let is_known = claim.has_ended() || directory.get(&claim.peer).is_some();
+            is_known && may_have(&claim.peer, &claim.capabilities, order.to.as_ref(), &order.capability)
         };
-        if let Some(claim) = self.returning.take(id).filter(fits) {
+        if let Some(claim) = self.returning.take(id).into_iter().find(fits) {
             self.add(id, &order, caller, State::Returning, now);
             self.seen(id, seen);
-            let is_there = directory.get(&claim.peer).is_some();
-            if is_there {
-                self.adopt(id, &claim.peer, Holder::Client(claim.client));
-            }
-            match claim.answer {
-                // It was this peer's to answer just now.
-                Some(answer) if is_there => actions.extend(self.answer(Some(&claim.peer), id, answer).unwrap_or_default()),
-                Some(Answer::Done(data)) => self.end(id, Ok(data), actions),
-                Some(Answer::Failed(message)) => self.end(id, Err(Failure::new("FAILED", message)), actions),
-                Some(Answer::Chunk(_)) | None => {}
-            }
+            self.take_over(directory, id, claim, actions);
             return Ok(());
         }
         if self.returning.is_open(now) {
+            let calls = if let Caller::Peer(peer, _) = &caller { self.of_caller.get(peer).map_or(0, HashSet::len) } else { 0 };
+            if calls >= CALLS_OF_A_PEER_MAX {
+                return Err(Failure::new("BUSY", format!("its caller has {calls} calls under way already: try again later")));
+            }
             let until = now + RETURN_MS.min(order.timeout_ms / 2);
             self.add(id, &order, caller, State::Returning, now);
             self.seen(id, seen);
-            if let Some(call) = self.calls.get_mut(id) {
-                call.holder = Holder::Lost(until);
-            }
-            self.lost.insert((until, Arc::clone(id)));
+            self.wait_on(id, until);
             return Ok(());
         }
-        if order.retries == 0 || seen > 0 {
-            return Err(forgotten());
-        }
-        order.retries -= 1;
-        order.attempt += 1;
+        order.try_again()?;
         let peer = self.choose(directory, &order.capability, order.to.as_ref(), &order.route, now)?;
         self.add(id, &order, caller, State::Queued(Arc::clone(&peer)), now);
         if let Some(call) = self.calls.get(id) {
@@ -171,10 +257,16 @@ impl Calls {
         Ok(())
     }
 
-    /// Nobody says to run a call from the server's last run.
+    /// Nobody says to run a call from the server's last run: it waits on for a peer that is not back yet, or is begun anew.
     pub(super) fn begin_anew(&mut self, directory: &mut Directory, id: &Id, now: u64, actions: &mut Vec<Action>) {
+        let is_open = self.returning.is_open(now);
         let Some(call) = self.calls.get_mut(id) else { return };
-        if call.retries == 0 || call.chunks > 0 {
+        let may_begin = call.retries > 0 && call.chunks == 0;
+        let needs_its_time = may_begin && now >= call.job.deadline.saturating_sub(call.timeout_ms / 2);
+        if is_open && !needs_its_time && self.returning.awaits(directory, call.to.as_ref(), &call.job.capability) {
+            return self.wait_on(id, now + LOOK_MS);
+        }
+        if !may_begin {
             return self.end(id, Err(forgotten()), actions);
         }
         let (capability, to, route) = (Arc::clone(&call.job.capability), call.to.clone(), call.route.clone());
@@ -188,7 +280,37 @@ impl Calls {
                 }
                 self.place(id, &peer, actions);
             }
+            // One may be about to come back.
+            Err(failure) if failure.code == "NOPEER" && is_open => self.wait_on(id, now + LOOK_MS),
             Err(failure) => self.end(id, Err(failure), actions),
+        }
+    }
+
+    /// A call waits for the peer that may run it.
+    fn wait_on(&mut self, id: &Id, until: u64) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.holder = Holder::Lost(until);
+            self.lost.insert((until, Arc::clone(id)));
+        }
+    }
+
+    /// Makes a call that came back that of the peer that says to run it, with what it has answered meanwhile.
+    fn take_over(&mut self, directory: &Directory, id: &Id, claim: Claim, actions: &mut Vec<Action>) {
+        let is_there = directory.get(&claim.peer).is_some();
+        if is_there {
+            self.adopt(id, &claim.peer, Holder::Client(claim.client));
+        }
+        for answer in claim.answers {
+            match answer {
+                // It was this peer's to answer just now.
+                answer if is_there => actions.extend(self.answer(Some(&claim.peer), id, answer).unwrap_or_default()),
+                Answer::Done(data) => self.end(id, Ok(data), actions),
+                Answer::Failed(message) => self.end(id, Err(Failure::new("FAILED", message)), actions),
+                Answer::Chunk(data) => {
+                    // A caller that cannot take it now has the end.
+                    let _ = self.calls.get_mut(id).map(|call| call.pass_on(data, actions));
+                }
+            }
         }
     }
 
@@ -212,6 +334,46 @@ impl Calls {
     }
 }
 
+impl Order {
+    /// Makes one more try of a call that was given to the server's last run; does nothing to others.
+    pub(super) fn try_again(&mut self) -> Result<(), Failure> {
+        let Some(again) = self.again else { return Ok(()) };
+        if self.retries == 0 || again.seen > 0 {
+            return Err(forgotten());
+        }
+        self.retries -= 1;
+        self.attempt = again.attempt + 1;
+        Ok(())
+    }
+}
+
+impl Call {
+    /// Whether a peer may say that it runs it: nobody does, though it may have been begun anew.
+    fn may_be_adopted(&self) -> bool {
+        let is_untaken = |again: Again| matches!(self.state, State::Queued(_)) && self.job.attempt == again.attempt + 1;
+        matches!(self.state, State::Returning) || self.again.is_some_and(is_untaken)
+    }
+
+    /// Passes a piece on to the caller.
+    pub(super) fn pass_on(&mut self, data: Arc<[u8]>, actions: &mut Vec<Action>) -> Result<(), Refused> {
+        let (id, number) = (&self.job.id, self.chunks + 1);
+        match &self.caller {
+            Caller::Channel(parts) => {
+                if !parts.send_piece(data, number) {
+                    return Err(Refused::Busy);
+                }
+            }
+            Caller::Peer(caller, _) => actions.push(Action::Chunk(Arc::clone(caller), Arc::clone(id), data, number)),
+            Caller::Waiter(_) if self.has_audience => {
+                actions.push(Action::Chunk(Arc::clone(id), Arc::clone(id), data, number));
+            }
+            Caller::Waiter(_) | Caller::Old(..) | Caller::Gather(_) => {}
+        }
+        self.chunks = number;
+        Ok(())
+    }
+}
+
 /// Tells the peer that made a call which try it is now.
 pub(super) fn tell_try(call: &Call, actions: &mut Vec<Action>) {
     if let Caller::Peer(peer, _) = &call.caller {
@@ -224,8 +386,9 @@ fn forgotten() -> Failure {
 }
 
 fn size(answer: &Answer) -> usize {
-    match answer {
+    let text = match answer {
         Answer::Done(data) | Answer::Chunk(data) => data.len(),
         Answer::Failed(message) => message.len(),
-    }
+    };
+    CLAIM_BYTES + text
 }

@@ -114,7 +114,7 @@ pub fn load(room: &Room, session: &mut Session) {
                 let peer = Peer { kind: Kind::New { secret, clients: SmallVec::new() }, ttl_ms: TTL_MS, ..peer };
                 let state = &mut *state;
                 state.directory.insert(peer.clone());
-                state.calls.expect(&peer.id);
+                state.calls.expect(&peer);
                 // There are no calls yet.
                 state.calls.station(&mut state.directory, &peer, clock::monotonic_ms());
             }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Hall, PEERS, done, order, waiter};
 use crate::peers::calls::ending::GATHERED_BYTES_MAX;
 use crate::peers::calls::hall::AT_ONCE;
 use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
 use crate::peers::calls::{Answer, Caller, Fetched, Order, Part, Refused, parts};
-use crate::peers::directory::Secret;
+use crate::peers::directory::{Kind, Peer, Secret};
 
 #[test]
 fn a_call_is_taken_answered_and_forgotten() {
@@ -150,7 +152,12 @@ fn a_peer_takes_only_so_many_calls() {
     for _ in 0..CALLS_OF_A_PEER_MAX {
         hall.make(order(), Caller::Waiter(waiter())).unwrap();
     }
-    assert_eq!(hall.make(order(), Caller::Waiter(waiter())).unwrap_err().code, "BUSY");
+    let kind = Kind::New { secret: Secret::of(b"s"), clients: SmallVec::new() };
+    hall.register(Peer::read("a", r#"{"name":"Ann","capabilities":[{"name":"f"}]}"#, 0, kind));
+    for order in [order(), Order { to: Some("a".into()), ..order() }] {
+        let failure = hall.make(order, Caller::Waiter(waiter())).unwrap_err().to_string();
+        assert_eq!(failure, "BUSY peer \"Ann\" has 10000 calls to answer already: try again later");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn calls_that_wait_for_a_dropped_capability_go_to_others_or_fail() {
     hall.arrive("b", 0, 0);
     hall.retire("a");
     assert_eq!(hall.take("b", 9), [Arc::clone(&ids[1])]);
-    assert_eq!(hall.outcome(&named).as_ref().unwrap_err().to_string(), "NOPEER no live peer \"a\" handles \"f\"");
+    assert_eq!(hall.outcome(&named).as_ref().unwrap_err().to_string(), "NOPEER no live peer \"x\" handles \"f\"");
     hall.answer("a", &ids[0], done()).unwrap();
     assert_eq!(hall.code(&ids[0]), "OK", "what runs is finished");
     let last = hall.make(order(), Caller::Waiter(waiter())).unwrap();

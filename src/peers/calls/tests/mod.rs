@@ -29,6 +29,8 @@ pub(super) struct Hall {
     /// Jobs that peers hold: the peer and the call.
     pub(super) held: Vec<(Id, Id)>,
     pub(super) made: Vec<Id>,
+    /// Pieces of results: the call, what it is, its number.
+    pub(super) pieces: Vec<(Id, Arc<[u8]>, u64)>,
     pub(super) waiters: Vec<(Arc<Waiter>, Id)>,
     /// What is to be gone on with.
     pub(super) left: Vec<Action>,
@@ -126,13 +128,9 @@ impl Hall {
                 }
                 Action::Send(peer, job) => self.held.push((peer, job.id)),
                 Action::End(_, id, outcome) => self.ends.entry(id).or_default().push(outcome),
+                Action::Chunk(_, call, data, number) => self.pieces.push((call, data, number)),
                 Action::Ask(_) | Action::Drop(_) => self.left.push(action),
-                Action::Tried(..)
-                | Action::Refuse(_)
-                | Action::Dismiss(_)
-                | Action::Withdraw(..)
-                | Action::Cancel(..)
-                | Action::Chunk(..) => {}
+                Action::Tried(..) | Action::Refuse(_) | Action::Dismiss(_) | Action::Withdraw(..) | Action::Cancel(..) => {}
             }
         }
     }
