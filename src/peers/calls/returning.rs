@@ -201,7 +201,7 @@ impl Calls {
         if call.may_be_adopted() && may_have(peer, capabilities, call.to.as_ref(), &call.job.capability) {
             let id = Arc::clone(&call.job.id);
             self.adopt(&id, peer, Holder::Client(client));
-            return self.first_try(&id, actions);
+            self.first_try(&id, actions);
         }
     }
 
