@@ -421,7 +421,7 @@ class CallTest(ServerTest):
 
         async def leaves(payload, call):
             async def later():
-                await asyncio.sleep(0.4)
+                await until(lambda: time.time() > call.deadline)
                 over.set_result(await worker.send(f"{self.fn}-echo", "later", 20))
 
             self.task = asyncio.create_task(later())
@@ -435,8 +435,8 @@ class CallTest(ServerTest):
         self.assertLessEqual(left[0], 1.5)
         await until(lambda: worker._work.running == 0)
         # What a handler leaves behind when it has ended is not bound by it.
-        await asker.send(f"{self.fn}-leaves", timeout=0.3)
-        self.assertEqual(await over, "later")
+        await asker.send(f"{self.fn}-leaves", timeout=2)
+        self.assertEqual(await asyncio.wait_for(over, 30), "later")
 
 
 if __name__ == "__main__":
