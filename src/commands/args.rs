@@ -1,9 +1,106 @@
-//! Arguments as numbers, with the error replies Redis gives where they are none.
+//! Arguments as numbers, with the error replies Redis gives where they are none; and options, one after another.
 
 use crate::commands::double;
 use crate::engine::error::{self, Error};
 use crate::engine::types::string::canonical_int;
 use crate::resp::Args;
+
+/// Options of a command, taken one after another in whatever order they come.
+///
+/// Redis looks at an option's word and at how many arguments follow it at once: a word with too few behind it is no option, and what is
+/// no option is a syntax error. So a loop asks for each option it knows, stops at what is none, and says that this should be the end:
+///
+/// ```text
+/// loop {
+///     if options.word("replace") {
+///         replaces = true;
+///     } else if let Some(number) = options.value("db") {
+///         to = database(number)?;
+///     } else {
+///         break options.end()?;
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy)]
+pub struct Rest<'a> {
+    args: Args<'a>,
+    at: usize,
+}
+
+impl<'a> Rest<'a> {
+    /// The arguments from a position on; none where that lies past the end.
+    pub fn of(args: Args<'a>, at: usize) -> Rest<'a> {
+        Rest { args, at: at.min(args.len()) }
+    }
+
+    /// Where the next argument stands among those of the command.
+    pub fn position(self) -> usize {
+        self.at
+    }
+
+    /// How many have not been taken.
+    pub fn left(self) -> usize {
+        self.args.len() - self.at
+    }
+
+    /// Whether the next argument is this word. It stays.
+    pub fn is(self, word: &str) -> bool {
+        self.args.is(self.at, word)
+    }
+
+    /// The next argument, which stays.
+    pub fn peek(self) -> Option<&'a [u8]> {
+        self.args.get(self.at)
+    }
+
+    /// Takes the next argument, whatever it is.
+    pub fn take(&mut self) -> Option<&'a [u8]> {
+        self.args.get(self.at).inspect(|_| self.at += 1)
+    }
+
+    /// Passes over as many, or all that are left.
+    pub fn skip(&mut self, count: usize) {
+        self.at = self.at.saturating_add(count).min(self.args.len());
+    }
+
+    /// Takes as many arguments, if there are.
+    pub fn take_many(&mut self, count: usize) -> Option<Args<'a>> {
+        (count <= self.left()).then(|| {
+            self.at += count;
+            self.args.slice(self.at - count..self.at)
+        })
+    }
+
+    /// Takes the next argument if it is this word, in any case.
+    pub fn word(&mut self, word: &str) -> bool {
+        self.values::<0>(word).is_some()
+    }
+
+    /// Takes this word and the value behind it, if both are there.
+    pub fn value(&mut self, word: &str) -> Option<&'a [u8]> {
+        self.values(word).map(|[value]| value)
+    }
+
+    /// Takes this word and as many values behind it, if all are there.
+    pub fn values<const N: usize>(&mut self, word: &str) -> Option<[&'a [u8]; N]> {
+        if self.left() <= N || !self.args.is(self.at, word) {
+            return None;
+        }
+        let first = self.at + 1;
+        self.at = first + N;
+        Some(std::array::from_fn(|number| self.args.at(first + number)))
+    }
+
+    /// Takes the next argument if it is one of these words, and tells what that word stands for.
+    pub fn one_of<T: Copy>(&mut self, words: &[(&str, T)]) -> Option<T> {
+        words.iter().find(|(word, _)| self.word(word)).map(|(_, meaning)| *meaning)
+    }
+
+    /// That nothing is left: what is, is a mistake.
+    pub fn end(self) -> Result<(), Error> {
+        if self.left() == 0 { Ok(()) } else { Err(error::SYNTAX) }
+    }
+}
 
 /// Reads an argument as an integer, as strictly as Redis: no spaces, no `+`, no leading zeros.
 pub fn int(args: Args<'_>, at: usize) -> Result<i64, Error> {
@@ -13,6 +110,11 @@ pub fn int(args: Args<'_>, at: usize) -> Result<i64, Error> {
 /// Reads bytes as an integer, as strictly.
 pub fn parse_int(bytes: &[u8]) -> Result<i64, Error> {
     canonical_int(bytes).ok_or(error::NOT_INTEGER)
+}
+
+/// Reads a number that is not below zero, of all 64 bits: commands of our own have such.
+pub fn natural(text: &[u8]) -> Result<u64, Error> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)
 }
 
 /// Reads bytes as a floating-point number, as Redis' `string2d`: no spaces, `inf` allowed, `nan` not.

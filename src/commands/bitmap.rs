@@ -1,6 +1,6 @@
 //! Commands of Redis' `bitmap` group. What they mean is in `engine::types::bits`.
 
-use crate::commands::args::{self, int};
+use crate::commands::args::{self, Rest, int};
 use crate::commands::table::Group::Bitmap as GROUP;
 use crate::commands::table::Keys;
 use crate::commands::{Command, Outcome};
@@ -199,6 +199,14 @@ struct Change {
 }
 
 impl Step {
+    /// Reads a field, where it lies, and how it is changed: whether by adding, the operand, and what is done where it does not fit.
+    fn read(field: &[u8], at: &[u8], change: Option<(bool, &[u8], Overflow)>) -> Result<Step, Error> {
+        let field = Field::parse(field).ok_or(error::BITFIELD_TYPE)?;
+        let at = field_offset(at, field)?;
+        let read = |(adds, operand, overflow)| Ok(Change { adds, operand: args::parse_int(operand)?, overflow });
+        Ok(Step { field, at, change: change.map(read).transpose()? })
+    }
+
     /// The bytes its field lies in.
     fn bytes(&self) -> std::ops::Range<usize> {
         self.at / 8..(self.at + self.field.bits as usize).div_ceil(8)
@@ -206,29 +214,22 @@ impl Step {
 }
 
 fn steps(args: Args<'_>) -> Result<Vec<Step>, Error> {
-    let (mut steps, mut overflow, mut at) = (Vec::new(), Overflow::default(), 2);
-    while at < args.len() {
-        let following = args.len() - at - 1;
-        let (is_get, is_set, is_incrby) = (args.is(at, "get"), args.is(at, "set"), args.is(at, "incrby"));
-        if args.is(at, "overflow") && following >= 1 {
-            overflow = read_overflow(args, at + 1)?;
-            at += 2;
-        } else if is_get && following >= 2 || (is_set || is_incrby) && following >= 3 {
-            let field = Field::parse(args.at(at + 1)).ok_or(error::BITFIELD_TYPE)?;
-            let offset = field_offset(args.at(at + 2), field)?;
-            let change = if is_get { None } else { Some(Change { adds: is_incrby, operand: int(args, at + 3)?, overflow }) };
-            at += if is_get { 3 } else { 4 };
-            steps.push(Step { field, at: offset, change });
+    let (mut steps, mut overflow, mut args) = (Vec::new(), Overflow::default(), Rest::of(args, 2));
+    loop {
+        if args.left() > 1 && args.word("overflow") {
+            let ways = [("wrap", Overflow::Wrap), ("sat", Overflow::Saturate), ("fail", Overflow::Fail)];
+            overflow = args.one_of(&ways).ok_or(error::BITFIELD_OVERFLOW)?;
+        } else if let Some([field, at]) = args.values("get") {
+            steps.push(Step::read(field, at, None)?);
+        } else if let Some([field, at, operand]) = args.values("set") {
+            steps.push(Step::read(field, at, Some((false, operand, overflow)))?);
+        } else if let Some([field, at, operand]) = args.values("incrby") {
+            steps.push(Step::read(field, at, Some((true, operand, overflow)))?);
         } else {
-            return Err(error::SYNTAX);
+            args.end()?;
+            return Ok(steps);
         }
     }
-    Ok(steps)
-}
-
-fn read_overflow(args: Args<'_>, at: usize) -> Result<Overflow, Error> {
-    let ways = [("wrap", Overflow::Wrap), ("sat", Overflow::Saturate), ("fail", Overflow::Fail)];
-    ways.into_iter().find(|(name, _)| args.is(at, name)).map(|(_, way)| way).ok_or(error::BITFIELD_OVERFLOW)
 }
 
 /// A field's position in bits; `#3` means the fourth field of this width.

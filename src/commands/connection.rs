@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, int, parse_int};
 use crate::commands::clients::{Client, state};
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
@@ -258,20 +258,19 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
         },
     };
     let mut name = None;
-    let mut at = 2;
-    while at < args.len() {
-        let left = args.len() - at - 1;
-        if args.is(at, "auth") && left >= 2 {
-            if !log_in(session, args.at(at + 1), args.at(at + 2), args, reply)? {
+    let mut rest = Rest::of(args, 2);
+    loop {
+        if let Some([user, password]) = rest.values("auth") {
+            if !log_in(session, user, password, args, reply)? {
                 return Ok(());
             }
-            at += 3;
-        } else if args.is(at, "setname") && left >= 1 {
-            name = Some(checked_name(args.at(at + 1))?);
-            at += 2;
-        } else {
-            let option = String::from_utf8_lossy(args.at(at)).into_owned();
+        } else if let Some(given) = rest.value("setname") {
+            name = Some(checked_name(given)?);
+        } else if let Some(option) = rest.peek() {
+            let option = String::from_utf8_lossy(option);
             return Err(Error::new(format!("ERR Syntax error in HELLO option '{option}'")));
+        } else {
+            break;
         }
     }
     if !session.is_authenticated {
@@ -399,21 +398,16 @@ fn getredir(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let mut at = 3;
-    while at < args.len() {
-        let has_value = at + 1 < args.len();
-        if args.is(at, "redirect") && has_value {
-            let id = int(args, at + 1)?;
+    let mut rest = Rest::of(args, 3);
+    loop {
+        if let Some(id) = rest.value("redirect") {
+            let id = parse_int(id)?;
             if u64::try_from(id).ok().and_then(|id| session.instance.clients.get(id)).is_none() {
                 return Err(Error::new("ERR The client ID you want redirect to does not exist"));
             }
-            at += 1;
-        } else if args.is(at, "prefix") && has_value {
-            at += 1;
-        } else if !["bcast", "optin", "optout", "noloop"].iter().any(|option| args.is(at, option)) {
-            return Err(error::SYNTAX);
+        } else if rest.value("prefix").is_none() && !["bcast", "optin", "optout", "noloop"].iter().any(|word| rest.word(word)) {
+            break rest.end()?;
         }
-        at += 1;
     }
     if on_off(args, 2)? {
         return Err(Error::new("ERR client-side caching is not available in this version of flux"));
@@ -535,41 +529,34 @@ impl Wanted {
     fn read(_: &Session, args: Args<'_>) -> Result<Wanted, Error> {
         let mut wanted =
             Wanted { ids: None, kind: None, address: None, local_address: None, age_min_s: None, user: None, spares_self: true };
-        let mut at = 2;
-        while at < args.len() {
-            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-            if args.is(at, "id") {
-                let id =
-                    int(args, at + 1).ok().filter(|id| *id > 0).ok_or(Error::new("ERR client-id should be greater than 0"))?;
+        let mut rest = Rest::of(args, 2);
+        loop {
+            if let Some(id) = rest.value("id") {
+                let id = parse_int(id).ok().filter(|id| *id > 0).ok_or(Error::new("ERR client-id should be greater than 0"))?;
                 wanted.ids.get_or_insert_default().insert(id as u64);
-            } else if args.is(at, "type") {
-                wanted.kind = Some(checked_kind(value)?);
-            } else if args.is(at, "addr") {
-                wanted.address = Some(value.to_vec());
-            } else if args.is(at, "laddr") {
-                wanted.local_address = Some(value.to_vec());
-            } else if args.is(at, "user") {
-                if value != b"default" {
-                    return Err(Error::new(format!("ERR No such user '{}'", String::from_utf8_lossy(value))));
+            } else if let Some(kind) = rest.value("type") {
+                wanted.kind = Some(checked_kind(kind)?);
+            } else if let Some(address) = rest.value("addr") {
+                wanted.address = Some(address.to_vec());
+            } else if let Some(address) = rest.value("laddr") {
+                wanted.local_address = Some(address.to_vec());
+            } else if let Some(user) = rest.value("user") {
+                if user != b"default" {
+                    return Err(Error::new(format!("ERR No such user '{}'", String::from_utf8_lossy(user))));
                 }
-                wanted.user = Some(value.to_vec());
-            } else if args.is(at, "maxage") {
-                let age = int(args, at + 1).map_err(|_| Error::new("ERR maxage is not an integer or out of range"))?;
+                wanted.user = Some(user.to_vec());
+            } else if let Some(age) = rest.value("maxage") {
+                let age = parse_int(age).map_err(|_| Error::new("ERR maxage is not an integer or out of range"))?;
                 wanted.age_min_s = Some(
                     u64::try_from(age).ok().filter(|age| *age > 0).ok_or(Error::new("ERR maxage should be greater than 0"))?,
                 );
-            } else if args.is(at, "skipme") {
-                wanted.spares_self = match value.to_ascii_lowercase().as_slice() {
-                    b"yes" => true,
-                    b"no" => false,
-                    _ => return Err(error::SYNTAX),
-                };
+            } else if rest.left() > 1 && rest.word("skipme") {
+                wanted.spares_self = rest.one_of(&[("yes", true), ("no", false)]).ok_or(error::SYNTAX)?;
             } else {
-                return Err(error::SYNTAX);
+                rest.end()?;
+                return Ok(wanted);
             }
-            at += 2;
         }
-        Ok(wanted)
     }
 
     fn is(&self, client: &Arc<Client>, session: &Session, now: u64) -> bool {

@@ -1,7 +1,7 @@
 //! What the commands of collections share: elements as replies, walks by cursor, random choices.
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, int, parse_int};
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
 use crate::engine::types::packed::{IntText, Item};
@@ -74,26 +74,23 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Reads the options that begin at a position.
-    pub fn read(args: Args<'a>, mut at: usize) -> Result<Scan<'a>, Error> {
+    pub fn read(args: Args<'a>, at: usize) -> Result<Scan<'a>, Error> {
         let mut scan = Scan { count: SCAN_COUNT, pattern: None, hides_values: false };
-        while at < args.len() {
-            let has_value = at + 1 < args.len();
-            if args.is(at, "count") && has_value {
-                let count = int(args, at + 1)?;
+        let mut rest = Rest::of(args, at);
+        loop {
+            if let Some(count) = rest.value("count") {
+                let count = parse_int(count)?;
                 scan.count = usize::try_from(count).ok().filter(|&count| count > 0).ok_or(error::SYNTAX)?;
-                at += 2;
-            } else if args.is(at, "match") && has_value {
+            } else if let Some(pattern) = rest.value("match") {
                 // A lone star also matches the empty text, which as a pattern it would not.
-                scan.pattern = Some(args.at(at + 1)).filter(|pattern| *pattern != b"*");
-                at += 2;
-            } else if args.is(at, "novalues") {
+                scan.pattern = Some(pattern).filter(|pattern| *pattern != b"*");
+            } else if rest.word("novalues") {
                 scan.hides_values = true;
-                at += 1;
             } else {
-                return Err(error::SYNTAX);
+                rest.end()?;
+                return Ok(scan);
             }
         }
-        Ok(scan)
     }
 
     /// The same where elements have no values that could be left out.

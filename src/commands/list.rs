@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 
 use smallvec::SmallVec;
 
-use crate::commands::args::{int, timeout, wrong_number};
+use crate::commands::args::{Rest, int, parse_int, timeout, wrong_number};
 use crate::commands::table::Group::List as GROUP;
 use crate::commands::table::flag;
 use crate::commands::{Command, Keys, Outcome};
@@ -381,7 +381,7 @@ fn linsert(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn lrem(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let count = symmetric_int(args, 2)?;
+    let count = symmetric_int(args.at(2))?;
     let key = args.at(1);
     let Some(Edit { value: list, mut log, .. }) = keys.edit::<List>(key)? else {
         reply.int(0);
@@ -400,8 +400,8 @@ fn lrem(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// An integer whose negative is one as well.
-fn symmetric_int(args: Args<'_>, at: usize) -> Result<i64, Error> {
-    match int(args, at)? {
+fn symmetric_int(text: &[u8]) -> Result<i64, Error> {
+    match parse_int(text)? {
         i64::MIN => Err(error::LONG_RANGE),
         number => Ok(number),
     }
@@ -442,26 +442,23 @@ struct Search {
 impl Search {
     fn parse(args: Args<'_>) -> Result<Search, Error> {
         let mut search = Search { rank: 1, count: None, elements_max: 0 };
-        for at in (3..args.len()).step_by(2) {
-            let option = args.at(at);
-            if at + 1 == args.len() {
-                return Err(error::SYNTAX);
-            }
-            let natural = |error| int(args, at + 1).ok().and_then(|number| usize::try_from(number).ok()).ok_or(error);
-            if option.eq_ignore_ascii_case(b"rank") {
-                search.rank = symmetric_int(args, at + 1)?;
+        let natural = |text, error| parse_int(text).ok().and_then(|number| usize::try_from(number).ok()).ok_or(error);
+        let mut rest = Rest::of(args, 3);
+        loop {
+            if let Some(rank) = rest.value("rank") {
+                search.rank = symmetric_int(rank)?;
                 if search.rank == 0 {
                     return Err(error::LPOS_RANK);
                 }
-            } else if option.eq_ignore_ascii_case(b"count") {
-                search.count = Some(natural(error::LPOS_COUNT)?);
-            } else if option.eq_ignore_ascii_case(b"maxlen") {
-                search.elements_max = natural(error::LPOS_MAXLEN)?;
+            } else if let Some(count) = rest.value("count") {
+                search.count = Some(natural(count, error::LPOS_COUNT)?);
+            } else if let Some(len) = rest.value("maxlen") {
+                search.elements_max = natural(len, error::LPOS_MAXLEN)?;
             } else {
-                return Err(error::SYNTAX);
+                rest.end()?;
+                return Ok(search);
             }
         }
-        Ok(search)
     }
 
     /// Shows the indexes of the elements to tell, in the order they are found.
@@ -503,16 +500,16 @@ fn lpos(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn end(args: Args<'_>, at: usize) -> Result<End, Error> {
-    match args.at(at) {
-        side if side.eq_ignore_ascii_case(b"left") => Ok(End::Left),
-        side if side.eq_ignore_ascii_case(b"right") => Ok(End::Right),
-        _ => Err(error::SYNTAX),
-    }
+const ENDS: [(&str, End); 2] = [("left", End::Left), ("right", End::Right)];
+
+/// Reads from which end of one list to which of another.
+fn ends(args: Args<'_>, at: usize) -> Result<(End, End), Error> {
+    let mut rest = Rest::of(args, at);
+    rest.one_of(&ENDS).zip(rest.one_of(&ENDS)).ok_or(error::SYNTAX)
 }
 
 fn lmove(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (from, to) = (end(args, 3)?, end(args, 4)?);
+    let (from, to) = ends(args, 3)?;
     if !move_one(keys, args, reply, from, to)? {
         reply.null();
     }
@@ -571,30 +568,17 @@ struct Several {
 impl Several {
     /// Reads arguments whose number of keys is at a position.
     fn parse(args: Args<'_>, at: usize) -> Result<Several, Error> {
-        let positive = |at, error| {
-            int(args, at).ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0).ok_or(error)
+        let positive = |text, error| {
+            parse_int(text).ok().and_then(|number| usize::try_from(number).ok()).filter(|number| *number > 0).ok_or(error)
         };
-        let numkeys = positive(at, error::NUMKEYS_NOT_POSITIVE)?;
-        let end_at = at.saturating_add(1).saturating_add(numkeys);
-        if end_at >= args.len() {
-            return Err(error::SYNTAX);
-        }
-        let end = end(args, end_at)?;
-        let count = match args.len() - end_at - 1 {
-            0 => 1,
-            2 if args.at(end_at + 1).eq_ignore_ascii_case(b"count") => positive(end_at + 2, error::COUNT_NOT_POSITIVE)?,
-            _ => return Err(Several::trailing(args, end_at + 1, positive)),
-        };
-        Ok(Several { keys: at + 1..end_at, end, count })
-    }
-
-    /// Why what stands behind the end is refused: a first count is checked before anything behind it.
-    fn trailing(args: Args<'_>, at: usize, positive: impl Fn(usize, Error) -> Result<usize, Error>) -> Error {
-        let is_counted = at + 1 < args.len() && args.at(at).eq_ignore_ascii_case(b"count");
-        match is_counted.then(|| positive(at + 1, error::COUNT_NOT_POSITIVE)) {
-            Some(Err(error)) => error,
-            _ => error::SYNTAX,
-        }
+        let numkeys = positive(args.at(at), error::NUMKEYS_NOT_POSITIVE)?;
+        let mut rest = Rest::of(args, at + 1);
+        let keys = rest.take_many(numkeys).map(|_| at + 1..rest.position()).ok_or(error::SYNTAX)?;
+        let end = rest.one_of(&ENDS).ok_or(error::SYNTAX)?;
+        // A count is checked before anything behind it.
+        let count = rest.value("count").map_or(Ok(1), |count| positive(count, error::COUNT_NOT_POSITIVE))?;
+        rest.end()?;
+        Ok(Several { keys, end, count })
     }
 
     /// Takes from the first list that is there and writes its key and the elements. Tells whether there was one.
@@ -678,7 +662,7 @@ fn wait<F: Fn(&[u8]) -> OwnedArgs + Send + Sync + 'static>(
 }
 
 fn blmove(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (from, to) = (end(args, 3)?, end(args, 4)?);
+    let (from, to) = ends(args, 3)?;
     let timeout_ms = timeout(args, 5)?;
     move_or_wait(keys, args, reply, from, to, timeout_ms)
 }

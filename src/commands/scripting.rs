@@ -1,7 +1,7 @@
 //! Commands of Redis' `scripting` group. There is no scripting yet: only what clients call to make sure that nothing is
 //! left of scripts of before, which is true.
 
-use crate::commands::args::wrong_subcommand;
+use crate::commands::args::{Rest, wrong_subcommand};
 use crate::commands::session::Session;
 use crate::commands::table::Group::Scripting as GROUP;
 use crate::commands::table::flag;
@@ -87,17 +87,16 @@ fn exists(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let mut at = 2;
-    while at < args.len() {
-        if args.is(at, "libraryname") {
-            at += 1;
-            if at == args.len() {
-                return Err(Error::new("ERR library name argument was not given"));
-            }
-        } else if !args.is(at, "withcode") {
-            return Err(Error::new(format!("ERR Unknown argument {}", String::from_utf8_lossy(args.at(at)))));
+    let mut rest = Rest::of(args, 2);
+    loop {
+        if rest.word("libraryname") {
+            rest.take().ok_or(Error::new("ERR library name argument was not given"))?;
+        } else if !rest.word("withcode") {
+            break;
         }
-        at += 1;
+    }
+    if let Some(argument) = rest.peek() {
+        return Err(Error::new(format!("ERR Unknown argument {}", String::from_utf8_lossy(argument))));
     }
     reply.array(0);
     Ok(())

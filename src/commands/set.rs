@@ -1,6 +1,6 @@
 //! Commands of Redis' `set` group.
 
-use crate::commands::args::int;
+use crate::commands::args::{Rest, int, parse_int};
 use crate::commands::elements::{self, Scan};
 use crate::commands::table::Group::Set as GROUP;
 use crate::commands::{Command, Keys, Outcome};
@@ -302,21 +302,19 @@ fn sintercard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     if count > args.len() - 2 {
         return Err(error::NUMKEYS_TOO_LARGE);
     }
-    let limit = limit(args.from(2 + count))?;
+    let limit = limit(Rest::of(args, 2 + count))?;
     let found = intersection(&sets(keys, args.slice(2..2 + count))?, limit).len();
     reply.count(found);
     Ok(())
 }
 
 /// The last `LIMIT` among options that may be nothing else; 0 is no limit.
-fn limit(options: Args<'_>) -> Result<usize, Error> {
+fn limit(mut options: Rest<'_>) -> Result<usize, Error> {
     let mut limit = 0;
-    for at in (0..options.len()).step_by(2) {
-        if !options.is(at, "limit") || at + 1 == options.len() {
-            return Err(error::SYNTAX);
-        }
-        limit = int(options, at + 1).ok().and_then(|limit| usize::try_from(limit).ok()).ok_or(error::LIMIT_NEGATIVE)?;
+    while let Some(text) = options.value("limit") {
+        limit = parse_int(text).ok().and_then(|limit| usize::try_from(limit).ok()).ok_or(error::LIMIT_NEGATIVE)?;
     }
+    options.end()?;
     Ok(if limit == 0 { usize::MAX } else { limit })
 }
 

@@ -7,6 +7,7 @@
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::args::{Rest, natural};
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -173,12 +174,14 @@ pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
     let place = Place::of(args)?;
     let value = args.at(3);
     kept::fits(session, "value", value.len())?;
-    let (mut wanted, mut ttl) = (None, None);
-    for at in (4..args.len()).step_by(2) {
-        match () {
-            () if args.is(at, "IFVERSION") => wanted = Some(number(args, at)?),
-            () if args.is(at, "TTL") => ttl = Some(number(args, at)?).filter(|ms| *ms > 0),
-            () => return Err(error::SYNTAX),
+    let (mut wanted, mut ttl, mut rest) = (None, None, Rest::of(args, 4));
+    loop {
+        if let Some(version) = rest.value("IFVERSION") {
+            wanted = Some(natural(version)?);
+        } else if let Some(ms) = rest.value("TTL") {
+            ttl = Some(natural(ms)?).filter(|ms| *ms > 0);
+        } else {
+            break rest.end()?;
         }
     }
     let author = Author::of(room, session);
@@ -231,11 +234,9 @@ pub fn get(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 /// `FLUX.CTX.DEL ws key [IFVERSION v]`
 pub fn del(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
-    let wanted = match args.len() {
-        3 => None,
-        5 if args.is(3, "IFVERSION") => Some(number(args, 3)?),
-        _ => return Err(error::SYNTAX),
-    };
+    let mut rest = Rest::of(args, 3);
+    let wanted = rest.value("IFVERSION").map(natural).transpose()?;
+    rest.end()?;
     let author = Author::of(room, session);
     let is_deleted = place.together(session, |together| {
         let found = place.find(room, together)?;
@@ -300,11 +301,9 @@ pub fn list(session: &mut Session, workspace: &str) -> Result<Vec<(String, u64)>
 /// `FLUX.CTX.HISTORY ws key [COUNT n]`
 pub fn history(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
-    let count = match args.len() {
-        3 => VERSIONS as u64,
-        5 if args.is(3, "COUNT") => number(args, 3)?,
-        _ => return Err(error::SYNTAX),
-    };
+    let mut rest = Rest::of(args, 3);
+    let count = rest.value("COUNT").map_or(Ok(VERSIONS as u64), natural)?;
+    rest.end()?;
     let count = count.to_string();
     let entries: Vec<(String, Vec<Vec<u8>>)> = place.together(session, |together| {
         place.find(room, together)?;
@@ -375,17 +374,10 @@ pub fn load(room: &Room, session: &mut Session) {
     }
 }
 
-/// The number behind an option's name.
-fn number(args: Args<'_>, at: usize) -> Result<u64, Error> {
-    let text = args.get(at + 1).ok_or(error::SYNTAX)?;
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)
-}
-
 /// Whether this word stands at this place, where nothing else may.
 fn has_word(args: Args<'_>, at: usize, word: &str) -> Result<bool, Error> {
-    match args.len() {
-        len if len == at => Ok(false),
-        len if len == at + 1 && args.is(at, word) => Ok(true),
-        _ => Err(error::SYNTAX),
-    }
+    let mut rest = Rest::of(args, at);
+    let has_word = rest.word(word);
+    rest.end()?;
+    Ok(has_word)
 }

@@ -4,6 +4,7 @@
 //! so whoever pushes again finds out and begins anew, with number 1.
 
 use crate::commands::Outcome;
+use crate::commands::args::{Rest, natural};
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -121,11 +122,9 @@ pub fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
 /// `FLUX.STREAM.END ws key [ERROR message]`
 pub fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, key) = (names::workspace(args.at(1))?, names::key(args.at(2))?);
-    let error = match args.len() {
-        3 => None,
-        5 if args.is(3, "error") => Some(String::from_utf8_lossy(args.at(4)).into_owned()),
-        _ => return Err(error::SYNTAX),
-    };
+    let mut rest = Rest::of(args, 3);
+    let error = rest.value("error").map(|error| String::from_utf8_lossy(error).into_owned());
+    rest.end()?;
     let error = error.map(|error| error[..error.floor_char_boundary(ERROR_BYTES_MAX)].to_owned());
     let (peer, name) = presence::author(room, session)?;
     let stream = Stream::new(workspace, &peer, key);
@@ -145,15 +144,15 @@ pub fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let workspace = names::workspace(args.at(1))?;
     let (peer, key) = (names::id("peer id", args.at(2))?, names::key(args.at(3))?);
-    let (mut from, mut count) = (1, CHUNKS as u64);
-    let mut at = 4;
-    while at < args.len() {
-        match () {
-            () if args.is(at, "FROM") => from = number(args, at)?,
-            () if args.is(at, "COUNT") => count = number(args, at)?,
-            () => return Err(error::SYNTAX),
+    let (mut from, mut count, mut rest) = (1, CHUNKS as u64, Rest::of(args, 4));
+    loop {
+        if let Some(seq) = rest.value("FROM") {
+            from = natural(seq)?;
+        } else if let Some(chunks) = rest.value("COUNT") {
+            count = natural(chunks)?;
+        } else {
+            break rest.end()?;
         }
-        at += 2;
     }
     let stream = Stream::new(workspace, peer, key);
     let (from, count) = (format!("0-{from}"), count.to_string());
@@ -190,12 +189,6 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
         reply.bulk(fields.last().map_or(b"", Vec::as_slice));
     }
     Ok(())
-}
-
-/// The number behind an option's name.
-fn number(args: Args<'_>, at: usize) -> Result<u64, Error> {
-    let text = args.get(at + 1).ok_or(error::SYNTAX)?;
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)
 }
 
 /// Keeps a chunk, or notes the end, of an old peer's stream. On the room's thread. Events that name a new peer are not its own

@@ -1,7 +1,7 @@
 //! Keys that get another place: `RENAME`, `MOVE`, `COPY`.
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Write;
 use crate::engine::notify::Class;
@@ -36,7 +36,7 @@ fn rename_unless(keys: &mut Write<'_>, args: Args<'_>, matters: fn(bool) -> bool
 }
 
 pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (key, from, to) = (args.at(1), keys.db(), database(args, 2)?);
+    let (key, from, to) = (args.at(1), keys.db(), database(args.at(2))?);
     if from == to {
         return Err(error::SAME_OBJECT);
     }
@@ -52,8 +52,8 @@ pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 /// The database an argument names.
-fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
-    let number = int(args, at)?;
+fn database(number: &[u8]) -> Result<u8, Error> {
+    let number = parse_int(number)?;
     if i32::try_from(number).is_err() {
         return Err(error::NOT_INT32);
     }
@@ -77,17 +77,15 @@ pub fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 fn copy_options(args: Args<'_>, from: u8) -> Result<(u8, bool), Error> {
-    let (mut to, mut replaces, mut at) = (from, false, 3);
-    while at < args.len() {
-        if args.is(at, "replace") {
+    let (mut to, mut replaces, mut rest) = (from, false, Rest::of(args, 3));
+    loop {
+        if rest.word("replace") {
             replaces = true;
-        } else if args.is(at, "db") && at + 1 < args.len() {
-            at += 1;
-            to = database(args, at)?;
+        } else if let Some(number) = rest.value("db") {
+            to = database(number)?;
         } else {
-            return Err(error::SYNTAX);
+            rest.end()?;
+            return Ok((to, replaces));
         }
-        at += 1;
     }
-    Ok((to, replaces))
 }

@@ -1,7 +1,7 @@
 //! Walks over keys: `KEYS`, `SCAN`, `RANDOMKEY`.
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::engine::SHARDS;
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
@@ -80,7 +80,7 @@ struct Options<'a> {
 
 pub fn scan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut cursor = Cursor::from_number(parse_cursor(args.at(1)).ok_or(error::INVALID_CURSOR)?);
-    let options = Options::read(args.from(2))?;
+    let options = Options::read(Rest::of(args, 2))?;
     let now = keys.now();
     let (mut found, mut expired, mut seen) = (Vec::<Blob>::new(), Vec::<Blob>::new(), 0);
     let mut steps = options.count.saturating_mul(10).max(STEPS_MIN);
@@ -123,21 +123,20 @@ pub fn parse_cursor(text: &[u8]) -> Option<u64> {
 }
 
 impl<'a> Options<'a> {
-    fn read(args: Args<'a>) -> Result<Options<'a>, Error> {
+    fn read(mut rest: Rest<'a>) -> Result<Options<'a>, Error> {
         let mut options = Options { count: 10, pattern: Pattern(None), kind: None };
-        for at in (0..args.len()).step_by(2) {
-            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-            if args.is(at, "count") {
-                options.count = usize::try_from(int(args, at + 1)?).ok().filter(|&count| count > 0).ok_or(error::SYNTAX)?;
-            } else if args.is(at, "match") {
-                options.pattern = Pattern::of(value);
-            } else if args.is(at, "type") {
-                options.kind = Some(KINDS.into_iter().find(|kind| value.eq_ignore_ascii_case(kind.name().as_bytes())));
+        loop {
+            if let Some(count) = rest.value("count") {
+                options.count = usize::try_from(parse_int(count)?).ok().filter(|&count| count > 0).ok_or(error::SYNTAX)?;
+            } else if let Some(pattern) = rest.value("match") {
+                options.pattern = Pattern::of(pattern);
+            } else if let Some(name) = rest.value("type") {
+                options.kind = Some(KINDS.into_iter().find(|kind| name.eq_ignore_ascii_case(kind.name().as_bytes())));
             } else {
-                return Err(error::SYNTAX);
+                rest.end()?;
+                return Ok(options);
             }
         }
-        Ok(options)
     }
 
     fn take(&self, key: &[u8], kind: Kind) -> bool {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::commands::Outcome;
-use crate::commands::args::{int, parse_float};
+use crate::commands::args::{Rest, parse_float, parse_int};
 use crate::commands::table::Positions;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Read, Write};
@@ -17,16 +17,14 @@ use crate::resp::{Args, Reply};
 /// Where the keys of `SORT` are: the collection, and where the result goes.
 pub fn positions(args: Args<'_>) -> Positions {
     let mut positions = positions_ro(args);
-    let (mut at, mut store) = (2, None);
-    while at < args.len() {
-        if args.is(at, "limit") {
-            at += 2;
-        } else if args.is(at, "get") || args.is(at, "by") {
-            at += 1;
-        } else if args.is(at, "store") && at + 1 < args.len() {
-            store = Some(at + 1);
+    // Whatever else stands there is passed over, also the value of STORE, which may be a word itself.
+    let (mut rest, mut store) = (Rest::of(args, 2), None);
+    while rest.left() > 0 {
+        let following = if rest.is("limit") { 2 } else { usize::from(rest.is("get") || rest.is("by")) };
+        if rest.is("store") && rest.left() > 1 {
+            store = Some(rest.position() + 1);
         }
-        at += 1;
+        rest.skip(1 + following);
     }
     positions.extend(store);
     positions
@@ -38,13 +36,13 @@ pub fn positions_ro(args: Args<'_>) -> Positions {
 }
 
 pub fn sort_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let options = Options::read(args.from(2), false)?;
+    let options = Options::read(Rest::of(args, 2), false)?;
     let elements = sorted(keys, args.at(1), &options)?;
     show(keys, &elements, &options, reply)
 }
 
 pub fn sort(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let options = Options::read(args.from(2), true)?;
+    let options = Options::read(Rest::of(args, 2), true)?;
     let elements = sorted(keys, args.at(1), &options)?;
     match options.store {
         None => show(keys, &elements, &options, reply),
@@ -63,41 +61,29 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn read(args: Args<'a>, may_store: bool) -> Result<Options<'a>, Error> {
+    fn read(mut rest: Rest<'a>, may_store: bool) -> Result<Options<'a>, Error> {
         let mut options =
             Options { by: None, get: Vec::new(), limit: (0, -1), is_descending: false, is_alpha: false, store: None };
-        let mut at = 0;
-        while at < args.len() {
-            at += options.read_one(args, at, may_store)?;
-        }
-        Ok(options)
-    }
-
-    /// Takes in the option at a place; tells how many arguments it has.
-    fn read_one(&mut self, args: Args<'a>, at: usize, may_store: bool) -> Result<usize, Error> {
-        if args.is(at, "asc") {
-            self.is_descending = false;
-        } else if args.is(at, "desc") {
-            self.is_descending = true;
-        } else if args.is(at, "alpha") {
-            self.is_alpha = true;
-        } else if args.is(at, "limit") && at + 2 < args.len() {
-            self.limit = (int(args, at + 1)?, int(args, at + 2)?);
-            return Ok(3);
-        } else {
-            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-            if args.is(at, "by") {
-                self.by = Some(value);
-            } else if args.is(at, "get") {
-                self.get.push(value);
-            } else if args.is(at, "store") && may_store {
-                self.store = Some(value);
+        loop {
+            if rest.word("asc") {
+                options.is_descending = false;
+            } else if rest.word("desc") {
+                options.is_descending = true;
+            } else if rest.word("alpha") {
+                options.is_alpha = true;
+            } else if let Some([skip, take]) = rest.values("limit") {
+                options.limit = (parse_int(skip)?, parse_int(take)?);
+            } else if let Some(pattern) = rest.value("by") {
+                options.by = Some(pattern);
+            } else if let Some(pattern) = rest.value("get") {
+                options.get.push(pattern);
+            } else if may_store && let Some(key) = rest.value("store") {
+                options.store = Some(key);
             } else {
-                return Err(error::SYNTAX);
+                rest.end()?;
+                return Ok(options);
             }
-            return Ok(2);
         }
-        Ok(1)
     }
 
     /// How the elements of a collection of this kind are ordered.

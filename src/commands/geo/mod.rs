@@ -4,7 +4,7 @@ mod search;
 
 use smallvec::SmallVec;
 
-use crate::commands::args::float;
+use crate::commands::args::{Rest, parse_float};
 use crate::commands::table::Group::Geo as GROUP;
 use crate::commands::table::{Keys, Positions};
 use crate::commands::zset::add::{self, Options};
@@ -99,31 +99,31 @@ fn radius_keys(args: Args<'_>) -> Positions {
 }
 
 fn geoadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (mut options, mut first) = (Options::default(), 2);
-    while first < args.len() {
+    let (mut options, mut rest) = (Options::default(), Rest::of(args, 2));
+    loop {
         let option = match () {
-            () if args.is(first, "nx") => &mut options.only_new,
-            () if args.is(first, "xx") => &mut options.only_old,
-            () if args.is(first, "ch") => &mut options.counts_changed,
+            () if rest.word("nx") => &mut options.only_new,
+            () if rest.word("xx") => &mut options.only_old,
+            () if rest.word("ch") => &mut options.counts_changed,
             () => break,
         };
         *option = true;
-        first += 1;
     }
-    let count = args.len() - first;
+    let count = rest.left();
     if count == 0 || !count.is_multiple_of(3) || options.only_new && options.only_old {
         return Err(error::SYNTAX);
     }
     let mut pairs = SmallVec::<[(f64, &[u8]); 4]>::new();
-    for at in (first..args.len()).step_by(3) {
-        pairs.push((place(args, at)?.score(), args.at(at + 2)));
+    while let (Some(longitude), Some(latitude), Some(member)) = (rest.take(), rest.take(), rest.take()) {
+        pairs.push((place(longitude, latitude)?.score(), member));
     }
     add::add(keys, args.at(1), options, &pairs, reply)
 }
 
 /// Reads a longitude and a latitude.
-fn place(args: Args<'_>, at: usize) -> Result<Place, Error> {
-    let (longitude, latitude) = (float(args, at)?, float(args, at + 1)?);
+fn place(longitude: &[u8], latitude: &[u8]) -> Result<Place, Error> {
+    let float = |text: &[u8]| parse_float(text).ok_or(error::NOT_FLOAT);
+    let (longitude, latitude) = (float(longitude)?, float(latitude)?);
     Place::new(longitude, latitude)
         .ok_or_else(|| Error::new(format!("ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}")))
 }
@@ -161,7 +161,7 @@ fn geohash(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn geodist(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let metres = match args.len() {
         4 => 1.0,
-        5 => unit(args.at(4))?,
+        5 => metres(args.at(4))?,
         _ => return Err(error::SYNTAX),
     };
     let zset = keys.get::<Zset>(args.at(1))?;
@@ -173,8 +173,8 @@ fn geodist(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-/// Metres in a unit.
-fn unit(name: &[u8]) -> Result<f64, Error> {
+/// How many metres a unit has.
+fn metres(name: &[u8]) -> Result<f64, Error> {
     match name.to_ascii_lowercase().as_slice() {
         b"m" => Ok(1.0),
         b"km" => Ok(1000.0),

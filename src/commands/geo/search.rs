@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use crate::commands::Outcome;
-use crate::commands::args::{int, parse_float};
-use crate::commands::geo::{place, place_of, show_distance, show_place, unit};
+use crate::commands::args::{Rest, parse_float, parse_int};
+use crate::commands::geo::{metres, place, place_of, show_distance, show_place};
 use crate::commands::zset::store;
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
@@ -103,103 +103,101 @@ impl<'a> Query<'a> {
             store: (form == Form::SearchStore).then(|| args.at(1)),
             stores_distance: false,
         };
-        let mut at = query.read_head(args, form, zset)?;
-        while at < args.len() {
-            at += query.read_option(args, at, form, zset)?;
+        let mut rest = query.read_head(args, form, zset)?;
+        while rest.left() > 0 {
+            query.read_option(&mut rest, form, zset)?;
         }
         query.check(args, form)?;
         Ok(query)
     }
 
-    /// Reads what stands before the options, and tells where these begin.
-    fn read_head(&mut self, args: Args<'_>, form: Form, zset: Option<&Zset>) -> Result<usize, Error> {
-        match form {
-            Form::Search => Ok(2),
-            Form::SearchStore => Ok(3),
+    /// Reads what stands before the options, and gives what is left.
+    fn read_head<'r>(&mut self, args: Args<'r>, form: Form, zset: Option<&Zset>) -> Result<Rest<'r>, Error> {
+        let options_at = match form {
+            Form::Search => 2,
+            Form::SearchStore => 3,
             Form::Place { .. } => {
-                self.center = Some(Center::Place(place(args, 2)?));
-                self.read_radius(args, 4)?;
-                Ok(6)
+                self.center = Some(Center::Place(place(args.at(2), args.at(3))?));
+                self.read_radius(args.at(4), args.at(5))?;
+                6
             }
             Form::Member { .. } => {
                 self.center = Some(member(zset, args.at(2))?);
                 if zset.is_some() {
-                    self.read_radius(args, 3)?;
+                    self.read_radius(args.at(3), args.at(4))?;
                 }
-                Ok(5)
+                5
             }
-        }
+        };
+        Ok(Rest::of(args, options_at))
     }
 
-    /// Reads an option, and tells how many arguments it is long.
-    fn read_option(&mut self, args: Args<'a>, at: usize, form: Form, zset: Option<&Zset>) -> Result<usize, Error> {
-        let is_option = |word: &str, values: usize| at + values < args.len() && args.is(at, word);
-        if is_option("withdist", 0) {
+    fn read_option(&mut self, rest: &mut Rest<'a>, form: Form, zset: Option<&Zset>) -> Outcome {
+        if rest.word("withdist") {
             self.shows_distance = true;
-        } else if is_option("withhash", 0) {
+        } else if rest.word("withhash") {
             self.shows_score = true;
-        } else if is_option("withcoord", 0) {
+        } else if rest.word("withcoord") {
             self.shows_place = true;
-        } else if is_option("any", 0) {
+        } else if rest.word("any") {
             self.is_any = true;
-        } else if is_option("asc", 0) {
+        } else if rest.word("asc") {
             self.order = Some(Order::Nearest);
-        } else if is_option("desc", 0) {
+        } else if rest.word("desc") {
             self.order = Some(Order::Farthest);
-        } else if is_option("count", 1) {
-            self.count = usize::try_from(int(args, at + 1)?).ok().filter(|count| *count > 0).ok_or(error::GEO_COUNT)?;
-            return Ok(2);
-        } else if form.may_store() && (is_option("store", 1) || is_option("storedist", 1)) {
-            self.store = Some(args.at(at + 1));
-            self.stores_distance = args.is(at, "storedist");
-            return Ok(2);
+        } else if let Some(count) = rest.value("count") {
+            self.count = usize::try_from(parse_int(count)?).ok().filter(|count| *count > 0).ok_or(error::GEO_COUNT)?;
         } else if form.is_search() {
-            return self.read_search_option(args, at, form, zset);
+            self.read_search_option(rest, form, zset)?;
+        } else if !form.may_store() {
+            return Err(error::SYNTAX);
+        } else if let Some(key) = rest.value("store") {
+            (self.store, self.stores_distance) = (Some(key), false);
+        } else if let Some(key) = rest.value("storedist") {
+            (self.store, self.stores_distance) = (Some(key), true);
         } else {
             return Err(error::SYNTAX);
         }
-        Ok(1)
+        Ok(())
     }
 
-    fn read_search_option(&mut self, args: Args<'_>, at: usize, form: Form, zset: Option<&Zset>) -> Result<usize, Error> {
-        let is_option = |word: &str, values: usize| at + values < args.len() && args.is(at, word);
-        if is_option("frommember", 1) && !matches!(self.center, Some(Center::Place(_))) {
-            self.center = Some(member(zset, args.at(at + 1))?);
-            Ok(2)
-        } else if is_option("fromlonlat", 2) && !matches!(self.center, Some(Center::Member(_))) {
-            self.center = Some(Center::Place(place(args, at + 1)?));
-            Ok(3)
-        } else if is_option("byradius", 2) && !matches!(self.shape, Some(Shape::Box(..))) {
-            self.read_radius(args, at + 1)?;
-            Ok(3)
-        } else if is_option("bybox", 3) && !matches!(self.shape, Some(Shape::Circle(_))) {
-            self.read_box(args, at + 1)?;
-            Ok(4)
-        } else if form == Form::SearchStore && is_option("storedist", 0) {
+    fn read_search_option(&mut self, rest: &mut Rest<'_>, form: Form, zset: Option<&Zset>) -> Outcome {
+        let (is_place, is_member) =
+            (matches!(self.center, Some(Center::Place(_))), matches!(self.center, Some(Center::Member(_))));
+        let (is_box, is_circle) = (matches!(self.shape, Some(Shape::Box(..))), matches!(self.shape, Some(Shape::Circle(_))));
+        if !is_place && let Some(name) = rest.value("frommember") {
+            self.center = Some(member(zset, name)?);
+        } else if !is_member && let Some([longitude, latitude]) = rest.values("fromlonlat") {
+            self.center = Some(Center::Place(place(longitude, latitude)?));
+        } else if !is_box && let Some([radius, unit]) = rest.values("byradius") {
+            self.read_radius(radius, unit)?;
+        } else if !is_circle && let Some([width, height, unit]) = rest.values("bybox") {
+            self.read_box(width, height, unit)?;
+        } else if form == Form::SearchStore && rest.word("storedist") {
             self.stores_distance = true;
-            Ok(1)
         } else {
-            Err(error::SYNTAX)
+            return Err(error::SYNTAX);
         }
+        Ok(())
     }
 
-    fn read_radius(&mut self, args: Args<'_>, at: usize) -> Outcome {
-        let radius = parse_float(args.at(at)).ok_or(error::RADIUS_NOT_FLOAT)?;
+    fn read_radius(&mut self, radius: &[u8], unit: &[u8]) -> Outcome {
+        let radius = parse_float(radius).ok_or(error::RADIUS_NOT_FLOAT)?;
         if radius < 0.0 {
             return Err(error::RADIUS_NEGATIVE);
         }
-        self.metres = unit(args.at(at + 1))?;
+        self.metres = metres(unit)?;
         self.shape = Some(Shape::Circle(radius * self.metres));
         Ok(())
     }
 
-    fn read_box(&mut self, args: Args<'_>, at: usize) -> Outcome {
-        let width = parse_float(args.at(at)).ok_or(error::WIDTH_NOT_FLOAT)?;
-        let height = parse_float(args.at(at + 1)).ok_or(error::HEIGHT_NOT_FLOAT)?;
+    fn read_box(&mut self, width: &[u8], height: &[u8], unit: &[u8]) -> Outcome {
+        let width = parse_float(width).ok_or(error::WIDTH_NOT_FLOAT)?;
+        let height = parse_float(height).ok_or(error::HEIGHT_NOT_FLOAT)?;
         if width < 0.0 || height < 0.0 {
             return Err(error::BOX_NEGATIVE);
         }
-        self.metres = unit(args.at(at + 2))?;
+        self.metres = metres(unit)?;
         self.shape = Some(Shape::Box(width * self.metres, height * self.metres));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::commands::server::info::human;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
 use crate::commands::session::Session;
@@ -16,13 +16,13 @@ use crate::resp::{Args, Reply};
 
 /// `MEMORY USAGE`
 pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let mut at = 3;
-    while at < args.len() {
-        if !args.is(at, "samples") || at + 1 == args.len() || int(args, at + 1)? < 0 {
+    let mut options = Rest::of(args, 3);
+    while let Some(samples) = options.value("samples") {
+        if parse_int(samples)? < 0 {
             return Err(error::SYNTAX);
         }
-        at += 2;
     }
+    options.end()?;
     match keys.peek(args.at(2)) {
         Some(entry) => reply.count(bytes_of(entry)),
         None => reply.null(),

@@ -1,6 +1,6 @@
 //! `XGROUP`, and what is done with entries a group has delivered: `XACK`, `XPENDING`, `XCLAIM`, `XAUTOCLAIM`.
 
-use crate::commands::args::{int, wrong_subcommand};
+use crate::commands::args::{Rest, int, parse_int, wrong_subcommand};
 use crate::commands::session::Session;
 use crate::commands::stream::{no_group, no_group_in_key, parse, show};
 use crate::commands::{Outcome, Table, help as helps};
@@ -25,23 +25,21 @@ struct Place {
 impl Place {
     fn parse(args: Args<'_>, is_create: bool) -> Result<Place, Error> {
         let mut place = Place { make_stream: false, entries_read: None };
-        let mut at = 5;
-        while at < args.len() {
-            if is_create && args.is(at, "MKSTREAM") {
+        let mut rest = Rest::of(args, 5);
+        loop {
+            if is_create && rest.word("MKSTREAM") {
                 place.make_stream = true;
-                at += 1;
-            } else if args.is(at, "ENTRIESREAD") && at + 1 < args.len() {
-                let read = int(args, at + 1)?;
+            } else if let Some(read) = rest.value("ENTRIESREAD") {
+                let read = parse_int(read)?;
                 if read < -1 {
                     return Err(error::XGROUP_ENTRIES_READ);
                 }
                 place.entries_read = (read != -1).then_some(read);
-                at += 2;
             } else {
-                return Err(wrong_subcommand(args));
+                rest.end().map_err(|_| wrong_subcommand(args))?;
+                return Ok(place);
             }
         }
-        Ok(place)
     }
 }
 
@@ -176,7 +174,7 @@ impl<'a> Listing<'a> {
             }
             at += 2;
         }
-        let count = parse::count(args, at + 2)?;
+        let count = parse::count(args.at(at + 2))?;
         let (start, end) = (parse::start(args.at(at))?, parse::end(args.at(at + 1))?);
         Ok(Listing { min_idle_ms, start, end, count, consumer: args.get(at + 3) })
     }
@@ -255,41 +253,34 @@ fn parse_claim(args: Args<'_>, now: u64) -> Result<(Claim, Vec<Id>, Id), Error> 
     let ids: Vec<Id> = args.iter().skip(5).map_while(|text| Id::parse(text, 0)).collect();
     let mut claim = Claim { min_idle_ms, delivered_at: now, deliveries: None, force: false, just_id: false };
     let (mut last_id, mut delivered_at) = (Id::MIN, None);
-    let mut at = 5 + ids.len();
-    while at < args.len() {
-        let has_value = at + 1 < args.len();
-        if args.is(at, "FORCE") {
+    let mut rest = Rest::of(args, 5 + ids.len());
+    loop {
+        if rest.word("FORCE") {
             claim.force = true;
-        } else if args.is(at, "JUSTID") {
+        } else if rest.word("JUSTID") {
             claim.just_id = true;
-        } else if !has_value {
-            return Err(unknown_option(args.at(at)));
+        } else if let Some(idle) = rest.value("IDLE") {
+            let idle = parse_int(idle).map_err(|_| error::XCLAIM_IDLE)?;
+            delivered_at = Some((now as i64).wrapping_sub(idle));
+        } else if let Some(time) = rest.value("TIME") {
+            delivered_at = Some(parse_int(time).map_err(|_| error::XCLAIM_TIME)?);
+        } else if let Some(count) = rest.value("RETRYCOUNT") {
+            claim.deliveries = u64::try_from(parse_int(count).map_err(|_| error::XCLAIM_RETRY_COUNT)?).ok();
+        } else if let Some(id) = rest.value("LASTID") {
+            last_id = parse::id(id)?;
         } else {
-            if args.is(at, "IDLE") {
-                let idle = int(args, at + 1).map_err(|_| error::XCLAIM_IDLE)?;
-                delivered_at = Some((now as i64).wrapping_sub(idle));
-            } else if args.is(at, "TIME") {
-                delivered_at = Some(int(args, at + 1).map_err(|_| error::XCLAIM_TIME)?);
-            } else if args.is(at, "RETRYCOUNT") {
-                claim.deliveries = u64::try_from(int(args, at + 1).map_err(|_| error::XCLAIM_RETRY_COUNT)?).ok();
-            } else if args.is(at, "LASTID") {
-                last_id = parse::id(args.at(at + 1))?;
-            } else {
-                return Err(unknown_option(args.at(at)));
-            }
-            at += 1;
+            break;
         }
-        at += 1;
+    }
+    if let Some(option) = rest.peek() {
+        let option = String::from_utf8_lossy(option);
+        return Err(Error::new(format!("ERR Unrecognized XCLAIM option '{option}'")));
     }
     // A client's clock may be ahead of ours; Redis takes such a time for now.
     if let Some(time) = delivered_at.and_then(|time| u64::try_from(time).ok()).filter(|time| *time <= now) {
         claim.delivered_at = time;
     }
     Ok((claim, ids, last_id))
-}
-
-fn unknown_option(option: &[u8]) -> Error {
-    Error::new(format!("ERR Unrecognized XCLAIM option '{}'", String::from_utf8_lossy(option)))
 }
 
 pub fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -321,19 +312,17 @@ pub fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
 pub fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let min_idle_ms = int(args, 4).map_err(|_| error::XAUTOCLAIM_MIN_IDLE)?.max(0) as u64;
     let start = parse::start(args.at(5))?;
-    let (mut count, mut just_id, mut at) = (100, false, 6);
-    while at < args.len() {
-        if args.is(at, "COUNT") && at + 1 < args.len() {
+    let (mut count, mut just_id, mut rest) = (100, false, Rest::of(args, 6));
+    loop {
+        if let Some(text) = rest.value("COUNT") {
             // Sixteen bytes for each would have to fit in Redis' memory.
             let max = i64::MAX / 16;
-            count = int(args, at + 1).ok().filter(|count| (1..=max).contains(count)).ok_or(error::XAUTOCLAIM_COUNT)? as usize;
-            at += 1;
-        } else if args.is(at, "JUSTID") {
+            count = parse_int(text).ok().filter(|count| (1..=max).contains(count)).ok_or(error::XAUTOCLAIM_COUNT)? as usize;
+        } else if rest.word("JUSTID") {
             just_id = true;
         } else {
-            return Err(error::SYNTAX);
+            break rest.end()?;
         }
-        at += 1;
     }
     let (key, name, now) = (args.at(1), args.at(2), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or_else(|| no_group(key, name, ""))?;

@@ -8,7 +8,7 @@ mod read;
 
 use parse::{NewId, Options};
 
-use crate::commands::args::{int, wrong_number};
+use crate::commands::args::{Rest, parse_int, wrong_number};
 use crate::commands::table::Group::Stream as GROUP;
 use crate::commands::table::flag::{BLOCKING, LOADING, STALE};
 use crate::commands::{Command, Keys, Outcome};
@@ -276,13 +276,11 @@ fn range(
     reply: &mut Reply,
     each: impl FnOnce(&Stream, usize, &mut dyn FnMut(Entry<'_>)),
 ) -> Outcome {
-    let mut count = None;
-    for at in (4..args.len()).step_by(2) {
-        if !args.is(at, "COUNT") || at + 1 == args.len() {
-            return Err(error::SYNTAX);
-        }
-        count = Some(parse::count(args, at + 1)?);
+    let (mut count, mut rest) = (None, Rest::of(args, 4));
+    while let Some(text) = rest.value("COUNT") {
+        count = Some(parse::count(text)?);
     }
+    rest.end()?;
     let Some(stream) = keys.get::<Stream>(args.at(1))? else {
         reply.array(0);
         return Ok(());
@@ -335,18 +333,18 @@ fn xtrim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 fn xsetid(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let id = parse::id(args.at(2))?;
     let (mut added, mut max_deleted_id) = (None, None);
-    for at in (3..args.len()).step_by(2) {
-        let is_last = at + 1 == args.len();
-        if args.is(at, "ENTRIESADDED") && !is_last {
-            added = Some(u64::try_from(int(args, at + 1)?).map_err(|_| error::XSETID_ADDED)?);
-        } else if args.is(at, "MAXDELETEDID") && !is_last {
-            let given = parse::id(args.at(at + 1))?;
+    let mut rest = Rest::of(args, 3);
+    loop {
+        if let Some(count) = rest.value("ENTRIESADDED") {
+            added = Some(u64::try_from(parse_int(count)?).map_err(|_| error::XSETID_ADDED)?);
+        } else if let Some(given) = rest.value("MAXDELETEDID") {
+            let given = parse::id(given)?;
             if id < given {
                 return Err(error::XSETID_BELOW_GIVEN);
             }
             max_deleted_id = Some(given);
         } else {
-            return Err(error::SYNTAX);
+            break rest.end()?;
         }
     }
     let key = args.at(1);

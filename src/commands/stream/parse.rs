@@ -1,6 +1,6 @@
 //! Arguments of stream commands: ids, ranges of ids, and how to trim.
 
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::engine::error::{self, Error};
 use crate::engine::types::stream::id::{Id, Written};
 use crate::engine::types::stream::{Trim, TrimEffort};
@@ -45,8 +45,8 @@ pub fn end(text: &[u8]) -> Result<Id, Error> {
 }
 
 /// Reads a count of which a negative one means none.
-pub fn count(args: Args<'_>, at: usize) -> Result<usize, Error> {
-    Ok(usize::try_from(int(args, at)?).unwrap_or(0))
+pub fn count(text: &[u8]) -> Result<usize, Error> {
+    Ok(usize::try_from(parse_int(text)?).unwrap_or(0))
 }
 
 /// The id an added entry is to have.
@@ -76,32 +76,30 @@ impl Options {
     /// Reads the options behind the key, and for `XADD` the id that ends them.
     pub fn parse(args: Args<'_>, is_add: bool) -> Result<Options, Error> {
         let mut options = Options { trim: None, effort: TrimEffort::Exact, no_mkstream: false, id: None };
-        let (mut limit, mut is_approximate, mut at) = (None, false, 2);
-        while at < args.len() {
-            let more = args.len() - at - 1;
-            if is_add && args.at(at) == b"*" {
-                options.id = Some((NewId::Any, at));
-                break;
-            } else if more > 0 && (args.is(at, "MAXLEN") || args.is(at, "MINID")) {
+        let (mut limit, mut is_approximate, mut rest) = (None, false, Rest::of(args, 2));
+        let ways: [(&str, fn(&[u8]) -> Result<Trim, Error>); 2] = [("MAXLEN", max_len), ("MINID", min_id)];
+        loop {
+            if is_add && rest.peek() == Some(b"*") {
+                break options.id = Some((NewId::Any, rest.position()));
+            } else if rest.left() > 1
+                && let Some(trim) = rest.one_of(&ways)
+            {
                 if options.trim.is_some() {
                     return Err(error::TRIM_BOTH);
                 }
-                let is_length = args.is(at, "MAXLEN");
-                is_approximate = more > 1 && args.at(at + 1) == b"~";
-                at += if is_approximate || (more > 1 && args.at(at + 1) == b"=") { 2 } else { 1 };
-                options.trim = Some(if is_length { max_len(args, at)? } else { Trim::MinId(id(args.at(at))?) });
-            } else if more > 0 && args.is(at, "LIMIT") {
-                at += 1;
-                limit = Some(usize::try_from(int(args, at)?).map_err(|_| error::TRIM_LIMIT)?);
-            } else if is_add && args.is(at, "NOMKSTREAM") {
+                let sign = rest.peek().filter(|sign| rest.left() > 1 && matches!(sign, [b'~' | b'=']));
+                is_approximate = sign == Some(b"~");
+                rest.skip(usize::from(sign.is_some()));
+                options.trim = rest.take().map(trim).transpose()?;
+            } else if let Some(count) = rest.value("LIMIT") {
+                limit = Some(usize::try_from(parse_int(count)?).map_err(|_| error::TRIM_LIMIT)?);
+            } else if is_add && rest.word("NOMKSTREAM") {
                 options.no_mkstream = true;
-            } else if is_add {
-                options.id = Some((new_id(args.at(at))?, at));
-                break;
+            } else if is_add && let Some(id) = rest.peek() {
+                break options.id = Some((new_id(id)?, rest.position()));
             } else {
-                return Err(error::SYNTAX);
+                break rest.end()?;
             }
-            at += 1;
         }
         options.limit(limit, is_approximate, is_add)
     }
@@ -123,8 +121,12 @@ impl Options {
     }
 }
 
-fn max_len(args: Args<'_>, at: usize) -> Result<Trim, Error> {
-    Ok(Trim::MaxLen(usize::try_from(int(args, at)?).map_err(|_| error::TRIM_MAXLEN)?))
+fn max_len(text: &[u8]) -> Result<Trim, Error> {
+    Ok(Trim::MaxLen(usize::try_from(parse_int(text)?).map_err(|_| error::TRIM_MAXLEN)?))
+}
+
+fn min_id(text: &[u8]) -> Result<Trim, Error> {
+    Ok(Trim::MinId(id(text)?))
 }
 
 fn new_id(text: &[u8]) -> Result<NewId, Error> {

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::commands::stream::{no_group, parse, show};
 use crate::commands::table::Positions;
 use crate::engine::blob::Blob;
@@ -18,20 +18,17 @@ use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Where the keys are: the first half of what follows `STREAMS`.
 pub fn streams(args: Args<'_>) -> Positions {
-    let mut at = 1;
-    while at < args.len() {
-        if args.is(at, "STREAMS") {
-            let rest = args.len() - at - 1;
-            return if rest.is_multiple_of(2) { (at + 1..at + 1 + rest / 2).collect() } else { Positions::new() };
+    let mut rest = Rest::of(args, 1);
+    while !rest.word("STREAMS") {
+        match () {
+            () if rest.is("BLOCK") || rest.is("COUNT") => rest.skip(2),
+            () if rest.is("GROUP") => rest.skip(3),
+            () if rest.is("NOACK") => rest.skip(1),
+            () => return Positions::new(),
         }
-        at += match () {
-            () if args.is(at, "BLOCK") || args.is(at, "COUNT") => 2,
-            () if args.is(at, "GROUP") => 3,
-            () if args.is(at, "NOACK") => 1,
-            () => break,
-        };
     }
-    Positions::new()
+    let (first, left) = (rest.position(), rest.left());
+    if left.is_multiple_of(2) { (first..first + left / 2).collect() } else { Positions::new() }
 }
 
 /// What is asked for.
@@ -52,27 +49,20 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn parse(args: Args<'a>, is_group: bool) -> Result<Request<'a>, Error> {
         let mut request = Request { args, count: usize::MAX, timeout_ms: None, group: None, no_ack: false, first: 0, keys: 0 };
-        let mut at = 1;
-        while at < args.len() && request.first == 0 {
-            let more = args.len() - at - 1;
-            if args.is(at, "BLOCK") && more > 0 {
-                request.timeout_ms = Some(timeout(args, at + 1)?);
-                at += 1;
-            } else if args.is(at, "COUNT") && more > 0 {
-                request.count = Some(parse::count(args, at + 1)?).filter(|count| *count > 0).unwrap_or(usize::MAX);
-                at += 1;
-            } else if args.is(at, "STREAMS") && more > 0 {
-                if !more.is_multiple_of(2) {
-                    return Err(unbalanced(is_group));
-                }
-                (request.first, request.keys) = (at + 1, more / 2);
-            } else if args.is(at, "GROUP") && more > 1 {
+        let mut rest = Rest::of(args, 1);
+        loop {
+            if let Some(ms) = rest.value("BLOCK") {
+                request.timeout_ms = Some(timeout(ms)?);
+            } else if let Some(count) = rest.value("COUNT") {
+                request.count = Some(parse::count(count)?).filter(|count| *count > 0).unwrap_or(usize::MAX);
+            } else if rest.left() > 1 && rest.word("STREAMS") {
+                break;
+            } else if let Some([group, consumer]) = rest.values("GROUP") {
                 if !is_group {
                     return Err(error::XREAD_GROUP);
                 }
-                request.group = Some((args.at(at + 1), args.at(at + 2)));
-                at += 2;
-            } else if args.is(at, "NOACK") {
+                request.group = Some((group, consumer));
+            } else if rest.word("NOACK") {
                 if !is_group {
                     return Err(error::XREAD_NOACK);
                 }
@@ -80,11 +70,11 @@ impl<'a> Request<'a> {
             } else {
                 return Err(error::SYNTAX);
             }
-            at += 1;
         }
-        if request.first == 0 {
-            return Err(error::SYNTAX);
+        if !rest.left().is_multiple_of(2) {
+            return Err(unbalanced(is_group));
         }
+        (request.first, request.keys) = (rest.position(), rest.left() / 2);
         if is_group && request.group.is_none() {
             return Err(error::XREADGROUP_GROUP);
         }
@@ -123,8 +113,8 @@ impl<'a> Request<'a> {
     }
 }
 
-fn timeout(args: Args<'_>, at: usize) -> Result<u64, Error> {
-    let timeout = int(args, at).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
+fn timeout(ms: &[u8]) -> Result<u64, Error> {
+    let timeout = parse_int(ms).map_err(|_| Error::new("ERR timeout is not an integer or out of range"))?;
     u64::try_from(timeout).map_err(|_| Error::new("ERR timeout is negative"))
 }
 

@@ -1,7 +1,7 @@
 //! `LCS`: the longest sequence of bytes two strings have in common.
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Read;
 use crate::engine::types::lcs::{Match, Table};
@@ -23,7 +23,7 @@ struct Options {
 pub fn lcs(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (one, other) = (text(keys, args.at(1)), text(keys, args.at(2)));
     let (one, other) = (one?, other?);
-    let options = Options::read(args.from(3))?;
+    let options = Options::read(Rest::of(args, 3))?;
     if Table::bytes_for(&one, &other) > bytes_max() {
         return Err(error::LCS_TOO_LONG);
     }
@@ -47,23 +47,20 @@ fn text(keys: &mut Read<'_>, key: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 impl Options {
-    fn read(args: Args<'_>) -> Result<Options, Error> {
+    fn read(mut args: Rest<'_>) -> Result<Options, Error> {
         let mut options = Options::default();
-        let mut at = 0;
-        while at < args.len() {
-            if args.is(at, "idx") {
+        loop {
+            if args.word("idx") {
                 options.wants_matches = true;
-            } else if args.is(at, "len") {
+            } else if args.word("len") {
                 options.wants_len = true;
-            } else if args.is(at, "withmatchlen") {
+            } else if args.word("withmatchlen") {
                 options.wants_match_len = true;
-            } else if args.is(at, "minmatchlen") && at + 1 < args.len() {
-                at += 1;
-                options.match_len_min = int(args, at)?;
+            } else if let Some(len) = args.value("minmatchlen") {
+                options.match_len_min = parse_int(len)?;
             } else {
-                return Err(error::SYNTAX);
+                break args.end()?;
             }
-            at += 1;
         }
         if options.wants_matches && options.wants_len {
             return Err(error::LCS_LEN_AND_IDX);

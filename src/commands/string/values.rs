@@ -1,7 +1,7 @@
 //! Whole strings: `SET` and its family, `GET` and its family.
 
 use crate::commands::Outcome;
-use crate::commands::args;
+use crate::commands::args::{self, Rest};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Read, Write};
 use crate::engine::notify::Class;
@@ -210,37 +210,34 @@ const WORDS: [(&str, Word); 4] = [("ex", Word::Ex), ("px", Word::Px), ("exat", W
 
 impl<'a> Options<'a> {
     fn read(args: Args<'a>, kind: Kind) -> Result<Options<'a>, Error> {
-        let mut options = Options::default();
-        let mut at = 0;
-        while at < args.len() {
-            at += options.read_one(args, at, kind).ok_or(error::SYNTAX)?;
-        }
+        let (mut options, mut args) = (Options::default(), Rest::of(args, 0));
+        while options.read_one(&mut args, kind) {}
+        args.end()?;
         Ok(options)
     }
 
-    /// Takes in the option at a place; tells how many arguments it has, None if it may not stand there.
-    fn read_one(&mut self, args: Args<'a>, at: usize, kind: Kind) -> Option<usize> {
+    /// Takes in the next option; false if none may stand there.
+    fn read_one(&mut self, args: &mut Rest<'a>, kind: Kind) -> bool {
         let is_set = kind == Kind::Set;
-        if is_set && args.is(at, "nx") && self.condition != Some(true) {
+        if is_set && self.condition != Some(true) && args.word("nx") {
             self.condition = Some(false);
-        } else if is_set && args.is(at, "xx") && self.condition != Some(false) {
+        } else if is_set && self.condition != Some(false) && args.word("xx") {
             self.condition = Some(true);
-        } else if is_set && args.is(at, "get") {
+        } else if is_set && args.word("get") {
             self.returns_old = true;
-        } else if is_set && args.is(at, "keepttl") && self.expiry.is_none() {
+        } else if is_set && self.expiry.is_none() && args.word("keepttl") {
             self.keeps_expiry = true;
-        } else if !is_set && args.is(at, "persist") && self.expiry.is_none() {
+        } else if !is_set && self.expiry.is_none() && args.word("persist") {
             self.persists = true;
+        } else if self.keeps_expiry || self.persists {
+            return false;
         } else {
-            let (_, word) = WORDS.into_iter().find(|(name, _)| args.is(at, name))?;
-            let is_free = self.expiry.is_none_or(|(before, _)| before == word);
-            if self.keeps_expiry || self.persists || !is_free {
-                return None;
-            }
-            self.expiry = Some((word, args.get(at + 1)?));
-            return Some(2);
+            let before = self.expiry.map(|(word, _)| word);
+            let mut words = WORDS.into_iter().filter(|(_, word)| before.is_none_or(|before| before == *word));
+            let Some(given) = words.find_map(|(name, word)| Some((word, args.value(name)?))) else { return false };
+            self.expiry = Some(given);
         }
-        Some(1)
+        true
     }
 
     /// What they say about the expiry, None if nothing.

@@ -1,7 +1,7 @@
 //! Unions, intersections and differences of sorted sets and sets, answered, stored or counted.
 
 use crate::commands::Outcome;
-use crate::commands::args::{int, parse_float};
+use crate::commands::args::{Rest, int, parse_float, parse_int};
 use crate::commands::zset::{show, show_head, store};
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
@@ -81,50 +81,38 @@ impl<'a> Plan<'a> {
         if count < 1 {
             return Err(Error::new(format!("ERR at least 1 input key is needed for '{name}' command")));
         }
-        let first = at + 1;
-        let Some(end) = usize::try_from(count).ok().and_then(|count| first.checked_add(count)).filter(|end| *end <= args.len())
-        else {
-            return Err(error::SYNTAX);
-        };
-        let mut sources = Vec::with_capacity(end - first);
-        for key in args.slice(first..end).iter() {
+        let mut rest = Rest::of(args, at + 1);
+        let names = usize::try_from(count).ok().and_then(|count| rest.take_many(count)).ok_or(error::SYNTAX)?;
+        let mut sources = Vec::with_capacity(names.len());
+        for key in names.iter() {
             sources.push(Source { key, len: len(keys, key)?, weight: 1.0 });
         }
         let mut plan = Plan { operation, sources, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
-        plan.read_options(args.from(end), used)?;
+        plan.read_options(rest, used)?;
         Ok(plan)
     }
 
-    fn read_options(&mut self, args: Args<'_>, used: Use) -> Result<(), Error> {
+    fn read_options(&mut self, mut rest: Rest<'_>, used: Use) -> Result<(), Error> {
         let is_weighted = self.operation != Operation::Difference && used != Use::Count;
-        let mut at = 0;
-        while at < args.len() {
-            let left = args.len() - at;
-            if is_weighted && left > self.sources.len() && args.is(at, "weights") {
-                for source in &mut self.sources {
-                    at += 1;
-                    source.weight = parse_float(args.at(at)).ok_or(error::WEIGHT_NOT_FLOAT)?;
+        loop {
+            if is_weighted && rest.left() > self.sources.len() && rest.word("weights") {
+                for (source, weight) in self.sources.iter_mut().zip(std::iter::from_fn(|| rest.take())) {
+                    source.weight = parse_float(weight).ok_or(error::WEIGHT_NOT_FLOAT)?;
                 }
-            } else if is_weighted && left >= 2 && args.is(at, "aggregate") {
-                at += 1;
-                self.aggregate = match () {
-                    () if args.is(at, "sum") => Aggregate::Sum,
-                    () if args.is(at, "min") => Aggregate::Min,
-                    () if args.is(at, "max") => Aggregate::Max,
-                    () => return Err(error::SYNTAX),
-                };
-            } else if used == Use::Answer && args.is(at, "withscores") {
+            } else if is_weighted && rest.word("aggregate") {
+                let ways = [("sum", Aggregate::Sum), ("min", Aggregate::Min), ("max", Aggregate::Max)];
+                self.aggregate = rest.one_of(&ways).ok_or(error::SYNTAX)?;
+            } else if used == Use::Answer && rest.word("withscores") {
                 self.with_scores = true;
-            } else if used == Use::Count && left >= 2 && args.is(at, "limit") {
-                at += 1;
-                let limit = int(args, at).ok().and_then(|limit| usize::try_from(limit).ok());
+            } else if used == Use::Count
+                && let Some(limit) = rest.value("limit")
+            {
+                let limit = parse_int(limit).ok().and_then(|limit| usize::try_from(limit).ok());
                 self.limit = limit.ok_or(error::LIMIT_NEGATIVE)?;
             } else {
-                return Err(error::SYNTAX);
+                return rest.end();
             }
-            at += 1;
         }
-        Ok(())
     }
 
     /// The result, in the form of large ones.

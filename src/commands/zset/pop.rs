@@ -1,7 +1,7 @@
 //! Commands that take the lowest or highest members, some of which wait for one.
 
 use crate::commands::Outcome;
-use crate::commands::args::{int, timeout};
+use crate::commands::args::{Rest, int, parse_int, timeout};
 use crate::commands::zset::show;
 use crate::engine::blob::Blob;
 use crate::engine::block::Want;
@@ -109,29 +109,17 @@ pub fn bzmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
 
 /// Reads `numkeys key [key ...] <MIN | MAX> [COUNT count]` from a position on.
 fn read_many(args: Args<'_>, at: usize) -> Result<(Args<'_>, End, usize), Error> {
-    let positive = |at: usize, error: Error| match int(args, at) {
+    let positive = |number: &[u8], error: Error| match parse_int(number) {
         Ok(number @ 1..) => Ok(number as usize),
         _ => Err(error),
     };
-    let numkeys = positive(at, error::NUMKEYS_NOT_POSITIVE)?;
-    let first = at + 1;
-    let Some(end_at) = first.checked_add(numkeys).filter(|at| *at < args.len()) else { return Err(error::SYNTAX) };
-    let end = if args.is(end_at, "min") {
-        End::Lowest
-    } else if args.is(end_at, "max") {
-        End::Highest
-    } else {
-        return Err(error::SYNTAX);
-    };
-    let count = match args.len() - end_at - 1 {
-        0 => 1,
-        2.. if args.is(end_at + 1, "count") => positive(end_at + 2, error::COUNT_NOT_POSITIVE)?,
-        _ => return Err(error::SYNTAX),
-    };
-    if args.len() > end_at + 3 {
-        return Err(error::SYNTAX);
-    }
-    Ok((args.slice(first..end_at), end, count))
+    let numkeys = positive(args.at(at), error::NUMKEYS_NOT_POSITIVE)?;
+    let mut rest = Rest::of(args, at + 1);
+    let names = rest.take_many(numkeys).ok_or(error::SYNTAX)?;
+    let end = rest.one_of(&[("min", End::Lowest), ("max", End::Highest)]).ok_or(error::SYNTAX)?;
+    let count = rest.value("count").map_or(Ok(1), |count| positive(count, error::COUNT_NOT_POSITIVE))?;
+    rest.end()?;
+    Ok((names, end, count))
 }
 
 fn pop_many(keys: &mut Write<'_>, names: Args<'_>, end: End, count: usize, reply: &mut Reply) -> Result<bool, Error> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::commands::Outcome;
-use crate::commands::args::int;
+use crate::commands::args::{Rest, parse_int};
 use crate::commands::zset::bounds::{Bounds, By};
 use crate::commands::zset::{show, show_head, store};
 use crate::engine::error::{self, Error};
@@ -34,23 +34,21 @@ impl<'a> Query<'a> {
     fn read(args: Args<'a>, form: Form) -> Result<Query<'a>, Error> {
         let first = if form.stores { 3 } else { 2 };
         let (mut by, mut is_reversed, mut with_scores) = (form.by, form.is_reversed, false);
-        let (mut limit, mut at) = ((0, -1), first + 2);
-        while at < args.len() {
-            if !form.stores && args.is(at, "withscores") {
+        let (mut limit, mut rest) = ((0, -1), Rest::of(args, first + 2));
+        loop {
+            if !form.stores && rest.word("withscores") {
                 with_scores = true;
-            } else if args.is(at, "limit") && at + 2 < args.len() {
-                limit = (int(args, at + 1)?, int(args, at + 2)?);
-                at += 2;
-            } else if is_reversed.is_none() && args.is(at, "rev") {
+            } else if let Some([skip, take]) = rest.values("limit") {
+                limit = (parse_int(skip)?, parse_int(take)?);
+            } else if is_reversed.is_none() && rest.word("rev") {
                 is_reversed = Some(true);
-            } else if by.is_none() && args.is(at, "bylex") {
+            } else if by.is_none() && rest.word("bylex") {
                 by = Some(By::Name);
-            } else if by.is_none() && args.is(at, "byscore") {
+            } else if by.is_none() && rest.word("byscore") {
                 by = Some(By::Score);
             } else {
-                return Err(error::SYNTAX);
+                break rest.end()?;
             }
-            at += 1;
         }
         let (by, is_reversed) = (by.unwrap_or(By::Rank), is_reversed.unwrap_or(false));
         if by == By::Rank && limit.1 != -1 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::args::Rest;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -115,15 +116,14 @@ fn change(
 
 /// `FLUX.PEERS [WORKSPACE ws] [CAPABILITY cap]`
 pub fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (mut workspace, mut capability) = (None, None);
-    for at in (1..args.len()).step_by(2) {
-        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-        if args.is(at, "workspace") {
-            workspace = Some(names::workspace(value)?);
-        } else if args.is(at, "capability") {
-            capability = Some(names::capability(value)?);
+    let (mut workspace, mut capability, mut rest) = (None, None, Rest::of(args, 1));
+    loop {
+        if let Some(name) = rest.value("workspace") {
+            workspace = Some(names::workspace(name)?);
+        } else if let Some(name) = rest.value("capability") {
+            capability = Some(names::capability(name)?);
         } else {
-            return Err(error::SYNTAX);
+            break rest.end()?;
         }
     }
     write_peers(&list(room, session, workspace, capability)?, reply);

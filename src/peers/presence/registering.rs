@@ -8,11 +8,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::commands::Outcome;
+use crate::commands::args::{Rest, parse_int};
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
-use crate::commands::{Outcome, args as read};
 use crate::engine::block::{Block, Waiter};
-use crate::engine::error::{self, Error};
+use crate::engine::error::Error;
 use crate::id;
 use crate::peers::calls::{Action, Failure};
 use crate::peers::checking::Origin;
@@ -102,27 +103,22 @@ impl Registration {
             capabilities.push(compiled);
         }
         let (mut secret, mut ttl_ms, mut running) = (None, TTL_MS, None);
-        let mut at = 2;
-        while at < args.len() {
-            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-            if args.is(at, "secret") {
-                let text = std::str::from_utf8(value).ok().filter(|text| (1..=SECRET_BYTES_MAX).contains(&text.len()));
+        let mut rest = Rest::of(args, 2);
+        loop {
+            if let Some(text) = rest.value("secret") {
+                let text = std::str::from_utf8(text).ok().filter(|text| (1..=SECRET_BYTES_MAX).contains(&text.len()));
                 secret =
                     Some(text.ok_or_else(|| Error::new("ERR invalid secret: it must be 1 to 256 bytes of UTF-8"))?.to_owned());
-            } else if args.is(at, "ttl") {
-                let ms = read::int(args, at + 1)?;
-                let ms = u64::try_from(ms).ok().filter(|ms| TTL_MS_RANGE.contains(ms));
+            } else if let Some(ms) = rest.value("ttl") {
+                let ms = u64::try_from(parse_int(ms)?).ok().filter(|ms| TTL_MS_RANGE.contains(ms));
                 ttl_ms = ms.ok_or_else(|| Error::new("ERR invalid TTL: it must be 1000 to 3600000 milliseconds"))?;
-            } else if args.is(at, "running") {
-                let count = usize::try_from(read::int(args, at + 1)?).ok().filter(|count| *count < args.len() - at - 1);
-                let count = count.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
-                let ids = (at + 2..at + 2 + count).map(|at| String::from_utf8_lossy(args.at(at)).into_owned());
-                running = Some(ids.collect());
-                at += count;
+            } else if let Some(count) = rest.value("running") {
+                let ids = usize::try_from(parse_int(count)?).ok().and_then(|count| rest.take_many(count));
+                let ids = ids.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
+                running = Some(ids.iter().map(|id| String::from_utf8_lossy(id).into_owned()).collect());
             } else {
-                return Err(error::SYNTAX);
+                break rest.end()?;
             }
-            at += 2;
         }
         let capabilities = capabilities.into_iter().collect();
         Ok(Registration { wire, capabilities, secret, ttl_ms, running })
