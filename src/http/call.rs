@@ -11,12 +11,16 @@ use axum::response::{IntoResponse, Response};
 use super::answer::Refusal;
 use super::ask::{self, Options};
 use super::{Door, sse};
+use crate::commands::args::Rest;
 use crate::commands::room;
-use crate::peers::calls::{Failure, Order, Outcome, Part, Route, TIMEOUT_MS_MAX};
-use crate::peers::{self, Ongoing};
+use crate::peers::calls::{Failure, Order, Outcome, Part};
+use crate::peers::{self, Ongoing, order};
+use crate::resp::OwnedArgs;
 
 /// What may be said of a call.
-const OPTIONS: [&str; 7] = ["timeout", "priority", "retries", "to", "route", "sticky", "gather"];
+const OPTIONS: [&str; 7] = ["timeout", "priority", "retries", "to", "gather", "route", "sticky"];
+/// Those that are said as `FLUX.CALL` has them.
+const PLAIN: &[&str] = OPTIONS.split_at(5).0;
 
 pub async fn call(
     State(door): State<Arc<Door>>,
@@ -43,17 +47,18 @@ fn payload(body: Bytes) -> Bytes {
 
 fn order(capability: &str, payload: &[u8], options: &Options) -> Result<Order, Refusal> {
     let mut order = Order::new(capability, payload);
-    order.timeout_ms = options.number("timeout", 1, TIMEOUT_MS_MAX)?.unwrap_or(order.timeout_ms);
-    order.priority = options.number("priority", -100, 100)?.unwrap_or(order.priority);
-    order.retries = options.number("retries", 0, u32::MAX)?.unwrap_or(order.retries);
-    order.gather = options.number("gather", 0, usize::MAX)?;
-    order.to = options.text("to").map(Into::into);
-    order.route = match (options.text("route"), options.text("sticky")) {
-        (None | Some("sticky"), Some(key)) => Route::Sticky(key.into()),
-        (None | Some("least-loaded"), None) => Route::LeastLoaded,
-        (Some("round-robin"), None) => Route::RoundRobin,
+    let said = PLAIN.iter().flat_map(|name| options.text(name).into_iter().flat_map(|value| [*name, value]));
+    let route = match (options.text("route"), options.text("sticky")) {
+        (None, None) => vec![],
+        (None | Some("sticky"), Some(key)) => vec!["route", "sticky", key],
+        (Some(route @ ("least-loaded" | "round-robin")), None) => vec!["route", route],
         _ => return Err(Refusal::bad_request("`route` is least-loaded or round-robin, without `sticky`; or `sticky` is a key")),
     };
+    let words = OwnedArgs::new(said.chain(route).map(str::as_bytes));
+    order::read(&mut order, Rest::of(words.args(), 0)).map_err(|error| {
+        let (code, text) = error.0.split_once(' ').unwrap_or_default();
+        Refusal::new(code, text)
+    })?;
     Ok(order)
 }
 

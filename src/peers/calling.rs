@@ -7,30 +7,26 @@ use tokio::sync::oneshot::Sender;
 
 use crate::clock;
 use crate::commands::Outcome;
-use crate::commands::args as read;
+use crate::commands::args::Rest;
 use crate::commands::session::Session;
 use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
-use crate::peers::calls::{self, Action, Again, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused, Route};
+use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused};
 use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
 use crate::peers::handle::{Ongoing, ends};
 use crate::peers::presence::{self, NOT_A_PEER, Presence};
 use crate::peers::room::{Room, Todo};
-use crate::peers::{checking, names, wire};
+use crate::peers::{checking, names, order, wire};
 use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Calls that `FLUX.NEXT` takes at once.
-const COUNT_MAX: usize = 1000;
+const COUNT_MAX: i64 = 1000;
 /// Peers that are looked for by their keys at most, when nobody in the directory has a capability: keys and directory say the same, so
 /// there are hardly any.
 const FOUND_MAX: &[u8] = b"64";
-/// Tries that a call may have behind it.
-const ATTEMPTS_MAX: u64 = 1_000_000;
-/// Bytes of a key of `ROUTE STICKY`.
-const STICKY_BYTES_MAX: usize = 1024;
 
 fn refusal(failure: Failure) -> Error {
     Error::new(failure.to_string())
@@ -43,7 +39,8 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         return Err(Error::new("CANCELLED the wait for the call was ended with CLIENT UNBLOCK"));
     }
     let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
-    let (mut order, is_async) = read_order(args, limit)?;
+    let mut order = Order::new(names::capability(args.at(1))?, sized("payload", args.at(2), limit)?);
+    let is_async = order::read(&mut order, Rest::of(args, 3))?;
     order.from = presence::peer_of(session).cloned();
     let origin = order.from.clone().map_or(Origin::Client(session.client.id), Origin::Peer);
     if is_async {
@@ -72,80 +69,6 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
 fn waiter(session: &Session, args: Args<'_>, reply: &Reply) -> Arc<Waiter> {
     let again = OwnedArgs::new([args.at(0), b"", b""]);
     Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)))
-}
-
-fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
-    let capability = names::capability(args.at(1))?;
-    let payload = sized("payload", args.at(2), limit)?;
-    let mut order = Order::new(capability, payload);
-    let mut is_async = false;
-    let mut at = 3;
-    while at < args.len() {
-        if args.is(at, "async") || args.is(at, "chunks") {
-            is_async |= args.is(at, "async");
-            order.has_audience |= args.is(at, "chunks");
-            at += 1;
-            continue;
-        }
-        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
-        if args.is(at, "to") {
-            order.to = Some(names::id("peer id", value)?.into());
-        } else if args.is(at, "timeout") {
-            order.timeout_ms = number(args, at, 1..=calls::TIMEOUT_MS_MAX)?;
-        } else if args.is(at, "retries") {
-            order.retries = number(args, at, 0..=1000)? as u32;
-        } else if args.is(at, "priority") {
-            let priority = read::int(args, at + 1)?;
-            let priority = i8::try_from(priority).ok().filter(|priority| (-100..=100).contains(priority));
-            order.priority = priority.ok_or_else(|| Error::new("ERR invalid PRIORITY: it must be -100 to 100"))?;
-        } else if args.is(at, "gather") {
-            order.gather = Some(number(args, at, 0..=u64::from(u32::MAX))? as usize);
-        } else if args.is(at, "id") {
-            order.id = Some(names::id("call id", value)?.into());
-        } else if args.is(at, "attempt") {
-            order.again.get_or_insert(Again { attempt: 1, seen: 0 }).attempt = number(args, at, 1..=ATTEMPTS_MAX)? as u32;
-        } else if args.is(at, "seen") {
-            order.again.get_or_insert(Again { attempt: 1, seen: 0 }).seen = number(args, at, 0..=i64::MAX as u64)?;
-        } else if args.is(at, "route") {
-            (order.route, at) = read_route(args, at)?;
-        } else {
-            return Err(error::SYNTAX);
-        }
-        at += 2;
-    }
-    if order.gather.is_some() && order.to.is_some() {
-        return Err(Error::new("ERR GATHER asks all peers with the capability: leave out TO"));
-    }
-    if order.again.is_some() && order.id.is_none() {
-        return Err(Error::new("ERR ATTEMPT and SEEN are about a call that was given before: say its ID"));
-    }
-    Ok((order, is_async))
-}
-
-fn read_route(args: Args<'_>, at: usize) -> Result<(Route, usize), Error> {
-    if args.is(at + 1, "least-loaded") {
-        return Ok((Route::LeastLoaded, at));
-    }
-    if args.is(at + 1, "round-robin") {
-        return Ok((Route::RoundRobin, at));
-    }
-    let key = args.get(at + 2).filter(|_| args.is(at + 1, "sticky")).ok_or(error::SYNTAX)?;
-    if key.len() > STICKY_BYTES_MAX {
-        return Err(Error::new(format!(
-            "ERR invalid sticky key: it is {} bytes long, the limit is {STICKY_BYTES_MAX}",
-            key.len()
-        )));
-    }
-    Ok((Route::Sticky(key.to_vec()), at + 1))
-}
-
-/// The number after an option.
-fn number(args: Args<'_>, at: usize, range: std::ops::RangeInclusive<u64>) -> Result<u64, Error> {
-    let number = u64::try_from(read::int(args, at + 1)?).ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| {
-        let option = String::from_utf8_lossy(args.at(at)).to_uppercase();
-        Error::new(format!("ERR invalid {option}: it must be {} to {}", range.start(), range.end()))
-    })
 }
 
 /// Refuses what is larger than payloads may be.
@@ -247,15 +170,14 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         reply.null_array();
         return Ok(());
     }
-    let (mut count, mut timeout_ms) = (1, 0);
-    for at in (1..args.len()).step_by(2) {
-        args.get(at + 1).ok_or(error::SYNTAX)?;
-        if args.is(at, "count") {
-            count = number(args, at, 1..=COUNT_MAX as u64)? as usize;
-        } else if args.is(at, "timeout") {
-            timeout_ms = number(args, at, 0..=calls::TIMEOUT_MS_MAX)?;
+    let (mut count, mut timeout_ms, mut rest) = (1, 0, Rest::of(args, 1));
+    loop {
+        if let Some(jobs) = rest.value("count") {
+            count = order::number("COUNT", jobs, 1..=COUNT_MAX)? as usize;
+        } else if let Some(ms) = rest.value("timeout") {
+            timeout_ms = order::number("TIMEOUT", ms, 0..=calls::TIMEOUT_MS_MAX as i64)? as u64;
         } else {
-            return Err(error::SYNTAX);
+            break rest.end()?;
         }
     }
     let client = session.client.id;

@@ -8,7 +8,7 @@
 //!   [`metrics`]: their rows.
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side. [`checking`]: payloads,
-//!   before a call is made of them.
+//!   before a call is made of them. [`order`]: what may be said of a call.
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
 //! - [`context`], [`streams`], [`log`], [`describe`], [`clean`], [`schema`]: what the names say. [`kept`]: streams that keep
 //!   the last of something.
@@ -31,6 +31,7 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod old;
+pub mod order;
 pub mod outbox;
 pub mod peer;
 pub mod presence;

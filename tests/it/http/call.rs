@@ -50,6 +50,43 @@ fn failures_have_statuses_and_codes() {
 }
 
 #[test]
+fn of_a_call_the_same_may_be_said_over_http_and_resp() {
+    let door = Door::open(&[]);
+    let mut store = door.store();
+    let (longest, too_long) = ("k".repeat(1024), "k".repeat(1025));
+    for (option, value, is_allowed) in [
+        ("timeout", "0", false),
+        ("timeout", "1", true),
+        ("timeout", "86400000", true),
+        ("timeout", "86400001", false),
+        ("retries", "0", true),
+        ("retries", "1000", true),
+        ("retries", "1001", false),
+        ("priority", "-100", true),
+        ("priority", "-101", false),
+        ("priority", "01", false),
+        ("gather", "4294967295", true),
+        ("gather", "4294967296", false),
+        ("to", "nobody", true),
+        ("to", too_long.as_str(), false),
+        ("sticky", longest.as_str(), true),
+        ("sticky", too_long.as_str(), false),
+    ] {
+        // Nobody has the capability, which is found out once all that is said is right.
+        let over_http = status(&door, &format!("/call/nothing?{option}={value}"), "1") != (400, "ERR".into());
+        let mut call = redis::cmd("FLUX.CALL");
+        call.arg("nothing").arg("1");
+        if option == "sticky" {
+            call.arg("ROUTE").arg(option).arg(value)
+        } else {
+            call.arg(option).arg(value)
+        };
+        let over_resp = !call.query::<redis::Value>(&mut store).is_err_and(|error| error.code() == Some("ERR"));
+        assert_eq!((over_http, over_resp), (is_allowed, is_allowed), "{option} {value}");
+    }
+}
+
+#[test]
 fn pieces_come_as_events_before_the_result() {
     let door = Door::open(&[]);
     let _worker = Worker::start(&door, "speaker", r#"[{"name":"speak"},{"name":"choke"}]"#, |payload| match payload {
