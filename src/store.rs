@@ -257,7 +257,7 @@ mod tests {
         });
         let engine = Arc::clone(&instance.engine);
         // Reads nothing.
-        let reader = thread::spawn(move || engine.loads().run(&engine, &()));
+        let reader = thread::spawn(move || engine.loads().run(&*engine, &()));
         for command in [&[&b"WATCH"[..], b"watched"][..], &[b"MULTI"], &[b"SET", b"other", b"1"], &[b"GET", b"key"]] {
             assert!(store.call(command).starts_with(b"+"));
         }

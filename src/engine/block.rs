@@ -38,8 +38,8 @@ use parking_lot::Mutex;
 use crate::engine::blob::Blob;
 use crate::engine::crowd::give_room_back;
 use crate::engine::mailbox::Mailbox;
+use crate::engine::rows::Kind;
 use crate::engine::types::stream::id::Id;
-use crate::engine::value::Kind;
 use crate::resp::{OwnedArgs, Protocol};
 
 /// Makes the command that is run for one of a waiter's keys: its number among them, and its name.

@@ -5,7 +5,7 @@
 
 use std::ops::Deref;
 
-use crate::engine::value::{BadRow, Kind};
+use crate::engine::rows::{BadRow, Kind};
 use crate::memory::{Aside, Held};
 
 const PUT: u8 = 1;

@@ -1,18 +1,22 @@
-//! Which keys go first when memory is short: access times, access counts and the eight policies of `maxmemory-policy`.
+//! Makes keys go when memory is short: access times, access counts, and the choice by `maxmemory-policy`.
 //!
 //! An entry's `access` has 24 bits: a time in seconds, or, under an LFU policy, 16 bits of minutes and a counter in the low eight
 //! that grows ever more slowly and falls with time (Morris 1978, as Redis has it).
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
 use crate::engine::block::Place;
 use crate::engine::effect;
 use crate::engine::free;
 use crate::engine::notify::{Class, Event};
+use crate::engine::policy::Candidate;
 use crate::engine::shard::{DATABASES, Database, Entry, Shard};
 use crate::engine::{Engine, SHARDS};
 use crate::{id, memory};
+
+pub use crate::engine::policy::Policy;
+use crate::engine::policy::Policy::*;
 
 /// Keys looked at in vain before it is given up: all of them may be of a kind the policy spares.
 const EMPTY_SHARDS_MAX: usize = 4 * SHARDS;
@@ -20,116 +24,6 @@ const EMPTY_SHARDS_MAX: usize = 4 * SHARDS;
 const ACCESS_MASK: u32 = 0x00ff_ffff;
 /// A new key's counter under LFU, so that it is not the first to go.
 const FRESH_COUNT: u32 = 5;
-/// Candidates a shard remembers, as many as Redis does in all: what few samples at a time find becomes nearly as good as what looking
-/// at every key would.
-const CANDIDATES_MAX: usize = 16;
-/// This part of `maxmemory` may be on its way to the journal before writers wait for it.
-const PASSING_SHARE: u64 = 16;
-/// However low `maxmemory` is: a few requests of all clients, and the room that shards keep.
-const PASSING_BYTES_MIN: u64 = 2 << 20;
-/// However high it is, and without it: the disk is behind the writers.
-const PASSING_BYTES_MAX: u64 = 64 << 20;
-
-/// Whose keys go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of `maxmemory-policy`")]
-pub enum Policy {
-    VolatileLru,
-    VolatileLfu,
-    VolatileRandom,
-    VolatileTtl,
-    AllkeysLru,
-    AllkeysLfu,
-    AllkeysRandom,
-    Noeviction,
-}
-
-use Policy::*;
-
-impl Policy {
-    const ALL: [Policy; 8] =
-        [VolatileLru, VolatileLfu, VolatileRandom, VolatileTtl, AllkeysLru, AllkeysLfu, AllkeysRandom, Noeviction];
-
-    /// The policy of this name.
-    pub fn named(name: &str) -> Option<Policy> {
-        let names = [
-            "volatile-lru",
-            "volatile-lfu",
-            "volatile-random",
-            "volatile-ttl",
-            "allkeys-lru",
-            "allkeys-lfu",
-            "allkeys-random",
-            "noeviction",
-        ];
-        names.iter().position(|other| *other == name).map(|at| Policy::ALL[at])
-    }
-
-    fn is_lfu(self) -> bool {
-        matches!(self, VolatileLfu | AllkeysLfu)
-    }
-
-    fn spares_lasting(self) -> bool {
-        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
-    }
-}
-
-/// How eviction is set up; may change at any time.
-pub struct Eviction {
-    bytes_max: AtomicU64,
-    policy: AtomicU8,
-    samples: AtomicU32,
-    lfu_log_factor: AtomicU32,
-    lfu_decay_minutes: AtomicU32,
-}
-
-impl Default for Eviction {
-    fn default() -> Eviction {
-        Eviction {
-            bytes_max: AtomicU64::new(0),
-            policy: AtomicU8::new(Noeviction as u8),
-            samples: AtomicU32::new(5),
-            lfu_log_factor: AtomicU32::new(10),
-            lfu_decay_minutes: AtomicU32::new(1),
-        }
-    }
-}
-
-impl Eviction {
-    /// Sets `maxmemory` (0 for no bound), the policy, and how many keys are compared for each that goes.
-    pub fn set(&self, bytes_max: u64, policy: Policy, samples: u32) {
-        self.bytes_max.store(bytes_max, Relaxed);
-        self.policy.store(policy as u8, Relaxed);
-        self.samples.store(samples.max(1), Relaxed);
-    }
-
-    /// Sets how fast LFU counters grow and fall.
-    pub fn set_lfu(&self, log_factor: u32, decay_minutes: u32) {
-        self.lfu_log_factor.store(log_factor, Relaxed);
-        self.lfu_decay_minutes.store(decay_minutes, Relaxed);
-    }
-
-    /// `maxmemory`; 0 for no bound.
-    pub fn bytes_max(&self) -> u64 {
-        self.bytes_max.load(Relaxed)
-    }
-
-    /// So much may be on its way to the journal, beside the keys, before writers wait for it.
-    #[inline]
-    pub fn passing_bytes_max(&self) -> u64 {
-        match self.bytes_max() {
-            0 => PASSING_BYTES_MAX,
-            bytes => (bytes / PASSING_SHARE).clamp(PASSING_BYTES_MIN, PASSING_BYTES_MAX),
-        }
-    }
-
-    /// The policy.
-    #[inline]
-    pub fn policy(&self) -> Policy {
-        Policy::ALL[usize::from(self.policy.load(Relaxed)) & 7]
-    }
-}
-
 /// What making room did.
 #[derive(Default)]
 pub struct Evicted {
@@ -195,37 +89,6 @@ fn remove(engine: &Engine, shard: &mut Shard, stored: usize, at: u32, evicted: &
     }
     let db = engine.client_db(stored as u8);
     evicted.events.push(Event { class: Class::Evicted, name: "evicted", db, key, elements: Vec::new() });
-}
-
-/// A key that was met and may go.
-struct Candidate {
-    /// How much it should stay when it was met: see [`worth`].
-    worth: u64,
-    stored: u8,
-    hash: u32,
-}
-
-/// The best keys to evict that a shard has met so far, those that should go first at the end.
-#[derive(Default)]
-pub struct Candidates {
-    /// What they were chosen for; another policy begins anew.
-    policy: Option<Policy>,
-    keys: Vec<Candidate>,
-}
-
-impl Candidates {
-    fn offer(&mut self, new: Candidate) {
-        let is_known = self.keys.iter().any(|known| (known.stored, known.hash) == (new.stored, new.hash));
-        let is_worst = self.keys.len() == CANDIDATES_MAX && self.keys[0].worth <= new.worth;
-        if is_known || is_worst {
-            return;
-        }
-        if self.keys.len() == CANDIDATES_MAX {
-            self.keys.remove(0);
-        }
-        let at = self.keys.partition_point(|known| known.worth > new.worth);
-        self.keys.insert(at, new);
-    }
 }
 
 /// The key of a shard that goes first: of those it has met, and a few more.

@@ -6,7 +6,9 @@
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+
+use smallvec::SmallVec;
 
 use crate::engine::blob::Blob;
 use crate::engine::block::{AtKey, Place, Waiter, Want};
@@ -17,14 +19,95 @@ use crate::engine::error::{self, Error};
 use crate::engine::evict;
 use crate::engine::free;
 use crate::engine::load::Missing;
-use crate::engine::notify::{Class, Event};
-use crate::engine::shard::{Audience, Database, Entry, RowLog, Shard};
+use crate::engine::log::{Audience, RowLog};
+use crate::engine::notify::{Class, Event, Look};
+use crate::engine::shard::{Database, Entry, Shard};
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::string::Str;
 use crate::engine::value::{Kind, Type, Value};
-use crate::engine::{Engine, Guard, SHARDS, shard_of};
+use crate::engine::{Engine, Guard, SHARDS, Scope, enter, shard_of};
 use crate::panics::Whole;
 use crate::resp::{Args, OwnedArgs};
+
+pub use crate::engine::log::Edit;
+
+impl Engine {
+    /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch. Whoever may meet a key whose
+    /// time is over takes the view's events, and the keys that were touched, and tells of them.
+    pub fn read<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Read<'_>) -> R) -> R {
+        self.write(db, now, scope, |view| run(view))
+    }
+
+    /// The same with a view for writing.
+    pub fn write<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
+        let mut view = Write(self.view(db, now, scope));
+        let result = run(&mut view);
+        view.wrote();
+        debug_assert!(view.events.is_empty(), "nobody tells what happened in this view");
+        result
+    }
+
+    #[inline]
+    pub(crate) fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
+        self.view_keeping(None, db, now, scope)
+    }
+
+    #[inline]
+    pub(crate) fn view_keeping<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, db: u8, now: u64, scope: Scope<'_>) -> Read<'a> {
+        let held = self.hold(kept, scope);
+        let stored_db = self.stored(db);
+        Read {
+            _whole: Whole::begin(),
+            engine: self,
+            held,
+            db,
+            stored_db,
+            now,
+            events: Vec::new(),
+            waiting: Waiting::Never,
+            block: None,
+            missing: Vec::new(),
+            is_final: false,
+            leaves_access: false,
+        }
+    }
+
+    /// Locks what a scope needs, and first unlocks what was kept if it is not that.
+    #[inline]
+    fn hold<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, scope: Scope<'_>) -> Held<'a> {
+        let kept = match (kept, scope) {
+            (Some((number, guard)), Scope::Keys([key])) if shard_of(dict::hash(key)) == number => Some((number, guard)),
+            _ => None,
+        };
+        let mut held = match scope {
+            Scope::Nothing => Held::None,
+            Scope::Keys([key]) => match kept {
+                Some((number, guard)) => Held::One(number, guard),
+                None => {
+                    let number = shard_of(dict::hash(key));
+                    Held::One(number, self.mutex(number).lock())
+                }
+            },
+            Scope::Keys(keys) => {
+                let mut numbers: SmallVec<[usize; 16]> = keys.iter().map(|key| shard_of(dict::hash(key))).collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                Held::Some(numbers.into_iter().map(|number| (number, self.mutex(number).lock())).collect())
+            }
+            Scope::Everything => Held::All((0..SHARDS).map(|number| self.mutex(number).lock()).collect()),
+        };
+        // Invariant: the epoch is read after the last lock is taken, for each view anew; `cut` relies on it.
+        let epoch = self.epoch.load(Acquire);
+        let generation = self.generation.load(Acquire);
+        match &mut held {
+            Held::None => {}
+            Held::One(_, guard) => enter(guard, epoch, generation),
+            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| enter(guard, epoch, generation)),
+            Held::All(guards) => guards.iter_mut().for_each(|guard| enter(guard, epoch, generation)),
+        }
+        held
+    }
+}
 
 /// What happens to a key's expiry when its value is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,14 +238,18 @@ impl<'a> DerefMut for Write<'a> {
     }
 }
 
-/// A value to change, with the log its changes must be told to.
-pub struct Edit<'a, T> {
-    /// The value.
-    pub value: &'a mut T,
-    /// Where each changed row is recorded.
-    pub log: RowLog<'a>,
-    /// Whether the key was made for this edit.
-    pub is_new: bool,
+impl Look for Read<'_> {
+    fn db(&self) -> u8 {
+        self.db
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
+        Read::inspect(self, key)
+    }
 }
 
 impl<'a> Read<'a> {
@@ -797,7 +884,7 @@ impl<'a> Write<'a> {
         for number in 0..SHARDS {
             let shard = self.0.held.get(number);
             let database = mem::take(&mut shard.databases[usize::from(db)]);
-            shard.log.touch_all(db, &database);
+            shard.log.touch_all(db, database.keys.len(), database.keys.iter().map(|entry| &**entry.key()));
             shard.log.record_meeting(|to| effect::push_flush(to, db));
             flushed.push(database);
         }

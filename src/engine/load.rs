@@ -15,7 +15,6 @@ use std::vec;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::engine::Engine;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Place, Waiter};
 use crate::engine::dict;
@@ -57,6 +56,15 @@ impl Backing for () {
     fn load(&self, _: &Missing) -> Result<Value, Error> {
         Err(error::DISK_READ)
     }
+}
+
+/// Where values come back to.
+pub trait Home: Send + Sync {
+    /// Runs with the database in which a value is missing, its key's shard locked.
+    fn with_database(&self, missing: &Missing, run: &mut dyn FnMut(&mut Database));
+
+    /// Serves clients that wait at these keys.
+    fn serve(&self, places: Vec<Place>);
 }
 
 /// What is to be read, and who waits for it.
@@ -107,19 +115,19 @@ impl Then {
 
 /// Values that stay in memory while it lives: those of a command for which some were dropped again before all were there.
 pub struct Pin {
-    engine: Arc<Engine>,
+    loads: Arc<Loads>,
     places: Vec<Place>,
 }
 
 impl Pin {
     /// One that keeps nothing yet.
-    pub fn new(engine: &Arc<Engine>) -> Pin {
-        Pin { engine: Arc::clone(engine), places: Vec::new() }
+    pub fn new(loads: &Arc<Loads>) -> Pin {
+        Pin { loads: Arc::clone(loads), places: Vec::new() }
     }
 
     /// Keeps these values too, as soon as they are there.
     pub fn keep(&mut self, mut places: Vec<Place>) {
-        let loads = &self.engine.loads;
+        let loads = &self.loads;
         let mut pinned = loads.pinned.lock();
         for place in &places {
             *pinned.entry(place.clone()).or_default() += 1;
@@ -131,7 +139,7 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let loads = &self.engine.loads;
+        let loads = &self.loads;
         let mut pinned = loads.pinned.lock();
         for place in self.places.drain(..) {
             if let Entry::Occupied(mut count) = pinned.entry(place) {
@@ -206,11 +214,11 @@ impl Loads {
     }
 
     /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
-    pub fn run(&self, engine: &Engine, backing: &dyn Backing) {
+    pub fn run(&self, home: &dyn Home, backing: &dyn Backing) {
         while let Some(missing) = self.next() {
             // Someone else may have had it read since.
-            let outcome = if is_dropped(engine, &missing) {
-                backing.load(&missing).map(|value| install(engine, &missing, value))
+            let outcome = if is_dropped(home, &missing) {
+                backing.load(&missing).map(|value| install(home, &missing, value))
             } else {
                 Ok(())
             };
@@ -224,7 +232,7 @@ impl Loads {
             }
             // Who waits at a key whose value cannot be read waits on: to serve it would be to read it again.
             if outcome.is_ok() {
-                engine.serve(waited_at);
+                home.serve(waited_at);
             }
         }
     }
@@ -313,15 +321,17 @@ fn find(database: &Database, missing: &Missing) -> Option<u32> {
     is_same.then_some(at)
 }
 
-fn is_dropped(engine: &Engine, missing: &Missing) -> bool {
-    engine.with_shard_of(&missing.key, |shard| find(shard.database(missing.db), missing).is_some())
+fn is_dropped(home: &dyn Home, missing: &Missing) -> bool {
+    let mut is_dropped = false;
+    home.with_database(missing, &mut |database| is_dropped = find(database, missing).is_some());
+    is_dropped
 }
 
 /// Puts a value back where it was dropped, unless something else is there by now.
-fn install(engine: &Engine, missing: &Missing, value: Value) {
-    engine.with_shard_of(&missing.key, |shard| {
-        let database = &mut shard.databases[usize::from(missing.db)];
-        let Some(at) = find(database, missing) else { return };
+fn install(home: &dyn Home, missing: &Missing, value: Value) {
+    let mut value = Some(value);
+    home.with_database(missing, &mut |database| {
+        let (Some(at), Some(value)) = (find(database, missing), value.take()) else { return };
         database.keys.at_mut(at).value = value;
         database.note_field_expiry(at);
     });
@@ -330,10 +340,10 @@ fn install(engine: &Engine, missing: &Missing, value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Scope;
     use crate::engine::keys::Expiry;
     use crate::engine::mailbox::Mailbox;
     use crate::engine::types::string::Str;
+    use crate::engine::{Engine, Scope};
     use crate::resp::{OwnedArgs, Protocol};
 
     /// Notes what it is asked for until that is `last`, when it ends the readers.
@@ -402,7 +412,7 @@ mod tests {
         let engine = Arc::new(Engine::new(false));
         let place = |key: &str| (0, Blob::from(key.as_bytes()));
         let kept = || ["a", "b", "c"].map(|key| engine.loads().is_pinned(0, &place(key).1));
-        let (mut one, mut other) = (Pin::new(&engine), Pin::new(&engine));
+        let (mut one, mut other) = (Pin::new(engine.loads()), Pin::new(engine.loads()));
         one.keep(vec![place("a"), place("b"), place("a")]);
         other.keep(vec![place("b")]);
         assert_eq!(kept(), [true, true, false]);

@@ -1,6 +1,6 @@
 //! The keyspace in memory: sharded, each shard behind its own lock, every change recorded as an effect.
 //!
-//! A command locks the shards of its keys in ascending order and runs to its end ([`Engine::read`], [`Engine::write`]).
+//! A command locks the shards of its keys in ascending order and runs to its end ([`keys`]).
 //! Effects go into the shard's buffer for the current epoch. [`Engine::cut`] starts a new epoch and collects what was
 //! written in the one before: since a command reads the epoch after it has all its locks, whatever a client has seen
 //! happen before another thing is never in a later epoch than that thing. So each cut is a prefix of what happened.
@@ -20,10 +20,13 @@ pub mod gate;
 pub mod glob;
 pub mod keys;
 pub mod load;
+pub mod log;
 pub mod mailbox;
 pub mod notify;
 pub mod persist;
+pub mod policy;
 pub mod pubsub;
+pub mod rows;
 pub mod shard;
 pub mod turn;
 pub mod types;
@@ -36,17 +39,15 @@ use std::sync::atomic::{
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
 
 use crate::engine::block::{Place, Waiter};
 use crate::engine::effect::Effects;
-use crate::engine::evict::Eviction;
 use crate::engine::free::Freeing;
-use crate::engine::keys::{Held, Read, Waiting, Write};
-use crate::engine::load::Loads;
+use crate::engine::load::{Home, Loads, Missing};
 use crate::engine::notify::{Names, Notifications};
+use crate::engine::policy::Eviction;
 use crate::engine::pubsub::PubSub;
-use crate::engine::shard::{DATABASES, Shard};
+use crate::engine::shard::{DATABASES, Database, Shard};
 use crate::engine::value::Value;
 use crate::panics::Whole;
 
@@ -104,7 +105,7 @@ pub struct Engine {
     stored: AtomicU64,
     notifications: Notifications,
     resident: OnceLock<Names>,
-    loads: Loads,
+    loads: Arc<Loads>,
     serving: OnceLock<fn(&Engine, Vec<Place>)>,
     wrote: AtomicU64,
     durable: AtomicU64,
@@ -130,7 +131,7 @@ impl Engine {
             stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
             notifications: Notifications::default(),
             resident: OnceLock::new(),
-            loads: Loads::default(),
+            loads: Arc::default(),
             serving: OnceLock::new(),
             wrote: AtomicU64::new(0),
             durable: AtomicU64::new(0),
@@ -156,84 +157,8 @@ impl Engine {
         self.resident.get().is_some_and(|names| names.has(key))
     }
 
-    /// Runs with a view for reading over the shards of these keys. `now` is in milliseconds since the epoch. Whoever may meet a key whose
-    /// time is over takes the view's events, and the keys that were touched, and tells of them.
-    pub fn read<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Read<'_>) -> R) -> R {
-        self.write(db, now, scope, |view| run(view))
-    }
-
-    /// The same with a view for writing.
-    pub fn write<R>(&self, db: u8, now: u64, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
-        let mut view = Write(self.view(db, now, scope));
-        let result = run(&mut view);
-        view.wrote();
-        debug_assert!(view.events.is_empty(), "nobody tells what happened in this view");
-        result
-    }
-
-    #[inline]
-    pub(crate) fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
-        self.view_keeping(None, db, now, scope)
-    }
-
-    #[inline]
-    pub(crate) fn view_keeping<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, db: u8, now: u64, scope: Scope<'_>) -> Read<'a> {
-        let held = self.hold(kept, scope);
-        let stored_db = self.stored(db);
-        Read {
-            _whole: Whole::begin(),
-            engine: self,
-            held,
-            db,
-            stored_db,
-            now,
-            events: Vec::new(),
-            waiting: Waiting::Never,
-            block: None,
-            missing: Vec::new(),
-            is_final: false,
-            leaves_access: false,
-        }
-    }
-
     fn mutex(&self, shard: usize) -> &Mutex<Shard> {
         &self.shards[shard].0
-    }
-
-    /// Locks what a scope needs, and first unlocks what was kept if it is not that.
-    #[inline]
-    fn hold<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, scope: Scope<'_>) -> Held<'a> {
-        let kept = match (kept, scope) {
-            (Some((number, guard)), Scope::Keys([key])) if shard_of(dict::hash(key)) == number => Some((number, guard)),
-            _ => None,
-        };
-        let mut held = match scope {
-            Scope::Nothing => Held::None,
-            Scope::Keys([key]) => match kept {
-                Some((number, guard)) => Held::One(number, guard),
-                None => {
-                    let number = shard_of(dict::hash(key));
-                    Held::One(number, self.shards[number].0.lock())
-                }
-            },
-            Scope::Keys(keys) => {
-                let mut numbers: SmallVec<[usize; 16]> = keys.iter().map(|key| shard_of(dict::hash(key))).collect();
-                numbers.sort_unstable();
-                numbers.dedup();
-                Held::Some(numbers.into_iter().map(|number| (number, self.shards[number].0.lock())).collect())
-            }
-            Scope::Everything => Held::All(self.shards.iter().map(|shard| shard.0.lock()).collect()),
-        };
-        // Invariant: the epoch is read after the last lock is taken, for each view anew; `cut` relies on it.
-        let epoch = self.epoch.load(Acquire);
-        let generation = self.generation.load(Acquire);
-        match &mut held {
-            Held::None => {}
-            Held::One(_, guard) => enter(guard, epoch, generation),
-            Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| enter(guard, epoch, generation)),
-            Held::All(guards) => guards.iter_mut().for_each(|guard| enter(guard, epoch, generation)),
-        }
-        held
     }
 
     /// Ends the epoch and collects its effects. Called by one thread only, the committer.
@@ -395,7 +320,7 @@ impl Engine {
     }
 
     /// Values on their way back from disk.
-    pub fn loads(&self) -> &Loads {
+    pub fn loads(&self) -> &Arc<Loads> {
         &self.loads
     }
 
@@ -453,6 +378,16 @@ impl Engine {
         }
         let wrote = self.wrote.load(SeqCst);
         if self.durable.load(SeqCst) >= wrote { 0 } else { wrote }
+    }
+}
+
+impl Home for Engine {
+    fn with_database(&self, missing: &Missing, run: &mut dyn FnMut(&mut Database)) {
+        self.with_shard_of(&missing.key, |shard| run(&mut shard.databases[usize::from(missing.db)]));
+    }
+
+    fn serve(&self, places: Vec<Place>) {
+        Engine::serve(self, places);
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::engine::blob::Blob;
-use crate::engine::keys::Read;
+use crate::engine::error::Error;
+use crate::engine::value::Value;
 
 /// A class of events, by the letter Redis gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,18 @@ pub struct Event {
 /// Names of keys and channels, by what they begin with.
 pub type Prefixes = &'static [&'static [u8]];
 
+/// What an observer may look at while the shards are locked.
+pub trait Look {
+    /// The database in use, as clients number it.
+    fn db(&self) -> u8;
+
+    /// The time of the command, in milliseconds since the epoch.
+    fn now(&self) -> u64;
+
+    /// The value at a key, without counting as a use of it.
+    fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error>;
+}
+
 /// Who is told, within the process, what happens to keys and channels whose names begin in some way, whatever
 /// `notify-keyspace-events` says. All are called on the thread of whoever did it, so they must be short.
 pub trait Observer: Send + Sync {
@@ -67,7 +80,7 @@ pub trait Observer: Send + Sync {
     }
 
     /// All keys of the view's database are about to go; all shards are locked.
-    fn flushing(&self, keys: &mut Read<'_>) {
+    fn flushing(&self, keys: &mut dyn Look) {
         let _ = keys;
     }
 
@@ -162,7 +175,7 @@ impl Notifications {
     }
 
     /// Tells observers of keys that are all about to go.
-    pub fn tell_flushing(&self, keys: &mut Read<'_>) {
+    pub fn tell_flushing(&self, keys: &mut dyn Look) {
         self.observers().for_each(|(_, observer)| observer.flushing(keys));
     }
 

@@ -1,16 +1,13 @@
 //! A shard: a share of all databases' keys behind one lock, with the effects written there since the last cut.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::engine::blob::Blob;
-use crate::engine::block::Waiters;
-use crate::engine::crowd::{Crowd, give_room_back};
 use crate::engine::dict::{self, Dict};
-use crate::engine::effect::{self, Effects};
-use crate::engine::evict::Candidates;
 use crate::engine::expiries::Expiries;
-use crate::engine::value::{Kind, Value};
+use crate::engine::log::EffectLog;
+use crate::engine::policy::Candidates;
+use crate::engine::value::Value;
 
 /// Databases a server has; clients choose with `SELECT`.
 pub const DATABASES: usize = 16;
@@ -252,113 +249,11 @@ pub struct Shard {
     pub(crate) candidates: Candidates,
 }
 
-/// Where a shard's changes are told: to the journal, to clients that watch a key, and to clients that wait for one.
-pub struct EffectLog {
-    /// Effects by the parity of the epoch they happened in; see `Engine::cut`.
-    pub(crate) pending: [Effects; 2],
-    /// The epoch of the view that holds the lock; set when the lock is taken.
-    pub(crate) epoch: u64,
-    /// Whether that view has recorded anything here.
-    pub(crate) has_recorded: bool,
-    /// Bytes of it, which go to the journal.
-    pub(crate) recorded_bytes: usize,
-    /// The generation of what changes now; see [`crate::engine::Engine::is_clean`].
-    pub(crate) generation: u8,
-    pub(crate) is_kept: bool,
-    pub(crate) changes: u64,
-    /// Set by a transaction's first change to the key.
-    pub(crate) watched: HashMap<(u8, Blob), Crowd<AtomicBool>, foldhash::fast::RandomState>,
-    pub(crate) waiters: Waiters,
-}
-
-impl EffectLog {
-    /// Records the effect that is appended, where there is a journal.
-    #[inline]
-    pub(crate) fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        self.has_recorded = true;
-        if self.is_kept {
-            self.recorded_bytes += self.pending[(self.epoch & 1) as usize].record(append);
-        }
-    }
-
-    /// The same for an effect that has an order with those of other shards.
-    pub(crate) fn record_meeting(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        self.record(append);
-        self.pending[(self.epoch & 1) as usize].set_meet();
-    }
-
-    /// Tells those who watch or wait for a key that it changed. `db` is the stored number.
-    #[inline]
-    pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
-        self.tell(db, key, Audience::All);
-    }
-
-    #[inline]
-    fn tell(&mut self, db: u8, key: &[u8], audience: Audience) {
-        self.changes += 1;
-        if audience == Audience::All && !self.watched.is_empty() {
-            self.wake_watchers(db, key);
-        }
-        if audience != Audience::Nobody && !self.waiters.is_empty() {
-            self.waiters.touch(db, key);
-        }
-    }
-
-    /// The same for all keys of a database.
-    pub(crate) fn touch_all(&mut self, db: u8, database: &Database) {
-        if self.watched.is_empty() && self.waiters.is_empty() {
-            self.changes += database.keys.len() as u64;
-        } else {
-            database.keys.iter().for_each(|entry| self.touch(db, &entry.key));
-        }
-    }
-
-    /// Clients name databases by the number that was just swapped: those who wait and those who watch follow to the other
-    /// one's keys. What they watch has changed, unless it is in neither.
-    pub(crate) fn swap_places(&mut self, a: u8, b: u8, is_there: impl Fn(u8, &[u8]) -> bool) {
-        let other = |db: u8| {
-            if db == a {
-                b
-            } else if db == b {
-                a
-            } else {
-                db
-            }
-        };
-        for ((db, key), flags) in std::mem::take(&mut self.watched) {
-            if other(db) != db && (is_there(a, &key) || is_there(b, &key)) {
-                flags.each(|flag| flag.store(true, Relaxed));
-            } else {
-                self.watched.insert((other(db), key), flags);
-            }
-        }
-        self.waiters.swap(a, b, is_there);
-    }
-
-    #[cold]
-    fn wake_watchers(&mut self, db: u8, key: &[u8]) {
-        if let Some(flags) = self.watched.remove(&(db, Blob::from(key))) {
-            flags.each(|flag| flag.store(true, Relaxed));
-            give_room_back(&mut self.watched);
-        }
-    }
-}
-
 impl Shard {
     pub(crate) fn new(is_kept: bool) -> Shard {
         Shard {
             databases: Default::default(),
-            log: EffectLog {
-                pending: Default::default(),
-                epoch: 0,
-                has_recorded: false,
-                recorded_bytes: 0,
-                generation: 1,
-                is_kept,
-                changes: 0,
-                watched: HashMap::default(),
-                waiters: Waiters::default(),
-            },
+            log: EffectLog::new(is_kept),
             counts: Counts::default(),
             candidates: Candidates::default(),
         }
@@ -387,83 +282,6 @@ impl Shard {
     /// What happened here so far.
     pub fn counts(&self) -> Counts {
         Counts { changes: self.log.changes, ..self.counts }
-    }
-}
-
-/// Who is told that a key changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// Those who watch it, and those who wait for it.
-    All,
-    /// Only those who wait for it: to WATCH a stream's groups are no part of it, as in Redis.
-    Waiters,
-    /// Nobody: nothing came of it that anyone waits for.
-    Nobody,
-}
-
-/// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
-pub struct RowLog<'a> {
-    pub(crate) log: &'a mut EffectLog,
-    pub(crate) changed: &'a mut u8,
-    pub(crate) db: u8,
-    pub(crate) key: &'a [u8],
-    pub(crate) kind: Kind,
-    pub(crate) is_open: bool,
-    pub(crate) audience: Audience,
-}
-
-impl RowLog<'_> {
-    /// Records that an element now has these bytes.
-    #[inline]
-    pub fn put(&mut self, element: &[u8], bytes: &[u8]) {
-        self.open();
-        self.log.record(|to| effect::push_row(to, element, bytes));
-    }
-
-    /// Records that an element now has these bytes, given in parts.
-    #[inline]
-    pub fn put_parts(&mut self, element: &[u8], parts: &[&[u8]]) {
-        self.open();
-        self.log.record(|to| effect::push_row_parts(to, element, parts));
-    }
-
-    /// Records that an element is gone.
-    #[inline]
-    pub fn remove(&mut self, element: &[u8]) {
-        self.open();
-        self.log.record(|to| effect::push_row_removal(to, element));
-    }
-
-    /// Records a write into a string, instead of rows.
-    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
-        *self.changed = self.log.generation;
-        self.log.touch(self.db, self.key);
-        let (db, key) = (self.db, self.key);
-        self.log.record(|to| effect::push_write_at(to, db, key, offset, bytes));
-    }
-
-    /// Tells of a change that left all as it was: who watches the key cannot know that.
-    pub fn touch(&mut self) {
-        self.log.touch(self.db, self.key);
-    }
-
-    #[inline]
-    fn open(&mut self) {
-        if !self.is_open {
-            self.is_open = true;
-            *self.changed = self.log.generation;
-            self.log.tell(self.db, self.key, self.audience);
-            let (db, key, kind) = (self.db, self.key, self.kind);
-            self.log.record(|to| effect::push_change(to, db, key, kind));
-        }
-    }
-}
-
-impl Drop for RowLog<'_> {
-    fn drop(&mut self) {
-        if self.is_open {
-            self.log.record(effect::push_end);
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::commands::args::{Rest, natural};
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
-use crate::engine::keys::Read;
+use crate::engine::notify::Look;
 use crate::engine::types::hash::Hash;
 use crate::engine::types::packed::Item;
 use crate::engine::types::set::Set;
@@ -335,7 +335,7 @@ pub fn changed(room: &Room, session: &mut Session, workspace: &str, key: &str) {
 pub type Name = (Id, String);
 
 /// The names of all values, out of the indexes.
-pub fn names(keys: &mut Read<'_>) -> Vec<Name> {
+pub fn names(keys: &mut dyn Look) -> Vec<Name> {
     let text = |item: Item<'_>| String::from_utf8(item.to_vec()).ok();
     let workspaces = keys.inspect(names::CONTEXTS.as_bytes()).ok().flatten().and_then(Set::of);
     let workspaces: Vec<Id> = workspaces.into_iter().flat_map(Set::iter).filter_map(|name| Some(text(name)?.into())).collect();

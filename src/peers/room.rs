@@ -16,8 +16,7 @@ use crate::commands::instance::Instance;
 use crate::commands::room::{self, Open};
 use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
-use crate::engine::keys::Read;
-use crate::engine::notify::{Class, Event, Observer};
+use crate::engine::notify::{Class, Event, Look, Observer};
 use crate::id;
 use crate::peers::calls::{Action, Calls};
 use crate::peers::checking::Checks;
@@ -379,7 +378,7 @@ impl Observer for Room {
         }
     }
 
-    fn flushing(&self, keys: &mut Read<'_>) {
+    fn flushing(&self, keys: &mut dyn Look) {
         let names = if keys.db() == 0 { context::names(keys) } else { Vec::new() };
         if !names.is_empty() {
             self.leave(Todo::Flushed(names));

@@ -12,8 +12,7 @@ use flux::commands::table::Group::Flux as GROUP;
 use flux::commands::{Command, Table};
 use flux::config::Config;
 use flux::engine::Engine;
-use flux::engine::keys::Read;
-use flux::engine::notify::{Event, Observer};
+use flux::engine::notify::{Event, Look, Observer};
 use flux::http::metrics;
 use flux::metrics::Kind;
 use flux::store::Store;
@@ -91,7 +90,7 @@ impl Observer for Hotel {
         self.told.lock().push(format!("published {}", String::from_utf8_lossy(channel)));
     }
 
-    fn flushing(&self, keys: &mut Read<'_>) {
+    fn flushing(&self, keys: &mut dyn Look) {
         self.told.lock().push(format!("flushing {}", keys.db()));
     }
 

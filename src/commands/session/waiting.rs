@@ -64,7 +64,7 @@ impl Session {
         if !self.has_fetched() {
             self.fetched = places;
         } else {
-            let pin = self.pin.get_or_insert_with(|| Pin::new(&self.instance.engine));
+            let pin = self.pin.get_or_insert_with(|| Pin::new(self.instance.engine.loads()));
             pin.keep(std::mem::take(&mut self.fetched));
             pin.keep(places);
         }

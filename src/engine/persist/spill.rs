@@ -180,7 +180,7 @@ fn can_drop(engine: &Engine, db: u8, entry: &Entry) -> bool {
 
 /// A reader's life: values are read back from the tables.
 pub fn read(inner: &Inner) {
-    inner.engine.loads().run(&inner.engine, inner);
+    inner.engine.loads().run(&*inner.engine, inner);
 }
 
 /// The same for threads that hold shards.

@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
-use crate::engine::keys::Edit;
+use crate::engine::log::Edit;
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::packed::{IntText, Item};
 use crate::engine::types::pairs::{self, Pairs};
-use crate::engine::value::{BadRow, Rows};
 use crate::id;
 use crate::limits;
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
-use crate::engine::keys::Edit;
+use crate::engine::log::Edit;
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::packed::{IntText, Item};
 use crate::engine::types::smallset::{self, SmallSet};
-use crate::engine::value::{BadRow, Rows};
 use crate::id;
 
 /// A set.

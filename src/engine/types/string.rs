@@ -1,6 +1,6 @@
 //! The string: its data structure and what the commands of its group mean.
 
-use crate::engine::value::{BadRow, Rows};
+use crate::engine::rows::{BadRow, Rows};
 use crate::limits;
 
 /// Bytes that fit beside the length in 24 bytes together with the tag of `Value`.

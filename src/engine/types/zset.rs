@@ -7,10 +7,10 @@ use std::ops::{ControlFlow, Range};
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::packed::{IntText, Item, Packed};
 pub use crate::engine::types::ranked::Cut;
 use crate::engine::types::ranked::{Member, Ranked};
-use crate::engine::value::{BadRow, Rows};
 use crate::limits;
 
 /// Whole scores of at most this magnitude are packed as integers.

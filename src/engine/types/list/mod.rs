@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use smallvec::SmallVec;
 
-use crate::engine::shard::RowLog;
+use crate::engine::log::RowLog;
 use crate::engine::types::packed::{Item, Packed};
 use node::{Node, node_bounds, remove, row_key};
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::engine::shard::RowLog;
+use crate::engine::log::RowLog;
+use crate::engine::rows::BadRow;
 use crate::engine::types::list::ROW_MAX;
 use crate::engine::types::packed::{Item, Packed};
-use crate::engine::value::BadRow;
 use crate::limits;
 
 /// A row number further from zero than this was made by no list.

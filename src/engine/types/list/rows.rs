@@ -1,9 +1,9 @@
 //! A list as rows: their numbers, and what rows make of a list.
 
-use crate::engine::shard::RowLog;
+use crate::engine::log::RowLog;
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::list::node::{Node, remove, row_key, row_number};
 use crate::engine::types::list::{GAP, List, ROW_MAX};
-use crate::engine::value::{BadRow, Rows};
 
 impl List {
     /// Renumbers one side of an element that was just put into a node, so that it has a row number of its own.

@@ -3,12 +3,12 @@
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
 
 use crate::engine::effect::{self, Effect, Row};
-use crate::engine::keys::Edit;
-use crate::engine::shard::RowLog;
+use crate::engine::log::Edit;
+use crate::engine::log::RowLog;
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::list::node::{Node, put, row_key};
 use crate::engine::types::list::{End, List, ROW_MAX};
 use crate::engine::types::packed::Item;
-use crate::engine::value::{BadRow, Rows};
 use crate::engine::{Engine, Scope};
 
 /// A list in an engine, what its effects make of an empty list, and a model.

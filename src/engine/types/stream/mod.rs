@@ -20,7 +20,7 @@ mod rows;
 use std::collections::BTreeMap;
 
 use crate::engine::blob::Blob;
-use crate::engine::shard::RowLog;
+use crate::engine::log::RowLog;
 use crate::engine::types::stream::entries::{Entries, Entry};
 use crate::engine::types::stream::group::{ConsumerNumber, Group, Pending};
 use crate::engine::types::stream::id::Id;
@@ -456,7 +456,7 @@ mod tests {
             key: b"k",
             kind: Kind::Stream,
             is_open: false,
-            audience: crate::engine::shard::Audience::All,
+            audience: crate::engine::log::Audience::All,
         });
         shard.log.pending[0].to_vec()
     }

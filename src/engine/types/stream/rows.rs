@@ -3,12 +3,12 @@
 use smallvec::SmallVec;
 
 use crate::engine::effect::{push_bytes, push_len, take_byte, take_bytes, take_len, take_u64};
-use crate::engine::shard::RowLog;
+use crate::engine::log::RowLog;
+use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::stream::group::{Consumer, Group, Pending};
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::{Sequence, Stream};
 use crate::engine::types::string::IntText;
-use crate::engine::value::{BadRow, Rows};
 
 const SEQUENCE: u8 = 0;
 const ENTRY: u8 = 1;
