@@ -338,7 +338,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
                 let (queue, text) = (names::queue(&peer), old_job(room, &job));
                 let _ = session.run_in_zero::<i64>(&[b"LREM", queue.as_bytes(), b"1", text.as_bytes()]);
             }
-            Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
+            Action::Cancel(peer, id, why) => room.publish(&names::cancelled(&peer), wire::cancelled(&id, why).as_bytes()),
             Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
             Action::Tried(to, id, attempt, retries) => {
                 room.publish(&names::results(&to), wire::tried(&id, attempt, retries).as_bytes());

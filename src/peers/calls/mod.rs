@@ -22,5 +22,5 @@ pub use hall::Calls;
 pub use making::nobody_alive;
 pub use terms::{
     Action, Again, Answer, Caller, Failure, Fetched, Job, Load, Order, Outcome, Part, Parts, PartsTaken, Refused, Route,
-    TIMEOUT_MS, TIMEOUT_MS_MAX, Tally, parts,
+    TIMEOUT_MS, TIMEOUT_MS_MAX, Tally, Why, parts,
 };

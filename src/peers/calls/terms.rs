@@ -203,6 +203,15 @@ pub enum Caller {
     Gather(Id),
 }
 
+/// Why a call need not be answered any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its caller gave up, or is gone.
+    Cancelled,
+    /// Its time is over.
+    Late,
+}
+
 /// What is to be done about an event.
 pub enum Action {
     /// Jobs for a peer that waits for them; the wait has ended.
@@ -215,8 +224,8 @@ pub enum Action {
     Send(Id, Job),
     /// An old peer need not run this job any more.
     Withdraw(Id, Job),
-    /// A peer need not answer this call any more.
-    Cancel(Id, Id),
+    /// A peer need not answer this call any more: its caller wants no answer, or its time is over.
+    Cancel(Id, Id, Why),
     /// A call's end.
     End(Caller, Id, Outcome),
     /// A call of this peer is tried once more: the call, which try it is now, how often it may be given to another peer yet. The peer keeps
