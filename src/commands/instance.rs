@@ -323,6 +323,11 @@ impl Instance {
         self.rooms.get().into_iter().flatten().map(|room| &**room)
     }
 
+    /// Its rooms as they are listed, open or not.
+    pub fn listed(&self) -> &'static [Room] {
+        self.listed
+    }
+
     /// What its rooms have to tell in numbers.
     pub fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
         self.listed.iter().flat_map(|room| room.metrics)

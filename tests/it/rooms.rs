@@ -219,3 +219,19 @@ fn a_rooms_numbers_are_told_with_all_others() {
     assert_eq!(told().as_deref(), Some("hotel_told 2"));
     assert!(metrics::text(&instance, 0).contains("# HELP hotel_told What it was told.\n# TYPE hotel_told counter\n"));
 }
+
+#[test]
+fn a_rooms_numbers_are_a_section_of_info_where_modules_have_theirs() {
+    let instance = instance();
+    let _rooms = instance.open_rooms();
+    let mut store = Store::new(&instance);
+    call(&mut store, "SET guests:1 a");
+    let section = "# Hotel\r\nhotel_told:2\r\n";
+    for line in ["INFO hotel", "INFO server HOTEL", "INFO modules", "INFO everything"] {
+        assert!(call(&mut store, line).contains(section), "{line}");
+    }
+    for line in ["INFO", "INFO all", "INFO default", "INFO server", "INFO shed"] {
+        assert!(!call(&mut store, line).contains("hotel_told"), "{line}");
+    }
+    assert_eq!(call(&mut store, "INFO shed"), "$0\r\n\r\n", "it has no numbers");
+}
