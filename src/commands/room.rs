@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::commands::Command;
 use crate::commands::instance::Instance;
+use crate::commands::offers::Offers;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
@@ -40,6 +41,11 @@ pub struct Metric {
 
 /// A room of a running instance.
 pub trait Open: Observer + Any {
+    /// Hands over what it offers other rooms. All rooms are made; none has started.
+    fn offer(self: Arc<Self>, offers: &mut Offers) {
+        let _ = offers;
+    }
+
     /// Takes up its work. All rooms are made, observers are told of what happens, and no clients have come.
     fn start(&self) {}
 
