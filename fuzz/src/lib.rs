@@ -179,7 +179,7 @@ fn effect_seeds() -> Vec<Vec<u8>> {
 /// then rows: a length byte each for the element and the bytes, 255 for a removal.
 pub fn rows(bytes: &[u8]) {
     let Some((number, mut rest)) = bytes.split_first() else { return };
-    let Some(kind) = Kind::from_number(number % 6 + 1) else { return };
+    let Ok(kind) = Kind::from_number(number % 6 + 1) else { return };
     let before = memory::used_bytes();
     let mut value = Value::empty(kind);
     let into = value.rows_mut().expect("an empty value is in memory");

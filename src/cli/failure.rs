@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-/// The exit code for a handler that failed: the call got there, so nothing is wrong with the server or the command line.
+/// The exit code for handlers that failed: the call got there, so nothing is wrong with the server or the command line.
 const HANDLER_FAILED: u8 = 3;
 
 /// A peer's handler failed, with its message.
@@ -16,10 +16,27 @@ pub struct HandlerFailed {
     pub message: String,
 }
 
+/// All peers were asked for an answer, and none gave one.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody answered `{capability}`: all that were asked ({count}) failed; the first, {peer}: {message}")]
+pub struct AllFailed {
+    /// What was called.
+    pub capability: String,
+    /// How many were asked.
+    pub count: usize,
+    /// The one whose failure stands for all.
+    pub peer: String,
+    /// Its failure.
+    pub message: String,
+    /// Whether some handler failed: else the call never got to one that could.
+    pub is_of_handlers: bool,
+}
+
 /// Says what went wrong, to standard error.
 pub fn tell(error: &anyhow::Error) -> ExitCode {
     eprintln!("flux: {}", chain(error));
-    if error.is::<HandlerFailed>() { ExitCode::from(HANDLER_FAILED) } else { ExitCode::FAILURE }
+    let is_of_handlers = error.is::<HandlerFailed>() || error.downcast_ref().is_some_and(|all: &AllFailed| all.is_of_handlers);
+    if is_of_handlers { ExitCode::from(HANDLER_FAILED) } else { ExitCode::FAILURE }
 }
 
 /// An error with what led to it, each once: many a text holds that of its cause, and some causes say the same and more. Then what to do,

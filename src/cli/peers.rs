@@ -16,7 +16,7 @@ use redis::streams::{StreamRangeReply, StreamReadReply};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::cli::failure::{HandlerFailed, told, unreached};
+use crate::cli::failure::{AllFailed, HandlerFailed, told, unreached};
 use crate::cli::print;
 use crate::cli::reach::{self, connect, is_away, reconnect};
 use crate::http::mcp::config;
@@ -100,7 +100,8 @@ Examples:
   flux call index '{}' --timeout 5m --priority 10
   flux call ping null --gather 0                       every peer that has it, an answer from each
 
-Exits with 3 when the peer's handler failed (of --gather, each answer tells), and with 1 when the call came to nothing for another reason; says why.",
+Exits with 3 when the peer's handler failed (with --gather, when no peer answered and some handler failed), and with 1 when the call came
+to nothing for another reason; says why.",
         add: |command| {
             command
                 .arg(positional("capability", "CAP", "The capability"))
@@ -253,7 +254,35 @@ fn call(ask: &Ask<'_>) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
     let result = runtime.block_on(outcome(ask, command))?;
-    print(&if ask.json { format!("{result}\n") } else { show::result(&result) })
+    print(&if ask.json { format!("{result}\n") } else { show::result(&result) })?;
+    if ask.matches.contains_id("gather") { some_answer(ask, &result) } else { Ok(()) }
+}
+
+/// One of many answers, as far as it is looked at here.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    peer_name: String,
+    ok: bool,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    code: String,
+}
+
+/// Fails where all that was gathered is failures.
+fn some_answer(ask: &Ask<'_>, gathered: &str) -> anyhow::Result<()> {
+    let answers: Vec<Answer> = serde_json::from_str(gathered).context(STRANGE)?;
+    let Some(first) = answers.first().filter(|_| answers.iter().all(|answer| !answer.ok)) else { return Ok(()) };
+    Err(AllFailed {
+        capability: ask.text("capability").expect("clap asks for it").to_owned(),
+        count: answers.len(),
+        peer: first.peer_name.clone(),
+        message: first.error.clone(),
+        is_of_handlers: answers.iter().any(|answer| answer.code == "FAILED"),
+    }
+    .into())
 }
 
 /// What a call comes to. Pieces of it, which come between replies, are printed meanwhile.

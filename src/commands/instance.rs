@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::commands::clients::{Client, Clients};
 use crate::commands::guesses::Guesses;
+use crate::commands::offers::Offers;
 use crate::commands::room::{Metric, Open, OpenRooms, Room};
 use crate::commands::serving;
 use crate::commands::sockets::Sockets;
@@ -86,6 +87,7 @@ pub struct Instance {
     persistence: OnceLock<Persistence>,
     listed: &'static [Room],
     rooms: OnceLock<Vec<Arc<dyn Open>>>,
+    offers: OnceLock<Offers>,
 }
 
 /// A password, which can be compared and neither shown nor logged.
@@ -254,6 +256,7 @@ impl Instance {
             persistence: OnceLock::new(),
             listed: rooms,
             rooms: OnceLock::new(),
+            offers: OnceLock::new(),
         })
     }
 
@@ -313,6 +316,9 @@ impl Instance {
         let observers = self.listed.iter().zip(&rooms).filter(|(listed, _)| !listed.observes.is_empty());
         let observers = observers.map(|(listed, room)| (listed.observes, Arc::clone(room) as Arc<dyn Observer>)).collect();
         self.engine.notifications().set_observers(observers);
+        let mut offers = Offers::none();
+        rooms.iter().for_each(|room| Arc::clone(room).offer(&mut offers));
+        assert!(self.offers.set(offers).is_ok(), "rooms are opened once, before clients come");
         assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before clients come");
         self.rooms().for_each(Open::start);
         OpenRooms(Arc::clone(self))
@@ -321,6 +327,17 @@ impl Instance {
     /// Its rooms that are open, in their order.
     pub fn rooms(&self) -> impl DoubleEndedIterator<Item = &dyn Open> {
         self.rooms.get().into_iter().flatten().map(|room| &**room)
+    }
+
+    /// What its rooms offer each other; nothing before they are open.
+    pub fn offers(&self) -> &Offers {
+        static NONE: Offers = Offers::none();
+        self.offers.get().unwrap_or(&NONE)
+    }
+
+    /// Its rooms as they are listed, open or not.
+    pub fn listed(&self) -> &'static [Room] {
+        self.listed
     }
 
     /// What its rooms have to tell in numbers.

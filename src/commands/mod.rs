@@ -22,6 +22,7 @@ pub mod inner;
 pub mod instance;
 pub mod list;
 pub mod monitor;
+pub mod offers;
 pub mod pubsub;
 pub mod room;
 pub mod scripting;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::commands::Command;
 use crate::commands::instance::Instance;
+use crate::commands::offers::Offers;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
@@ -20,15 +21,15 @@ pub struct Room {
     /// The keys and channels it observes, by what their names begin with. Values of such keys stay in memory, since the room's commands use
     /// them under others' locks.
     pub observes: Prefixes,
-    /// Its numbers.
+    /// Its numbers: `/metrics` tells them, and a section of `INFO` that has the room's name.
     pub metrics: &'static [Metric],
     /// Makes it for an instance. It may be observed and asked from then on, and does nothing by itself before [`Open::start`].
     pub make: fn(&Arc<Instance>) -> Arc<dyn Open>,
 }
 
-/// A number of a room, as `/metrics` tells it.
+/// A number of a room, as `/metrics` and `INFO` tell it.
 pub struct Metric {
-    /// Its name in Prometheus: `flux_peers`.
+    /// Its name, as Prometheus has them: `flux_peers`.
     pub name: &'static str,
     /// What it does over time.
     pub kind: Kind,
@@ -40,6 +41,11 @@ pub struct Metric {
 
 /// A room of a running instance.
 pub trait Open: Observer + Any {
+    /// Hands over what it offers other rooms. All rooms are made; none has started.
+    fn offer(self: Arc<Self>, offers: &mut Offers) {
+        let _ = offers;
+    }
+
     /// Takes up its work. All rooms are made, observers are told of what happens, and no clients have come.
     fn start(&self) {}
 

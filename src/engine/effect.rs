@@ -202,7 +202,7 @@ fn read_row<'a>(from: &mut &'a [u8]) -> Result<Option<Row<'a>>, BadRow> {
         END => Ok(None),
         ROW_PUT => Ok(Some(Row::Put(take_bytes(from)?, take_bytes(from)?))),
         ROW_REMOVE => Ok(Some(Row::Remove(take_bytes(from)?))),
-        _ => Err(BadRow),
+        _ => Err(BadRow::Bytes),
     }
 }
 
@@ -229,7 +229,7 @@ pub fn read<'a>(from: &mut &'a [u8]) -> Result<Effect<'a>, BadRow> {
             let (kind, expire_at) = (take_kind(from)?, take_number(from)?);
             Effect::Take { db, key, kind, expire_at, parcel: take_number(from)? }
         }
-        _ => return Err(BadRow),
+        _ => return Err(BadRow::Bytes),
     })
 }
 
@@ -240,19 +240,19 @@ fn take_rows<'a>(from: &mut &'a [u8]) -> Result<Rows<'a>, BadRow> {
 }
 
 fn take_kind(from: &mut &[u8]) -> Result<Kind, BadRow> {
-    Kind::from_number(take_byte(from)?).ok_or(BadRow)
+    Kind::from_number(take_byte(from)?)
 }
 
 /// Takes one byte off the front.
 pub fn take_byte(from: &mut &[u8]) -> Result<u8, BadRow> {
-    let (&byte, rest) = from.split_first().ok_or(BadRow)?;
+    let (&byte, rest) = from.split_first().ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(byte)
 }
 
 /// Takes a little-endian number off the front.
 pub fn take_u64(from: &mut &[u8]) -> Result<u64, BadRow> {
-    let (bytes, rest) = from.split_first_chunk::<8>().ok_or(BadRow)?;
+    let (bytes, rest) = from.split_first_chunk::<8>().ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(u64::from_le_bytes(*bytes))
 }
@@ -264,25 +264,25 @@ pub fn take_number(from: &mut &[u8]) -> Result<u64, BadRow> {
         let byte = take_byte(from)?;
         let bits = u64::from(byte & 0x7f);
         if shift == 63 && bits > 1 {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         number |= bits << shift;
         if byte < 0x80 {
             return Ok(number);
         }
     }
-    Err(BadRow)
+    Err(BadRow::Bytes)
 }
 
 /// Takes a LEB128 length off the front.
 pub fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
-    usize::try_from(take_number(from)?).map_err(|_| BadRow)
+    usize::try_from(take_number(from)?).map_err(|_| BadRow::Bytes)
 }
 
 /// Takes bytes with their length before them off the front.
 pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
     let len = take_len(from)?;
-    let (bytes, rest) = from.split_at_checked(len).ok_or(BadRow)?;
+    let (bytes, rest) = from.split_at_checked(len).ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(bytes)
 }
@@ -423,5 +423,13 @@ mod tests {
         assert_eq!(read(from), Ok(Effect::Copy { db: 2, key: b"a", parcel: 1 }));
         assert_eq!(read(from), Ok(Effect::Take { db: 15, key: b"to", kind: Kind::Zset, expire_at: 5, parcel: 300 }));
         assert!(from.is_empty());
+    }
+
+    #[test]
+    fn an_effect_of_an_unknown_kind_is_refused_by_its_number() {
+        for number in [0, 7, 200] {
+            let put = [PUT, 0, 1, b'k', number, 0, END];
+            assert_eq!(read(&mut &put[..]), Err(BadRow::Kind(number)));
+        }
     }
 }

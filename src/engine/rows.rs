@@ -1,6 +1,7 @@
 //! The kinds of values, and a value taken apart into rows: what the journal and the tables know of values.
 
-/// The kinds of values, with their lasting numbers in the journal and the tables.
+/// The kinds of values, with their lasting numbers in the journal and the tables. There is room for 255; the numbers below 7 take
+/// a byte less in each record than others (`persist::record`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -32,8 +33,11 @@ impl Kind {
     }
 
     /// The kind with this lasting number.
-    pub fn from_number(number: u8) -> Option<Kind> {
-        [Kind::String, Kind::List, Kind::Hash, Kind::Set, Kind::Zset, Kind::Stream].into_iter().find(|kind| *kind as u8 == number)
+    pub fn from_number(number: u8) -> Result<Kind, BadRow> {
+        [Kind::String, Kind::List, Kind::Hash, Kind::Set, Kind::Zset, Kind::Stream]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+            .ok_or(BadRow::Kind(number))
     }
 }
 
@@ -57,7 +61,13 @@ pub trait Rows {
     fn memory_bytes(&self) -> usize;
 }
 
-/// Bytes in the journal or the tables that are not a row of the kind they stand under.
+/// Bytes in the journal or the tables that this build cannot read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("read a row: its bytes are not of this kind of value")]
-pub struct BadRow;
+pub enum BadRow {
+    /// They are not a row of the kind they stand under.
+    #[error("read a row: its bytes are not of this kind of value")]
+    Bytes,
+    /// They are of a kind with this number, which there is not. Their checksum fits, so most likely they were written so.
+    #[error("read a row: this build knows no kind of value with the number {0}; upgrade flux if a newer one has had this folder")]
+    Kind(u8),
+}

@@ -12,9 +12,9 @@ use super::answer::Refusal;
 use super::ask::{self, Options};
 use super::{Door, sse};
 use crate::commands::args::Rest;
-use crate::commands::room;
-use crate::peers::calls::{Failure, Order, Outcome, Part};
-use crate::peers::{self, Ongoing, order};
+use crate::commands::offers::Failure;
+use crate::commands::offers::calls::{Ongoing, Order, Outcome, Part};
+use crate::peers::order;
 use crate::resp::OwnedArgs;
 
 /// What may be said of a call.
@@ -30,9 +30,9 @@ pub async fn call(
     request: Request<Body>,
 ) -> Result<Response, Refusal> {
     let options = Options::of(&uri, &headers, &OPTIONS)?;
-    let peers = peers::handle(&door.instance).ok_or_else(|| Refusal::new("ERR", room::not_here(peers::ROOM.name).0))?;
+    let calls = door.instance.offers().calls.get()?;
     let payload = payload(ask::body(&door, request.into_body()).await?);
-    let ongoing = ask::while_open(&door, peers.call(order(&capability, &payload, &options)?)).await??;
+    let ongoing = ask::while_open(&door, calls.call(order(&capability, &payload, &options)?)).await??;
     if sse::is_wanted(&headers) {
         return Ok(sse::respond((door, ongoing), |(door, ongoing)| next(door, ongoing)));
     }

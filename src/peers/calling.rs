@@ -13,10 +13,11 @@ use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
-use crate::peers::calls::{self, Action, Answer, Caller, Failure, Fetched, Job, Order, Parts, PartsTaken, Refused};
+use crate::peers::calls::{
+    self, Action, Answer, Caller, Failure, Fetched, Job, Ongoing, Order, Parts, PartsTaken, Refused, ends,
+};
 use crate::peers::checking::{Asker, Found, Origin};
 use crate::peers::directory::{Id, Kind};
-use crate::peers::handle::{Ongoing, ends};
 use crate::peers::presence::{self, NOT_A_PEER, Presence};
 use crate::peers::room::{Room, Todo};
 use crate::peers::{checking, names, order, wire};
@@ -260,7 +261,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
                 let (queue, text) = (names::queue(&peer), old_job(room, &job));
                 let _ = session.run_in_zero::<i64>(&[b"LREM", queue.as_bytes(), b"1", text.as_bytes()]);
             }
-            Action::Cancel(peer, id) => room.publish(&names::cancelled(&peer), id.as_bytes()),
+            Action::Cancel(peer, id, why) => room.publish(&names::cancelled(&peer), wire::cancelled(&id, why).as_bytes()),
             Action::End(caller, id, outcome) => end(room, &caller, &id, outcome),
             Action::Tried(to, id, attempt, retries) => {
                 room.publish(&names::results(&to), wire::tried(&id, attempt, retries).as_bytes());
@@ -346,7 +347,7 @@ impl Room {
         let tried = self.try_call_in_process(order, to, asker).transpose();
         let (Some((made, parts)), Some(tried), Some(room)) = (waits, tried, self.this()) else { return };
         // Where nobody takes the call it is dropped, which cancels it.
-        let _ = made.send(tried.map(|id| Ongoing::new(id, room, parts)));
+        let _ = made.send(tried.map(|id| room.ongoing(id, parts)));
     }
 
     fn try_call_in_process(&self, order: Order, to: Parts, asker: impl FnOnce() -> Asker) -> Result<Option<Id>, Failure> {
@@ -355,8 +356,13 @@ impl Room {
         let refused = |code| move |error: Error| Failure::new(code, error.0.split_once(' ').map_or("", |(_, text)| text));
         names::capability(order.capability.as_bytes()).map_err(refused("INVALID"))?;
         sized("payload", &order.payload, limit).map_err(refused("TOOBIG"))?;
-        let origin = Origin::Within(Arc::clone(&order.capability));
+        let origin = Origin::Within(Arc::clone(order.from.as_ref().unwrap_or(&order.capability)));
         make(self, &mut session, order, Caller::Channel(to), origin, asker)
+    }
+
+    /// A call that was made by a caller within the process.
+    pub fn ongoing(self: Arc<Self>, id: Id, parts: PartsTaken) -> Ongoing {
+        Ongoing::new(id, parts, move |id| self.cancel_in_process(id))
     }
 
     /// The caller is gone.

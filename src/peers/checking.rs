@@ -16,9 +16,8 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::engine::block::Waiter;
 use crate::engine::mailbox::Ended;
-use crate::peers::calls::{Caller, Failure, Order, PartsTaken, TIMEOUT_MS};
+use crate::peers::calls::{Caller, Failure, Ongoing, Order, PartsTaken, TIMEOUT_MS};
 use crate::peers::directory::{Capability, Id};
-use crate::peers::handle::Ongoing;
 use crate::peers::room::Room;
 use crate::peers::schema::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent, Unfit};
 use crate::peers::{calling, old, wire};
@@ -40,7 +39,7 @@ pub enum Origin {
     Peer(Id),
     /// That of a connection which is no peer.
     Client(u64),
-    /// Callers within the process have no name; the capability stands for them.
+    /// A caller's within the process, by the name it gave; the capability stands for those without.
     Within(Id),
 }
 
@@ -94,7 +93,7 @@ impl Asker {
             (Asker::Within(sender, parts), made) => {
                 let Some(room) = room.this() else { return };
                 // One that nobody takes is dropped, which cancels it.
-                let _ = sender.send(made.map(|id| Ongoing::new(id, room, parts)));
+                let _ = sender.send(made.map(|id| room.ongoing(id, parts)));
             }
             (Asker::Old(job), Err(failure)) => old::refuse(room, &job, failure),
             (Asker::Old(_), Ok(_)) => {}

@@ -41,7 +41,8 @@ pub mod schema;
 pub mod streams;
 pub mod wire;
 
-pub use handle::{Handle, Ongoing};
+pub use calls::Ongoing;
+pub use handle::Handle;
 pub use peer::{
     Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
     StreamWriter, Target,

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::clock;
 use crate::commands::instance::Instance;
+use crate::commands::offers::Offers;
 use crate::commands::room::{self, Open};
 use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
@@ -313,6 +314,10 @@ impl Room {
 }
 
 impl Open for Room {
+    fn offer(self: Arc<Self>, offers: &mut Offers) {
+        offers.calls.set(Arc::new(Handle(self)));
+    }
+
     /// Finds out who is there.
     fn start(&self) {
         let Some(mut session) = self.session() else { return };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::engine::error::Error;
-use crate::peers::calls::Outcome;
+use crate::peers::calls::{Outcome, Why};
 
 /// A peer, as `flux:peer:{id}` holds it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -194,6 +194,19 @@ pub fn chunk(job: &str, data: &[u8], seq: u64) -> String {
 /// That a call is tried once more, as the caller's channel carries it.
 pub fn tried(job: &str, attempt: u32, retries: u32) -> String {
     format!(r#"{{"jobId":{},"attempt":{attempt},"retries":{retries}}}"#, quoted(job))
+}
+
+/// That a call need not be answered any more, as the callee's channel carries it.
+pub fn cancelled(call: &str, why: Why) -> String {
+    match why {
+        Why::Cancelled => call.to_owned(),
+        Why::Late => format!("{call} TIMEOUT"),
+    }
+}
+
+/// The call of such a message.
+pub fn cancelled_call(message: &str) -> &str {
+    message.split_once(' ').map_or(message, |(call, _)| call)
 }
 
 /// One peer's answer among those gathered.

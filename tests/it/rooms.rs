@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 
 use flux::clock;
 use flux::commands::instance::Instance;
+use flux::commands::offers::calls::{self, Calls, Ongoing, Order, Part};
+use flux::commands::offers::{Code, Failure, Jobs, Later, NewJob, Offers, Run};
 use flux::commands::room::{Metric, Open, Room, not_here};
 use flux::commands::table::Group::Flux as GROUP;
 use flux::commands::{Command, Table};
@@ -100,6 +102,11 @@ impl Observer for Hotel {
 }
 
 impl Open for Hotel {
+    fn offer(self: Arc<Self>, offers: &mut Offers) {
+        offers.calls.set(Arc::clone(&self) as Arc<dyn Calls>);
+        offers.jobs.set(self);
+    }
+
     fn start(&self) {
         self.told.lock().push("started".into());
     }
@@ -115,7 +122,67 @@ impl Open for Hotel {
     }
 }
 
+/// It can be rung, and rings back so often before it answers.
+impl Calls for Hotel {
+    fn call(&self, order: Order) -> Later<Ongoing> {
+        self.told.lock().push(format!("{} calls {}", order.caller.as_deref().unwrap_or("nobody"), order.capability));
+        let left = Arc::clone(&self.left);
+        Box::pin(async move {
+            let times = match serde_json::from_slice(&order.payload) {
+                Ok(times) if &*order.capability == "ring" => times,
+                _ => return Err(Failure::new("NOPEER", "it only rings")),
+            };
+            let (parts, taken) = calls::parts();
+            (1..=times).for_each(|number| assert!(parts.send_piece(Arc::from(&b"\"ring\""[..]), number)));
+            if order.timeout_ms > 1 {
+                parts.end(Ok(Arc::from(&b"\"hello\""[..])));
+            }
+            Ok(Ongoing::new("call-1".into(), taken, move |_| drop(left.fetch_add(1, SeqCst))))
+        })
+    }
+}
+
+/// It takes what is to be done, and knows nothing of it afterwards.
+impl Jobs for Hotel {
+    fn submit(&self, job: NewJob) -> Later<Arc<str>> {
+        self.told.lock().push(format!("a job for {}", job.runtime));
+        Box::pin(async { Ok("job-1".into()) })
+    }
+
+    fn status(&self, id: &str) -> Later<Arc<[u8]>> {
+        let none = Failure::new("NOJOB", format!("there is no job {id}"));
+        Box::pin(async { Err(none) })
+    }
+
+    fn cancel(&self, _: &str) -> Later<()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// It has others do its work, whoever they are.
 struct Shed;
+
+impl Shed {
+    async fn paint(instance: &Instance) -> Result<Arc<str>, Failure> {
+        let job = NewJob {
+            name: "paint".into(),
+            runtime: "brush".into(),
+            script: Arc::from(&b"paint()"[..]),
+            payload: Arc::from(&b"{}"[..]),
+            dependencies: Vec::new(),
+            tries: 1,
+            run_at: None,
+            idempotency_key: None,
+            caller: Some("shed".into()),
+        };
+        instance.offers().jobs.get()?.submit(job).await
+    }
+
+    async fn count(instance: &Instance) -> Result<Arc<[u8]>, Failure> {
+        let run = Run { code: Code::Deployed("count".into()), input: Arc::from(&b"null"[..]), timeout_ms: 1, caller: None };
+        instance.offers().functions.get()?.run(run).await
+    }
+}
 
 impl Observer for Shed {}
 
@@ -217,4 +284,70 @@ fn a_rooms_numbers_are_told_with_all_others() {
     call(&mut Store::new(&instance), "SET guests:1 a");
     assert_eq!(told().as_deref(), Some("hotel_told 2"));
     assert!(metrics::text(&instance, 0).contains("# HELP hotel_told What it was told.\n# TYPE hotel_told counter\n"));
+}
+
+#[test]
+fn a_room_uses_what_another_one_offers_and_meets_what_nobody_does() {
+    let instance = instance();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let not_here = |words: &str| Failure::new("ERR", format!("{words} are not served here"));
+    assert_eq!(runtime.block_on(Shed::paint(&instance)), Err(not_here("jobs")), "no room is open yet");
+    let _rooms = instance.open_rooms();
+    assert_eq!(runtime.block_on(Shed::paint(&instance)).as_deref(), Ok("job-1"));
+    assert_eq!(runtime.block_on(Shed::count(&instance)), Err(not_here("functions")));
+    assert_eq!(instance.offers().blobs.get().err(), Some(not_here("blobs")));
+    assert_eq!(instance.offers().remote_peers.get().err(), Some(not_here("peers of other nodes")));
+    assert!(call(&mut Store::new(&instance), "hotel.told").contains("a job for brush"));
+}
+
+#[test]
+fn a_call_goes_to_the_room_that_offers_calls_and_is_cancelled_when_it_is_dropped() {
+    let instance = instance();
+    let _rooms = instance.open_rooms();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let left = Arc::clone(&instance.room::<Hotel>().unwrap().left);
+    runtime.block_on(async {
+        let calls = instance.offers().calls.get().unwrap();
+        let mut order = Order::new("ring", b"2");
+        order.caller = Some("shed".into());
+        let mut ongoing = calls.call(order.clone()).await.unwrap();
+        let mut parts = Vec::new();
+        while let Some(part) = ongoing.next().await {
+            parts.push(match part {
+                Part::Chunk(data, number) => format!("{number} {}", String::from_utf8_lossy(&data)),
+                Part::End(outcome) => String::from_utf8_lossy(&outcome.unwrap()).into_owned(),
+            });
+        }
+        drop(ongoing);
+        assert_eq!((parts, left.load(SeqCst)), (vec!["1 \"ring\"".into(), "2 \"ring\"".into(), "\"hello\"".to_owned()], 0));
+        drop(calls.call(order).await.unwrap());
+        assert_eq!(left.load(SeqCst), 1, "it had not ended");
+        let refused = calls.call(Order::new("sing", b"2")).await.err();
+        assert_eq!(refused, Some(Failure::new("NOPEER", "it only rings")));
+    });
+    assert!(call(&mut Store::new(&instance), "hotel.told").contains("shed calls ring"));
+}
+
+#[test]
+#[should_panic(expected = "two rooms offer calls")]
+fn what_a_room_offers_no_other_one_does() {
+    const TWICE: &[Room] = &[Room { name: "first", commands: &[], ..HOTEL }, Room { name: "second", commands: &[], ..HOTEL }];
+    let instance = Instance::with(TWICE, Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+    let _rooms = instance.open_rooms();
+}
+
+#[test]
+fn a_rooms_numbers_are_a_section_of_info_where_modules_have_theirs() {
+    let instance = instance();
+    let _rooms = instance.open_rooms();
+    let mut store = Store::new(&instance);
+    call(&mut store, "SET guests:1 a");
+    let section = "# Hotel\r\nhotel_told:2\r\n";
+    for line in ["INFO hotel", "INFO server HOTEL", "INFO modules", "INFO everything"] {
+        assert!(call(&mut store, line).contains(section), "{line}");
+    }
+    for line in ["INFO", "INFO all", "INFO default", "INFO server", "INFO shed"] {
+        assert!(!call(&mut store, line).contains("hotel_told"), "{line}");
+    }
+    assert_eq!(call(&mut store, "INFO shed"), "$0\r\n\r\n", "it has no numbers");
 }

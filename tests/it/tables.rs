@@ -252,3 +252,17 @@ fn tables_of_format_1_are_refused_in_clear_words() {
     let error = open(&path).expect_err("no release wrote it").to_string();
     assert!(error.contains("tables.redb") && error.contains("format 1") && error.contains("copy its keys over"), "{error}");
 }
+
+#[test]
+fn a_kind_of_value_that_only_a_newer_flux_knows_is_refused_by_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tables.redb");
+    let meta = Meta { covered: 0, next_id: 1, stored: None, history: 1 };
+    let tables = Tables::create(&Files::default(), &path, 1 << 20, meta).unwrap();
+    tables.write(|changes| changes.database(0)?.put_key(b"some key", b"\x02\x07\xc8its value", |_| ()).map(drop)).unwrap();
+    drop(tables);
+    let error = loaded(&path).expect_err("there is no such kind");
+    for word in ["key `some key`", "number 200", "upgrade flux"] {
+        assert!(error.contains(word), "{error}");
+    }
+}

@@ -278,7 +278,7 @@ export class Flux {
 
   #message([kind, channel, text]) {
     if (kind !== "message") return;
-    if (channel === `flux:cancel:${this.id}`) return this.#work?.cancel(text);
+    if (channel === `flux:cancel:${this.id}`) return this.#work?.cancel(...text.split(" "));
     const message = parsed(text);
     if (!message) return;
     if (channel === `flux:res:${this.id}`) return this.#calls.outcome(message);

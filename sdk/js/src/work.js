@@ -74,9 +74,9 @@ export class Work {
     this.#tellIdle();
   }
 
-  /** The caller gave up, or the call was given to someone else. */
-  cancel(id) {
-    this.#forsake(id, this.#running.get(id), new FluxError("CANCELLED", "the call was cancelled"));
+  /** The caller gave up, the call was given to someone else, or (`TIMEOUT`) its time is over. */
+  cancel(id, why) {
+    this.#forsake(id, this.#running.get(id), why === "TIMEOUT" ? late() : new FluxError("CANCELLED", "the call was cancelled"));
   }
 
   /** Nobody waits for what a handler gives: it is told, and its place is free, however long it goes on. */
@@ -125,7 +125,7 @@ export class Work {
     // Given once more after all: what the first try gives is not taken any more.
     this.cancel(id);
     this.#running.set(id, aborter);
-    const timer = setTimeout(() => this.#forsake(id, aborter, new FluxError("TIMEOUT", "the call's time is over")), left);
+    const timer = setTimeout(() => this.#forsake(id, aborter, late()), left);
     aborter.signal.addEventListener("abort", () => {
       // A handler that never ends must not keep the program alive by it.
       clearTimeout(timer);
@@ -188,6 +188,10 @@ export class Work {
   #reply(link, id, kind, text) {
     return link.call(["FLUX.REPLY", id, kind, text], { again: kind !== "CHUNK" });
   }
+}
+
+function late() {
+  return new FluxError("TIMEOUT", "the call's time is over");
 }
 
 /** Sends what a generator yields as chunks; its result is what it returns. Anything else is its own result. */

@@ -103,6 +103,21 @@ test("a call that a handler makes tells the time it had, not the time that was a
   assert.ok(Number(ms) <= 300, message);
 });
 
+test("a handler whose call is late is told so, though the server's word comes before its own clock", async (t) => {
+  let jobs = 0;
+  const { flux } = await peerAt(t, (words) => {
+    if (words[0] === "FLUX.NEXT") return jobs++ === 0 ? job("id", "outer", "null", "caller", 60_000, 1) : "";
+    if (words[0] === "FLUX.CALL") return bulk(idOf(words)) + message(`flux:cancel:${flux.id}`, "id TIMEOUT");
+  });
+  const [told, reason] = [promised(), promised()];
+  flux.expose("outer", (payload, { signal }) => {
+    signal.addEventListener("abort", () => reason.resolve(signal.reason.code));
+    return flux.send("never", null, 60_000).catch(told.resolve);
+  });
+  await flux.start();
+  assert.deepEqual([(await told.promise).code, await reason.promise], ["TIMEOUT", "TIMEOUT"]);
+});
+
 test("a handler's answer reaches the server after a cut", async (t) => {
   let replies = 0, given = false;
   let told;

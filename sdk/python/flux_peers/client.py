@@ -467,7 +467,7 @@ class Flux:
     def _message(self, channel: str, text: str) -> None:
         if channel == f"flux:cancel:{self.id}":
             if self._work is not None:
-                self._work.cancel(text)
+                self._work.cancel(text.partition(" ")[0])  # Why may follow.
             return
         # A message anyone may have published: only an object is one.
         try:

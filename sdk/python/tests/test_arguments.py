@@ -6,6 +6,7 @@ import unittest
 
 from base import ServerTest
 from flux_peers import Flux, FluxError
+from servers import until
 
 WRONG = (None, 5, 1.5, b"bytes", [], {}, object(), True)
 CIRCULAR = []
@@ -134,8 +135,7 @@ class Arguments(ServerTest):
         self.assertEqual(await caller.send(first), 3)
         with self.assertLogs("flux_peers", "WARNING") as said:
             worker.expose("", description="as a decorator")(lambda payload: 1)
-            while not said.records:
-                await asyncio.sleep(0.005)
+            await until(lambda: said.records)
         self.assertEqual(await caller.send(first), 3)
 
     async def outcome(self, exposing):

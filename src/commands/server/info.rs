@@ -52,7 +52,7 @@ pub fn info(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, 
     Ok(())
 }
 
-/// The sections of these names, or those that are shown when none is named.
+/// The sections of these names, or those that are shown when none is named. Rooms have theirs where Redis has those of modules.
 pub fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], now: u64) -> String {
     let is = |wanted: &str| names.iter().any(|name| name == wanted);
     let all = is("all") || is("everything");
@@ -65,7 +65,19 @@ pub fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], 
             (section.write)(&mut fields, instance, &snapshot);
         }
     }
+    for room in instance.listed().iter().filter(|room| !room.metrics.is_empty()) {
+        if is("everything") || is("modules") || is(room.name) {
+            fields.begin(&titled(room.name));
+            room.metrics.iter().for_each(|metric| fields.add(metric.name, (metric.read)(instance)));
+        }
+    }
     fields.text
+}
+
+/// A name with its first letter large.
+fn titled(name: &str) -> String {
+    let (first, rest) = name.split_at(name.chars().next().map_or(0, char::len_utf8));
+    first.to_uppercase() + rest
 }
 
 #[derive(Default)]

@@ -447,7 +447,10 @@ impl Session {
             }
         } else {
             self.tick();
-            self.count(number, self.now_ns.saturating_sub(before), failed);
+            // One that is to be run again is counted then.
+            if self.block.as_ref().is_none_or(|block| !block.tries_again) {
+                self.count(number, self.now_ns.saturating_sub(before), failed);
+            }
         }
         let took = self.now_ns.saturating_sub(before);
         if took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed) {

@@ -280,7 +280,7 @@ impl<'t, 'i> Writer<'t, 'i> {
             }
             RowsFold::None => self.put_rows(key, kind, expire_at, Vec::new()),
             // A fresh string is folded into its text, and what another key held is written elsewhere.
-            RowsFold::Writes(_) | RowsFold::Moved(_) => Err(BadRow.into()),
+            RowsFold::Writes(_) | RowsFold::Moved(_) => Err(BadRow::Bytes.into()),
         }
     }
 
@@ -326,7 +326,7 @@ impl<'t, 'i> Writer<'t, 'i> {
         rows: &RowsFold,
     ) -> Result<(), Error> {
         if kind.is_some_and(|kind| kind != before.kind) {
-            return Err(BadRow.into());
+            return Err(BadRow::Bytes.into());
         }
         match rows {
             RowsFold::None => self.put_expiry(key, before, expire_at),
@@ -334,7 +334,7 @@ impl<'t, 'i> Writer<'t, 'i> {
             RowsFold::Changed(changed) => self.change_rows(key, before, expire_at, &chunk::sorted(changed)),
             RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
-            RowsFold::Whole(_) | RowsFold::Moved(_) => Err(BadRow.into()),
+            RowsFold::Whole(_) | RowsFold::Moved(_) => Err(BadRow::Bytes.into()),
         }
     }
 
@@ -390,7 +390,7 @@ impl<'t, 'i> Writer<'t, 'i> {
 
     /// Writes into a large string. Segments that were never written to are zero bytes, as are the missing ends of others.
     fn write_segments(&mut self, large: &mut Large, offset: u64, mut bytes: &[u8]) -> Result<(), Error> {
-        let mut number = usize::try_from(offset / SEGMENT_BYTES as u64).map_err(|_| BadRow)?;
+        let mut number = usize::try_from(offset / SEGMENT_BYTES as u64).map_err(|_| BadRow::Bytes)?;
         let mut at = (offset % SEGMENT_BYTES as u64) as usize;
         while !bytes.is_empty() {
             let (here, rest) = bytes.split_at(bytes.len().min(SEGMENT_BYTES - at));
@@ -432,7 +432,7 @@ impl<'t, 'i> Writer<'t, 'i> {
             }
             BeforeValue::Large(mut large) => {
                 let more = chunk::change(&mut self.stored, large.id, changes, &mut large.sum)?;
-                large.count = large.count.checked_add_signed(more).ok_or(BadRow)?;
+                large.count = large.count.checked_add_signed(more).ok_or(BadRow::Bytes)?;
                 self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id))
             }
         }

@@ -67,7 +67,7 @@ pub fn read(mut bytes: &[u8]) -> Result<Batch<'_>, BadRow> {
     let meet = match take_byte(from)? {
         APART => false,
         MEETING => true,
-        _ => return Err(BadRow),
+        _ => return Err(BadRow::Bytes),
     };
     let run = take_number(from)?;
     let mut sections = Vec::new();
@@ -113,7 +113,7 @@ pub fn each_in_order<'a>(
                     }
                     Effect::Take { parcel, .. } if !given.remove(&parcel) => {
                         if awaited.insert(parcel, number).is_some() {
-                            return Err(BadRow);
+                            return Err(BadRow::Bytes);
                         }
                         ready.extend(giving.remove(&parcel));
                         break;
@@ -122,7 +122,7 @@ pub fn each_in_order<'a>(
                         let taker = awaited.remove(&parcel);
                         if taker.is_none() && !mem::take(&mut must_give) {
                             if giving.insert(parcel, number).is_some() {
-                                return Err(BadRow);
+                                return Err(BadRow::Bytes);
                             }
                             break;
                         }
@@ -146,7 +146,7 @@ pub fn each_in_order<'a>(
             Some(db) if flushing.len() == rest.len() && flushing.iter().all(|other| other == db) => {
                 show(Effect::Flush { db: *db })?;
             }
-            _ => return Err(BadRow),
+            _ => return Err(BadRow::Bytes),
         }
         flushing.clear();
         ready.extend((0..rest.len()).rev());
@@ -269,17 +269,17 @@ mod tests {
     fn sections_that_cannot_have_happened_together_are_refused() {
         let (taken, flushed, other) = (take("a", 1), flush(0), flush(1));
         let given = give("b", 1);
-        assert_eq!(shown(&[&[&taken], &[&flushed]]), Err(BadRow));
-        assert_eq!(shown(&[&[&flushed], &[&given]]), Err(BadRow));
-        assert_eq!(shown(&[&[&flushed], &[&other]]), Err(BadRow));
-        assert_eq!(shown(&[&[&taken], &[&taken]]), Err(BadRow));
-        assert_eq!(shown(&[&[&taken, &given]]), Err(BadRow));
+        assert_eq!(shown(&[&[&taken], &[&flushed]]), Err(BadRow::Bytes));
+        assert_eq!(shown(&[&[&flushed], &[&given]]), Err(BadRow::Bytes));
+        assert_eq!(shown(&[&[&flushed], &[&other]]), Err(BadRow::Bytes));
+        assert_eq!(shown(&[&[&taken], &[&taken]]), Err(BadRow::Bytes));
+        assert_eq!(shown(&[&[&taken, &given]]), Err(BadRow::Bytes));
     }
 
     #[test]
     fn a_batch_that_was_never_written_is_refused() {
         for bytes in [&b""[..], b"\x03\x01", b"\x01", b"\x01\x80", b"\x01\x01\x03", b"\x01\x01\x03\x05ab"] {
-            assert_eq!(read(bytes), Err(BadRow), "{bytes:?}");
+            assert_eq!(read(bytes), Err(BadRow::Bytes), "{bytes:?}");
         }
     }
 }

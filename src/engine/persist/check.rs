@@ -180,13 +180,13 @@ impl Check {
             let result = journal.read_after(seq, u64::MAX, READ_BYTES, |number, bytes| {
                 seq = number;
                 self.checked.batches += 1;
-                if decode(bytes).is_err() {
-                    bad.push(number);
+                if let Err(error) = decode(bytes) {
+                    bad.push((number, error));
                 }
                 Ok::<_, Error>(())
             });
-            for number in bad {
-                self.problem(format!("journal, batch {number}"), BadRow);
+            for (number, error) in bad {
+                self.problem(format!("journal, batch {number}"), error);
             }
             match result {
                 Ok(true) => return Some(()),

@@ -465,7 +465,7 @@ impl Fold {
     fn add_meeting(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
         match effect {
             Effect::Flush { db } => {
-                let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow)?;
+                let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)?;
                 self.bytes -= database.keys.iter().map(Keyed::bytes).sum::<usize>();
                 *database = DatabaseFold { is_flushed: true, keys: Dict::default() };
                 Ok(())
@@ -515,14 +515,14 @@ impl Fold {
             KeyFold::gone()
         };
         if self.parcels.insert(parcel, (place, fold)).is_some() {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         Ok(())
     }
 
     /// Makes what is in a parcel what became of a key.
     fn open(&mut self, db: u8, key: &[u8], kind: Kind, expire_at: u64, parcel: u64) -> Result<(), BadRow> {
-        let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow)?;
+        let (from, mut fold) = self.parcels.remove(&parcel).ok_or(BadRow::Bytes)?;
         self.sample(db, key);
         if !self.knows_moves {
             self.moves.push(from, (db, key.to_vec()));
@@ -532,7 +532,7 @@ impl Fold {
             return Ok(());
         }
         if fold.kind.is_some_and(|before| before != kind) {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         if fold.kind.is_some() {
             fold.expire_at = NewExpiry(expire_at);
@@ -569,7 +569,7 @@ impl Fold {
         }
         match effect {
             // Only where sections meet.
-            Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => return Err(BadRow),
+            Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => return Err(BadRow::Bytes),
             Effect::Map { stored } => self.stored = Some(stored),
             Effect::Remove { db, key } => {
                 self.replace(db, key, KeyFold::gone())?;
@@ -606,7 +606,7 @@ impl Fold {
 
     #[inline]
     fn key(&mut self, db: u8, key: &[u8]) -> Result<&mut KeyFold, BadRow> {
-        let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow)?;
+        let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)?;
         let hash = dict::hash(key) as u32;
         let at = match database.keys.find(hash, key) {
             Some(at) => at,
@@ -782,8 +782,8 @@ const STRING_BYTES_MAX: u64 = 4 << 30;
 
 /// From where to where bytes at this offset are written, if a string can be that long.
 pub fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
-    let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow)?;
-    Ok((usize::try_from(offset).map_err(|_| BadRow)?, usize::try_from(end).map_err(|_| BadRow)?))
+    let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow::Bytes)?;
+    Ok((usize::try_from(offset).map_err(|_| BadRow::Bytes)?, usize::try_from(end).map_err(|_| BadRow::Bytes)?))
 }
 
 /// Writes bytes into a string, with zero bytes before them where it is shorter.

@@ -144,20 +144,20 @@ pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
                 found += put_packed(&mut value, chunk)?;
                 Ok::<_, Error>(())
             })?;
-            if found == count { Ok(value) } else { Err(BadRow.into()) }
+            if found == count { Ok(value) } else { Err(BadRow::Bytes.into()) }
         }
     }
 }
 
 fn text(stored: &Stored, large: &Large) -> Result<Value, Error> {
-    let len = usize::try_from(large.count).map_err(|_| BadRow)?;
+    let len = usize::try_from(large.count).map_err(|_| BadRow::Bytes)?;
     let mut text = Vec::new();
-    text.try_reserve_exact(len).map_err(|_| BadRow)?;
+    text.try_reserve_exact(len).map_err(|_| BadRow::Bytes)?;
     stored.each_element(large.id, large.sum, |element, segment| {
-        let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow)?);
+        let number = u32::from_be_bytes(element.try_into().map_err(|_| BadRow::Bytes)?);
         let start = number as usize * SEGMENT_BYTES;
         if start < text.len() || start + segment.len() > len {
-            return Err(Error::from(BadRow));
+            return Err(Error::from(BadRow::Bytes));
         }
         // Segments nobody wrote to, and missing ends, are zero bytes.
         text.resize(start, 0);

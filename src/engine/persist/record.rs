@@ -9,6 +9,7 @@ use crate::storage::Sum;
 
 /// The first byte of every record.
 const VERSION: u8 = 2;
+/// A kind with a lower number stands in these bits; where all of them are set, its number is a byte of its own.
 const KIND_BITS: u8 = 0x07;
 const EXPIRES: u8 = 0x08;
 const IS_LARGE: u8 = 0x10;
@@ -54,23 +55,17 @@ impl<'a> Record<'a> {
     /// Reads a record.
     pub fn read(mut bytes: &'a [u8]) -> Result<Record<'a>, BadRow> {
         let from = &mut bytes;
-        if take_byte(from)? != VERSION {
-            return Err(BadRow);
-        }
-        let head = take_byte(from)?;
-        if head & !(KIND_BITS | EXPIRES | IS_LARGE) != 0 {
-            return Err(BadRow);
-        }
-        let kind = Kind::from_number(head & KIND_BITS).ok_or(BadRow)?;
-        let expire_at = if head & EXPIRES != 0 { take_u64(from)? } else { 0 };
-        let body = if head & IS_LARGE != 0 {
+        let (number, flags) = take_head(from)?;
+        let kind = Kind::from_number(number)?;
+        let expire_at = if flags & EXPIRES != 0 { take_u64(from)? } else { 0 };
+        let body = if flags & IS_LARGE != 0 {
             let body = Body::Large(Large {
                 id: take_u64(from)?,
                 count: take_u64(from)?,
                 sum: Sum { rows: take_u64(from)?, digest: take_u64(from)? },
             });
             if !from.is_empty() {
-                return Err(BadRow);
+                return Err(BadRow::Bytes);
             }
             body
         } else {
@@ -83,7 +78,7 @@ impl<'a> Record<'a> {
     pub fn write(&self, to: &mut Vec<u8>) {
         let expires = if self.expire_at != 0 { EXPIRES } else { 0 };
         let is_large = if matches!(self.body, Body::Large(_)) { IS_LARGE } else { 0 };
-        to.extend_from_slice(&[VERSION, self.kind as u8 | expires | is_large]);
+        push_head(to, self.kind as u8, expires | is_large);
         if self.expire_at != 0 {
             to.extend_from_slice(&self.expire_at.to_le_bytes());
         }
@@ -103,6 +98,34 @@ impl<'a> Record<'a> {
             Body::Small(_) => None,
             Body::Large(large) => Some(large.id),
         }
+    }
+}
+
+/// Appends the version, the flags and the number of a kind.
+fn push_head(to: &mut Vec<u8>, kind: u8, flags: u8) {
+    to.extend_from_slice(&[VERSION, kind.min(KIND_BITS) | flags]);
+    if kind >= KIND_BITS {
+        to.push(kind);
+    }
+}
+
+/// Takes the number of a kind and the flags off the front.
+fn take_head(from: &mut &[u8]) -> Result<(u8, u8), BadRow> {
+    if take_byte(from)? != VERSION {
+        return Err(BadRow::Bytes);
+    }
+    let head = take_byte(from)?;
+    let flags = head & !KIND_BITS;
+    if flags & !(EXPIRES | IS_LARGE) != 0 {
+        return Err(BadRow::Bytes);
+    }
+    match head & KIND_BITS {
+        KIND_BITS => {
+            let kind = take_byte(from)?;
+            // One way to write each record.
+            if kind < KIND_BITS { Err(BadRow::Bytes) } else { Ok((kind, flags)) }
+        }
+        kind => Ok((kind, flags)),
     }
 }
 
@@ -154,7 +177,7 @@ pub fn small_value(kind: Kind, bytes: &[u8]) -> Result<Value, BadRow> {
 
 /// Puts packed rows into a value; tells how many.
 pub fn put_packed(value: &mut Value, bytes: &[u8]) -> Result<u64, BadRow> {
-    let rows = value.rows_mut().ok_or(BadRow)?;
+    let rows = value.rows_mut().ok_or(BadRow::Bytes)?;
     let mut count = 0;
     for row in Packed(bytes) {
         let (element, bytes) = row?;
@@ -201,9 +224,34 @@ mod tests {
 
     #[test]
     fn a_record_that_was_never_written_is_refused() {
-        for bytes in [&b""[..], b"\x02", b"\x01\x01", b"\x02\x00", b"\x02\x07", b"\x02\x41", b"\x02\x09\x01", b"\x02\x11\x00\x00"]
+        for bytes in [&b""[..], b"\x02", b"\x01\x01", b"\x02\x07", b"\x02\x07\x06", b"\x02\x41", b"\x02\x09\x01", b"\x02\x11\0\0"]
         {
-            assert_eq!(Record::read(bytes), Err(BadRow), "{bytes:?}");
+            assert_eq!(Record::read(bytes), Err(BadRow::Bytes), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_has_room_for_every_number_of_a_kind() {
+        for kind in 0..=u8::MAX {
+            for flags in [0, EXPIRES, IS_LARGE, EXPIRES | IS_LARGE] {
+                let mut head = Vec::new();
+                push_head(&mut head, kind, flags);
+                let from = &mut &head[..];
+                assert_eq!(take_head(from), Ok((kind, flags)));
+                assert!(from.is_empty(), "{from:?} is left of {head:?}");
+            }
+        }
+        let mut heads = Vec::new();
+        for (kind, flags) in [(6, 0), (7, 0), (200, EXPIRES)] {
+            push_head(&mut heads, kind, flags);
+        }
+        assert_eq!(heads, b"\x02\x06\x02\x07\x07\x02\x0f\xc8", "they stay as they are");
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_kind_is_refused_by_its_number() {
+        for (bytes, number) in [(&b"\x02\x00hi"[..], 0), (b"\x02\x07\x07hi", 7), (b"\x02\x07\xc8hi", 200)] {
+            assert_eq!(Record::read(bytes), Err(BadRow::Kind(number)));
         }
     }
 

@@ -71,7 +71,7 @@ fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8]
     batch::each_in_order(sections, |effect| match effect {
         Effect::Flush { db } => {
             let flush = |shard: &Padded| {
-                *shard.0.lock().databases.get_mut(usize::from(db)).ok_or(BadRow)? = Database::default();
+                *shard.0.lock().databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)? = Database::default();
                 Ok(())
             };
             engine.shards.iter().try_for_each(flush)
@@ -95,7 +95,7 @@ fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8]
                 return redo(engine, backing, Effect::Remove { db, key }, now);
             };
             if value.kind() != kind {
-                return Err(BadRow);
+                return Err(BadRow::Bytes);
             }
             put(engine, db, key, value, expire_at, now)
         }
@@ -107,7 +107,7 @@ fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8]
 fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
     match effect {
         // Only where sections meet.
-        Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => Err(BadRow),
+        Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => Err(BadRow::Bytes),
         Effect::Map { stored } => {
             engine.stored.store(stored, std::sync::atomic::Ordering::SeqCst);
             Ok(())
@@ -128,9 +128,9 @@ fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) ->
         Effect::Put { db, key, kind, expire_at, rows } => put(engine, db, key, whole(kind, rows)?, expire_at, now),
         Effect::Change { db, key, kind, rows } => edit(engine, backing, db, key, kind, now, |value| {
             if value.kind() != kind {
-                return Err(BadRow);
+                return Err(BadRow::Bytes);
             }
-            let to = value.rows_mut().ok_or(BadRow)?;
+            let to = value.rows_mut().ok_or(BadRow::Bytes)?;
             for row in rows {
                 match row {
                     Row::Put(element, bytes) => to.put_row(element, bytes)?,
@@ -145,7 +145,7 @@ fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) ->
                 string.write_at(start, bytes);
                 Ok(())
             }
-            _ => Err(BadRow),
+            _ => Err(BadRow::Bytes),
         }),
     }
 }
@@ -165,7 +165,7 @@ fn whole(kind: Kind, mut rows: effect::Rows<'_>) -> Result<Value, BadRow> {
         return Ok(Value::String(Str::from(bytes)));
     }
     let mut value = Value::empty(kind);
-    let to = value.rows_mut().ok_or(BadRow)?;
+    let to = value.rows_mut().ok_or(BadRow::Bytes)?;
     for row in rows {
         if let Row::Put(element, bytes) = row {
             to.put_row(element, bytes)?;
@@ -199,7 +199,7 @@ fn edit(
 fn read_back(backing: &dyn Backing, db: u8, entry: &mut Entry) -> Result<(), BadRow> {
     if let Value::OnDisk(kind) = entry.value {
         let missing = Missing { db, key: entry.key.clone(), kind, changed: entry.changed };
-        entry.value = backing.load(&missing).map_err(|_| BadRow)?;
+        entry.value = backing.load(&missing).map_err(|_| BadRow::Bytes)?;
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ fn read_back(backing: &dyn Backing, db: u8, entry: &mut Entry) -> Result<(), Bad
 fn at(engine: &Engine, db: u8, key: &[u8], run: impl FnOnce(&mut Database, u32) -> Result<(), BadRow>) -> Result<(), BadRow> {
     let hash = dict::hash(key);
     let mut shard = engine.shards[shard_of(hash)].0.lock();
-    run(shard.databases.get_mut(usize::from(db)).ok_or(BadRow)?, hash as u32)
+    run(shard.databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)?, hash as u32)
 }
 
 /// The position of a key, and whether it had to be made.

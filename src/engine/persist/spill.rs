@@ -204,13 +204,13 @@ pub fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Err
     let tables = inner.tables.read();
     let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;
     tables.keep_branches((inner.memory_limit.load(Relaxed) / BRANCHES_SHARE) as usize);
-    let stored = tables.stored(missing.db)?.ok_or(BadRow)?;
+    let stored = tables.stored(missing.db)?.ok_or(BadRow::Bytes)?;
     let value = stored.key(&missing.key, |record| {
         let record = Record::read(record)?;
         if record.kind != missing.kind {
-            return Err(BadRow.into());
+            return Err(BadRow::Bytes.into());
         }
         load::value(&stored, &record)
     })?;
-    value.unwrap_or_else(|| Err(BadRow.into()))
+    value.unwrap_or_else(|| Err(BadRow::Bytes.into()))
 }

@@ -412,10 +412,10 @@ impl Rows for Hash {
         match bytes {
             [LASTS, value @ ..] => self.set(field, value, None),
             [EXPIRES, rest @ ..] => {
-                let (at, value) = rest.split_first_chunk::<8>().ok_or(BadRow)?;
+                let (at, value) = rest.split_first_chunk::<8>().ok_or(BadRow::Bytes)?;
                 self.set(field, value, Some(u64::from_le_bytes(*at)))
             }
-            _ => return Err(BadRow),
+            _ => return Err(BadRow::Bytes),
         };
         Ok(())
     }
@@ -576,7 +576,7 @@ mod tests {
     fn refuses_bytes_that_are_no_row() {
         let mut hash = Hash::default();
         for bytes in [&b""[..], b"\x02abc", b"\x01short"] {
-            assert_eq!(hash.put_row(b"f", bytes), Err(BadRow));
+            assert_eq!(hash.put_row(b"f", bytes), Err(BadRow::Bytes));
         }
     }
 

@@ -233,7 +233,7 @@ impl Edit<'_, Set> {
 impl Rows for Set {
     fn put_row(&mut self, member: &[u8], bytes: &[u8]) -> Result<(), BadRow> {
         if !bytes.is_empty() {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         self.insert(Item::of(member));
         Ok(())

@@ -164,14 +164,14 @@ impl Str {
 impl Rows for Str {
     fn put_row(&mut self, element: &[u8], bytes: &[u8]) -> Result<(), BadRow> {
         if !element.is_empty() {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         *self = Str::from(bytes);
         Ok(())
     }
 
     fn remove_row(&mut self, _: &[u8]) -> Result<(), BadRow> {
-        Err(BadRow)
+        Err(BadRow::Bytes)
     }
 
     fn each_row(&self, show: &mut dyn FnMut(&[u8], &[u8])) {

@@ -447,9 +447,9 @@ fn with_packed_score<R>(score: f64, run: impl FnOnce(&[u8]) -> R) -> R {
 /// Rows: member to score, as 8 little-endian bytes.
 impl Rows for Zset {
     fn put_row(&mut self, element: &[u8], bytes: &[u8]) -> Result<(), BadRow> {
-        let score = f64::from_le_bytes(bytes.try_into().map_err(|_| BadRow)?);
+        let score = f64::from_le_bytes(bytes.try_into().map_err(|_| BadRow::Bytes)?);
         if score.is_nan() {
-            return Err(BadRow);
+            return Err(BadRow::Bytes);
         }
         self.set(element, score);
         Ok(())

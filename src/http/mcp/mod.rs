@@ -2,6 +2,7 @@
 //! through `flux mcp` (standard input and output). Both ask the keyspace with `FLUX.*` commands: here a session in this
 //! process, there a connection to a server. Hosts are told of changes of the tools, and of the pieces of a result.
 
+mod pages;
 mod shared;
 mod tools;
 
@@ -11,7 +12,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blake3::{Hash, Hasher};
+use blake3::Hash;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, Value as RedisValue, cmd};
@@ -29,6 +30,7 @@ use tokio::time::{sleep, timeout};
 use crate::id;
 use crate::peers::{names, wire};
 use crate::version::VERSION;
+use pages::{Found, Kept};
 use shared::Shared;
 use tools::Entry;
 
@@ -61,19 +63,13 @@ pub struct Server {
     looks: Arc<Shared<Arc<Found>>>,
     /// When the last look began, and the digest of what it found.
     last: Arc<Mutex<Option<(Instant, Hash)>>>,
-}
-
-/// All tools there are. There may be thousands, and whenever they change all hosts want them.
-struct Found {
-    tools: Vec<Entry>,
-    /// Tells them from others: as many hosts look as there are sessions, so none keeps a list.
-    digest: Hash,
+    kept: Kept,
 }
 
 impl Server {
     /// Asks over such connections.
     pub fn new(open: Open) -> Server {
-        Server { open, looks: Arc::default(), last: Arc::default() }
+        Server { open, looks: Arc::default(), last: Arc::default(), kept: Kept::default() }
     }
 
     /// Looks at the tools over this connection, or has what another one found that began to look later than this is called.
@@ -228,19 +224,6 @@ impl Look {
     }
 }
 
-impl Found {
-    /// The tools of these capabilities (JSON texts).
-    fn of(capabilities: &[String]) -> Found {
-        let tools = tools::tools(capabilities);
-        let mut hasher = Hasher::new();
-        for entry in &tools {
-            let text = serde_json::to_vec(&entry.tool).unwrap_or_default();
-            hasher.update(&(text.len() as u64).to_le_bytes()).update(&text);
-        }
-        Found { tools, digest: hasher.finalize() }
-    }
-}
-
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build();
@@ -249,11 +232,19 @@ impl ServerHandler for Server {
 
     async fn list_tools(
         &self,
-        _: Option<PaginatedRequestParams>,
+        request: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = self.found().await?.tools.iter().map(|entry| entry.tool.clone()).collect();
-        Ok(ListToolsResult::with_all_items(tools))
+        let cursor = request.and_then(|request| request.cursor);
+        let found = match self.kept.get().filter(|_| cursor.is_some()) {
+            Some(kept) => kept,
+            None => self.found().await?,
+        };
+        let (tools, next_cursor) = found.page(cursor.as_deref());
+        if next_cursor.is_some() {
+            self.kept.keep(&found);
+        }
+        Ok(ListToolsResult { next_cursor, ..ListToolsResult::with_all_items(tools) })
     }
 
     async fn call_tool(

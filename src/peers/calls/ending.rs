@@ -7,7 +7,7 @@ use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
 use crate::peers::calls::making::BYTES_MAX;
 use crate::peers::calls::moving::Cause;
 use crate::peers::calls::returning::tell_try;
-use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused};
+use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused, Why};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::wire;
 
@@ -120,7 +120,7 @@ impl Calls {
     }
 
     fn drop_part(&mut self, part: &Id, actions: &mut Vec<Action>) {
-        self.tell_callee(part, actions);
+        self.tell_callee(part, Why::Cancelled, actions);
         self.release(part);
         let freed = match self.calls.get(part).map(|call| &call.state) {
             Some(State::Running(peer)) => Some(Arc::clone(peer)),
@@ -201,13 +201,13 @@ impl Calls {
     }
 
     /// Tells the peer that has a call that it need not answer.
-    pub(super) fn tell_callee(&self, id: &Id, actions: &mut Vec<Action>) {
+    pub(super) fn tell_callee(&self, id: &Id, why: Why, actions: &mut Vec<Action>) {
         let Some(call) = self.calls.get(id) else { return };
         let State::Running(peer) = &call.state else { return };
         if self.stations.get(peer).is_some_and(|station| station.is_old) {
             actions.push(Action::Withdraw(Arc::clone(peer), call.job.clone()));
         } else {
-            actions.push(Action::Cancel(Arc::clone(peer), Arc::clone(id)));
+            actions.push(Action::Cancel(Arc::clone(peer), Arc::clone(id), why));
         }
     }
 
@@ -220,7 +220,7 @@ impl Calls {
         }
         let id = Arc::clone(&call.job.id);
         let mut actions = Vec::new();
-        self.tell_callee(&id, &mut actions);
+        self.tell_callee(&id, Why::Cancelled, &mut actions);
         self.end(&id, Err(Failure::new("CANCELLED", format!("call \"{id}\" was cancelled"))), &mut actions);
         Some(actions)
     }
@@ -280,7 +280,7 @@ impl Calls {
         match &mut call.state {
             State::Ended(_) => {}
             State::Queued(_) | State::Running(_) | State::Returning => {
-                self.tell_callee(id, actions);
+                self.tell_callee(id, Why::Late, actions);
                 self.end(id, Err(timeout), actions);
             }
             State::Gathering(gathering) => {
@@ -288,7 +288,7 @@ impl Calls {
                 (gathering.asking, gathering.wanted) = (None, usize::MAX);
                 let late: Vec<Id> = gathering.parts.iter().take(AT_ONCE).cloned().collect();
                 for part in &late {
-                    self.tell_callee(part, actions);
+                    self.tell_callee(part, Why::Late, actions);
                     self.end(part, Err(timeout.clone()), actions);
                 }
                 self.end_if_whole(id, actions);

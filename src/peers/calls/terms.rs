@@ -1,15 +1,19 @@
 //! The words that callers, peers and the room use about calls: what is asked, answered, and to be done.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use smallvec::SmallVec;
-use tokio::sync::mpsc;
 
+use crate::commands::offers::calls;
 use crate::engine::block::Waiter;
 use crate::peers::directory::{Id, Secret};
 
-/// What a caller asks for.
+pub use crate::commands::offers::Failure;
+pub use crate::commands::offers::calls::{
+    Ongoing, Outcome, Part, Parts, PartsTaken, Route, TIMEOUT_MS, TIMEOUT_MS_MAX, ends, parts,
+};
+
+/// What a caller asks for: [`calls::Order`], and what only callers that are peers know.
 #[derive(Clone)]
 pub struct Order {
     /// The capability.
@@ -52,122 +56,28 @@ pub struct Again {
 impl Order {
     /// With everything else as callers usually want it.
     pub fn new(capability: &str, payload: &[u8]) -> Order {
+        calls::Order::new(capability, payload).into()
+    }
+}
+
+impl From<calls::Order> for Order {
+    fn from(order: calls::Order) -> Order {
+        let calls::Order { capability, payload, caller, to, timeout_ms, retries, priority, route, gather } = order;
         Order {
-            capability: capability.into(),
-            payload: payload.into(),
-            to: None,
-            timeout_ms: TIMEOUT_MS,
-            retries: 1,
-            priority: 0,
-            route: Route::LeastLoaded,
-            gather: None,
+            capability,
+            payload,
+            to,
+            timeout_ms,
+            retries,
+            priority,
+            route,
+            gather,
             id: None,
-            from: None,
+            from: caller,
             attempt: 1,
             has_audience: false,
             again: None,
         }
-    }
-}
-
-/// How long a caller waits if it does not say.
-pub const TIMEOUT_MS: u64 = 30_000;
-
-/// How long a caller may wait.
-pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
-
-/// How a peer is chosen among those with the capability.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
-    /// The one with the fewest calls; in turn among equals.
-    LeastLoaded,
-    /// In turn.
-    RoundRobin,
-    /// The same one for the same key, as long as it lives.
-    Sticky(Vec<u8>),
-}
-
-/// Why a call has no result.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{code} {message}")]
-pub struct Failure {
-    /// `NOPEER`, `TIMEOUT`, `FAILED`, `INVALID`, `TOOBIG`, `BUSY`, `GONE` or `CANCELLED`.
-    pub code: &'static str,
-    /// What is wrong, for people.
-    pub message: String,
-}
-
-impl Failure {
-    /// A failure with this code.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into() }
-    }
-}
-
-/// How a call ends: JSON, or a failure.
-pub type Outcome = Result<Arc<[u8]>, Failure>;
-
-/// What a caller within the process gets, pieces first and one end.
-#[derive(Debug, Clone)]
-pub enum Part {
-    /// A piece: JSON and its number, from 1 on.
-    Chunk(Arc<[u8]>, u64),
-    /// The end.
-    End(Outcome),
-}
-
-/// Pieces that may wait for a caller who reads slowly; then the callee is told to wait.
-const PARTS_MAX: usize = 256;
-/// Their bytes, beyond a single piece, which may be as long as payloads may be.
-const PARTS_BYTES_MAX: usize = 4 << 20;
-
-/// Where parts go to a caller within the process.
-#[derive(Clone)]
-pub struct Parts {
-    sender: mpsc::Sender<Part>,
-    bytes: Arc<AtomicUsize>,
-}
-
-/// Where that caller takes them.
-pub struct PartsTaken {
-    receiver: mpsc::Receiver<Part>,
-    bytes: Arc<AtomicUsize>,
-}
-
-/// A way for the parts of a call.
-pub fn parts() -> (Parts, PartsTaken) {
-    let (sender, receiver) = mpsc::channel(PARTS_MAX);
-    let bytes = Arc::<AtomicUsize>::default();
-    (Parts { sender, bytes: Arc::clone(&bytes) }, PartsTaken { receiver, bytes })
-}
-
-impl Parts {
-    /// Sends a piece, unless as much waits already as may. One place is left for the end.
-    pub fn send_piece(&self, data: Arc<[u8]>, number: u64) -> bool {
-        let (bytes, waiting) = (data.len(), self.bytes.load(Relaxed));
-        if self.sender.capacity() < 2 || waiting > 0 && waiting + bytes > PARTS_BYTES_MAX {
-            return false;
-        }
-        self.bytes.fetch_add(bytes, Relaxed);
-        // One that is gone takes nothing.
-        let _ = self.sender.try_send(Part::Chunk(data, number));
-        true
-    }
-
-    /// Sends the end: a place was kept free for it; if it fails, the caller is gone.
-    pub fn end(&self, outcome: Outcome) {
-        let _ = self.sender.try_send(Part::End(outcome));
-    }
-}
-
-impl PartsTaken {
-    /// The next part; None where the room is gone.
-    pub async fn next(&mut self) -> Option<Part> {
-        let part = self.receiver.recv().await;
-        if let Some(Part::Chunk(data, _)) = &part {
-            self.bytes.fetch_sub(data.len(), Relaxed);
-        }
-        part
     }
 }
 
@@ -203,6 +113,15 @@ pub enum Caller {
     Gather(Id),
 }
 
+/// Why a call need not be answered any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its caller gave up, or is gone.
+    Cancelled,
+    /// Its time is over.
+    Late,
+}
+
 /// What is to be done about an event.
 pub enum Action {
     /// Jobs for a peer that waits for them; the wait has ended.
@@ -215,8 +134,8 @@ pub enum Action {
     Send(Id, Job),
     /// An old peer need not run this job any more.
     Withdraw(Id, Job),
-    /// A peer need not answer this call any more.
-    Cancel(Id, Id),
+    /// A peer need not answer this call any more: its caller wants no answer, or its time is over.
+    Cancel(Id, Id, Why),
     /// A call's end.
     End(Caller, Id, Outcome),
     /// A call of this peer is tried once more: the call, which try it is now, how often it may be given to another peer yet. The peer keeps

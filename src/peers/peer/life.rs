@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::peers::peer::pushes::{PushesTaken, pushes};
 use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
-use crate::peers::wire::Event;
+use crate::peers::wire::{self, Event};
 
 /// How often it says that it lives; a third of the time after which it counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -218,7 +218,7 @@ fn listen(shared: &Shared, push: &PushInfo) {
     if channel.starts_with("flux:res:") {
         shared.told(message);
     } else if channel.starts_with("flux:cancel:") {
-        if let Some(task) = shared.running.lock().get(message) {
+        if let Some(task) = shared.running.lock().get(wire::cancelled_call(message)) {
             task.abort();
         }
     } else if let Ok(event) = serde_json::from_str::<Event>(message)

@@ -102,6 +102,21 @@ fn capabilities_with_a_schema_are_tools_over_http() {
 }
 
 #[test]
+fn a_long_list_comes_in_pages() {
+    let door = Door::open(&[]);
+    let capability = |number: usize| json!({ "name": format!("c{number:02}"), "schema": {}, "description": "x".repeat(60_000) });
+    let capabilities = Value::Array((0..40).map(capability).collect()).to_string();
+    let _worker = Worker::start(&door, "many", &capabilities, maths);
+    run(async {
+        let client = Host::default().serve(transport(&door, None)).await.unwrap();
+        let first = client.list_tools(None).await.unwrap();
+        assert!((2..20).contains(&first.tools.len()) && first.next_cursor.is_some(), "{} tools", first.tools.len());
+        let names: Vec<String> = client.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.to_string()).collect();
+        assert_eq!(names, (0..40).map(|number| format!("c{number:02}")).collect::<Vec<_>>());
+    });
+}
+
+#[test]
 fn hosts_are_told_when_tools_come_and_go() {
     let door = Door::open(&[]);
     run(async {

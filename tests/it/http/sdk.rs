@@ -86,6 +86,35 @@ fn pages_of_any_origin_import_the_modules_and_nothing_else() {
 }
 
 #[test]
+fn the_javascript_package_is_small_and_holds_all_of_its_code() {
+    let door = Door::open(&[]);
+    let name = names(&door).into_iter().find(|name| name.ends_with(".tgz")).unwrap();
+    let request = format!("GET /sdk/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    door.send(request.as_bytes()).read_to_end(&mut answer).unwrap();
+    let start = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+    assert!(answer.len() - start < 25_000, "{} bytes", answer.len() - start);
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&answer[start..]));
+    let mut modules = 0;
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().strip_prefix("package").unwrap().to_owned();
+        let mut packed = String::new();
+        entry.read_to_string(&mut packed).unwrap();
+        let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/js").join(&path)).unwrap();
+        if path.extension().is_none_or(|extension| extension != "js") {
+            assert_eq!(packed, source, "{}", path.display());
+            continue;
+        }
+        modules += 1;
+        let comment = |line: &str| ["//", "/*", "*"].iter().any(|mark| line.trim_start().starts_with(mark));
+        let code: Vec<&str> = source.lines().filter(|line| !comment(line)).collect();
+        assert_eq!(packed.lines().collect::<Vec<_>>(), code, "{}", path.display());
+    }
+    assert!(modules > 5);
+}
+
+#[test]
 fn npm_installs_the_javascript_package() {
     let (door, dir) = (Door::open(&[]), TempDir::new().unwrap());
     let mut npm = Command::new("npm");

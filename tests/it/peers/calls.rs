@@ -116,6 +116,18 @@ fn a_cancelled_call_ends_at_the_caller_and_is_told_to_the_callee() {
 }
 
 #[test]
+fn a_call_whose_time_is_over_is_told_to_the_callee_as_such() {
+    let server = Process::flux(&[]);
+    let (mut worker, mut client) = (Client::peer(&server, "worker", echo(), &[]), caller(&server));
+    let mut ear = Client::new(&server);
+    ear.listen(&["flux:cancel:worker"]);
+    client.send(&["FLUX.CALL", "echo", "1", "TIMEOUT", "500"]);
+    let job = worker.next(&[]).remove(0);
+    assert_eq!(error(&client.read()), "TIMEOUT timeout after 500 ms");
+    assert_eq!(ear.heard(), json!(format!("{} TIMEOUT", job[0])));
+}
+
+#[test]
 fn a_caller_that_goes_away_cancels_its_call() {
     let server = Process::flux(&[]);
     let mut worker = Client::peer(&server, "worker", echo(), &[]);

@@ -122,6 +122,21 @@ fn a_call_prints_its_result_and_a_failed_one_says_why() {
 }
 
 #[test]
+fn answers_that_are_all_failures_are_printed_and_then_told_as_one() {
+    let scene = Scene::new();
+    let answered = scene.json(&["call", "greet", r#"{"name":"Ada"}"#, "--gather", "0", "--json"]);
+    assert_eq!(answered[0]["data"], "hello, Ada");
+    let failed = scene.run(&["call", "greet", "{}", "--gather", "0", "--json"]);
+    assert_eq!(failed.status.code(), Some(3), "no handler did what it was asked");
+    let printed: Value = serde_json::from_slice(&failed.stdout).unwrap();
+    assert_eq!((&printed[0]["ok"], &printed[0]["error"]), (&json!(false), &json!("nobody to greet")));
+    assert_eq!(
+        String::from_utf8(failed.stderr).unwrap(),
+        "flux: nobody answered `greet`: all that were asked (1) failed; the first, greeter: nobody to greet\n"
+    );
+}
+
+#[test]
 fn pieces_of_a_result_are_printed_before_it() {
     let scene = Scene::new();
     assert_eq!(scene.text(&["call", "count", "2"]), "1 of 2\n2 of 2\n{\n  \"counted\": 2\n}\n");

@@ -12,6 +12,26 @@ fn registered(reply: &Reply) -> Vec<String> {
 }
 
 #[test]
+fn a_registration_that_is_read_elsewhere_is_counted_once() {
+    let server = Process::flux(&[]);
+    let mut client = Client::new(&server);
+    let peer = json!({ "id": "large", "capabilities": [{ "name": "f", "description": "x".repeat(100_000) }] });
+    client.ok(&["FLUX.REGISTER", &peer.to_string()]);
+    let counted = client.text(&["INFO", "commandstats"]);
+    let line = counted.lines().find(|line| line.starts_with("cmdstat_flux.register:")).unwrap();
+    assert!(line.starts_with("cmdstat_flux.register:calls=1,"), "{line}");
+}
+
+#[test]
+fn peers_have_a_section_of_info() {
+    let server = Process::flux(&[]);
+    let mut client = Client::peer(&server, "ada", json!([{ "name": "sum" }]), &[]);
+    let info = client.text(&["INFO", "peers"]);
+    assert!(info.starts_with("# Peers\r\nflux_peers:1\r\n") && info.contains("flux_capabilities:1\r\n"), "{info}");
+    assert!(client.text(&["INFO", "everything"]).contains("# Peers\r\n"));
+}
+
+#[test]
 fn a_peer_registers_and_is_seen_by_key_and_by_command() {
     let server = Process::flux(&[]);
     let mut client = Client::new(&server);

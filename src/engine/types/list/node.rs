@@ -107,8 +107,8 @@ pub fn row_key(row: i64) -> [u8; 8] {
 }
 
 pub fn row_number(key: &[u8]) -> Result<i64, BadRow> {
-    let row = (u64::from_be_bytes(key.try_into().map_err(|_| BadRow)?) ^ 1 << 63) as i64;
-    if row.unsigned_abs() <= ROW_VALID_MAX as u64 { Ok(row) } else { Err(BadRow) }
+    let row = (u64::from_be_bytes(key.try_into().map_err(|_| BadRow::Bytes)?) ^ 1 << 63) as i64;
+    if row.unsigned_abs() <= ROW_VALID_MAX as u64 { Ok(row) } else { Err(BadRow::Bytes) }
 }
 
 pub fn put(log: &mut RowLog<'_>, row: i64, item: Item<'_>) {

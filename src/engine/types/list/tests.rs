@@ -216,8 +216,8 @@ fn a_long_list_takes_little_more_than_its_bytes() {
 
 #[test]
 fn a_row_of_other_length_is_refused() {
-    assert_eq!(List::default().put_row(b"1", b""), Err(BadRow));
-    assert_eq!(List::default().put_row(&row_key(i64::MAX), b""), Err(BadRow));
+    assert_eq!(List::default().put_row(b"1", b""), Err(BadRow::Bytes));
+    assert_eq!(List::default().put_row(&row_key(i64::MAX), b""), Err(BadRow::Bytes));
 }
 
 #[test]

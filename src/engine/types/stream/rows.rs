@@ -118,7 +118,7 @@ fn pending_bytes(pending: &Pending, consumer: &[u8]) -> Element {
 }
 
 fn take_id(from: &mut &[u8]) -> Result<Id, BadRow> {
-    let (bytes, rest) = from.split_first_chunk::<16>().ok_or(BadRow)?;
+    let (bytes, rest) = from.split_first_chunk::<16>().ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(Id::from_bytes(*bytes))
 }
@@ -126,7 +126,7 @@ fn take_id(from: &mut &[u8]) -> Result<Id, BadRow> {
 /// The one thing left in these bytes.
 fn only<T>(mut from: &[u8], take: impl FnOnce(&mut &[u8]) -> Result<T, BadRow>) -> Result<T, BadRow> {
     let taken = take(&mut from)?;
-    if from.is_empty() { Ok(taken) } else { Err(BadRow) }
+    if from.is_empty() { Ok(taken) } else { Err(BadRow::Bytes) }
 }
 
 /// Names and values of an entry's row, which were checked.
@@ -204,7 +204,7 @@ impl Rows for Stream {
                 let group = take_bytes(&mut element)?;
                 self.put_pending(group, only(element, take_id)?, bytes)
             }
-            _ => Err(BadRow),
+            _ => Err(BadRow::Bytes),
         }
     }
 
@@ -226,7 +226,7 @@ impl Rows for Stream {
                     group.forget(only(element, take_id)?);
                 }
             }
-            _ => return Err(BadRow),
+            _ => return Err(BadRow::Bytes),
         }
         Ok(())
     }
