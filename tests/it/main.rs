@@ -28,6 +28,7 @@ mod rooms;
 mod script;
 mod sdk_js;
 mod sdk_python;
+mod seeds;
 mod settings;
 mod spilled;
 mod storage;
