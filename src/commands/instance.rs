@@ -24,6 +24,7 @@ use crate::engine::durability::Durability;
 use crate::engine::mailbox::Ended;
 use crate::engine::notify::Observer;
 use crate::engine::persist::Persistence;
+use crate::engine::persist::progress::Progress;
 use crate::engine::{Engine, evict};
 use crate::id;
 use crate::machine;
@@ -82,6 +83,9 @@ pub struct Instance {
     pub shutdown: Notify,
     /// Set with it.
     pub is_ending: AtomicBool,
+    /// How far the keyspace is loaded, while clients are here already.
+    pub loading: Arc<Progress>,
+    loaded: Notify,
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
     listed: &'static [Room],
@@ -250,6 +254,8 @@ impl Instance {
             run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
+            loading: Arc::default(),
+            loaded: Notify::new(),
             durability: OnceLock::new(),
             persistence: OnceLock::new(),
             listed: rooms,
@@ -259,7 +265,7 @@ impl Instance {
 
     /// Says where the keyspace lasts. Without it, it does not.
     pub fn set_persistence(&self, persistence: Persistence) {
-        assert!(self.persistence.set(persistence).is_ok(), "persistence is set once, before clients come");
+        assert!(self.persistence.set(persistence).is_ok(), "persistence is set once, before commands touch keys");
     }
 
     /// Where the keyspace lasts.
@@ -298,7 +304,7 @@ impl Instance {
 
     /// Says where effects become durable. Without it they do not.
     pub fn set_durability(&self, durability: Arc<dyn Durability>) {
-        assert!(self.durability.set(durability).is_ok(), "durability is set once, before clients come");
+        assert!(self.durability.set(durability).is_ok(), "durability is set once, before commands touch keys");
     }
 
     /// Where effects become durable.
@@ -313,7 +319,7 @@ impl Instance {
         let observers = self.listed.iter().zip(&rooms).filter(|(listed, _)| !listed.observes.is_empty());
         let observers = observers.map(|(listed, room)| (listed.observes, Arc::clone(room) as Arc<dyn Observer>)).collect();
         self.engine.notifications().set_observers(observers);
-        assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before clients come");
+        assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before commands touch keys");
         self.rooms().for_each(Open::start);
         OpenRooms(Arc::clone(self))
     }
@@ -357,6 +363,22 @@ impl Instance {
         let mut notified = std::pin::pin!(notified);
         notified.as_mut().enable();
         if !self.is_ending.load(Relaxed) {
+            notified.await;
+        }
+    }
+
+    /// Ends loading: from now on commands may touch keys. All they need must be here.
+    pub fn end_loading(&self) {
+        self.loading.end();
+        self.loaded.notify_waiters();
+    }
+
+    /// Waits until nothing is being loaded.
+    pub async fn loaded(&self) {
+        let notified = self.loaded.notified();
+        let mut notified = std::pin::pin!(notified);
+        notified.as_mut().enable();
+        if self.loading.is_on() {
             notified.await;
         }
     }

@@ -15,6 +15,7 @@ mod gate;
 mod http;
 mod isolation;
 mod linear;
+mod loading;
 mod memory;
 mod model;
 mod old_peers;
