@@ -17,14 +17,14 @@ const LOADING: &str = "-LOADING Redis is loading the dataset in memory";
 const SLOWLY: &str = "100000";
 
 /// A folder whose tables have keys.
-fn filled() -> TempDir {
+fn filled(keys: usize) -> TempDir {
     let dir = TempDir::new().unwrap();
     let mut server = Process::flux_in(&dir.path().join("data"), &[]);
     let mut client = server.connect();
-    for number in 0..KEYS {
+    for number in 0..keys {
         client.send(&["SET", &format!("key:{number:04}"), &format!("value:{number:04}:{}", "x".repeat(50))]).unwrap();
     }
-    (0..KEYS).for_each(|_| assert_eq!(client.read().unwrap(), Reply::Line("+OK".into())));
+    (0..keys).for_each(|_| assert_eq!(client.read().unwrap(), Reply::Line("+OK".into())));
     client.send(&["SHUTDOWN"]).unwrap();
     assert_eq!(server.ended().code(), Some(0));
     dir
@@ -61,7 +61,7 @@ fn release(client: &mut Connection) {
 
 #[test]
 fn clients_are_told_while_it_loads_and_served_on_the_same_connection_afterwards() {
-    let dir = filled();
+    let dir = filled(KEYS);
     let mut server = loading(&dir, &["--appendfsync", "always"]);
     let mut client = server.connect();
     for words in [
@@ -96,6 +96,8 @@ fn clients_are_told_while_it_loads_and_served_on_the_same_connection_afterwards(
 
     assert_eq!(get(&server, "/health").0, 200);
     assert_eq!(get(&server, "/metrics").0, 200);
+    let mcp = http::ask(([127, 0, 0, 1], server.http_port()).into(), "POST", "/mcp", &[], "{}");
+    assert!(mcp.status == 503 && mcp.body.contains("LOADING"), "{mcp:?}");
     let (code, ready) = get(&server, "/ready");
     let progress = &ready["loading"];
     assert!(code == 503 && ready["reason"] == "the keyspace is being loaded", "{ready}");
@@ -121,7 +123,7 @@ fn clients_are_told_while_it_loads_and_served_on_the_same_connection_afterwards(
 
 #[test]
 fn what_ends_it_while_it_loads_does_so_at_once_and_harms_nothing() {
-    let dir = filled();
+    let dir = filled(KEYS);
     let socket = dir.path().join("flux.sock");
     let by_signal = |server: &Process, signal| {
         let pid = rustix::process::Pid::from_raw(server.id() as i32).unwrap();
@@ -156,7 +158,7 @@ fn damage(path: &Path, text: &str) {
 
 #[test]
 fn a_damaged_folder_is_refused_and_clients_who_came_are_told_of_loading_and_sent_away() {
-    let dir = filled();
+    let dir = filled(KEYS);
     damage(&dir.path().join("data/tables.redb"), &format!("value:{:04}", KEYS - 1));
     let mut server = loading(&dir, &[]);
     let mut client = server.connect();
@@ -170,15 +172,17 @@ fn a_damaged_folder_is_refused_and_clients_who_came_are_told_of_loading_and_sent
 
 #[test]
 fn a_loss_that_was_accepted_leaves_of_a_damaged_folder_what_is_whole_however_far_it_was_loaded() {
-    let dir = filled();
-    damage(&dir.path().join("data/tables.redb"), &format!("value:{:04}", KEYS - 1));
+    const MANY: usize = 40_000;
+    let dir = filled(MANY);
+    // Many were put into the keyspace by then.
+    damage(&dir.path().join("data/tables.redb"), &format!("value:{}", MANY - 1));
     let server = Process::flux_in(&dir.path().join("data"), &["--accept-loss"]);
-    assert_eq!(line(&mut server.connect(), &["DBSIZE"]), format!(":{}", KEYS - 1));
+    assert_eq!(line(&mut server.connect(), &["DBSIZE"]), format!(":{}", MANY - 1));
 }
 
 #[test]
 fn a_peer_that_comes_while_it_loads_is_let_in_when_that_is_over() {
-    let dir = filled();
+    let dir = filled(KEYS);
     let server = loading(&dir, &[]);
     let mut client = server.connect();
     let url = format!("lux://127.0.0.1:{}", server.port());
