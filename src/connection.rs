@@ -122,10 +122,20 @@ pub async fn not_accepted(error: &io::Error) {
 }
 
 /// Keeps a gate for the connections of the runtime this is called in, until that or the task ends.
-pub fn keep(gate: &Arc<Gate>, instance: &Instance) -> Option<JoinHandle<()>> {
-    let durability = instance.durability().cloned()?;
-    let gate = Arc::clone(gate);
-    Some(tokio::spawn(async move { gate.keep(durability).await }))
+pub fn keep(gate: &Arc<Gate>, instance: &Arc<Instance>) -> Option<JoinHandle<()>> {
+    if !instance.loading.is_on() && instance.durability().is_none() {
+        return None;
+    }
+    let (gate, instance) = (Arc::clone(gate), Arc::clone(instance));
+    Some(tokio::spawn(async move {
+        // Where the keyspace lasts is known once it is loaded, and nothing waits for that before.
+        instance.loaded().await;
+        let durability = instance.durability().cloned();
+        drop(instance);
+        if let Some(durability) = durability {
+            gate.keep(durability).await;
+        }
+    }))
 }
 
 /// Carries a connection that shares its runtime with no others of ours: with a gate of its own.

@@ -1,12 +1,15 @@
 //! Opens and closes the house: the keyspace from its folder, the doors, and the chores that run while they are open.
 
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::chores;
 use crate::clock;
@@ -19,7 +22,7 @@ use crate::engine::Engine;
 use crate::engine::durability::{Durability, LinePlace, Stage};
 use crate::engine::evict::Policy;
 use crate::engine::notify;
-use crate::engine::persist::{self, Fsync, Loaded, Persistence};
+use crate::engine::persist::{self, Fsync, Held, Loaded, Persistence};
 use crate::http;
 use crate::memory;
 use crate::panics::Whole;
@@ -79,6 +82,23 @@ pub struct Taken {
     http: Option<http::Taken>,
 }
 
+/// A node whose doors are open while its keyspace is loaded: its clients are told so.
+pub struct Opening {
+    /// What its clients share.
+    pub instance: Arc<Instance>,
+    door: server::Handle,
+    http: Option<http::Handle>,
+    loader: thread::JoinHandle<Result<Inside, Error>>,
+    is_done: oneshot::Receiver<()>,
+}
+
+/// What is there once the keyspace is.
+struct Inside {
+    persistence: Option<Persistence>,
+    rooms: OpenRooms,
+    chores: thread::JoinHandle<()>,
+}
+
 impl Taken {
     /// Takes the addresses that settings name.
     pub fn take(config: &Config) -> Result<Taken, Error> {
@@ -88,28 +108,23 @@ impl Taken {
         if let Some(twice) = http.iter().flatten().find(|address| address.port() != 0 && door.contains(address)) {
             return Err(http::Error::Address(*twice, std::io::ErrorKind::AddrInUse.into()).into());
         }
-        Ok(Taken { door: server::take(&door)?, http: http.map(|addresses| http::take(&addresses)).transpose()? })
+        let unix_socket = unix_socket(config);
+        let mode = config.count(Name::Unixsocketperm) as u32;
+        let unix = unix_socket.as_deref().map(|path| (path, (mode != 0).then_some(mode)));
+        Ok(Taken { door: server::take(&door, unix)?, http: http.map(|addresses| http::take(&addresses)).transpose()? })
     }
 }
 
-impl Node {
-    /// Loads the keyspace from the folder `data` (in memory only without one) and opens the doors.
-    pub fn start(config: Arc<Config>, taken: Taken, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
-        let (engine, persistence) = match data {
-            Some(data) => {
-                let options = persist::Options { on_damage, ..options(&config) };
-                let (engine, persistence) = Persistence::open(data, options)?;
-                (engine, Some(persistence))
-            }
-            None => (Arc::new(Engine::new(false)), None),
-        };
-        let instance = share(engine, &config, persistence.as_ref());
-        let rooms = instance.open_rooms();
-        let options = door_options(&config);
-        fit_clients(&instance, options.workers)?;
-        let door = server::start(&instance, taken.door, &options)?;
-        let unix_socket = Some(config.text(Name::Unixsocket)).filter(|path| !path.is_empty()).map(|path| PathBuf::from(&*path));
-        let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket });
+impl Opening {
+    /// Opens the doors, and has the folder (nothing without one) loaded by a thread of its own.
+    pub fn begin(config: Arc<Config>, taken: Taken, held: Option<Held>, on_damage: OnDamage) -> Result<Opening, Error> {
+        let engine = Arc::new(Engine::new(held.is_some()));
+        let instance = share(engine, &config);
+        let door_options = door_options(&config);
+        fit_clients(&instance, door_options.workers)?;
+        instance.loading.begin();
+        let door = server::start(&instance, taken.door, &door_options)?;
+        let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket: unix_socket(&config) });
         if let Some(address) = door.addresses.first() {
             config.settle(Name::Port, &address.port().to_string());
         }
@@ -117,17 +132,72 @@ impl Node {
         if let Some(address) = http.as_ref().and_then(|http| http.addresses.first()) {
             config.settle(Name::HttpPort, &address.port().to_string());
         }
-        let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
+        let (done, is_done) = oneshot::channel();
+        let options = persist::Options { on_damage, ..options(&instance) };
+        let load = {
+            let instance = Arc::clone(&instance);
+            move || {
+                let inside = Inside::open(&instance, held, options);
+                // Nobody may wait for it.
+                let _ = done.send(());
+                inside
+            }
+        };
+        let loader = thread::Builder::new().name("load".into()).spawn(load).map_err(Error::Thread)?;
+        Ok(Opening { instance, door, http, loader, is_done })
+    }
+
+    /// Waits until the keyspace is loaded, or cannot be.
+    pub async fn done(&mut self) {
+        let _ = (&mut self.is_done).await;
+    }
+
+    /// The node, once its keyspace is loaded, for which this waits. Where it cannot be, clients are sent away.
+    pub fn finish(self) -> Result<Node, Error> {
+        let Opening { instance, door, http, loader, .. } = self;
+        match loader.join().unwrap_or_else(|panic| resume_unwind(panic)) {
+            Ok(Inside { persistence, rooms, chores }) => {
+                Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
+            }
+            Err(error) => {
+                instance.end();
+                instance.cut();
+                door.join();
+                http.into_iter().for_each(http::Handle::close);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Inside {
+    fn open(instance: &Arc<Instance>, held: Option<Held>, options: persist::Options) -> Result<Inside, Error> {
+        let persistence = held.map(|held| Persistence::load(held, &instance.engine, options)).transpose()?;
+        if let Some(persistence) = &persistence {
+            instance.set_durability(Arc::new(persistence.clone()));
+            instance.set_persistence(persistence.clone());
+            follow_persistence(&instance.config, persistence);
+        }
+        let rooms = instance.open_rooms();
+        let chores = start_chores(instance)?;
+        instance.end_loading();
+        Ok(Inside { persistence, rooms, chores })
+    }
+}
+
+impl Node {
+    /// Opens the doors, loads the keyspace from the folder `data` (in memory only without one), and is there when that is done.
+    pub fn start(config: Arc<Config>, taken: Taken, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
+        let held = data.map(Held::at).transpose()?;
+        Opening::begin(config, taken, held, on_damage)?.finish()
     }
 
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
-        let (engine, persistence) = Persistence::open(data, options(&config))?;
-        let instance = share(engine, &config, Some(&persistence));
-        let rooms = instance.open_rooms();
-        let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, rooms, chores })
+        let instance = share(Arc::new(Engine::new(true)), &config);
+        let options = options(&instance);
+        let Inside { persistence, rooms, chores } = Inside::open(&instance, Some(Held::at(data)?), options)?;
+        Ok(Node { instance, persistence, door: None, http: None, rooms, chores })
     }
 
     /// Its peers, for callers within the process.
@@ -184,18 +254,14 @@ impl Node {
     }
 }
 
-fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persistence>) -> Arc<Instance> {
+fn share(engine: Arc<Engine>, config: &Arc<Config>) -> Arc<Instance> {
     let instance = Instance::with(ROOMS, engine, Arc::clone(config), clock::now_ms());
-    if let Some(persistence) = persistence {
-        instance.set_durability(Arc::new(persistence.clone()));
-        instance.set_persistence(persistence.clone());
-    }
-    follow(config, &instance, persistence);
+    follow(config, &instance);
     instance
 }
 
 /// Carries settings to where they act, now and whenever they change.
-fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&Persistence>) {
+fn follow(config: &Arc<Config>, instance: &Arc<Instance>) {
     let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::NotifyKeyspaceEvents], move |config| {
         engine.notifications().set_flags(notify::flags(&config.text(Name::NotifyKeyspaceEvents)));
@@ -219,13 +285,18 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>, persistence: Option<&P
         told.notes_fast_commands.store(is_fast_noted, Relaxed);
         told.stats.is_tracking.store(config.is_on(Name::LatencyTracking), Relaxed);
     });
-    if let Some(persistence) = persistence.cloned() {
-        config.watch(&[Name::Appendfsync, Name::CheckpointBytes, Name::MemoryLimit], move |config| {
-            persistence.set_fsync(fsync(config));
-            persistence.set_checkpoint_bytes(config.count(Name::CheckpointBytes));
-            persistence.set_memory_limit(config.count(Name::MemoryLimit));
-        });
-    }
+    let progress = Arc::clone(&instance.loading);
+    config.watch(&[Name::KeyLoadDelay], move |config| progress.set_key_delay(config.number(Name::KeyLoadDelay)));
+}
+
+/// The same for those that act where the keyspace lasts.
+fn follow_persistence(config: &Arc<Config>, persistence: &Persistence) {
+    let persistence = persistence.clone();
+    config.watch(&[Name::Appendfsync, Name::CheckpointBytes, Name::MemoryLimit], move |config| {
+        persistence.set_fsync(fsync(config));
+        persistence.set_checkpoint_bytes(config.count(Name::CheckpointBytes));
+        persistence.set_memory_limit(config.count(Name::MemoryLimit));
+    });
 }
 
 /// Has the system allow as many connections as `maxclients`, or lowers that to what it allows.
@@ -281,13 +352,14 @@ fn private(config: &Config, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr
     }
 }
 
+/// The path of the unix socket, where there is to be one.
+fn unix_socket(config: &Config) -> Option<PathBuf> {
+    Some(config.text(Name::Unixsocket)).filter(|path| !path.is_empty()).map(|path| PathBuf::from(&*path))
+}
+
 fn door_options(config: &Config) -> server::Options {
-    let path = config.text(Name::Unixsocket);
-    let mode = config.count(Name::Unixsocketperm) as u32;
     let threads = config.count(Name::Threads) as usize;
     server::Options {
-        unix_socket: (!path.is_empty()).then(|| PathBuf::from(&*path)),
-        unix_socket_mode: (mode != 0).then_some(mode),
         backlog: config.number(Name::TcpBacklog) as i32,
         workers: if threads == 0 { usual_workers() } else { threads },
     }
@@ -299,13 +371,15 @@ fn usual_workers() -> usize {
     thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
 }
 
-fn options(config: &Config) -> persist::Options {
+fn options(instance: &Instance) -> persist::Options {
+    let config = &instance.config;
     persist::Options {
         fsync: fsync(config),
         checkpoint_bytes: config.count(Name::CheckpointBytes),
         memory_limit: config.count(Name::MemoryLimit),
         checkpoint_interval: Duration::from_secs(config.count(Name::CheckpointInterval)),
         resident: ROOMS.iter().map(|room| room.observes).collect(),
+        progress: Arc::clone(&instance.loading),
         ..persist::Options::default()
     }
 }

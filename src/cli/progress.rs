@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::engine::persist::progress::Progress as Loading;
 
 /// How often the bar is looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -28,6 +31,17 @@ impl Progress {
         let bar = ProgressBar::new(bytes.max(1)).with_style(styled(style));
         // It reads a little more or less than that, and is not done before it says so.
         Progress::begin(bar, what, move || bytes_read().saturating_sub(before).min(bytes.saturating_sub(1)))
+    }
+
+    /// For a keyspace that is loaded.
+    pub fn of_loading(progress: Arc<Loading>) -> Progress {
+        let bar = ProgressBar::new(1).with_style(styled("{spinner} {msg} [{bar:30}] {percent}% {eta}"));
+        let shown = bar.clone();
+        Progress::begin(bar, "loading", move || {
+            let Some(look) = progress.look() else { return 0 };
+            shown.set_length(look.total_bytes.max(1));
+            look.loaded_bytes
+        })
     }
 
     /// For a backup that a server writes: how large it will be is not known.

@@ -10,9 +10,11 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::log;
+use crate::cli::progress::Progress;
 use crate::config::{Config, Name};
+use crate::engine::persist::Held;
 use crate::machine;
-use crate::node::{Node, Taken};
+use crate::node::{Node, Opening, Taken};
 use crate::panics;
 use crate::settings;
 use crate::storage::folder::make_private;
@@ -33,10 +35,11 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
     outlive_file_limits(&runtime).context("failed to wait for signals")?;
     let taken = Taken::take(&config).context("failed to start")?;
-    let data = data_folder(&config)?;
-    let node = Node::start(Arc::clone(&config), taken, data.as_deref(), on_damage).context("failed to start")?;
+    let held = data_folder(&config)?.map(|data| Held::at(&data)).transpose().context("failed to start")?;
     runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
+        let opening = Opening::begin(Arc::clone(&config), taken, held, on_damage).context("failed to start")?;
+        let Some(node) = loaded(opening, &mut ends).await? else { return Ok(ExitCode::SUCCESS) };
         // Whoever has read the greeting may ask it to end.
         println!("{}", greeting(&node, &config));
         tokio::select! {
@@ -56,6 +59,24 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
             }
         }
     })
+}
+
+/// The node, once its keyspace is loaded; None if it is to end before. Nobody has changed anything by then, and what loading changes in the folder
+/// may be cut off anywhere, as by a kill: so the process can just end.
+async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<Node>> {
+    let instance = Arc::clone(&opening.instance);
+    let progress = Progress::of_loading(Arc::clone(&instance.loading));
+    let end = tokio::select! {
+        () = opening.done() => None,
+        name = ends.next() => Some(name),
+        () = instance.ended() => Some("SHUTDOWN"),
+    };
+    drop(progress);
+    if let Some(name) = end {
+        tracing::info!("{name} received while loading: ending at once");
+        return Ok(None);
+    }
+    opening.finish().context("failed to start").map(Some)
 }
 
 /// A file that may not become longer (`ulimit -f`) is a write that fails, which clients are told of like others: it does not end the server.

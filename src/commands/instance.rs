@@ -25,6 +25,7 @@ use crate::engine::durability::Durability;
 use crate::engine::mailbox::Ended;
 use crate::engine::notify::Observer;
 use crate::engine::persist::Persistence;
+use crate::engine::persist::progress::Progress;
 use crate::engine::{Engine, evict};
 use crate::id;
 use crate::machine;
@@ -83,6 +84,9 @@ pub struct Instance {
     pub shutdown: Notify,
     /// Set with it.
     pub is_ending: AtomicBool,
+    /// How far the keyspace is loaded, while clients are here already.
+    pub loading: Arc<Progress>,
+    loaded: Notify,
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
     listed: &'static [Room],
@@ -252,6 +256,8 @@ impl Instance {
             run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
+            loading: Arc::default(),
+            loaded: Notify::new(),
             durability: OnceLock::new(),
             persistence: OnceLock::new(),
             listed: rooms,
@@ -262,7 +268,7 @@ impl Instance {
 
     /// Says where the keyspace lasts. Without it, it does not.
     pub fn set_persistence(&self, persistence: Persistence) {
-        assert!(self.persistence.set(persistence).is_ok(), "persistence is set once, before clients come");
+        assert!(self.persistence.set(persistence).is_ok(), "persistence is set once, before commands touch keys");
     }
 
     /// Where the keyspace lasts.
@@ -301,7 +307,7 @@ impl Instance {
 
     /// Says where effects become durable. Without it they do not.
     pub fn set_durability(&self, durability: Arc<dyn Durability>) {
-        assert!(self.durability.set(durability).is_ok(), "durability is set once, before clients come");
+        assert!(self.durability.set(durability).is_ok(), "durability is set once, before commands touch keys");
     }
 
     /// Where effects become durable.
@@ -318,8 +324,8 @@ impl Instance {
         self.engine.notifications().set_observers(observers);
         let mut offers = Offers::none();
         rooms.iter().for_each(|room| Arc::clone(room).offer(&mut offers));
-        assert!(self.offers.set(offers).is_ok(), "rooms are opened once, before clients come");
-        assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before clients come");
+        assert!(self.offers.set(offers).is_ok(), "rooms are opened once, before commands touch keys");
+        assert!(self.rooms.set(rooms).is_ok(), "rooms are opened once, before commands touch keys");
         self.rooms().for_each(Open::start);
         OpenRooms(Arc::clone(self))
     }
@@ -374,6 +380,22 @@ impl Instance {
         let mut notified = std::pin::pin!(notified);
         notified.as_mut().enable();
         if !self.is_ending.load(Relaxed) {
+            notified.await;
+        }
+    }
+
+    /// Ends loading: from now on commands may touch keys. All they need must be here.
+    pub fn end_loading(&self) {
+        self.loading.end();
+        self.loaded.notify_waiters();
+    }
+
+    /// Waits until nothing is being loaded.
+    pub async fn loaded(&self) {
+        let notified = self.loaded.notified();
+        let mut notified = std::pin::pin!(notified);
+        notified.as_mut().enable();
+        if self.loading.is_on() {
             notified.await;
         }
     }

@@ -167,7 +167,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     choice("enable-module-command", "no", &["no", "yes", "local"]).fixed().help(TUNING),
     switch("use-exit-on-panic", "no").hidden().help(TESTS),
     number("rdb-key-save-delay", "0", -INT - 1, INT).hidden().help(TESTS),
-    number("key-load-delay", "0", -INT - 1, INT).hidden().help(TESTS),
     number("watchdog-period", "0", 0, INT).hidden().help(TESTS),
     number("loading-process-events-interval-bytes", "2097152", 1024, INT).hidden().help(TESTS),
 ];

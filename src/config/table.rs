@@ -112,6 +112,9 @@ settings! {
             .help("Size of the journal at which a checkpoint folds it into the tables.");
         CheckpointInterval = number("checkpoint-interval", "300", 1, INT)
             .help("Seconds after which a checkpoint is made whatever the size of the journal.");
+        KeyLoadDelay = number("key-load-delay", "0", -INT - 1, INT)
+            .hidden()
+            .help("Microseconds that each key takes to load, for tests of what clients do meanwhile; of a negative number, one for so many keys.");
         Databases = number("databases", "16", 16, 16).fixed().help("How many databases there are; always 16.");
     }
     Structures "Data structures" {

@@ -43,6 +43,8 @@ errors! {
     NOT_POSITIVE = "ERR value is out of range, must be positive";
     /// A number would leave 64 bits.
     OVERFLOW = "ERR increment or decrement would overflow";
+    /// The keyspace is not there yet.
+    LOADING = "LOADING Redis is loading the dataset in memory";
     /// `maxmemory` is reached and nothing may be evicted.
     OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'.";
     /// A value stored on disk could not be read back.

@@ -199,7 +199,7 @@ impl Notifications {
         }
         let names = Names::of(observers.iter().map(|(prefixes, _)| *prefixes));
         let observed = Observed { names, observers };
-        assert!(self.observed.set(observed).is_ok(), "observers are set once, before clients come");
+        assert!(self.observed.set(observed).is_ok(), "observers are set once, before commands touch keys");
         self.flags.fetch_or(HAS_OBSERVER, Relaxed);
     }
 

@@ -30,6 +30,11 @@ impl Refusal {
         Refusal::new("ENDING", "the server is ending: ask again in a moment")
     }
 
+    /// For requests that come while the keyspace is loaded.
+    pub fn loading() -> Refusal {
+        Refusal::new("LOADING", "the keyspace is being loaded: ask again in a moment; /ready tells how far it is")
+    }
+
     /// As JSON.
     pub fn json(&self) -> serde_json::Value {
         json!({ "error": self.error, "code": self.code })
@@ -45,7 +50,7 @@ impl Refusal {
             "TOOBIG" => StatusCode::PAYLOAD_TOO_LARGE,
             "FAILED" | "GONE" => StatusCode::BAD_GATEWAY,
             "TIMEOUT" => StatusCode::GATEWAY_TIMEOUT,
-            "BUSY" | "CANCELLED" | "ENDING" | "MISCONF" | "OOM" | "MAXCLIENTS" => StatusCode::SERVICE_UNAVAILABLE,
+            "BUSY" | "CANCELLED" | "ENDING" | "LOADING" | "MISCONF" | "OOM" | "MAXCLIENTS" => StatusCode::SERVICE_UNAVAILABLE,
             "SLOW" => StatusCode::REQUEST_TIMEOUT,
             "BROKEN" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,

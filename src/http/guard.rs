@@ -53,6 +53,8 @@ pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller
         preflight(request.headers())
     } else if rule.access == Access::Guarded && rule.door.instance.is_ending.load(Relaxed) {
         Refusal::ending().into_response()
+    } else if rule.access == Access::Guarded && needs_keys(&request) && rule.door.instance.loading.is_on() {
+        Refusal::loading().into_response()
     } else if needs_password && !has_password(&rule.door, caller, permit.as_deref(), given).await {
         without_password(&rule, &request)
     } else {
@@ -99,6 +101,11 @@ fn check_page(rule: &Rule, caller: Caller, request: &Request) -> Result<bool, Re
         return Err(unknown_host(request));
     }
     Ok(is_known)
+}
+
+/// Whether a request comes to the keyspace at once. A session over WebSocket is told when it does.
+fn needs_keys(request: &Request) -> bool {
+    request.uri().path() != "/resp"
 }
 
 /// Whether a request needs the password, where one is set. A session over WebSocket asks for it itself; what is open needs it too under a

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::{Door, metrics, routes};
 use crate::clock;
+use crate::commands::instance::Instance;
 use crate::engine::persist::Persistence;
+use crate::engine::persist::progress::Look;
 use crate::version::VERSION;
 
 pub async fn index() -> String {
@@ -28,6 +30,9 @@ pub async fn health(State(door): State<Arc<Door>>) -> Response {
 
 pub async fn ready(State(door): State<Arc<Door>>) -> Response {
     let instance = &door.instance;
+    if let Some(look) = instance.loading.look() {
+        return loading(instance, &look);
+    }
     let trouble = if instance.is_ending.load(Relaxed) {
         Some("the server is ending".to_owned())
     } else {
@@ -42,6 +47,21 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "not ready", "reason": reason }))).into_response()
         }
     }
+}
+
+/// How far the keyspace is loaded.
+fn loading(instance: &Instance, look: &Look) -> Response {
+    let mut keys = 0;
+    instance.engine.each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
+    let progress = json!({
+        "percent": (look.percent() * 100.0).round() / 100.0,
+        "bytes": look.loaded_bytes,
+        "total_bytes": look.total_bytes,
+        "keys": keys,
+        "seconds_left": look.left_s(),
+    });
+    let answer = json!({ "status": "not ready", "reason": "the keyspace is being loaded", "loading": progress });
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(answer)).into_response()
 }
 
 pub async fn metrics(State(door): State<Arc<Door>>) -> Response {

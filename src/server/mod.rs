@@ -38,10 +38,6 @@ const REST_BYTES_MAX: u64 = 64 * 1024;
 /// How to listen, and with how many workers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// A unix socket's path.
-    pub unix_socket: Option<PathBuf>,
-    /// The socket's permissions, such as 0o700.
-    pub unix_socket_mode: Option<u32>,
     /// Connections the system may hold until they are accepted.
     pub backlog: i32,
     /// Threads that carry out commands.
@@ -69,7 +65,7 @@ pub enum Error {
 pub struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
-    unix_socket: Option<PathBuf>,
+    _unix_socket: Option<SocketFile>,
     workers: Vec<thread::JoinHandle<()>>,
 }
 
@@ -81,24 +77,39 @@ enum Accepted {
 /// A connection there is room for.
 type Admitted = (Accepted, Permit);
 
-/// Addresses that are ours, though nobody can connect to them yet.
-pub struct Taken(Vec<(SocketAddr, Socket)>);
+/// Addresses and a unix socket that are ours, though nobody accepts there yet.
+pub struct Taken {
+    addresses: Vec<(SocketAddr, Socket)>,
+    unix: Option<(SocketFile, std::os::unix::net::UnixListener)>,
+}
 
-/// Takes the addresses (port 0 is any free one), so that whoever has not loaded anything yet knows that they can be had.
-pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
+/// The file of a unix socket that is ours, as long as this lives.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Takes the addresses (port 0 is any free one) and a unix socket, whose permissions may be named, such as 0o700: so whoever has not made or
+/// loaded anything yet knows that they can be had.
+pub fn take(addresses: &[SocketAddr], unix: Option<(&Path, Option<u32>)>) -> Result<Taken, Error> {
     let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
-    addresses.iter().map(taken).collect::<Result<_, _>>().map(Taken)
+    let addresses = addresses.iter().map(taken).collect::<Result<_, _>>()?;
+    let unix = unix.map(|(path, mode)| listen_unix(path, mode).map_err(|error| Error::Socket(path.to_owned(), error)));
+    Ok(Taken { addresses, unix: unix.transpose()? })
 }
 
 /// Listens at the addresses and starts the workers.
 pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Result<Handle, Error> {
     let mut listeners: Vec<StdTcpListener> = Vec::new();
-    for (address, socket) in taken.0 {
+    for (address, socket) in taken.addresses {
         socket.listen(options.backlog.max(1)).map_err(|error| Error::Address(address, error))?;
         listeners.push(socket.into());
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let unix = options.unix_socket.as_deref().map(|path| listen_unix(path, options)).transpose()?;
+    let (unix_socket, unix) = taken.unix.unzip();
     let mut senders = Vec::new();
     let mut workers = Vec::new();
     for number in 0..options.workers.max(1) {
@@ -109,7 +120,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Resul
     }
     let instance = Arc::clone(instance);
     workers.push(spawn("acceptor", move || accept_all(&instance, listeners, unix, &senders))?);
-    Ok(Handle { addresses, unix_socket: options.unix_socket.clone(), workers })
+    Ok(Handle { addresses, _unix_socket: unix_socket, workers })
 }
 
 impl Handle {
@@ -118,9 +129,6 @@ impl Handle {
         for worker in self.workers {
             // A worker that panicked has said so already.
             let _ = worker.join();
-        }
-        if let Some(path) = self.unix_socket {
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -141,20 +149,20 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listen_unix(path: &Path, options: &Options) -> Result<std::os::unix::net::UnixListener, Error> {
-    let error = |error| Error::Socket(path.to_owned(), error);
+fn listen_unix(path: &Path, mode: Option<u32>) -> io::Result<(SocketFile, std::os::unix::net::UnixListener)> {
     let is_socket = path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket());
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         // Nobody answers: it was left behind by a server that was killed.
-        std::fs::remove_file(path).map_err(error)?;
+        std::fs::remove_file(path)?;
     }
-    let listener = std::os::unix::net::UnixListener::bind(path).map_err(error)?;
-    listener.set_nonblocking(true).map_err(error)?;
-    if let Some(mode) = options.unix_socket_mode {
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    listener.set_nonblocking(true)?;
+    if let Some(mode) = mode {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(error)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
-    Ok(listener)
+    Ok((file, listener))
 }
 
 fn runtime(wakes: impl Fn() + Send + Sync + 'static) -> tokio::runtime::Runtime {

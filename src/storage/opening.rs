@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::storage::disk::{Disk, NEW, PART};
+use crate::storage::disk::{Disk, NEW, PART, file_bytes};
 use crate::storage::folder::{JOURNAL, LOST, TABLES};
 use crate::storage::journal::{self, Expected, SEGMENT_BYTES, Segment, Survey, Torn};
 use crate::storage::tables::Meta;
@@ -113,6 +113,16 @@ impl Found<'_> {
 pub fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<Looked, Error> {
     let options = Options { cache_bytes, segment_bytes: SEGMENT_BYTES, on_damage: OnDamage::Refuse, new_history: 0 };
     Opening::of(disk, folder, options).look()
+}
+
+/// How many bytes there are to be loaded: those of the tables' file and of the journal.
+pub fn bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, Error> {
+    let tables = folder.join(TABLES);
+    let mut files: Vec<PathBuf> = journal::named(disk, folder)?.into_iter().map(|(_, path)| path).collect();
+    if disk.exists(&tables).map_err(Error::io("look for", &tables))? {
+        files.push(tables);
+    }
+    files.iter().map(|path| file_bytes(disk, path)).sum()
 }
 
 /// What a restore has copied so far is no new folder.

@@ -247,13 +247,15 @@ fn what_fails_leaves_nothing_behind() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let memory = Server::start(Path::new("off"), &[]);
     let before = names();
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 8] = [
         &["serve", "--data", &path("served/here"), "--port", &free, "--http-port", &free],
         &["restore", &path("bad"), "--data", &path("new/inner")],
         &["backup", &path("copy"), "--url", &memory.url()],
         &["backup", &path("copy"), "--data", &path("data")],
         &["serve", "--http-port", "off", "--data", &path("served/here"), "--port", &taken],
         &["serve", "--port", "0", "--data", &path("served/here"), "--http-port", &http_port],
+        &["serve", "--port", "0", "--http-port", "off", "--data", &path("served/here"), "--unixsocket", &path("missing/socket")],
+        &["serve", "--port", "0", "--unixsocket", &path("socket"), "--data", &path("served/here"), "--http-port", &http_port],
     ];
     for args in cases {
         let output = run(args);

@@ -128,7 +128,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         assert_eq!(again.bytes().unwrap(), tables.bytes().unwrap(), "seed {seed}");
         let tables = again;
         let loaded = Engine::new(false);
-        load::load(&loaded, &tables, now, 0).unwrap();
+        load::load(&loaded, &tables, now, 0, &Default::default()).unwrap();
         let expected = contents(&live);
         assert!(!expected.is_empty(), "seed {seed} does nothing");
         same(seed, "replayed", &expected, &contents(&replayed));
@@ -208,7 +208,7 @@ fn rows_of_a_large_value_stay_where_they_are_in_the_tables_when_it_gets_another_
         fold.add_batches(&[&batch_of(&live, 0)]).unwrap();
         apply::apply(&tables, &fold, covered).unwrap();
         let loaded = Engine::new(false);
-        load::load(&loaded, &tables, now, 0).unwrap();
+        load::load(&loaded, &tables, now, 0, &Default::default()).unwrap();
         same(covered, "loaded", &contents(&live), &contents(&loaded));
         tables.meta().unwrap().next_id
     };
@@ -249,7 +249,7 @@ fn rows_of_a_large_value_stay_where_they_are_in_the_tables_when_it_gets_another_
     })
     .unwrap();
     let loaded = Engine::new(false);
-    load::load(&loaded, &tables, now, 0).unwrap();
+    load::load(&loaded, &tables, now, 0, &Default::default()).unwrap();
     same(5, "loaded", &contents(&live), &contents(&loaded));
     assert_eq!(tables.meta().unwrap().next_id, next_id + 4);
     let again = apply::rebuild(&tables, &Files::default(), 1 << 20, 5, || Ok(None::<fold::Fold>)).unwrap();
@@ -275,7 +275,7 @@ fn what_was_lost_before_it_got_another_key_is_lost_there_too_and_told() {
     let tables = Tables::create(&Files::default(), &dir.path().join("tables.redb"), 1 << 20, meta).unwrap();
     let tables = applied(tables, vec![batch], 1, &mut Seeded::new(1));
     let loaded = Engine::new(false);
-    load::load(&loaded, &tables, now, 0).unwrap();
+    load::load(&loaded, &tables, now, 0, &Default::default()).unwrap();
     same(0, "loaded", &left, &contents(&loaded));
 }
 
@@ -613,7 +613,7 @@ fn a_start_leaves_room_for_all_keys_under_the_memory_limit() {
     let engine = Engine::new(true);
     // Keys take seven megabytes, and their values ten.
     let limit = memory::used_bytes() + (10 << 20);
-    assert_eq!(load::load(&engine, &tables, clock::now_ms(), limit).unwrap(), keys);
+    assert_eq!(load::load(&engine, &tables, clock::now_ms(), limit, &Default::default()).unwrap(), keys);
     let mut dropped = 0;
     engine.each_shard(|_, shard| {
         let keys = shard.database(0).keys();

@@ -53,6 +53,17 @@ impl Process {
         Process::serve(Command::new(env!("CARGO_BIN_EXE_flux")), TempDir::new().unwrap(), "off".as_ref(), args)
     }
 
+    /// `flux serve` on a folder, with this argument more, that is not waited for: it may be loading.
+    pub fn flux_loading(data: &Path, port: u16, args: &[&str]) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
+        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string(), "--http-port", "0"]).args(args);
+        let dir = TempDir::new().unwrap();
+        let child = spawn(&mut command, &dir);
+        let mut process = Process { command, child, port, dir };
+        process.waits_until(Process::listens);
+        process
+    }
+
     fn serve(command: Command, dir: TempDir, data: &OsStr, args: &[&str]) -> Process {
         Process::serve_at(command, dir, data, free_port(), args)
     }
@@ -96,7 +107,7 @@ impl Process {
     fn start(mut command: Command, dir: TempDir, port: u16) -> Process {
         let child = spawn(&mut command, &dir);
         let mut process = Process { command, child, port, dir };
-        process.listens();
+        process.waits_until(Process::is_ready);
         process
     }
 
@@ -105,16 +116,25 @@ impl Process {
         self.kill();
         self.child.wait().unwrap();
         self.child = spawn(&mut self.command, &self.dir);
-        self.listens();
+        self.waits_until(Process::is_ready);
     }
 
-    /// Waits until it listens.
-    fn listens(&mut self) {
+    fn listens(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
+    /// Whether it serves: flux listens before, while it loads, and greets then.
+    fn is_ready(&self) -> bool {
+        self.listens() && (self.command.get_program() == "redis-server" || self.log().contains(" ready on "))
+    }
+
+    /// Waits until it is so far.
+    pub fn waits_until(&mut self, is_so: impl Fn(&Process) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while !is_so(self) {
             let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
             assert!(self.child.try_wait().unwrap().is_none(), "the server ended at once: {}", log());
-            assert!(Instant::now() < deadline, "the server does not listen: {}", log());
+            assert!(Instant::now() < deadline, "the server does not start: {}", log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -199,7 +219,8 @@ pub fn has(name: &str, probe: &mut Command) -> bool {
     is_installed
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

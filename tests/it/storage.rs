@@ -1060,7 +1060,7 @@ fn lives_through(model: &Model, disk: &Arc<Memory>, options: &Options, told: &st
                     let disk = disk.after_power_cut(&mut Seeded::new(step as u64));
                     let tables = Tables::open(&Shared(disk), &dir.path().join("tables.redb"), 1 << 20).unwrap();
                     let engine = Engine::new(false);
-                    load::load(&engine, &tables, clock::now_ms(), 0).unwrap();
+                    load::load(&engine, &tables, clock::now_ms(), 0, &Default::default()).unwrap();
                     assert!(state(&engine) == model.states[step + 1], "{told}: step {step} is not in the tables");
                 }
                 Ok(()) => {}

@@ -31,7 +31,7 @@ fn loaded(path: &Path) -> Result<(u64, Contents), String> {
     let tables = open(path).map_err(|error| error.to_string())?;
     let covered = tables.meta().map_err(|error| error.to_string())?.covered;
     let engine = Engine::new(false);
-    load::load(&engine, &tables, 0, 0).map_err(|error| error.to_string())?;
+    load::load(&engine, &tables, 0, 0, &Default::default()).map_err(|error| error.to_string())?;
     Ok((covered, contents(&engine)))
 }
 

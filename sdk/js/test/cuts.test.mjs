@@ -88,6 +88,20 @@ test("a call ends by its deadline though the server says nothing, or is away", a
   await assert.rejects(flux.send("x", 1, { timeout: 60 }), { code: "TIMEOUT", message: "timeout after 60 ms" });
 });
 
+test("what is not chosen is as the old client had it: a name for each peer, and 30 s for a call", async (t) => {
+  const { server, flux } = await peerAt(t, (words) => (words[0] === "FLUX.CALL" ? bulk(idOf(words)) : undefined));
+  const names = Array.from({ length: 100 }, () => new Flux({ url: server.url }).name);
+  assert.ok(new Set(names).size === names.length && names.every((name) => name.length > 0), names.join());
+  await flux.start();
+  const call = assert.rejects(flux.send("x", 1), { code: "STOPPED" });
+  const asked = () => server.commands.find(([name]) => name === "FLUX.CALL");
+  await until(() => asked() !== undefined);
+  const left = Number(asked()[asked().indexOf("TIMEOUT") + 1]);
+  assert.ok(left > 20_000 && left <= 30_000, `${left}`);
+  await flux.stop();
+  await call;
+});
+
 test("a call that a handler makes tells the time it had, not the time that was asked", async (t) => {
   let jobs = 0;
   const { flux } = await peerAt(t, (words) => {

@@ -333,6 +333,26 @@ test("context is read by everyone, and changes are told with their version", asy
   assert.deepEqual(await bob.ctx.keys("w"), ["plain"]);
 });
 
+test("a peer may be in several workspaces, and each has its own events, context and streams", async (t) => {
+  const server = await serve(t);
+  const ada = await peer(server, "ada", { workspaces: ["w1", "w2"] });
+  const [bob, cyd] = [await peer(server, "bob", { workspaces: ["w1"] }), await peer(server, "cyd", { workspaces: ["w2"] })];
+  assert.deepEqual((await bob.peers()).find(({ name }) => name === "ada").workspaces.sort(), ["w1", "w2"]);
+  const heard = { ada: [], bob: [] };
+  for (const [name, flux] of Object.entries({ ada, bob })) {
+    for (const type of ["peer:joined", "ctx:updated", "stream:data"]) flux.on(type, ({ workspace, peerName }) => heard[name].push(`${type} ${workspace} ${peerName}`));
+  }
+  await cyd.ctx.set("w2", "key", 2);
+  await cyd.stream("w2", "s", ["x"]);
+  await peer(server, "dan", { workspaces: ["w2", "w1"] });
+  await until(() => heard.ada.length === 4 && heard.bob.length > 0);
+  assert.deepEqual(heard.ada.sort(), ["ctx:updated w2 cyd", "peer:joined w1 dan", "peer:joined w2 dan", "stream:data w2 cyd"]);
+  // The last of it: what was meant for others would have come before.
+  assert.deepEqual(heard.bob, ["peer:joined w1 dan"]);
+  await ada.ctx.set("w1", "key", 1);
+  assert.deepEqual([await cyd.ctx.get("w2", "key"), await bob.ctx.get("w1", "key")], [2, 1]);
+});
+
 test("a write that was overtaken is refused, and update tries again", async (t) => {
   const server = await serve(t);
   const peers = await Promise.all(["a", "b", "c"].map((name) => peer(server, name, { workspaces: ["w"] })));

@@ -137,6 +137,10 @@ pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>,
         help(reply);
         return Ok(());
     }
+    // Most of what it does looks at keys, or makes some.
+    if session.instance.loading.is_on() {
+        return Err(error::LOADING);
+    }
     let count = args.len() - 1;
     let sub = SUBCOMMANDS.iter().find(|sub| args.is(1, sub.name) && (sub.args.0..=sub.args.1).contains(&count));
     (sub.ok_or_else(|| wrong_subcommand(args))?.run)(session, shards, args, reply)

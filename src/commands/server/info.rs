@@ -281,8 +281,10 @@ fn status(is_bad: bool) -> &'static str {
 }
 
 fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
-    // Clients are let in once all is loaded. Nothing is forked, so no page is copied, and no save walks all keys.
-    fields.add_all(&[("loading", "0"), ("async_loading", "0"), ("current_cow_peak", "0"), ("current_cow_size", "0")]);
+    let loading = instance.loading.look();
+    fields.add("loading", u8::from(loading.is_some()));
+    // Nothing is forked, so no page is copied, and no save walks all keys.
+    fields.add_all(&[("async_loading", "0"), ("current_cow_peak", "0"), ("current_cow_size", "0")]);
     fields.add_all(&[("current_cow_size_age", "0"), ("current_fork_perc", "0.00"), ("current_save_keys_processed", "0")]);
     fields.add("current_save_keys_total", 0);
     saves(fields, instance, snapshot);
@@ -297,6 +299,14 @@ fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
         let error = instance.persistence().and_then(Persistence::checkpoint_error).unwrap_or_default();
         fields.add("checkpoint_last_error", error.escape_debug());
         fields.add("values_read_while_locked", instance.engine.loads().wait_count());
+    }
+    if let Some(look) = loading {
+        fields.add("loading_start_time", look.began_at);
+        fields.add("loading_total_bytes", look.total_bytes);
+        fields.add("loading_rdb_used_mem", 0);
+        fields.add("loading_loaded_bytes", look.loaded_bytes);
+        fields.add("loading_loaded_perc", format_args!("{:.2}", look.percent()));
+        fields.add("loading_eta_seconds", look.left_s());
     }
 }
 

@@ -284,6 +284,9 @@ impl Session {
         if !self.is_authenticated && command.flags & flag::NO_AUTH == 0 {
             return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
         }
+        if leaf.flags & flag::LOADING == 0 && self.instance.loading.is_on() {
+            return Err(self.rejected(number, error::LOADING));
+        }
         let may_write = leaf.is_write()
             || leaf.flags & flag::CHANGES_KEYS != 0
             || command.name == "publish"

@@ -6,6 +6,7 @@ use crate::engine::blob::Blob;
 use crate::engine::dict;
 use crate::engine::evict;
 use crate::engine::persist::Error;
+use crate::engine::persist::progress::Progress;
 use crate::engine::persist::record::{Body, Large, Record, SEGMENT_BYTES, put_packed, small_value};
 use crate::engine::shard::{DATABASES, Entry};
 use crate::engine::types::string::Str;
@@ -32,12 +33,12 @@ struct Batch {
 }
 
 /// Puts all keys of the tables into an empty engine; tells how many. Values for which there is no room beside all keys, under
-/// `memory_limit` (0: none), stay on disk.
-pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64) -> Result<u64, Error> {
+/// `memory_limit` (0: none), stay on disk. Of an error, what came before it is there.
+pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64, progress: &Progress) -> Result<u64, Error> {
     let (sender, receiver) = sync_channel(BATCHES_MAX);
     std::thread::scope(|scope| {
         let inserter = scope.spawn(move || insert(engine, receiver));
-        let scanned = Scan { engine, now, memory_limit, keys: 0, keys_left: 0, is_full: false, sender }.run(tables);
+        let scanned = Scan { engine, now, memory_limit, progress, keys: 0, keys_left: 0, is_full: false, sender }.run(tables);
         inserter.join().expect("inserting entries does not panic");
         scanned
     })
@@ -57,6 +58,7 @@ struct Scan<'e> {
     engine: &'e Engine,
     now: u64,
     memory_limit: u64,
+    progress: &'e Progress,
     keys: u64,
     /// Keys that are still to come.
     keys_left: u64,
@@ -82,6 +84,7 @@ impl Scan<'_> {
         // Keys spread evenly over the shards, by their hashes.
         let share = stored.len() as usize / SHARDS;
         self.engine.shards.iter().for_each(|shard| shard.0.lock().databases[usize::from(db)].keys.reserve(share));
+        let mut told = 0;
         stored.each_key(|key, record| {
             let record = Record::read(record).map_err(|error| Error::from(error).of_key(key))?;
             let value = self.value(stored, key, &record).map_err(|error| error.of_key(key))?;
@@ -91,6 +94,9 @@ impl Scan<'_> {
             batches[shard].push((hash as u32, entry, record.expire_at));
             self.keys += 1;
             self.keys_left = self.keys_left.saturating_sub(1);
+            self.progress.linger(self.keys);
+            self.progress.add(stored.shown_bytes() - told);
+            told = stored.shown_bytes();
             if batches[shard].len() == BATCH {
                 let entries = std::mem::replace(&mut batches[shard], Vec::with_capacity(BATCH));
                 self.hand_over(Batch { shard, db, entries });

@@ -12,6 +12,7 @@ pub mod fold;
 pub mod growth;
 pub mod load;
 pub mod passes;
+pub mod progress;
 pub mod record;
 pub mod replay;
 mod salvage;
@@ -36,6 +37,8 @@ use crate::clock;
 use crate::engine::durability::{LinePlace, Stage};
 use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::{Names, Prefixes};
+use crate::engine::persist::progress::Progress;
+use crate::engine::shard::Database;
 use crate::engine::value::{BadRow, Value};
 use crate::engine::{self, Engine};
 use crate::id;
@@ -79,6 +82,8 @@ pub struct Options {
     pub on_damage: OnDamage,
     /// Keys whose values stay in memory whatever the limit, by what their names begin with.
     pub resident: Vec<Prefixes>,
+    /// Is told how far the folder is loaded.
+    pub progress: Arc<Progress>,
 }
 
 impl Default for Options {
@@ -93,6 +98,7 @@ impl Default for Options {
             segment_bytes: SEGMENT_BYTES,
             on_damage: OnDamage::Refuse,
             resident: Vec::new(),
+            progress: Arc::default(),
         }
     }
 }
@@ -291,17 +297,18 @@ const REPLAY_BYTES: usize = 16 << 20;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A keyspace with what the tables hold.
-fn loaded(tables: &Tables, options: &Options) -> Result<Arc<Engine>, Error> {
-    let engine = Arc::new(Engine::new(true));
-    engine.keep_resident(Names::of(options.resident.iter().copied()));
+/// Puts what the tables hold into an empty keyspace. Of damage, nothing stays there.
+fn load(engine: &Engine, tables: &Tables, options: &Options) -> Result<(), Error> {
     if let Some(stored) = tables.meta()?.stored {
         engine.stored.store(stored, SeqCst);
     }
     // What the journal adds needs room, too.
     let room = options.memory_limit - options.memory_limit / spill::DIRTY_SHARE;
-    load::load(&engine, tables, clock::now_ms(), room)?;
-    Ok(engine)
+    let loaded = load::load(engine, tables, clock::now_ms(), room, &options.progress);
+    if loaded.is_err() {
+        engine.each_shard(|_, shard| shard.databases.iter_mut().for_each(|database| *database = Database::default()));
+    }
+    loaded.map(drop)
 }
 
 /// Tables with what is whole of damaged ones, which are kept aside; and what to say of it.
@@ -363,6 +370,8 @@ impl Inner {
             let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
                 seq = number;
                 self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                self.options.progress.linger(number);
+                self.options.progress.add(bytes.len() as u64);
                 batches.push(bytes.to_vec());
                 Ok::<_, Error>(())
             })?;
@@ -414,6 +423,25 @@ impl Backing for Rest<'_> {
     }
 }
 
+/// A folder that this process holds, of which nothing was read yet.
+pub struct Held {
+    folder: Folder,
+    disk: Arc<dyn Disk>,
+}
+
+impl Held {
+    /// Takes hold of a folder, made if missing.
+    pub fn at(dir: &Path) -> Result<Held, Error> {
+        let folder = Folder::open(dir)?;
+        Ok(Held { disk: Arc::new(folder.files()), folder })
+    }
+
+    /// The same, with the files on another kind of disk.
+    pub fn on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Held, Error> {
+        Ok(Held { folder: Folder::open(dir)?, disk })
+    }
+}
+
 /// The running room. Cheap to clone.
 #[derive(Clone)]
 pub struct Persistence(Arc<Inner>);
@@ -421,17 +449,24 @@ pub struct Persistence(Arc<Inner>);
 impl Persistence {
     /// Opens a folder, made if missing: loads its keys, replays its journal, starts the threads.
     pub fn open(dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
-        let folder = Folder::open(dir)?;
-        let files = Arc::new(folder.files());
-        Persistence::open_in(folder, files, options)
+        Persistence::open_held(Held::at(dir)?, options)
     }
 
     /// The same, with the files on another kind of disk.
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
-        Persistence::open_in(Folder::open(dir)?, disk, options)
+        Persistence::open_held(Held::on(disk, dir)?, options)
     }
 
-    fn open_in(folder: Folder, disk: Arc<dyn Disk>, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
+    fn open_held(held: Held, options: Options) -> Result<(Arc<Engine>, Persistence), Error> {
+        let engine = Arc::new(Engine::new(true));
+        let persistence = Persistence::load(held, &engine, options)?;
+        Ok((engine, persistence))
+    }
+
+    /// Loads the keys of a folder into an empty keyspace, replays its journal, starts the threads. Others may look at the keyspace meanwhile,
+    /// and must change nothing in it.
+    pub fn load(held: Held, engine: &Arc<Engine>, options: Options) -> Result<Persistence, Error> {
+        let Held { folder, disk } = held;
         let start = Instant::now();
         panics::end_the_process_from_within();
         let how = opening::Options {
@@ -440,9 +475,11 @@ impl Persistence {
             on_damage: options.on_damage,
             new_history: id::random(),
         };
+        options.progress.expect(opening::bytes(&*disk, folder.path())?);
+        engine.keep_resident(Names::of(options.resident.iter().copied()));
         let found = opening::find(&disk, folder.path(), how)?;
         // Before anything is changed: every row is read.
-        let in_tables = match found.tables().map(|tables| loaded(tables, &options)).transpose() {
+        let in_tables = match found.tables().map(|tables| load(engine, tables, &options)).transpose() {
             Err(error) if !error.is_damage() || options.on_damage == OnDamage::Refuse => return Err(error),
             result => result,
         };
@@ -451,22 +488,22 @@ impl Persistence {
         let (mut tables, journal, mut notes) = (opened.tables, opened.journal, opened.notes);
         let meta = tables.meta()?;
         let last = journal.last();
-        let engine = match in_tables {
-            Ok(Some(engine)) => engine,
-            Ok(None) => loaded(&tables, &options)?,
+        match in_tables {
+            Ok(Some(())) => {}
+            Ok(None) => load(engine, &tables, &options)?,
             Err(error) => {
                 let note;
                 (tables, note) = salvaged(&*disk, &folder, tables, &options, &error)?;
                 tracing::warn!("{note}");
                 notes.push(note);
-                loaded(&tables, &options)?
+                load(engine, &tables, &options)?;
             }
-        };
+        }
         // A kill may have come after the tables were whole again.
         opening::settle_copy(&*disk, folder.path(), &folder.tables())?;
         let inner = Arc::new(Inner {
             base: last.max(meta.covered),
-            engine,
+            engine: Arc::clone(engine),
             disk,
             folder,
             journal: RwLock::new(Some(journal)),
@@ -519,7 +556,7 @@ impl Persistence {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        Ok((inner.engine.clone(), Persistence(inner)))
+        Ok(Persistence(inner))
     }
 
     /// What was found when the folder was opened.

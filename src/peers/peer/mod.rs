@@ -78,6 +78,8 @@ pub enum Error {
 impl From<redis::RedisError> for Error {
     fn from(error: redis::RedisError) -> Error {
         match (error.code(), error.detail()) {
+            // It will be there in a moment, as one that is being restarted.
+            (Some("LOADING"), _) => Error::Connection(error),
             (Some(code), Some(detail)) => Error::Refused { code: code.to_owned(), message: detail.to_owned() },
             _ => Error::Connection(error),
         }

@@ -19,7 +19,7 @@ use header::{FRONT_BYTES, Header};
 
 pub use record::Batch;
 pub use segment::Segment;
-pub use survey::{Expected, Survey, Torn, first_header};
+pub use survey::{Expected, Survey, Torn, first_header, named};
 
 /// A segment that has grown to this is usually followed by a new one.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn files(dir: &Path) -> Vec<PathBuf> {
-        survey::named(&Files::default(), dir).unwrap().into_iter().map(|(_, path)| path).collect()
+        named(&Files::default(), dir).unwrap().into_iter().map(|(_, path)| path).collect()
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reading tables: all of them at one moment, each row checked, and all of them counted.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction};
 
@@ -42,7 +43,7 @@ impl Snapshot {
             return if sum == Sum::default() { Ok(None) } else { Err(missing(&self.path, db)) };
         };
         let elements = self.table(Table { kind: Kind::Elements, db })?;
-        Ok(Some(Stored { path: self.path.clone(), db, sum, keys, elements }))
+        Ok(Some(Stored { path: self.path.clone(), db, sum, keys, elements, shown_bytes: AtomicU64::new(0) }))
     }
 
     fn table(&self, table: Table) -> Result<Option<ReadOnly>, Error> {
@@ -192,9 +193,20 @@ pub struct Stored {
     sum: Sum,
     keys: ReadOnly,
     elements: Option<ReadOnly>,
+    /// Bytes of the rows that were shown.
+    shown_bytes: AtomicU64,
 }
 
 impl Stored {
+    /// How many bytes the rows had that were shown so far.
+    pub fn shown_bytes(&self) -> u64 {
+        self.shown_bytes.load(Relaxed)
+    }
+
+    fn note(&self, key: &[u8], row: &[u8]) {
+        self.shown_bytes.fetch_add((key.len() + row.len()) as u64, Relaxed);
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> u64 {
         self.sum.rows
@@ -217,6 +229,7 @@ impl Stored {
         let mut sum = Sum::default();
         while let Some((key, row, hash)) = rows.next()? {
             sum.add(hash);
+            self.note(key.value(), row.value());
             show(key.value(), without_checksum(row.value()))?;
         }
         if sum == self.sum { Ok(()) } else { Err(missing(&self.path, self.db).into()) }
@@ -249,6 +262,7 @@ impl Stored {
             let mut rows = Rows { path: &self.path, table: self.elements(), range };
             while let Some((key, row, hash)) = rows.next()? {
                 sum.add(hash);
+                self.note(key.value(), row.value());
                 // What was not written together need not make sense: the sum says so first.
                 shown = shown.and_then(|()| show(&key.value()[ID_BYTES..], without_checksum(row.value())));
             }
