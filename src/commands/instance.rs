@@ -14,6 +14,7 @@ use crate::clock;
 use crate::commands::clients::{Client, Clients};
 use crate::commands::guesses::Guesses;
 use crate::commands::room::{Metric, Open, OpenRooms, Room};
+use crate::commands::route::Route;
 use crate::commands::serving;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
@@ -326,6 +327,11 @@ impl Instance {
     /// What its rooms have to tell in numbers.
     pub fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
         self.listed.iter().flat_map(|room| room.metrics)
+    }
+
+    /// What can be asked of its rooms over HTTP.
+    pub fn routes(&self) -> impl Iterator<Item = &'static Route> {
+        self.listed.iter().flat_map(|room| room.routes)
     }
 
     /// The room of this type, if it is open.

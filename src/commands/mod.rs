@@ -24,6 +24,7 @@ pub mod list;
 pub mod monitor;
 pub mod pubsub;
 pub mod room;
+pub mod route;
 pub mod scripting;
 pub mod server;
 pub mod serving;
