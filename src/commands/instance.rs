@@ -15,6 +15,7 @@ use crate::commands::clients::{Client, Clients};
 use crate::commands::guesses::Guesses;
 use crate::commands::offers::Offers;
 use crate::commands::room::{Metric, Open, OpenRooms, Room};
+use crate::commands::route::Route;
 use crate::commands::serving;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
@@ -349,6 +350,11 @@ impl Instance {
     /// What its rooms have to tell in numbers.
     pub fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
         self.listed.iter().flat_map(|room| room.metrics)
+    }
+
+    /// What can be asked of its rooms over HTTP.
+    pub fn routes(&self) -> impl Iterator<Item = &'static Route> {
+        self.listed.iter().flat_map(|room| room.routes)
     }
 
     /// The room of this type, if it is open.

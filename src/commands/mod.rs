@@ -25,6 +25,7 @@ pub mod monitor;
 pub mod offers;
 pub mod pubsub;
 pub mod room;
+pub mod route;
 pub mod scripting;
 pub mod server;
 pub mod serving;

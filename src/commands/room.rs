@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::commands::Command;
 use crate::commands::instance::Instance;
 use crate::commands::offers::Offers;
+use crate::commands::route::Route;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
@@ -23,6 +24,8 @@ pub struct Room {
     pub observes: Prefixes,
     /// Its numbers: `/metrics` tells them, and a section of `INFO` that has the room's name.
     pub metrics: &'static [Metric],
+    /// What can be asked of it over HTTP. Their handlers find the room as commands do.
+    pub routes: &'static [Route],
     /// Makes it for an instance. It may be observed and asked from then on, and does nothing by itself before [`Open::start`].
     pub make: fn(&Arc<Instance>) -> Arc<dyn Open>,
 }

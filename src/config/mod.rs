@@ -93,6 +93,13 @@ static BY_NAME: LazyLock<HashMap<&'static str, (usize, &'static Setting)>> = Laz
     settings().enumerate().flat_map(|(at, setting)| setting.names().map(move |name| (name, (at, setting)))).collect()
 });
 
+impl Name {
+    /// Its row.
+    pub fn setting(self) -> &'static Setting {
+        &table::SETTINGS[self as usize]
+    }
+}
+
 /// The setting of this name or alias, in any case.
 pub fn find(name: &str) -> Option<&'static Setting> {
     place(name).ok().map(|(_, setting)| setting)

@@ -21,10 +21,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::answer::Refusal;
-use super::routes::Access;
 use super::{Busy, Caller, Door, line};
 use crate::clock;
 use crate::commands::connection::note_wrong_password;
+use crate::commands::route::Access;
 use crate::commands::sockets::Permit;
 use crate::config::Name;
 use crate::connection::is_protected;
@@ -43,25 +43,29 @@ pub struct Rule {
 pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let needs_password = match check_page(&rule, caller, &request) {
-        Ok(is_known) => needs_password(&rule, &request, is_known),
+        Ok(is_known) => needs_password(rule.access, is_known),
         // Without saying that the page may read it.
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => {
+            rule.door.counts.refused();
+            return refusal.into_response();
+        }
     };
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| given_password(value.as_bytes()));
     let permit = request.extensions().get::<Arc<Permit>>().cloned();
     let mut response = if request.method() == Method::OPTIONS {
         preflight(request.headers())
-    } else if rule.access == Access::Guarded && rule.door.instance.is_ending.load(Relaxed) {
+    } else if touches_keys(rule.access) && rule.door.instance.is_ending.load(Relaxed) {
         Refusal::ending().into_response()
-    } else if rule.access == Access::Guarded && needs_keys(&request) && rule.door.instance.loading.is_on() {
+    } else if rule.access == Access::Guarded && rule.door.instance.loading.is_on() {
         Refusal::loading().into_response()
     } else if needs_password && !has_password(&rule.door, caller, permit.as_deref(), given).await {
+        rule.door.counts.refused();
         without_password(&rule, &request)
     } else {
         if needs_password && let Some(permit) = &permit {
             *permit.stranger.lock() = None;
         }
-        let _busy = (rule.access == Access::Guarded).then(|| Busy::begin(&rule.door));
+        let _busy = touches_keys(rule.access).then(|| Busy::begin(&rule.door));
         next.run(request).await
     };
     let headers = response.headers_mut();
@@ -103,15 +107,21 @@ fn check_page(rule: &Rule, caller: Caller, request: &Request) -> Result<bool, Re
     Ok(is_known)
 }
 
-/// Whether a request comes to the keyspace at once. A session over WebSocket is told when it does.
-fn needs_keys(request: &Request) -> bool {
-    request.uri().path() != "/resp"
+/// Whether a request needs the password, where one is set. What is open needs it too under a name that may be made to point here.
+fn needs_password(access: Access, is_known: bool) -> bool {
+    match access {
+        Access::Guarded => true,
+        Access::AsksItself => false,
+        Access::Public | Access::Open => !is_known,
+    }
 }
 
-/// Whether a request needs the password, where one is set. A session over WebSocket asks for it itself; what is open needs it too under a
-/// name that may be made to point here.
-fn needs_password(rule: &Rule, request: &Request, is_known: bool) -> bool {
-    if rule.access == Access::Guarded { request.uri().path() != "/resp" } else { !is_known }
+/// Whether what answers may touch the keyspace.
+fn touches_keys(access: Access) -> bool {
+    match access {
+        Access::Guarded | Access::AsksItself => true,
+        Access::Public | Access::Open => false,
+    }
 }
 
 fn without_password(rule: &Rule, request: &Request) -> Response {

@@ -1,37 +1,32 @@
-//! What needs no password: what there is, whether the server lives and is ready, and its metrics.
+//! Whether the server lives and is ready, and its metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Door, metrics, routes};
+use super::{Door, metrics};
 use crate::clock;
 use crate::commands::instance::Instance;
+use crate::commands::route::{Answer, Ask, answer};
 use crate::engine::persist::Persistence;
 use crate::engine::persist::progress::Look;
 use crate::version::VERSION;
 
-pub async fn index() -> String {
-    format!("flux {VERSION}\n\n{}", routes::text())
-}
-
-pub async fn health(State(door): State<Arc<Door>>) -> Response {
-    let uptime_s = clock::monotonic_ms().saturating_sub(door.instance.started_at) / 1000;
+pub async fn health(ask: Ask) -> Answer {
+    let uptime_s = clock::monotonic_ms().saturating_sub(ask.instance.started_at) / 1000;
     let mut health = json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s });
-    if let Some(error) = door.instance.persistence().and_then(Persistence::checkpoint_error) {
+    if let Some(error) = ask.instance.persistence().and_then(Persistence::checkpoint_error) {
         health["checkpoint_error"] = error.into();
     }
-    axum::Json(health).into_response()
+    Ok(answer::json(health.to_string()))
 }
 
-pub async fn ready(State(door): State<Arc<Door>>) -> Response {
-    let instance = &door.instance;
+pub async fn ready(ask: Ask) -> Answer {
+    let instance = &ask.instance;
     if let Some(look) = instance.loading.look() {
-        return loading(instance, &look);
+        return Ok(loading(instance, &look));
     }
     let trouble = if instance.is_ending.load(Relaxed) {
         Some("the server is ending".to_owned())
@@ -42,9 +37,10 @@ pub async fn ready(State(door): State<Arc<Door>>) -> Response {
             .map(|cause| format!("the journal cannot be written: {cause}"))
     };
     match trouble {
-        None => axum::Json(json!({ "status": "ready" })).into_response(),
+        None => Ok(answer::json(json!({ "status": "ready" }).to_string())),
         Some(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({ "status": "not ready", "reason": reason }))).into_response()
+            let reason = answer::json(json!({ "status": "not ready", "reason": reason }).to_string());
+            Ok((StatusCode::SERVICE_UNAVAILABLE, reason).into_response())
         }
     }
 }
@@ -64,9 +60,9 @@ fn loading(instance: &Instance, look: &Look) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(answer)).into_response()
 }
 
-pub async fn metrics(State(door): State<Arc<Door>>) -> Response {
-    let mut response = metrics::text(&door.instance, clock::now_ms()).into_response();
+pub async fn metrics(ask: Ask) -> Answer {
+    let mut response = metrics::of_door(Door::of(&ask), clock::now_ms()).into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
+    Ok(response)
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::Door;
 use crate::commands::instance::Instance;
 use crate::commands::server::snapshot::{Snapshot, maxmemory};
 use crate::metrics::Kind;
@@ -156,6 +157,11 @@ fn persist(snapshot: &Snapshot) -> crate::engine::persist::Stats {
 
 /// Upper ends of the buckets of commands' times, in microseconds.
 const BUCKETS_US: [u64; 12] = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
+
+/// All metrics, with those of a door.
+pub(super) fn of_door(door: &Door, now: u64) -> String {
+    text(&door.instance, now)
+}
 
 /// All metrics in the text format of Prometheus.
 pub fn text(instance: &Instance, now: u64) -> String {

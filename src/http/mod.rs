@@ -1,22 +1,19 @@
-//! The HTTP door: whether the server lives, its metrics, peers and their workspaces, RESP for browsers. One table of routes
-//! (`routes`), one guard before them (`guard`); a thread of its own, so that whoever asks here never delays a Redis client.
+//! The HTTP door: whether the server lives, its metrics, peers and their workspaces, RESP for browsers. One router for
+//! the house's routes (`routes`) and those of all rooms, one guard before them (`guard`), pages made of their rows (`docs`, `openapi`); a thread of its own, so that whoever asks here never delays a Redis client.
 
 mod answer;
-mod ask;
-mod call;
-mod context;
-mod directory;
-mod events;
+mod counts;
+mod docs;
 mod guard;
 mod health;
 mod line;
 pub mod mcp;
 pub mod metrics;
+mod openapi;
 mod resp;
 mod routes;
 mod sdk;
 mod seats;
-mod sse;
 mod streamable;
 mod websocket;
 
@@ -38,6 +35,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
 use crate::commands::instance::Instance;
+use crate::commands::route::Ask;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
@@ -47,6 +45,11 @@ use crate::machine;
 use crate::storage;
 
 pub use routes::markdown;
+
+/// schemas/openapi.json for an instance's routes.
+pub fn openapi(instance: &Instance) -> String {
+    format!("{:#}\n", openapi::document(&routes::all(instance)))
+}
 
 /// Connections the system may hold until they are accepted.
 const BACKLOG: i32 = 128;
@@ -101,12 +104,21 @@ struct Door {
     instance: Arc<Instance>,
     stats: Arc<WorkerStats>,
     gate: Arc<Gate>,
+    /// What came of requests.
+    counts: counts::Counts,
     /// Hosts that speak MCP.
     hosts: streamable::Hosts,
     /// Requests and sessions that may touch the keyspace.
     busy: Mutex<usize>,
     /// Told when there are none.
     idle: Condvar,
+}
+
+impl Door {
+    /// The one that carries a request.
+    fn of(ask: &Ask) -> &Arc<Door> {
+        ask.beside().expect("the router puts the door beside each request")
+    }
 }
 
 /// One of [`Door::busy`], while it lives.
@@ -136,6 +148,13 @@ struct Caller {
     local_address: SocketAddr,
 }
 
+impl Caller {
+    /// Who sent a request.
+    fn of(ask: &Ask) -> Caller {
+        *ask.beside().expect("the connection puts its ends beside each request")
+    }
+}
+
 /// Addresses that are ours, though nobody can connect to them yet.
 pub struct Taken(Vec<(SocketAddr, Socket)>);
 
@@ -157,6 +176,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
         instance: Arc::clone(instance),
         stats: instance.stats.worker(),
         gate: Arc::default(),
+        counts: counts::Counts::new(&routes::all(instance)),
         hosts: streamable::Hosts::new(door, instance.config.count(Name::PeerPayloadLimit) as usize),
         busy: Mutex::new(0),
         idle: Condvar::new(),

@@ -3,26 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::answer::Refusal;
 use super::websocket::{self, WebSocket};
 use super::{Busy, Caller, Door, line};
+use crate::commands::route::{Answer, Ask, Refusal};
 use crate::commands::sockets::Permit;
 use crate::connection;
 
 /// How long a client may take to read the last words.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension<Caller>, mut request: Request) -> Response {
-    let Some(accept) = handshake(request.headers()) else {
-        let refusal = Refusal::bad_request("this is a WebSocket that carries RESP in binary frames: connect with ws://…/resp");
-        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], axum::Json(refusal.json())).into_response();
+pub async fn upgrade(ask: Ask) -> Answer {
+    let Some(accept) = handshake(ask.headers()) else {
+        let refusal = Refusal::new("UPGRADE", "this is a WebSocket that carries RESP in binary frames: connect with ws://…/resp");
+        return Ok(([(header::UPGRADE, "websocket")], refusal).into_response());
     };
+    let (door, caller) = (Arc::clone(Door::of(&ask)), Caller::of(&ask));
+    let mut request = ask.into_request();
     let upgraded = hyper::upgrade::on(&mut request);
     // The connection goes on when the request is over.
     let permit = request.extensions_mut().remove::<Arc<Permit>>();
@@ -39,7 +40,7 @@ pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension
         (header::UPGRADE, HeaderValue::from_static("websocket")),
         (header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).expect("base64 fits a header")),
     ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
 /// What to answer a client that asks for a WebSocket as it should.

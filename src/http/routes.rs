@@ -1,93 +1,202 @@
-//! The table of routes. The router, `GET /` and the list in docs/http.md are made from it.
+//! The routes of the house itself, and the router of these and all that rooms have.
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, delete, get, post, put};
+use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::answer::Refusal;
-use super::{Door, call, context, directory, events, guard, health, resp, sdk, streamable};
+use super::{Caller, Door, counts, docs, guard, health, line, resp, sdk, streamable};
+use crate::commands::instance::Instance;
+use crate::commands::route::param::Values;
+use crate::commands::route::refusal::{CODES, Refusal};
+use crate::commands::route::{Access, Answer, Ask, Body, Gives, Kind, OpenLine, Param, Place, Route, Shape};
+use crate::config::Name;
 
-/// A path, how it may be asked, and what answers there.
-pub struct Route {
-    pub method: &'static str,
-    pub path: &'static str,
-    pub help: &'static str,
-    pub access: Access,
-    answer: fn() -> MethodRouter<Arc<Door>>,
-}
+/// Bytes of a name that is only compared: as many as the head of a request may have.
+const COMPARED: Kind = Kind::Text { bytes_max: 64 << 10 };
+const SESSION: Param = Param::header(streamable::SESSION, COMPARED, "The session, as the answer to `initialize` named it.");
+const HTML: Gives = Gives::body("text/html", Shape::Text, "A page for people.");
+const FILE_HEADERS: &[(&str, &str)] = &[("ETag", "Names what is in it.")];
+const KNOWN: Gives = Gives::nothing(304, "It is known already.").headers(FILE_HEADERS);
+const IF_NONE_MATCH: Param = Param::header("If-None-Match", COMPARED, "What is known already, as entity tags.");
 
-/// Who may ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Everybody without a password, and pages of any origin: it is the same on every server.
-    Public,
-    /// Everybody without a password, also while the server ends.
-    Open,
-    /// Who has the password, if there is one.
-    Guarded,
-}
-
+/// The rows. Rooms have theirs in their own folders.
 pub const ROUTES: &[Route] = &[
-    open("/", "What can be asked here.", || get(health::index)),
-    open("/health", "200 while the process answers at all: restart it otherwise.", || get(health::health)),
-    open("/ready", "200 while commands are served and changes reach the disk, else 503 and why: send clients elsewhere.", || {
-        get(health::ready)
-    }),
-    open("/metrics", "Counts and times in the text format of Prometheus.", || get(health::metrics)),
-    open("/sdk/", "The client libraries for JavaScript and Python.", || get(sdk::index)),
-    open("/sdk/{file}", "One of them, as npm and pip install it.", || get(sdk::package)),
-    public("/sdk/js/{module}", "A module of the JavaScript one, for pages to import: `/sdk/js/flux.js`.", || get(sdk::module)),
-    route("POST", "/call/{capability}", "Calls a capability: JSON in and out, or pieces as events.", || post(call::call)),
-    route("GET", "/peers", "The live peers; `?workspace=` and `?capability=` choose among them.", || get(directory::peers)),
-    route("GET", "/capabilities", "What peers can be called for.", || get(directory::capabilities)),
-    route("GET", "/capabilities/{capability}", "One of them, and the peers that have it.", || get(directory::capability)),
-    route("GET", "/workspaces", "The workspaces, with numbers of peers and keys.", || get(directory::workspaces)),
-    route("GET", "/workspaces/{workspace}", "Its peers, and the keys of its context with their versions.", || {
-        get(directory::workspace)
-    }),
-    route("GET", "/workspaces/{workspace}/events", "Its events as they come; `Last-Event-ID` goes on after one.", || {
-        get(events::follow)
-    }),
-    route("GET", "/workspaces/{workspace}/ctx", "The keys of its context, with their versions.", || get(context::keys)),
-    route("GET", "/workspaces/{workspace}/ctx/{key}", "A value of its context; the entity tag is its version.", || {
-        get(context::get)
-    }),
-    route(
-        "PUT",
-        "/workspaces/{workspace}/ctx/{key}",
-        "Sets it, if `If-Match` or `If-None-Match` allow it; `?ttl=` in ms.",
-        || put(context::put),
-    ),
-    route("DELETE", "/workspaces/{workspace}/ctx/{key}", "Removes it, if `If-Match` allows it.", || delete(context::delete)),
-    route("GET", "/status", "Counts of peers, workspaces, capabilities and calls.", || get(directory::status)),
-    route("POST", "/mcp", "MCP over streamable HTTP: capabilities with a schema are tools.", || any(streamable::serve)),
-    route("GET", "/resp", "RESP over WebSocket: binary frames carry a session as over TCP.", || get(resp::upgrade)),
+    Route::get("/", |ask| Box::pin(docs::index(ask)))
+        .help("What can be asked here: JSON, or a page for browsers.")
+        .access(Access::Open)
+        .gives(&[
+            Gives::json(
+                Shape::Of(
+                    r#"{"type": "object", "required": ["name", "version", "docs", "openapi", "routes"], "properties": {
+                    "name": {"const": "flux"},
+                    "version": {"type": "string"},
+                    "docs": {"type": "string"},
+                    "openapi": {"type": "string"},
+                    "routes": {"type": "array", "items": {
+                        "type": "object", "required": ["method", "path", "help"], "properties": {
+                            "method": {"type": "string"}, "path": {"type": "string"}, "help": {"type": "string"}
+                        }}}
+                }}"#,
+                ),
+                "The routes.",
+            ),
+            HTML,
+        ]),
+    Route::get("/docs", |ask| Box::pin(docs::page(ask)))
+        .help("The same with all there is to know of each, and a form to try it.")
+        .access(Access::Open)
+        .gives(&[HTML]),
+    Route::get("/docs/{file}", |ask| Box::pin(docs::file(ask)))
+        .help("What that page needs: its script and its style.")
+        .access(Access::Open)
+        .params(&[Param::path("file", COMPARED, "`docs.js` or `docs.css`.")])
+        .gives(&[Gives::body("text/javascript", Shape::Text, "The script."), Gives::body("text/css", Shape::Text, "The style.")])
+        .errors(&["NOROUTE"]),
+    Route::get("/openapi.json", |ask| Box::pin(docs::for_programs(ask)))
+        .help("The same for programs, as OpenAPI 3.1 has it.")
+        .access(Access::Open)
+        .gives(&[Gives::json(Shape::Of(r#"{"type": "object", "required": ["openapi", "info", "paths"]}"#), "The description.")]),
+    Route::get("/health", |ask| Box::pin(health::health(ask)))
+        .help("200 while the process answers at all: restart it otherwise.")
+        .access(Access::Open)
+        .gives(&[Gives::json(
+            Shape::Of(
+                r#"{"type": "object", "required": ["status", "version", "uptime_s"], "properties": {
+                    "status": {"const": "ok"},
+                    "version": {"type": "string"},
+                    "uptime_s": {"type": "integer", "minimum": 0},
+                    "checkpoint_error": {"type": "string", "description": "Why the last checkpoint failed, if it did."}
+                }}"#,
+            ),
+            "It lives.",
+        )]),
+    Route::get("/ready", |ask| Box::pin(health::ready(ask)))
+        .help("200 while commands are served and changes reach the disk, else 503 and why: send clients elsewhere.")
+        .access(Access::Open)
+        .gives(&[
+            Gives::json(
+                Shape::Of(r#"{"type": "object", "required": ["status"], "properties": {"status": {"const": "ready"}}}"#),
+                "It is ready.",
+            ),
+            Gives::json(
+                Shape::Of(
+                    r#"{"type": "object", "required": ["status", "reason"], "properties": {
+                        "status": {"const": "not ready"}, "reason": {"type": "string"}
+                    }}"#,
+                ),
+                "It is not, and why.",
+            )
+            .status(503),
+        ]),
+    Route::get("/metrics", |ask| Box::pin(health::metrics(ask)))
+        .help("Counts and times in the text format of Prometheus.")
+        .access(Access::Open)
+        .gives(&[Gives::body("text/plain", Shape::Text, "The numbers.")]),
+    Route::get("/sdk/", |ask| Box::pin(sdk::index(ask)))
+        .help("The client libraries for JavaScript and Python.")
+        .access(Access::Open)
+        .gives(&[HTML]),
+    Route::get("/sdk/{file}", |ask| Box::pin(sdk::package(ask)))
+        .help("One of them, as npm and pip install it.")
+        .access(Access::Open)
+        .params(&[Param::path("file", COMPARED, "Its name."), IF_NONE_MATCH])
+        .gives(&[
+            Gives::body("application/gzip", Shape::Any, "The JavaScript library.").headers(FILE_HEADERS),
+            Gives::body("application/zip", Shape::Any, "The Python library.").headers(FILE_HEADERS),
+            KNOWN,
+        ])
+        .errors(&["NOROUTE"]),
+    Route::get("/sdk/js/{module}", |ask| Box::pin(sdk::module(ask)))
+        .help("A module of the JavaScript one, for pages to import: `/sdk/js/flux.js`.")
+        .access(Access::Public)
+        .params(&[Param::path("module", COMPARED, "Its name."), IF_NONE_MATCH])
+        .gives(&[
+            Gives::body("text/javascript", Shape::Text, "The module.").headers(FILE_HEADERS),
+            Gives::body("application/typescript", Shape::Text, "Its types.").headers(FILE_HEADERS),
+            KNOWN,
+        ])
+        .errors(&["NOROUTE"]),
+    Route::post("/mcp", |ask| Box::pin(streamable::serve(ask)))
+        .help("MCP over streamable HTTP: capabilities with a schema are tools.")
+        .params(&[SESSION])
+        .body(Body {
+            media: "application/json",
+            shape: Shape::Of(r#"{"type": "object", "required": ["jsonrpc"], "properties": {"jsonrpc": {"const": "2.0"}}}"#),
+            help: "A message of JSON-RPC, as MCP has them.",
+            is_required: true,
+            limit: Name::PeerPayloadLimit,
+        })
+        .gives(&[
+            Gives::json(Shape::Of(r#"{"type": "object"}"#), "The answer."),
+            Gives::body("text/event-stream", Shape::Text, "The answer, and what is told before it."),
+            Gives::nothing(202, "It needs no answer."),
+        ])
+        .errors(&["NOSESSION", "BUSY"]),
+    Route::get("/mcp", |ask| Box::pin(streamable::serve(ask)))
+        .help("What the server has to tell a host of MCP by itself.")
+        .params(&[SESSION])
+        .gives(&[Gives::body("text/event-stream", Shape::Text, "The messages as they come. It does not end by itself.")])
+        .errors(&["NOSESSION"]),
+    Route::delete("/mcp", |ask| Box::pin(streamable::serve(ask)))
+        .help("Ends a session of MCP.")
+        .params(&[SESSION])
+        .gives(&[Gives::nothing(204, "It has ended.")])
+        .errors(&["NOSESSION"]),
+    Route::get("/resp", |ask| Box::pin(resp::upgrade(ask)))
+        .help("RESP over WebSocket: binary frames carry a session as over TCP.")
+        .access(Access::AsksItself)
+        .gives(&[Gives::nothing(101, "The connection is a WebSocket now.")])
+        .errors(&["UPGRADE"]),
 ];
 
-const fn open(path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
-    Route { method: "GET", path, help, access: Access::Open, answer }
-}
-
-const fn public(path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
-    Route { method: "GET", path, help, access: Access::Public, answer }
-}
-
-const fn route(method: &'static str, path: &'static str, help: &'static str, answer: fn() -> MethodRouter<Arc<Door>>) -> Route {
-    Route { method, path, help, access: Access::Guarded, answer }
+/// All routes of an instance: those of the house, then those of its rooms.
+pub fn all(instance: &Instance) -> Vec<&'static Route> {
+    ROUTES.iter().chain(instance.routes()).collect()
 }
 
 /// All routes behind their guard.
 pub fn router(door: &Arc<Door>) -> Router {
-    // A key of a context may have slashes.
-    let path = |route: &Route| route.path.replace("{key}", "{*key}");
-    let add = |router: Router<Arc<Door>>, route: &Route| router.route(&path(route), (route.answer)());
-    let routes = |access| ROUTES.iter().filter(move |route| route.access == access).fold(Router::new(), add);
+    let all = all(&door.instance);
     let rule = |access| from_fn_with_state(guard::Rule { door: Arc::clone(door), access }, guard::check);
-    let guarded = routes(Access::Guarded).fallback(nothing).method_not_allowed_fallback(wrong_method);
-    let open = [Access::Public, Access::Open].map(|access| routes(access).layer(rule(access)));
-    open.into_iter().fold(guarded.layer(rule(Access::Guarded)), Router::merge).with_state(Arc::clone(door))
+    let count = || from_fn_with_state(Arc::clone(door), counts::count);
+    let routes = |access| {
+        let add = |router: Router, route: &&'static Route| router.route(&route.pattern(), served(door, route));
+        all.iter().filter(|route| route.access == access).fold(Router::new(), add).method_not_allowed_fallback(wrong_method)
+    };
+    let guarded = routes(Access::Guarded).fallback(nothing).layer(rule(Access::Guarded));
+    let others = [Access::Public, Access::Open, Access::AsksItself].map(|access| routes(access).layer(rule(access)));
+    others.into_iter().fold(guarded, Router::merge).layer(count())
+}
+
+/// A route as the router has it.
+fn served(door: &Arc<Door>, route: &'static Route) -> MethodRouter {
+    let method = MethodFilter::try_from(route.method.clone()).expect("rows have methods that axum knows");
+    let door = Arc::clone(door);
+    on(method, move |request| serve(Arc::clone(&door), route, request))
+}
+
+/// Reads what was said, and has it answered.
+async fn serve(door: Arc<Door>, route: &'static Route, request: Request) -> Answer {
+    let (mut parts, body) = request.into_parts();
+    let path = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let path = path.map_err(|_| Refusal::bad_request("the path is not UTF-8"))?;
+    let values = Values::read(route, &parts, path.iter())?;
+    let instance = Arc::clone(&door.instance);
+    let open = lines(&door, parts.extensions.get().copied());
+    parts.extensions.insert(door);
+    (route.answer)(Ask::new(instance, route, values, parts, body, open)).await
+}
+
+/// Sessions in which commands run as this caller's.
+fn lines(door: &Arc<Door>, caller: Option<Caller>) -> OpenLine {
+    let door = Arc::clone(door);
+    Arc::new(move || {
+        let door = Arc::clone(&door);
+        Box::pin(async move { line::open(&door, caller.ok_or_else(Refusal::ending)?).await })
+    })
 }
 
 async fn nothing() -> Refusal {
@@ -98,14 +207,26 @@ async fn wrong_method() -> Refusal {
     Refusal::new("METHOD", "this cannot be asked in that way; GET / lists what there is")
 }
 
-/// All routes, a line each.
-pub fn text() -> String {
-    let line = |route: &Route| format!("{:<6} {:<34} {}\n", route.method, route.path, route.help);
-    ROUTES.iter().map(line).collect()
+/// Tables of docs/http.md: under which heading each stands (empty for the first one), and what is in it.
+pub fn markdown(instance: &Instance) -> Vec<(&'static str, String)> {
+    let routes = all(instance);
+    let call = routes.iter().find(|route| route.path == "/call/{capability}");
+    let options = call.map(|call| {
+        let row = |param: &Param| format!("| `{}` | {}: {} |\n", param.name, param.kind.words(), param.help);
+        let rows: String = call.params.iter().filter(|param| param.place == Place::Query).map(row).collect();
+        ("## Calls", format!("| | |\n|---|---|\n{rows}"))
+    });
+    let row = |route: &&Route| format!("| `{} {}` | {} |\n", route.method, route.path, route.help);
+    let list = format!("| | |\n|---|---|\n{}", routes.iter().map(row).collect::<String>());
+    [("", list), ("## Errors", errors())].into_iter().chain(options).collect()
 }
 
-/// All routes, as the table of docs/http.md.
-pub fn markdown() -> String {
-    let row = |route: &Route| format!("| `{} {}` | {} |\n", route.method, route.path, route.help);
-    format!("| | |\n|---|---|\n{}", ROUTES.iter().map(row).collect::<String>())
+/// The codes by their statuses.
+fn errors() -> String {
+    let mut table = "| status | codes |\n|---|---|\n".to_owned();
+    for rows in CODES.chunk_by(|one, next| one.status == next.status) {
+        let codes: Vec<String> = rows.iter().map(|code| format!("`{}` {}", code.name, code.help)).collect();
+        table.push_str(&format!("| {} | {} |\n", rows[0].status, codes.join("; ")));
+    }
+    table
 }

@@ -3,12 +3,11 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse};
 use sha1::{Digest, Sha1};
 
-use super::answer::Refusal;
+use crate::commands::route::{Answer, Ask, Refusal};
 
 /// A file: its path below `/sdk/`, what kind of file it is, and its bytes.
 struct File {
@@ -42,22 +41,23 @@ static PACKAGES: LazyLock<[File; 2]> = LazyLock::new(|| {
 static MODULE_FILES: LazyLock<Vec<File>> = LazyLock::new(|| MODULES.iter().map(File::module).collect());
 
 /// Links to the packages, which `pip --find-links` reads as well.
-pub async fn index() -> Html<String> {
+pub async fn index(_: Ask) -> Answer {
     let link = |package: &File| format!("<p><a href=\"{0}\">{0}</a></p>\n", package.path);
-    Html(format!("<!doctype html>\n<title>flux sdk</title>\n{}", PACKAGES.iter().map(link).collect::<String>()))
+    let links: String = PACKAGES.iter().map(link).collect();
+    Ok(Html(format!("<!doctype html>\n<title>flux sdk</title>\n{links}")).into_response())
 }
 
-pub async fn package(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    send(&*PACKAGES, &name, &headers)
+pub async fn package(ask: Ask) -> Answer {
+    send(&*PACKAGES, ask.part("file"), ask.headers())
 }
 
-pub async fn module(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    send(&MODULE_FILES, &format!("js/{name}"), &headers)
+pub async fn module(ask: Ask) -> Answer {
+    send(&MODULE_FILES, &format!("js/{}", ask.part("module")), ask.headers())
 }
 
-fn send(files: &[File], path: &str, headers: &HeaderMap) -> Response {
+fn send(files: &[File], path: &str, headers: &HeaderMap) -> Answer {
     let Some(file) = files.iter().find(|file| file.path == path) else {
-        return Refusal::new("NOROUTE", format!("there is no `{path}` here; GET /sdk/ lists what there is")).into_response();
+        return Err(Refusal::new("NOROUTE", format!("there is no `{path}` here; GET /sdk/ lists what there is")));
     };
     let known: [(HeaderName, &str); 4] = [
         (header::ETAG, &file.tag),
@@ -71,7 +71,7 @@ fn send(files: &[File], path: &str, headers: &HeaderMap) -> Response {
         value.to_str().is_ok_and(|value| value.split(',').any(|tag| tag.trim().trim_start_matches("W/") == file.tag))
     });
     if is_known {
-        return (StatusCode::NOT_MODIFIED, known).into_response();
+        return Ok((StatusCode::NOT_MODIFIED, known).into_response());
     }
-    (known, [(header::CONTENT_TYPE, file.kind)], file.bytes).into_response()
+    Ok((known, [(header::CONTENT_TYPE, file.kind)], file.bytes).into_response())
 }

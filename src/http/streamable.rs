@@ -4,23 +4,21 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
 use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 
-use super::answer::Refusal;
 use super::mcp::{Open, Server};
 use super::seats::{Claim, Seats};
 use super::{Caller, Door, line};
+use crate::commands::route::{Answer, Ask, Refusal};
 
 /// How long a session may do nothing. A host that comes back later begins a new one.
 const IDLE_MAX: Duration = Duration::from_secs(1800);
 /// The header that names a session.
-const SESSION: &str = "mcp-session-id";
+pub const SESSION: &str = "Mcp-Session-Id";
 
 /// What all hosts share.
 pub struct Hosts {
@@ -55,10 +53,14 @@ fn open(door: Weak<Door>) -> Open {
     })
 }
 
-pub async fn serve(State(door): State<Arc<Door>>, Extension(caller): Extension<Caller>, request: Request) -> Response {
-    let hosts = &door.hosts;
-    let named = request.headers().get(SESSION).and_then(|id| id.to_str().ok()).map(str::to_owned);
+pub async fn serve(ask: Ask) -> Answer {
+    let (door, caller) = (Arc::clone(Door::of(&ask)), Caller::of(&ask));
+    let (hosts, named) = (&door.hosts, ask.text(SESSION).map(str::to_owned));
+    let request = ask.into_request();
     if let Some(id) = named {
+        if !hosts.sessions.has_session(&id.as_str().into()).await.unwrap_or(false) {
+            return Err(Refusal::new("NOSESSION", "there is no such session: begin a new one with `initialize`"));
+        }
         // The session is busy for as long as its answer is read, which may be as long as the host is there.
         let visit = hosts.seats.visit(&id);
         let is_over = request.method() == Method::DELETE;
@@ -68,12 +70,12 @@ pub async fn serve(State(door): State<Arc<Door>>, Extension(caller): Extension<C
             // Hosts know 200 and 204 to say that a session has ended, and complain of the 202 that the service says.
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
-        return response.map(|body| {
+        return Ok(response.map(|body| {
             Body::new(body.map_frame(move |frame| {
                 let _ = &visit;
                 frame
             }))
-        });
+        }));
     }
     let place = loop {
         match hosts.seats.claim(caller.address.ip()) {
@@ -82,12 +84,12 @@ pub async fn serve(State(door): State<Arc<Door>>, Extension(caller): Extension<C
                 // One that has ended by itself is not there any more, which is as good.
                 let _ = hosts.sessions.close_session(&id.into()).await;
             }
-            Claim::Full(why) => return Refusal::new("BUSY", why).into_response(),
+            Claim::Full(why) => return Err(Refusal::new("BUSY", why)),
         }
     };
     let response = hosts.service.handle(request).await;
     if let Some(id) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
         place.take(id);
     }
-    response.map(Body::new)
+    Ok(response.map(Body::new))
 }

@@ -12,6 +12,7 @@
 //! - [`old`]: jobs and crashes of peers that speak only the old protocol.
 //! - [`context`], [`streams`], [`log`], [`describe`], [`clean`], [`schema`]: what the names say. [`kept`]: streams that keep
 //!   the last of something.
+//! - [`http`]: what can be asked over HTTP.
 //! - [`outbox`]: what is published once no locks are held.
 //! - [`handle`]: the room for others within the process. [`peer`]: a peer written in Rust, here or far away.
 //!
@@ -26,6 +27,7 @@ pub mod context;
 pub mod describe;
 pub mod directory;
 pub mod handle;
+pub mod http;
 pub mod kept;
 pub mod log;
 pub mod metrics;

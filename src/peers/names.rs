@@ -8,7 +8,9 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a peer's name.
 const NAME_CHARS_MAX: usize = 128;
 /// Bytes of the name of a workspace, a capability, or of a key in a workspace.
-const KEY_BYTES_MAX: usize = 256;
+pub const KEY_BYTES_MAX: usize = 256;
+/// What the name of a workspace or a capability must not hold: it would mean something in a key, or in a pattern of keys.
+pub const NOT_IN_A_PART: &str = ":*?[]";
 
 /// What the names of all keys and channels of peers begin with.
 pub const PREFIXES: Prefixes = &[
@@ -193,7 +195,7 @@ pub fn key(text: &[u8]) -> Result<&str, Error> {
 /// A name that stands within a key.
 fn part<'a>(what: &str, text: &'a [u8]) -> Result<&'a str, Error> {
     let text = words(what, text)?;
-    match text.chars().find(|letter| ":*?[]".contains(*letter)) {
+    match text.chars().find(|letter| NOT_IN_A_PART.contains(*letter)) {
         Some(letter) => Err(invalid(what, &format!("it must not hold `{letter}`"))),
         None => Ok(text),
     }

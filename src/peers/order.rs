@@ -9,8 +9,8 @@ use crate::peers::names;
 
 /// How often a call may be given to another peer.
 pub const RETRIES_MAX: i64 = 1000;
-/// How far a call may be put before others, or behind them.
-pub const PRIORITIES: RangeInclusive<i64> = -100..=100;
+/// How far a call may be put before others; as far behind them.
+pub const PRIORITY_MAX: i64 = 100;
 /// Answers that a gathering call may wait for; there are not as many peers.
 pub const GATHER_MAX: i64 = u32::MAX as i64;
 /// Tries that a call may have behind it.
@@ -33,7 +33,7 @@ pub fn read(order: &mut Order, mut rest: Rest<'_>) -> Result<bool, Error> {
         } else if let Some(count) = rest.value("retries") {
             order.retries = number("RETRIES", count, 0..=RETRIES_MAX)? as u32;
         } else if let Some(priority) = rest.value("priority") {
-            order.priority = number("PRIORITY", priority, PRIORITIES)? as i8;
+            order.priority = number("PRIORITY", priority, -PRIORITY_MAX..=PRIORITY_MAX)? as i8;
         } else if let Some(count) = rest.value("gather") {
             order.gather = Some(number("GATHER", count, 0..=GATHER_MAX)? as usize);
         } else if let Some(id) = rest.value("id") {

@@ -27,7 +27,7 @@ use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
 use crate::peers::outbox::{self, Outbox};
 use crate::peers::presence::Presence;
-use crate::peers::{calling, commands, context, log, metrics, old, presence, streams};
+use crate::peers::{calling, commands, context, http, log, metrics, old, presence, streams};
 
 /// How long the thread sleeps at most: peers whose time is over are found so late.
 const ROUND_MS: u64 = 500;
@@ -128,6 +128,7 @@ pub const ROOM: room::Room = room::Room {
     commands: commands::COMMANDS,
     observes: names::PREFIXES,
     metrics: metrics::METRICS,
+    routes: http::ROUTES,
     make: |instance| Room::new(instance),
 };
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
+use axum::response::IntoResponse;
 use parking_lot::Mutex;
 
 use flux::clock;
@@ -10,14 +11,35 @@ use flux::commands::instance::Instance;
 use flux::commands::offers::calls::{self, Calls, Ongoing, Order, Part};
 use flux::commands::offers::{Code, Failure, Jobs, Later, NewJob, Offers, Run};
 use flux::commands::room::{Metric, Open, Room, not_here};
+use flux::commands::route::{Answer, Ask, Gives, Kind, Param, Refusal, Route, Shape};
 use flux::commands::table::Group::Flux as GROUP;
 use flux::commands::{Command, Table};
 use flux::config::Config;
 use flux::engine::Engine;
 use flux::engine::notify::{Event, Look, Observer};
-use flux::http::metrics;
-use flux::metrics::Kind;
+use flux::http::{self, metrics};
 use flux::store::Store;
+
+use crate::http::ask;
+
+/// What can be asked of the hotel over HTTP.
+const ROUTES: &[Route] = &[Route::get("/hotel/{room}", |ask| Box::pin(visit(ask)))
+    .help("Who signed the book, as often as wanted.")
+    .params(&[
+        Param::path("room", Kind::Name { bytes_max: 8, without: "", has_slashes: false }, "A room."),
+        Param::query("times", Kind::Number { min: 1, max: 3 }, "How often."),
+    ])
+    .gives(&[Gives::body("text/plain", Shape::Text, "The names.")])
+    .errors(&["NOKEY"])];
+
+async fn visit(ask: Ask) -> Answer {
+    let (room, times) = (ask.part("room"), ask.number("times").unwrap_or(1));
+    let hotel = ask.instance.room::<Hotel>().ok_or_else(|| Refusal::bad_request(not_here("hotels").0))?;
+    let told = hotel.told.lock().len();
+    let found: Option<String> = redis::cmd("GET").arg(format!("guests:{room}")).query_async(&mut ask.line().await?).await?;
+    let guest = found.ok_or_else(|| Refusal::new("NOKEY", format!("{room} is empty; {told} things were told")))?;
+    Ok(guest.repeat(times).into_response())
+}
 
 /// Counts what happens to keys under `guests:`, and who signed its book.
 const HOTEL: Room = Room {
@@ -47,10 +69,11 @@ const HOTEL: Room = Room {
     observes: &[b"guests:", b"keys:"],
     metrics: &[Metric {
         name: "hotel_told",
-        kind: Kind::Counter,
+        kind: flux::metrics::Kind::Counter,
         help: "What it was told.",
         read: |instance| instance.room::<Hotel>().map_or(0.0, |hotel| hotel.told.lock().len() as f64),
     }],
+    routes: ROUTES,
     make: |_| Arc::new(Hotel::default()),
 };
 
@@ -65,6 +88,7 @@ const SHED: Room = Room {
     .args(0)],
     observes: &[],
     metrics: &[],
+    routes: &[],
     make: |_| Arc::new(Shed),
 };
 
@@ -269,6 +293,7 @@ fn a_room_cannot_take_the_name_of_a_command() {
         commands: &[Command::session(GROUP, "get", |_, _, _| Ok(()))],
         observes: &[],
         metrics: &[],
+        routes: &[],
         make: |_| Arc::new(Shed),
     };
     Instance::with(&[THIEF], Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
@@ -350,4 +375,35 @@ fn a_rooms_numbers_are_a_section_of_info_where_modules_have_theirs() {
         assert!(!call(&mut store, line).contains("hotel_told"), "{line}");
     }
     assert_eq!(call(&mut store, "INFO shed"), "$0\r\n\r\n", "it has no numbers");
+}
+
+#[test]
+fn a_rooms_routes_are_answered_listed_and_read_by_their_rows() {
+    let instance = instance();
+    let _rooms = instance.open_rooms();
+    let door = http::start(&instance, http::take(&["127.0.0.1:0".parse().unwrap()]).unwrap()).unwrap();
+    let get = |path: &str| {
+        let answer = ask(door.addresses[0], "GET", path, &[], "");
+        (answer.status, answer.body)
+    };
+    assert_eq!(get("/hotel/1").0, 404);
+    call(&mut Store::new(&instance), "SET guests:1 ann");
+    assert_eq!(get("/hotel/1"), (200, "ann".into()));
+    assert_eq!(get("/hotel/1?times=2"), (200, "annann".into()));
+    assert_eq!(ask(door.addresses[0], "GET", "/hotel/1", &[("Flux-Times", "3")], "").body, "annannann");
+    let refused = |path: &str, why: &str| {
+        let (status, body) = get(path);
+        assert!(status == 400 && body.contains(why), "{path}: {status} {body}");
+    };
+    refused("/hotel/1?times=4", "`times` is a number from 1 to 3");
+    refused("/hotel/1?time=1", "there is no option `time`; there are: times");
+    refused("/hotel/123456789", "`room` is text of 1 to 8 bytes");
+    assert_eq!(ask(door.addresses[0], "POST", "/hotel/1", &[], "").status, 405);
+    assert!(get("/").1.contains("/hotel/{room}") && get("/docs").1.contains("/hotel/{room}"));
+    let openapi: serde_json::Value = serde_json::from_str(&get("/openapi.json").1).unwrap();
+    assert_eq!(openapi["paths"]["/hotel/{room}"]["get"]["parameters"][1]["schema"]["maximum"], 3);
+    assert_eq!(get("/peers").0, 404, "it is a route of a room that this instance does not have");
+    instance.end();
+    door.drain();
+    door.close();
 }

@@ -2,23 +2,19 @@
 //! where it was. A slow reader is not waited for: what the log has dropped meanwhile is told as a gap.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, State};
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 use serde_json::json;
 
-use super::answer::Refusal;
-use super::ask::Options;
-use super::{Caller, Door, line, sse};
+use crate::commands::route::{Answer, Ask, sse};
 use crate::peers::names;
 
+/// Digits of each number of an id: with these it fits 64 bits.
+const ID_DIGITS_MAX: usize = 19;
 /// Events that are read at once.
 const BATCH: usize = 64;
 /// What is before all entries of a log.
@@ -41,21 +37,12 @@ struct Reader {
     is_new: bool,
 }
 
-pub async fn follow(
-    State(door): State<Arc<Door>>,
-    Extension(caller): Extension<Caller>,
-    Path(workspace): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let options = Options::of(&uri, &headers, &["last-event-id"])?;
-    names::workspace(workspace.as_bytes()).map_err(|error| Refusal::bad_request(error.0.trim_start_matches("ERR ")))?;
-    let told = headers.get("last-event-id").and_then(|id| id.to_str().ok()).or(options.text("last-event-id"));
-    let log = names::log(&workspace);
-    let mut line = line::open(&door, caller).await?;
+pub async fn follow(ask: Ask) -> Answer {
+    let told = ask.text("Last-Event-ID").or(ask.text("last-event-id"));
+    let log = names::log(ask.part("workspace"));
+    let mut line = ask.line().await?;
     let last = match told {
-        Some(id) if is_id(id) => id.to_owned(),
-        Some(_) => return Err(Refusal::bad_request("`Last-Event-ID` is the id of an event, such as 1732172400000-0")),
+        Some(id) => id.to_owned(),
         None => newest(&mut line, &log).await?,
     };
     let is_joined = !last.starts_with("0-") && last != "0";
@@ -69,9 +56,10 @@ pub async fn follow(
 }
 
 /// Whether this is the id of an entry: one or two numbers.
-fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
+    let is_number = |text: &str| (1..=ID_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
     let (time, number) = text.split_once('-').unwrap_or((text, "0"));
-    time.parse::<u64>().is_ok() && number.parse::<u64>().is_ok()
+    is_number(time) && is_number(number)
 }
 
 async fn newest(line: &mut MultiplexedConnection, log: &str) -> RedisResult<String> {

@@ -1,0 +1,51 @@
+//! What there is: peers, capabilities, workspaces, counts. Read through a session, as anyone could with `FLUX.*` commands.
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, cmd};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::context;
+use crate::commands::route::{Answer, Ask, Refusal, answer};
+
+pub async fn peers(ask: Ask) -> Answer {
+    let mut list = cmd("FLUX.PEERS");
+    for name in ["workspace", "capability"] {
+        if let Some(value) = ask.text(name) {
+            list.arg(name).arg(value);
+        }
+    }
+    Ok(answer::list(&texts(&mut ask.line().await?, &list).await?))
+}
+
+pub async fn capabilities(ask: Ask) -> Answer {
+    Ok(answer::list(&texts(&mut ask.line().await?, &cmd("FLUX.CAPABILITIES")).await?))
+}
+
+pub async fn capability(ask: Ask) -> Answer {
+    let mut line = ask.line().await?;
+    let described: String = cmd("FLUX.DESCRIBE").arg(ask.part("capability")).query_async(&mut line).await?;
+    Ok(answer::json(described))
+}
+
+pub async fn workspaces(ask: Ask) -> Answer {
+    Ok(answer::list(&texts(&mut ask.line().await?, &cmd("FLUX.WORKSPACES")).await?))
+}
+
+pub async fn workspace(ask: Ask) -> Answer {
+    let (mut line, name) = (ask.line().await?, ask.part("workspace"));
+    let peers = texts(&mut line, cmd("FLUX.PEERS").arg("WORKSPACE").arg(name)).await?;
+    let peers: Vec<Box<RawValue>> = peers.into_iter().filter_map(|peer| RawValue::from_string(peer).ok()).collect();
+    let context = context::versions(&mut line, name).await?;
+    Ok(answer::json(json!({ "name": name, "peers": peers, "context": context }).to_string()))
+}
+
+pub async fn status(ask: Ask) -> Answer {
+    let mut line = ask.line().await?;
+    let status: String = cmd("FLUX.STATUS").query_async(&mut line).await?;
+    Ok(answer::json(status))
+}
+
+async fn texts(line: &mut MultiplexedConnection, ask: &Cmd) -> Result<Vec<String>, Refusal> {
+    Ok(ask.query_async(line).await?)
+}
