@@ -183,7 +183,7 @@ fn clients(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
 
 fn memory(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let (used, peak) = (snapshot.used_bytes, snapshot.peak_bytes);
-    let overhead = snapshot.overhead_bytes(instance);
+    let overhead = snapshot.overhead_bytes();
     let dataset = used - overhead;
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", snapshot.resident_bytes);
