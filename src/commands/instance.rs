@@ -348,8 +348,8 @@ impl Instance {
     }
 
     /// What its rooms have to tell in numbers.
-    pub fn metrics(&self) -> impl Iterator<Item = &'static Metric> {
-        self.listed.iter().flat_map(|room| room.metrics)
+    pub fn metrics(&self) -> impl Iterator<Item = &'static [Metric]> {
+        self.listed.iter().map(|room| room.metrics)
     }
 
     /// What can be asked of its rooms over HTTP.

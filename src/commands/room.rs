@@ -11,7 +11,7 @@ use crate::commands::route::Route;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
-use crate::metrics::Kind;
+use crate::metrics::Row;
 
 /// A room, as it is listed.
 pub struct Room {
@@ -30,17 +30,8 @@ pub struct Room {
     pub make: fn(&Arc<Instance>) -> Arc<dyn Open>,
 }
 
-/// A number of a room, as `/metrics` and `INFO` tell it.
-pub struct Metric {
-    /// Its name, as Prometheus has them: `flux_peers`.
-    pub name: &'static str,
-    /// What it does over time.
-    pub kind: Kind,
-    /// What exactly it counts, in a sentence.
-    pub help: &'static str,
-    /// Where it is read. The room may not be open; then it is 0.
-    pub read: fn(&Instance) -> f64,
-}
+/// A number of a room, as `/metrics` and `INFO` tell it. The room may not be open when it is read; then it is 0.
+pub type Metric = Row<Instance>;
 
 /// A room of a running instance.
 pub trait Open: Observer + Any {

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use crate::engine::gate::Gate;
 use crate::machine;
 use crate::metrics::{Histogram, Recent};
 
@@ -263,6 +264,8 @@ pub struct ThreadSum {
     pub number: u32,
     /// Connections it carries.
     pub clients: u64,
+    /// Commands it ran.
+    pub commands: u64,
     /// Times it read.
     pub reads: u64,
     /// Times it sent.
@@ -329,6 +332,7 @@ pub struct Stats {
     /// `latency-tracking`.
     pub is_tracking: AtomicBool,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
+    gates: Mutex<Vec<Weak<Gate>>>,
     /// Error replies by their first word.
     pub errors: Mutex<BTreeMap<String, u64>>,
     /// All error replies.
@@ -359,6 +363,7 @@ impl Stats {
             is_tracking: AtomicBool::default(),
             // The first are of nobody: they take over the numbers of workers that are gone.
             workers: Mutex::new(vec![Arc::new(WorkerStats::new(commands))]),
+            gates: Mutex::default(),
             errors: Mutex::default(),
             error_replies: AtomicU64::default(),
             rejected_connections: AtomicU64::default(),
@@ -386,6 +391,20 @@ impl Stats {
         });
         workers.push(Arc::clone(&worker));
         worker
+    }
+
+    /// Has the replies counted that wait at a gate, for as long as there is one.
+    pub fn watch(&self, gate: &Arc<Gate>) {
+        let mut gates = self.gates.lock();
+        gates.retain(|gate| gate.strong_count() > 0);
+        gates.push(Arc::downgrade(gate));
+    }
+
+    /// How many replies wait at gates, and since when the first of them has, on the monotonic clock.
+    pub fn replies_waiting(&self) -> (usize, Option<u64>) {
+        let gates: Vec<Arc<Gate>> = self.gates.lock().iter().filter_map(Weak::upgrade).collect();
+        let waiting = gates.iter().map(|gate| gate.waiting());
+        waiting.fold((0, None), |(count, first), (more, since)| (count + more, first.into_iter().chain(since).min()))
     }
 
     /// Runs with each worker's numbers.
@@ -431,10 +450,12 @@ impl Stats {
         let second = self.second.load(Relaxed);
         let mut sums = Sums::default();
         self.each(|worker| {
+            let mut commands = 0;
             for command in &worker.commands {
-                sums.commands += command.calls.load(Relaxed);
+                commands += command.calls.load(Relaxed);
                 sums.nanoseconds += command.nanoseconds.load(Relaxed);
             }
+            sums.commands += commands;
             for (sum, counter) in [
                 (&mut sums.bytes_in, &worker.bytes_in),
                 (&mut sums.bytes_out, &worker.bytes_out),
@@ -456,7 +477,7 @@ impl Stats {
             if let Some(number) = worker.thread() {
                 let (clients, reads, writes) = (&worker.clients, &worker.reads, &worker.writes);
                 let [clients, reads, writes] = [clients, reads, writes].map(|counter| counter.load(Relaxed));
-                sums.threads.push(ThreadSum { number, clients, reads, writes });
+                sums.threads.push(ThreadSum { number, clients, commands, reads, writes });
             }
         });
         sums

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+use crate::clock;
 use crate::engine::durability::{Awaited, Durability, Stage};
 
 /// Connections that leave before those that go on get a turn. Ending one takes a few microseconds, most of them in the system.
@@ -38,6 +39,8 @@ pub struct Visit {
 #[derive(Default)]
 struct Line {
     waiting: Vec<Waker>,
+    /// When the first of them came, on the monotonic clock; means nothing while there is none.
+    since_ms: u64,
     /// How often those who waited were let look again.
     round: u64,
     /// Whether someone came since the keeper looked.
@@ -103,6 +106,10 @@ impl Gate {
             return Poll::Pending;
         }
         visit.round = Some(line.round);
+        // Once for each commit, however many wait for it.
+        if line.waiting.is_empty() {
+            line.since_ms = clock::monotonic_ms();
+        }
         line.waiting.push(cx.waker().clone());
         line.has_news = true;
         // The keeper's turn comes after all connections that were ready together, so the committer is told of them at once.
@@ -110,6 +117,15 @@ impl Gate {
             keeper.wake();
         }
         Poll::Pending
+    }
+
+    /// How many replies wait, and since when the first of them has, on the monotonic clock. Those whom a commit let look again without letting
+    /// them pass have waited since then.
+    pub fn waiting(&self) -> (usize, Option<u64>) {
+        let inside = self.inside.lock();
+        let lines = [&inside.written, &inside.durable];
+        let count = lines.iter().map(|line| line.waiting.len()).sum();
+        (count, lines.iter().filter(|line| !line.waiting.is_empty()).map(|line| line.since_ms).min())
     }
 
     /// Tells the committer who came, and lets through who may pass; ends when no more commits come.

@@ -568,6 +568,18 @@ impl<'a> Read<'a> {
         None
     }
 
+    /// How many reads of keys in this one's shard found them, and how many did not: to be put back after a read that nobody asked for.
+    pub fn reads_beside(&mut self, key: &[u8]) -> (u64, u64) {
+        let counts = &self.held.get(shard_of(dict::hash(key))).counts;
+        (counts.hits, counts.misses)
+    }
+
+    /// Puts back what [`Self::reads_beside`] gave, under the same locks.
+    pub fn put_reads_back(&mut self, key: &[u8], reads: (u64, u64)) {
+        let counts = &mut self.held.get(shard_of(dict::hash(key))).counts;
+        (counts.hits, counts.misses) = reads;
+    }
+
     /// Notes a read of a key that is not there.
     fn miss(&mut self, hash: u64, key: &[u8]) {
         self.held.get(shard_of(hash)).counts.misses += 1;

@@ -205,6 +205,7 @@ fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Rec
     let runtime = runtime.expect("a runtime needs only what the process already has");
     runtime.block_on(async {
         connection::keep(&door.gate, &door.instance);
+        door.instance.stats.watch(&door.gate);
         let router = routes::router(door);
         for listener in listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok()) {
             tokio::spawn(accept(Arc::clone(door), router.clone(), listener));

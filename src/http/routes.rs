@@ -14,8 +14,8 @@ use crate::commands::route::refusal::{CODES, Refusal};
 use crate::commands::route::{Access, Answer, Ask, Body, Gives, Kind, OpenLine, Param, Place, Route, Shape};
 use crate::config::Name;
 
-/// Bytes of a name that is only compared: as many as the head of a request may have.
-const COMPARED: Kind = Kind::Text { bytes_max: 64 << 10 };
+/// Names that are only compared, of far fewer bytes than the head of a request may have.
+const COMPARED: Kind = Kind::Text { bytes_max: 4 << 10 };
 const SESSION: Param = Param::header(streamable::SESSION, COMPARED, "The session, as the answer to `initialize` named it.");
 const HTML: Gives = Gives::body("text/html", Shape::Text, "A page for people.");
 const FILE_HEADERS: &[(&str, &str)] = &[("ETag", "Names what is in it.")];
@@ -212,9 +212,9 @@ pub fn markdown(instance: &Instance) -> Vec<(&'static str, String)> {
     let routes = all(instance);
     let call = routes.iter().find(|route| route.path == "/call/{capability}");
     let options = call.map(|call| {
-        let row = |param: &Param| format!("| `{}` | {}: {} |\n", param.name, param.kind.words(), param.help);
+        let row = |param: &Param| format!("| `{}` | {} | {} |\n", param.name, param.kind.words(), param.help);
         let rows: String = call.params.iter().filter(|param| param.place == Place::Query).map(row).collect();
-        ("## Calls", format!("| | |\n|---|---|\n{rows}"))
+        ("## Calls", format!("| option | is | means |\n|---|---|---|\n{rows}"))
     });
     let row = |route: &&Route| format!("| `{} {}` | {} |\n", route.method, route.path, route.help);
     let list = format!("| | |\n|---|---|\n{}", routes.iter().map(row).collect::<String>());

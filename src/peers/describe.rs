@@ -138,7 +138,7 @@ pub fn workspaces(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut R
     reply.array(workspaces.len());
     for (name, peers) in workspaces {
         let index = names::context_index(&name);
-        let keys: u64 = session.run_in_zero(&[b"HLEN", index.as_bytes()]).unwrap_or(0);
+        let keys: u64 = session.look_in_zero("HLEN", index.as_bytes()).unwrap_or(0);
         reply.bulk(json!({ "name": name, "peers": peers, "contextKeys": keys }).to_string().as_bytes());
     }
     Ok(())
@@ -146,7 +146,7 @@ pub fn workspaces(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut R
 
 /// The workspaces someone is in, or that have a context, by name, and how many peers are in each.
 fn all_workspaces(room: &Room, session: &mut Session) -> BTreeMap<String, usize> {
-    let contexts: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::CONTEXTS.as_bytes()]).unwrap_or_default();
+    let contexts: Vec<String> = session.look_in_zero("SMEMBERS", names::CONTEXTS.as_bytes()).unwrap_or_default();
     let mut workspaces: BTreeMap<String, usize> = contexts.into_iter().map(|name| (name, 0)).collect();
     let mut last: Option<Id> = None;
     loop {

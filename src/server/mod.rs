@@ -229,6 +229,7 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Admitted
     runtime(wakes).block_on(async {
         let gate = Arc::new(Gate::default());
         connection::keep(&gate, instance);
+        instance.stats.watch(&gate);
         let mut connections = tokio::task::JoinSet::new();
         let mut rest = Rest::default();
         let mut looks = tokio::time::interval(REST);

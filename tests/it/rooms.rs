@@ -67,12 +67,9 @@ const HOTEL: Room = Room {
         .args(0),
     ],
     observes: &[b"guests:", b"keys:"],
-    metrics: &[Metric {
-        name: "hotel_told",
-        kind: flux::metrics::Kind::Counter,
-        help: "What it was told.",
-        read: |instance| instance.room::<Hotel>().map_or(0.0, |hotel| hotel.told.lock().len() as f64),
-    }],
+    metrics: &[Metric::counter("hotel_told", "What it was told.", |instance| {
+        instance.room::<Hotel>().map_or(0.0, |hotel| hotel.told.lock().len() as f64)
+    })],
     routes: ROUTES,
     make: |_| Arc::new(Hotel::default()),
 };

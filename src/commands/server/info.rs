@@ -68,7 +68,8 @@ pub fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], 
     for room in instance.listed().iter().filter(|room| !room.metrics.is_empty()) {
         if is("everything") || is("modules") || is(room.name) {
             fields.begin(&titled(room.name));
-            room.metrics.iter().for_each(|metric| fields.add(metric.name, (metric.read)(instance)));
+            let numbers = room.metrics.iter().filter_map(|metric| Some((metric.name, metric.number(instance)?)));
+            numbers.for_each(|(name, number)| fields.add(name, number));
         }
     }
     fields.text
@@ -195,7 +196,7 @@ fn clients(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
 
 fn memory(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let (used, peak) = (snapshot.used_bytes, snapshot.peak_bytes);
-    let overhead = snapshot.overhead_bytes(instance);
+    let overhead = snapshot.overhead_bytes();
     let dataset = used - overhead;
     fields.add_bytes("used_memory", used);
     fields.add_bytes("used_memory_rss", snapshot.resident_bytes);

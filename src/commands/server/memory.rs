@@ -42,7 +42,7 @@ pub fn stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, re
     let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let used = snapshot.used_bytes;
     let startup = session.instance.startup_bytes;
-    let overhead = snapshot.overhead_bytes(&session.instance);
+    let overhead = snapshot.overhead_bytes();
     let dataset = used - overhead;
     let (active, resident) = (snapshot.committed_bytes, snapshot.anonymous_bytes);
     let keys = snapshot.keys() as u64;

@@ -10,6 +10,7 @@ mod keyspace;
 mod latency;
 mod lolwut;
 mod memory;
+pub mod metrics;
 mod replication;
 mod saving;
 mod slowlog;

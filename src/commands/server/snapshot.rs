@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub rejected_connections: u64,
     /// Errors answered.
     pub errors: u64,
+    /// Bytes allocated before there were clients.
+    pub startup_bytes: u64,
     /// Bytes allocated.
     pub used_bytes: u64,
     /// The most that ever was.
@@ -123,6 +125,7 @@ impl Snapshot {
             connections: instance.clients.total().saturating_sub(instance.connections_before_reset.load(Relaxed)),
             rejected_connections: stats.rejected_connections.load(Relaxed),
             errors: stats.error_replies.load(Relaxed),
+            startup_bytes: instance.startup_bytes,
             used_bytes: memory::used_bytes(),
             peak_bytes: memory::peak_bytes(),
             committed_bytes: memory::committed_bytes(),
@@ -187,9 +190,9 @@ impl Snapshot {
 
     /// How much of what is allocated is no data: what was there at the start, the tables of keys, clients' buffers, and what is on its
     /// way to the disk.
-    pub fn overhead_bytes(&self, instance: &Instance) -> u64 {
+    pub fn overhead_bytes(&self) -> u64 {
         let passing = memory::aside_bytes();
-        (instance.startup_bytes + self.table_bytes as u64 + self.sums.buffer_bytes + passing).min(self.used_bytes)
+        (self.startup_bytes + self.table_bytes as u64 + self.sums.buffer_bytes + passing).min(self.used_bytes)
     }
 
     /// The share of physical to allocated memory.

@@ -62,6 +62,8 @@ pub struct Commits {
     pub(super) micros: AtomicU64,
     /// Bytes written that may not be on the disk yet.
     pub(super) unsynced_bytes: AtomicU64,
+    /// Syncs.
+    pub(super) syncs: AtomicU64,
     /// Syncs that were longer than [`PACE`], so that the next cut had to wait.
     pub(super) slow_syncs: AtomicU64,
 }
@@ -281,6 +283,7 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
         journal.sync()?;
         (progress.synced_at, progress.sync_took) = (Instant::now(), start.elapsed());
         (progress.unsynced_bytes, progress.is_awaited) = (0, false);
+        inner.commits.syncs.fetch_add(1, Relaxed);
         inner.commits.slow_syncs.fetch_add(u64::from(progress.sync_took > PACE), Relaxed);
     }
     if progress.must_mark(journal, is_stopping) {

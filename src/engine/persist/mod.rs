@@ -11,6 +11,7 @@ pub mod committer;
 pub mod fold;
 pub mod growth;
 pub mod load;
+mod metrics;
 pub mod passes;
 pub mod progress;
 pub mod record;
@@ -20,6 +21,7 @@ pub mod spill;
 
 pub use backup::{backup_folder, restore};
 pub use check::check;
+pub use metrics::METRICS;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -203,12 +205,16 @@ pub struct Loaded {
 pub struct Stats {
     /// Bytes in the journal that no checkpoint covers.
     pub journal_bytes: u64,
+    /// Files of the journal.
+    pub journal_files: u64,
     /// Commits of the journal.
     pub commits: u64,
     /// Microseconds these commits took.
     pub commit_us: u64,
     /// Whether the last commit of the journal succeeded.
     pub is_writable: bool,
+    /// Why it did not.
+    pub last_error: Option<String>,
     /// Checkpoints that ended well.
     pub checkpoints: u64,
     /// Whether a checkpoint runs now.
@@ -229,6 +235,8 @@ pub struct Stats {
     pub journal_base_bytes: u64,
     /// Bytes written to the journal that may not be on the disk yet.
     pub unsynced_bytes: u64,
+    /// Syncs of the journal.
+    pub syncs: u64,
     /// Syncs that took so long that the next commit had to wait.
     pub slow_syncs: u64,
     /// Values dropped from memory under the limit.
@@ -694,9 +702,11 @@ impl Persistence {
         let inner = &*self.0;
         Stats {
             journal_bytes: inner.journal_bytes.load(Relaxed),
+            journal_files: inner.journal.read_recursive().as_ref().map_or(0, |journal| journal.files() as u64),
             commits: inner.commits.count.load(Relaxed),
             commit_us: inner.commits.micros.load(Relaxed),
             is_writable: self.is_writable(),
+            last_error: self.last_error().filter(|_| !self.is_writable()),
             checkpoints: inner.checkpoints.count.load(Relaxed),
             is_checkpointing: inner.checkpoints.is_running.load(Relaxed),
             last_checkpoint_at: inner.checkpoints.ended_at.load(Relaxed),
@@ -707,6 +717,7 @@ impl Persistence {
             is_checkpoint_wanted: inner.checkpoints.is_wanted(),
             journal_base_bytes: inner.checkpoints.journal_base_bytes.load(Relaxed),
             unsynced_bytes: inner.commits.unsynced_bytes.load(Relaxed),
+            syncs: inner.commits.syncs.load(Relaxed),
             slow_syncs: inner.commits.slow_syncs.load(Relaxed),
             drops: inner.spill.drops.load(Relaxed),
             loads: inner.spill.loads.load(Relaxed),

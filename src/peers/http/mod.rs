@@ -13,8 +13,8 @@ use crate::peers::{names, order};
 
 use shapes::{CAPABILITY, CONTEXT, DESCRIPTION, PEER, STATUS, VERSION, WORKSPACE, WORKSPACE_COUNTS};
 
-/// Bytes of an id or a key that is only compared: as many as the head of a request may have.
-const COMPARED_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an id or a key that is only compared: far fewer than the head of a request may have.
+const COMPARED_BYTES_MAX: usize = 4 << 10;
 
 const PART: Kind = Kind::Name { bytes_max: names::KEY_BYTES_MAX, without: names::NOT_IN_A_PART, has_slashes: false };
 const KEY: Kind = Kind::Name { bytes_max: names::KEY_BYTES_MAX, without: "", has_slashes: true };

@@ -82,6 +82,11 @@ impl Journal {
         self.current().last()
     }
 
+    /// How many files it has.
+    pub fn files(&self) -> usize {
+        self.segments.lock().len()
+    }
+
     fn current(&self) -> Arc<Segment> {
         Arc::clone(self.segments.lock().last().expect("a journal has a file"))
     }

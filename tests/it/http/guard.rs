@@ -62,8 +62,22 @@ fn a_name_made_to_point_here_is_not_ours() {
 fn all_routes_are_guarded_alike() {
     let door = Door::open(&[]);
     let (port, bare) = (door.address.port(), format!("{}", door.address));
-    let paths =
-        ["/", "/health", "/ready", "/metrics", "/sdk/", "/sdk/js/flux.js", "/peers", "/nothing", "/mcp", "/resp", "/call/x"];
+    let paths = [
+        "/",
+        "/docs",
+        "/docs/docs.js",
+        "/openapi.json",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/sdk/",
+        "/sdk/js/flux.js",
+        "/peers",
+        "/nothing",
+        "/mcp",
+        "/resp",
+        "/call/x",
+    ];
     let refused = |path: &str, head: &str| {
         let head = head.replace("PORT", &port.to_string());
         let mut text = String::new();

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Door;
+use flux::http::metrics;
+
+use super::{Door, Events, ask};
+use crate::process::{Process, until};
 
 #[test]
 fn every_route_answers_and_others_do_not() {
@@ -180,4 +183,89 @@ fn metrics_and_info_tell_the_same() {
         assert!(told.contains(&value(&metrics, metric, ' ')), "{field} and {metric}: {told:?}");
     }
     METRICS_THAT_MOVE.iter().for_each(|metric| assert!(value(&metrics, metric, ' ').parse::<f64>().is_ok(), "{metric}"));
+}
+
+/// A line of a number, as Prometheus reads it: the name, the labels, and the value.
+fn parsed(line: &str) -> Option<(&str, Vec<(&str, String)>, f64)> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, mut rest) = series.split_once('{').map_or((series, ""), |(name, rest)| (name, rest));
+    let is_name = |text: &str| {
+        let is_letter = |letter: char| letter.is_ascii_alphabetic() || letter == '_';
+        text.starts_with(is_letter) && text.chars().all(|letter| is_letter(letter) || letter.is_ascii_digit())
+    };
+    let mut labels = Vec::new();
+    while !rest.is_empty() && rest != "}" {
+        let (label, after) = rest.split_once("=\"")?;
+        let (mut text, mut letters) = (String::new(), after.char_indices());
+        let end = loop {
+            match letters.next()? {
+                (at, '"') => break at,
+                (_, '\\') => match letters.next()?.1 {
+                    'n' => text.push('\n'),
+                    letter @ ('\\' | '"') => text.push(letter),
+                    _ => return None,
+                },
+                (_, letter) => text.push(letter),
+            }
+        };
+        labels.push((label, text));
+        rest = after[end + 1..].strip_prefix(',').unwrap_or(&after[end + 1..]);
+    }
+    let is_whole = series.contains('{') == (rest == "}") && is_name(name) && labels.iter().all(|(label, _)| is_name(label));
+    Some((name, labels, value.parse().ok()?)).filter(|_| is_whole)
+}
+
+#[test]
+fn every_row_is_told_once_and_prometheus_reads_it() {
+    let server = Process::flux(&[]);
+    let mut client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port())).unwrap().get_connection().unwrap();
+    let _ = redis::cmd("EVAL").arg("return redis.error_reply('ODD\\\\\"} 1 x')").arg(0).query::<()>(&mut client);
+    redis::cmd("SET").arg("key").arg("value").exec(&mut client).unwrap();
+    let address = ([127, 0, 0, 1], server.http_port()).into();
+    let _ = ask(address, "GET", "/metrics", &[], "");
+    let text = ask(address, "GET", "/metrics", &[], "").body;
+    let instance = Door::open(&[]).instance.clone();
+    let names = metrics::names(&instance);
+    for name in &names {
+        assert_eq!(names.iter().filter(|other| *other == name).count(), 1, "{name} is the name of two rows");
+        for head in [format!("# HELP {name} "), format!("# TYPE {name} ")] {
+            assert_eq!(text.lines().filter(|line| line.starts_with(&head)).count(), 1, "{head}in:\n{text}");
+        }
+    }
+    let mut announced = "";
+    for line in text.lines() {
+        if let Some(head) = line.strip_prefix("# ") {
+            announced = head.split(' ').nth(1).unwrap();
+            continue;
+        }
+        let (name, ..) = parsed(line).unwrap_or_else(|| panic!("this is no number: {line}"));
+        let part = name.strip_prefix(announced).unwrap_or_else(|| panic!("{line} stands under {announced}"));
+        assert!(["", "_bucket", "_sum", "_count"].contains(&part) && names.contains(&announced), "{line}");
+    }
+    let value = |series: &str| text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse::<f64>().ok());
+    assert_eq!(value("flux_http_requests_total{route=\"/metrics\",status=\"2xx\"}"), Some(1.0), "{text}");
+    assert!(value("flux_journal_files") >= Some(1.0) && value("flux_worker_commands_total{worker=\"0\"}") >= Some(2.0), "{text}");
+}
+
+#[test]
+fn metrics_tell_of_requests_streams_and_refusals() {
+    let door = Door::open(&[]);
+    let events = Events::ask(&door, "GET", "/workspaces/alpha/events", &[], "").connected();
+    door.get("/workspaces/alpha/ctx/none");
+    door.get("/somewhere");
+    door.get("/somewhere/else");
+    door.ask("GET", "/peers", &[("Origin", "https://evil.example")], "");
+    let text = || door.get("/metrics").1;
+    for line in [
+        "flux_http_requests_total{route=\"/workspaces/{workspace}/ctx/{key}\",status=\"4xx\"} 1",
+        "flux_http_requests_total{route=\"/workspaces/{workspace}/events\",status=\"2xx\"} 1",
+        "flux_http_requests_total{route=\"/peers\",status=\"4xx\"} 1",
+        "flux_http_requests_total{route=\"none\",status=\"4xx\"} 2",
+        "flux_http_refused_total 1",
+        "flux_http_streams 1",
+    ] {
+        assert!(text().lines().any(|found| found == line), "{line} is missing in:\n{}", text());
+    }
+    drop(events);
+    until("the stream is gone", || text().contains("flux_http_streams 0\n"));
 }

@@ -254,6 +254,18 @@ fn a_session_that_a_host_ends_is_answered_with_204() {
 }
 
 #[test]
+fn a_session_that_is_not_there_is_told_so_whatever_is_asked_of_it() {
+    let door = Door::open(&[]);
+    let headers =
+        [("Mcp-Session-Id", "nobody"), ("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (method, body) in [("DELETE", ""), ("GET", ""), ("POST", ping)] {
+        let answer = door.ask(method, "/mcp", &headers, body);
+        assert!(answer.status == 404 && answer.body.contains("NOSESSION"), "{method}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_tool_is_found_by_its_name_however_it_was_made() {
     let door = Door::open(&[]);
     let capabilities = r#"[{"name":"a.b","schema":{}},{"name":"a_b","schema":{}},{"name":"c.d","schema":{}},{"name":"e.f"}]"#;

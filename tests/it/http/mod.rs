@@ -2,10 +2,12 @@
 
 mod call;
 mod context;
+mod docs;
 mod events;
 mod guard;
 mod health;
 mod mcp;
+mod openapi;
 mod resp;
 mod sdk;
 
@@ -208,6 +210,7 @@ impl Worker {
         let ends = Arc::clone(&is_over);
         let thread = thread::spawn(move || {
             while !ends.load(Relaxed) {
+                store.call(&[b"FLUX.HEARTBEAT"]);
                 let answer = store.call(&[b"FLUX.NEXT", b"TIMEOUT", b"100"]);
                 let jobs: Option<Vec<(String, String, String, Option<String>, u64, u64)>> =
                     redis::from_redis_value(redis::parse_redis_value(&answer).unwrap()).unwrap();

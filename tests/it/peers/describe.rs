@@ -89,3 +89,23 @@ fn the_broom_removes_what_nobody_owns_and_nothing_else() {
         ",
     );
 }
+
+#[test]
+fn who_asks_for_counts_reads_no_keys_in_the_statistics() {
+    let flux = flux::Flux::in_memory();
+    let mut store = flux.store();
+    let reads = |store: &mut flux::store::Store| -> Vec<String> {
+        let info = String::from_utf8(store.call(&[b"INFO", b"stats"])).unwrap();
+        info.lines().filter(|line| line.starts_with("keyspace_")).map(str::to_owned).collect()
+    };
+    store.call(&[b"FLUX.CTX.SET", b"alpha", b"goal", b"1"]);
+    store.call(&[b"FLUX.REGISTER", br#"{"id":"p","workspaces":["beta"]}"#]);
+    let before = reads(&mut store);
+    for command in [&b"FLUX.STATUS"[..], b"FLUX.WORKSPACES", b"FLUX.STATUS"] {
+        let answer = store.call(&[command]);
+        assert!(!answer.starts_with(b"-"), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(reads(&mut store), before);
+    store.call(&[b"GET", b"nothing"]);
+    assert_ne!(reads(&mut store), before, "others count");
+}
