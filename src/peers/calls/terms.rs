@@ -1,5 +1,6 @@
 //! The words that callers, peers and the room use about calls: what is asked, answered, and to be done.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -7,7 +8,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::engine::block::Waiter;
-use crate::peers::directory::{Id, Secret};
+use crate::peers::ids::{Id, Secret};
 
 /// What a caller asks for.
 #[derive(Clone)]
@@ -75,6 +76,11 @@ pub const TIMEOUT_MS: u64 = 30_000;
 
 /// How long a caller may wait.
 pub const TIMEOUT_MS_MAX: u64 = 86_400_000;
+
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Calls that wait for one peer or are run by it.
+pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
 
 /// How a peer is chosen among those with the capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
