@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::commands::clients::state;
 use crate::commands::instance::Instance;
-use crate::commands::serving::serve;
 use crate::commands::session::publish_events;
 use crate::commands::stats::mean_share;
 use crate::config::Name;
@@ -53,7 +52,7 @@ fn sweep(instance: &Arc<Instance>) {
     loop {
         let swept = expire::sweep(&instance.engine, clock::now_ms());
         publish_events(&instance.engine, &swept.events);
-        serve(&instance.engine, swept.touched);
+        instance.engine.serve(swept.touched);
         if let Some(durability) = instance.durability()
             && !swept.events.is_empty()
         {

@@ -6,6 +6,7 @@ mod data;
 mod failure;
 mod log;
 mod mcp;
+mod out;
 mod papers;
 mod peers;
 mod pieces;
@@ -16,7 +17,6 @@ mod show;
 mod top;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -175,15 +175,6 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn path(matches: &ArgMatches, name: &str) -> PathBuf {
     matches.get_one::<PathBuf>(name).expect("clap asks for it").clone()
-}
-
-/// Prints to a reader that may have gone (`| head`), which is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to print"),
-        _ => Ok(()),
-    }
 }
 
 /// The settings a command line chooses, and what to warn of.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::print;
+use crate::cli::out::print;
 
 /// Prints a shell's completions.
 pub fn completions(mut command: Command, shell: Shell) -> anyhow::Result<ExitCode> {

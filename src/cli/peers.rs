@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::cli::failure::{AllFailed, HandlerFailed, told, unreached};
-use crate::cli::print;
+use crate::cli::out::print;
 use crate::cli::reach::{self, connect, is_away, reconnect};
 use crate::http::mcp::config;
 use crate::id;

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::failure::told;
+use crate::cli::out::print;
 use crate::cli::pieces::on_interrupt;
-use crate::cli::print;
 use crate::cli::reach::{self, connect, is_away, reconnect};
 
 const HELP: &str =

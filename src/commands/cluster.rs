@@ -73,8 +73,6 @@ fn disabled(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
     Err(Error::new("ERR This instance has cluster support disabled"))
 }
 
-fn cluster_help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::Table::keyspace().find(b"cluster").expect("it is a row above");
-    help::subcommands(command, reply);
-    Ok(())
+fn cluster_help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    help::subcommands(session, "cluster", reply)
 }

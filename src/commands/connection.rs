@@ -301,10 +301,8 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn client_help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = Table::keyspace().find(b"client").expect("it is a row above");
-    help::subcommands(command, reply);
-    Ok(())
+fn client_help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    help::subcommands(session, "client", reply)
 }
 
 fn id(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {

@@ -1,10 +1,12 @@
 //! `… HELP`: a container's subcommands with their syntax, from the table.
 
-use crate::commands::Command;
+use crate::commands::Outcome;
+use crate::commands::session::Session;
 use crate::resp::Reply;
 
-/// Writes the lines of a container's `HELP`.
-pub fn subcommands(command: &Command, reply: &mut Reply) {
+/// Writes the lines of a container's `HELP`. It was found by its name, which is a row's.
+pub fn subcommands(session: &Session, container: &str, reply: &mut Reply) -> Outcome {
+    let (_, command) = session.instance.table.find(container.as_bytes()).expect("its subcommand was found through it");
     let name = command.name.to_uppercase();
     let mut lines = vec![format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")];
     for sub in command.subcommands {
@@ -13,4 +15,5 @@ pub fn subcommands(command: &Command, reply: &mut Reply) {
     }
     reply.array(lines.len());
     lines.iter().for_each(|line| reply.simple(line));
+    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::resp::{OwnedArgs, Protocol, Reply};
 
 /// Several commands that run as one. See [`Session::together`].
 pub struct Together<'a> {
+    table: &'a Table,
     view: Option<Read<'a>>,
     reply: Reply,
 }
@@ -25,7 +26,7 @@ impl Together<'_> {
     pub fn run<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
         self.reply.truncate(0);
         let owned = OwnedArgs::new(args.iter().copied());
-        let (_, command) = Table::keyspace().find(args[0]).ok_or_else(|| unfit(args))?;
+        let (_, command) = self.table.find(args[0]).ok_or_else(|| unfit(args))?;
         let leaf = leaf_unchecked(command, owned.args());
         if !leaf.takes(args.len() - 1) || matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Container) {
             return Err(unfit(args));
@@ -81,7 +82,7 @@ impl Session {
 
     /// Runs one command on keys of database 0 and reads its answer.
     pub fn run_in_zero<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
-        let (_, command) = Table::keyspace().find(args[0]).ok_or_else(|| unfit(args))?;
+        let (_, command) = self.instance.table.find(args[0]).ok_or_else(|| unfit(args))?;
         let owned = OwnedArgs::new(args.iter().copied());
         let leaf = leaf_unchecked(command, owned.args());
         if leaf.may_touch_any_key(owned.args()) {
@@ -112,10 +113,10 @@ impl Session {
     }
 
     fn under<R>(&mut self, scope: Scope<'_>, run: impl FnOnce(&mut Together<'_>) -> R) -> R {
-        let engine = Arc::clone(&self.instance.engine);
+        let (engine, table) = (Arc::clone(&self.instance.engine), Arc::clone(&self.instance.table));
         self.now_ns = clock::now_ns();
         let view = engine.view(0, self.now(), scope);
-        let mut together = Together { view: Some(view), reply: Reply::new(Protocol::Resp2) };
+        let mut together = Together { table: &table, view: Some(view), reply: Reply::new(Protocol::Resp2) };
         let result = run(&mut together);
         let mut view = together.view.take().expect("it is put back after each command");
         let events = std::mem::take(&mut view.events);

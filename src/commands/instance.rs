@@ -16,7 +16,6 @@ use crate::commands::guesses::Guesses;
 use crate::commands::offers::Offers;
 use crate::commands::room::{Metric, Open, OpenRooms, Room};
 use crate::commands::route::Route;
-use crate::commands::serving;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
 use crate::commands::table::Table;
@@ -38,7 +37,7 @@ pub struct Instance {
     /// The settings.
     pub config: Arc<Config>,
     /// The commands it answers.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// The keyspace.
     pub engine: Arc<Engine>,
     /// Who is connected.
@@ -222,15 +221,14 @@ fn let_go(waiter: &Waiter) {
 }
 
 impl Instance {
-    /// Around a keyspace, without rooms. `now` is in milliseconds since the epoch.
-    pub fn new(engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
-        Instance::with(&[], engine, config, now)
-    }
-
-    /// Around a keyspace, with rooms, which are to be opened.
-    pub fn with(rooms: &'static [Room], engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
-        let table = Table::with(rooms.iter().map(|room| room.commands));
-        engine.set_serving(serving::serve);
+    /// Around a keyspace with these commands; see [`Instance::with`].
+    pub(super) fn of(
+        table: Arc<Table>,
+        rooms: &'static [Room],
+        engine: Arc<Engine>,
+        config: Arc<Config>,
+        now: u64,
+    ) -> Arc<Instance> {
         Arc::new(Instance {
             config,
             engine,

@@ -42,6 +42,13 @@ pub mod transactions;
 pub mod wait;
 pub mod zset;
 
+use std::sync::{Arc, LazyLock};
+
+use crate::commands::instance::Instance;
+use crate::commands::room::Room;
+use crate::config::Config;
+use crate::engine::Engine;
+
 pub use table::{Arity, Command, Group, Keys, Outcome, Run, Table};
 
 /// All rows, by group.
@@ -64,3 +71,33 @@ pub const GROUPS: &[&[Command]] = &[
     wait::COMMANDS,
     zset::COMMANDS,
 ];
+
+/// See [`Table::keyspace`].
+static KEYSPACE: LazyLock<Table> = LazyLock::new(|| Table::with([]));
+
+impl Table {
+    /// Of the keyspace's own commands. What is in this room finds commands in the table of its instance instead.
+    pub fn keyspace() -> &'static Table {
+        &KEYSPACE
+    }
+
+    /// Of the keyspace's own commands, which have the same numbers in every table, and more.
+    pub fn with(more: impl IntoIterator<Item = &'static [Command]>) -> Table {
+        Table::of(GROUPS.iter().copied().chain(more))
+    }
+}
+
+impl Instance {
+    /// Around a keyspace, without rooms. `now` is in milliseconds since the epoch.
+    pub fn new(engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        Instance::with(&[], engine, config, now)
+    }
+
+    /// Around a keyspace, with rooms, which are to be opened.
+    pub fn with(rooms: &'static [Room], engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        let table = Arc::new(Table::with(rooms.iter().map(|room| room.commands)));
+        let known = Arc::clone(&table);
+        engine.set_serving(Box::new(move |engine, touched| serving::serve(&known, engine, touched)));
+        Instance::of(table, rooms, engine, config, now)
+    }
+}

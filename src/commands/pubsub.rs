@@ -202,8 +202,6 @@ fn numpat(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::Table::keyspace().find(b"pubsub").expect("it is a row above");
-    crate::commands::help::subcommands(command, reply);
-    Ok(())
+fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    crate::commands::help::subcommands(session, "pubsub", reply)
 }

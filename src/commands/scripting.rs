@@ -19,7 +19,7 @@ pub const COMMANDS: &[Command] = &[
                 .args_min(1)
                 .since("7.0.0", "O(N) where N is the number of functions deleted")
                 .doc("[ASYNC | SYNC]", "Removes all functions; there are none."),
-            sub("help", |_, _, reply| lines("function", reply))
+            sub("help", |session, _, reply| help::subcommands(session, "function", reply))
                 .args(1)
                 .without(flag::NO_SCRIPT)
                 .flags(flag::LOADING | flag::STALE)
@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
                 .args_min(1)
                 .since("2.6.0", "O(N) with N being the number of scripts in cache")
                 .doc("[ASYNC | SYNC]", "Forgets all scripts; there are none."),
-            sub("help", |_, _, reply| lines("script", reply))
+            sub("help", |session, _, reply| help::subcommands(session, "script", reply))
                 .args(1)
                 .without(flag::NO_SCRIPT)
                 .flags(flag::LOADING | flag::STALE)
@@ -99,11 +99,5 @@ fn list(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
         return Err(Error::new(format!("ERR Unknown argument {}", String::from_utf8_lossy(argument))));
     }
     reply.array(0);
-    Ok(())
-}
-
-fn lines(container: &str, reply: &mut Reply) -> Outcome {
-    let (_, command) = crate::commands::Table::keyspace().find(container.as_bytes()).expect("it is a row above");
-    help::subcommands(command, reply);
     Ok(())
 }

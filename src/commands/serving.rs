@@ -27,11 +27,11 @@ enum Served {
 }
 
 /// Serves those who wait for keys that were touched, and those whose keys they touch in turn.
-pub fn serve(engine: &Engine, touched: Vec<Place>) {
+pub fn serve(table: &Table, engine: &Engine, touched: Vec<Place>) {
     let mut places = VecDeque::from(touched);
     while let Some(place) = places.pop_front() {
         let (wants, newest) = look(engine, &place);
-        wants.iter().for_each(|want| serve_queue(engine, &place, want, newest, &mut places));
+        wants.iter().for_each(|want| serve_queue(table, engine, &place, want, newest, &mut places));
     }
 }
 
@@ -53,11 +53,11 @@ fn look(engine: &Engine, place: &Place) -> (Vec<Want>, Id) {
     })
 }
 
-fn serve_queue(engine: &Engine, place: &Place, want: &Want, newest: Id, places: &mut VecDeque<Place>) {
+fn serve_queue(table: &Table, engine: &Engine, place: &Place, want: &Want, newest: Id, places: &mut VecDeque<Place>) {
     let mut last = 0;
     while let Some((waiter, key)) = engine.with_shard_of(&place.1, |shard| shard.log.waiters.after(place, want, last, newest)) {
         last = waiter.number();
-        match serve_one(engine, place, &waiter, key) {
+        match serve_one(table, engine, place, &waiter, key) {
             Served::Yes(touched) => places.extend(touched),
             Served::No if want.is_taken_in_turn() => return,
             Served::No => continue,
@@ -68,10 +68,10 @@ fn serve_queue(engine: &Engine, place: &Place, want: &Want, newest: Id, places: 
 }
 
 /// Runs a waiting command for one of its keys.
-fn serve_one(engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -> Served {
+fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>, key: usize) -> Served {
     let at_key = waiter.args_at(key);
     let args = at_key.as_ref().unwrap_or(&waiter.args).args();
-    let (_, command) = Table::keyspace().find(args.at(0)).expect("it was found when it began to wait");
+    let (_, command) = table.find(args.at(0)).expect("it was found when it began to wait");
     let leaf = leaf_unchecked(command, args);
     let mut reply = Reply::new(waiter.protocol);
     let mut outcome = Err(error::ON_DISK);
@@ -145,7 +145,7 @@ mod tests {
             change(view);
             view.take_touched()
         });
-        serve(engine, touched);
+        serve(Table::keyspace(), engine, touched);
     }
 
     fn push(engine: &Engine, key: &[u8], elements: &[&[u8]]) {

@@ -1,11 +1,9 @@
 //! What a row of the command table says, and how rows are written and found.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
 use smallvec::SmallVec;
 
-use crate::commands::GROUPS;
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
 use crate::engine::error::Error;
@@ -396,18 +394,10 @@ pub struct Table {
     names: Vec<String>,
 }
 
-/// See [`Table::keyspace`].
-static KEYSPACE: LazyLock<Table> = LazyLock::new(|| Table::with([]));
-
 impl Table {
-    /// Of the keyspace's own commands, which have the same numbers in every table.
-    pub fn keyspace() -> &'static Table {
-        &KEYSPACE
-    }
-
-    /// Of the keyspace's own commands, and more.
-    pub fn with(more: impl IntoIterator<Item = &'static [Command]>) -> Table {
-        let rows: Vec<&Command> = GROUPS.iter().copied().chain(more).flatten().collect();
+    /// Of the commands of these groups. Those of the first ones have the same numbers in every table that begins with them.
+    pub fn of(groups: impl IntoIterator<Item = &'static [Command]>) -> Table {
+        let rows: Vec<&Command> = groups.into_iter().flatten().collect();
         let mut table = Table { rows: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
         for row in &rows {
             let before = table.by_name.insert(row.name.as_bytes(), (table.names.len() as u16, row));

@@ -58,9 +58,17 @@ fn plain(name: &str, value: &Value) -> Result<String, String> {
     }
 }
 
+impl Config {
+    /// Writes the values of the moment to the file. None if there is no file to write to.
+    pub fn rewrite(&self) -> Option<Result<(), FileError>> {
+        let _changing = self.watchers.lock();
+        Some(rewrite(self.file()?, self))
+    }
+}
+
 /// Writes to a file what was chosen by the file itself, by flags and by clients. What comes from the environment is left
 /// there: it would win over the file at the next start anyway, and secrets are best kept where they are.
-pub fn rewrite(path: &Path, config: &Config) -> Result<(), FileError> {
+fn rewrite(path: &Path, config: &Config) -> Result<(), FileError> {
     let failed = |cause: String| FileError(format!("write `{}`: {cause}", path.display()));
     let before = match std::fs::read_to_string(path) {
         Ok(text) => text,

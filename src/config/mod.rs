@@ -234,12 +234,6 @@ impl Config {
         self.file.get().map(PathBuf::as_path)
     }
 
-    /// Writes the values of the moment to the file. None if there is no file to write to.
-    pub fn rewrite(&self) -> Option<Result<(), FileError>> {
-        let _changing = self.watchers.lock();
-        Some(file::rewrite(self.file()?, self))
-    }
-
     /// Calls `tell` now and after every change to one of these settings.
     /// It must not set a value itself.
     pub fn watch(&self, names: &[Name], tell: impl Fn(&Config) + Send + Sync + 'static) {

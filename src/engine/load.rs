@@ -440,9 +440,9 @@ mod tests {
         static SERVED: AtomicUsize = AtomicUsize::new(0);
         let engine = Engine::new(false);
         // Serving it would want the value again.
-        engine.set_serving(|_, _| {
+        engine.set_serving(Box::new(|_, _| {
             SERVED.fetch_add(1, Relaxed);
-        });
+        }));
         for key in ["list", "end"] {
             let wanted = missing(&engine, key);
             let place = wanted.place();

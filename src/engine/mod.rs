@@ -95,6 +95,9 @@ pub struct Cut {
     pub shards: Vec<(u8, Effects)>,
 }
 
+/// Serves clients that wait for keys which were touched. Called without locks.
+pub type Serve = Box<dyn Fn(&Engine, Vec<Place>) + Send + Sync>;
+
 /// The keyspace; see the room's head.
 pub struct Engine {
     shards: Box<[Padded]>,
@@ -106,7 +109,7 @@ pub struct Engine {
     notifications: Notifications,
     resident: OnceLock<Names>,
     loads: Arc<Loads>,
-    serving: OnceLock<fn(&Engine, Vec<Place>)>,
+    serving: OnceLock<Serve>,
     wrote: AtomicU64,
     durable: AtomicU64,
     shows_only_durable: AtomicBool,
@@ -157,6 +160,7 @@ impl Engine {
         self.resident.get().is_some_and(|names| names.has(key))
     }
 
+    #[inline]
     fn mutex(&self, shard: usize) -> &Mutex<Shard> {
         &self.shards[shard].0
     }
@@ -325,7 +329,7 @@ impl Engine {
     }
 
     /// Says who serves clients that wait for keys, where those are touched by no command.
-    pub fn set_serving(&self, serve: fn(&Engine, Vec<Place>)) {
+    pub fn set_serving(&self, serve: Serve) {
         // Instances of one engine all say the same.
         let _ = self.serving.set(serve);
     }

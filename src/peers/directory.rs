@@ -12,12 +12,11 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use crate::peers::names;
-use crate::peers::route::Ring;
+use crate::peers::ring::Ring;
 use crate::peers::schema::{Compiling, Schema};
 use crate::peers::wire;
 
-/// A peer's id, a call's, or another name that is passed around.
-pub type Id = Arc<str>;
+pub use crate::peers::ids::{Id, Secret};
 
 /// How much of a long list is looked at while the room is locked; then others get their turn. So a list is not of one moment: who comes
 /// or goes while it is made is in it or not, everyone else is in it once.
@@ -65,27 +64,6 @@ pub enum Kind {
         /// The clients attached to it, by number.
         clients: SmallVec<[u64; 2]>,
     },
-}
-
-/// The hash of a peer's secret. It is compared in constant time, and not printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(blake3::Hash);
-
-impl Secret {
-    /// The hash of a secret.
-    pub fn of(secret: &[u8]) -> Secret {
-        Secret(blake3::hash(secret))
-    }
-
-    /// Reads what [`Self::text`] wrote.
-    pub fn from_text(text: &str) -> Option<Secret> {
-        blake3::Hash::from_hex(text).ok().map(Secret)
-    }
-
-    /// As it is kept.
-    pub fn text(&self) -> String {
-        self.0.to_hex().to_string()
-    }
 }
 
 /// What a peer can be called for.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking; clippy knows only functions marked as tests")]
 
 mod churn;
+mod circles;
 mod cli;
 mod clients;
 mod commands;

@@ -4,12 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms by floor, ground floor first. A new room is added here and in ARCHITECTURE.md.
+/// The rooms by floor, ground floor first. A new room is added here; `FLUX_BLESS=1 cargo test tidy` draws the house in ARCHITECTURE.md anew.
 const FLOORS: &[&[&str]] = &[
-    &[
-        "storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "panics", "prefetch", "seldom", "shutdown",
-        "version",
-    ],
+    &["storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "panics", "prefetch", "seldom", "version"],
     &["engine", "config"],
     &["commands"],
     // Half a floor up: they run commands for those above.
@@ -17,6 +14,17 @@ const FLOORS: &[&[&str]] = &[
     &["peers", "jobs", "vault", "mesh"],
     &["server", "http", "chores"],
     &["main", "lib", "cli", "node", "settings"],
+];
+
+/// What the rooms of a floor are about, each floor by the first of them.
+const ABOUT: &[(&str, &str)] = &[
+    ("main", "reads settings, opens and closes the house"),
+    ("server", "the doors: RESP and HTTP sockets; what is done now and then"),
+    ("peers", "what people come for; their lasting state is keys under `flux:`"),
+    ("store", "the keyspace as a Rust API; a client's bytes. They run commands for those above"),
+    ("commands", "the command table and its handlers"),
+    ("engine", "shards, types, transactions, expiry, pub/sub, blocking, persistence; settings"),
+    ("storage", "what knows nothing of flux: disks, the protocol, the machine"),
 ];
 
 /// Folders that are checked for file heads and machine paths.
@@ -73,6 +81,38 @@ fn rooms_used(text: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
+fn the_house_is_drawn_as_it_stands() {
+    let path = root().join("ARCHITECTURE.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let start = page.find("    floor ").expect("the house is drawn in lines that begin so");
+    let end = start + page[start..].find("\n\n").expect("more follows the drawing");
+    let drawn = format!("{}{}{}", &page[..start], drawing(), &page[end..]);
+    if std::env::var_os("FLUX_BLESS").is_some() {
+        fs::write(&path, &drawn).unwrap();
+    }
+    assert!(drawn == fs::read_to_string(&path).unwrap(), "ARCHITECTURE.md draws another house: FLUX_BLESS=1 cargo test tidy");
+}
+
+/// The floors, top floor first: rooms that are folders with a slash, and those that are to come.
+fn drawing() -> String {
+    let mut lines = Vec::new();
+    for (number, rooms) in FLOORS.iter().enumerate().rev() {
+        let is_there = |name: &str| root().join("src").join(name).exists();
+        let (folders, others): (Vec<&str>, Vec<&str>) = rooms.iter().partition(|room| is_there(room));
+        let (files, later): (Vec<&str>, Vec<&str>) = others.iter().partition(|room| is_there(&format!("{room}.rs")));
+        let mut names: Vec<String> = folders.iter().map(|room| format!("{room}/")).collect();
+        names.extend(files.iter().map(|room| (*room).to_owned()));
+        if !later.is_empty() {
+            names.push(format!("(later: {})", later.join(", ")));
+        }
+        lines.push(format!("    floor {number}  {}", names.join("  ")));
+        let about = rooms.iter().find_map(|room| ABOUT.iter().find(|(first, _)| first == room));
+        lines.extend(about.map(|(_, words)| format!("             {words}")));
+    }
+    lines.join("\n")
+}
+
+#[test]
 fn every_file_says_what_it_is_for() {
     let silent: Vec<_> = ["src", "tests", "benches", "examples", "fuzz"]
         .iter()
@@ -118,11 +158,11 @@ fn nothing_names_the_machine_it_was_written_on() {
     assert!(found.is_empty(), "paths of some machine:\n{}", found.join("\n"));
 }
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn rust_files(folder: &str) -> Vec<PathBuf> {
+pub fn rust_files(folder: &str) -> Vec<PathBuf> {
     files(&root().join(folder)).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 

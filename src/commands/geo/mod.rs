@@ -1,17 +1,18 @@
 //! Commands of Redis' `geo` group. A geo index is a sorted set whose scores are places, see `engine::types::geohash`.
 
+mod place;
 mod search;
 
 use smallvec::SmallVec;
 
-use crate::commands::args::{Rest, parse_float};
+use crate::commands::args::Rest;
+use crate::commands::geo::place::{metres, place, place_of, show_distance, show_place};
 use crate::commands::table::Group::Geo as GROUP;
 use crate::commands::table::{Keys, Positions};
 use crate::commands::zset::add::{self, Options};
 use crate::commands::{Command, Outcome};
-use crate::engine::error::{self, Error};
+use crate::engine::error;
 use crate::engine::keys::{Read, Write};
-use crate::engine::types::geohash::Place;
 use crate::engine::types::zset::Zset;
 use crate::resp::{Args, Reply};
 
@@ -120,18 +121,6 @@ fn geoadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     add::add(keys, args.at(1), options, &pairs, reply)
 }
 
-/// Reads a longitude and a latitude.
-fn place(longitude: &[u8], latitude: &[u8]) -> Result<Place, Error> {
-    let float = |text: &[u8]| parse_float(text).ok_or(error::NOT_FLOAT);
-    let (longitude, latitude) = (float(longitude)?, float(latitude)?);
-    Place::new(longitude, latitude)
-        .ok_or_else(|| Error::new(format!("ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}")))
-}
-
-fn place_of(zset: &Zset, member: &[u8]) -> Option<Place> {
-    zset.score(member).map(Place::of_score)
-}
-
 fn geopos(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let zset = keys.get::<Zset>(args.at(1))?;
     let members = args.from(2);
@@ -171,33 +160,4 @@ fn geodist(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
         None => reply.null(),
     }
     Ok(())
-}
-
-/// How many metres a unit has.
-fn metres(name: &[u8]) -> Result<f64, Error> {
-    match name.to_ascii_lowercase().as_slice() {
-        b"m" => Ok(1.0),
-        b"km" => Ok(1000.0),
-        b"ft" => Ok(0.3048),
-        b"mi" => Ok(1609.34),
-        _ => Err(error::UNIT),
-    }
-}
-
-fn show_distance(reply: &mut Reply, distance: f64) {
-    reply.bulk(format!("{distance:.4}").as_bytes());
-}
-
-/// A coordinate's digits are those of the double it is, 17 after the point, without zeros at the end.
-fn show_place(reply: &mut Reply, place: Place) {
-    reply.array(2);
-    for degrees in [place.longitude, place.latitude] {
-        let digits = format!("{degrees:.17}");
-        let digits = digits.trim_end_matches('0').trim_end_matches('.');
-        if reply.is_resp3() {
-            reply.raw(format!(",{digits}\r\n").as_bytes());
-        } else {
-            reply.bulk(digits.as_bytes());
-        }
-    }
 }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, parse_float, parse_int};
-use crate::commands::geo::{metres, place, place_of, show_distance, show_place};
-use crate::commands::zset::store;
+use crate::commands::geo::place::{metres, place, place_of, show_distance, show_place};
+use crate::commands::zset::answer::store;
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};

@@ -20,7 +20,7 @@ mod tips;
 
 use crate::commands::session::Session;
 use crate::commands::table::Group::Server as GROUP;
-use crate::commands::table::{Keys, Outcome, Table, flag};
+use crate::commands::table::{Keys, Outcome, flag};
 use crate::commands::{Command, help, monitor};
 use crate::resp::{Args, Reply};
 
@@ -146,7 +146,10 @@ const ACL: &[Command] = &[
         .flags(flag::NO_SCRIPT)
         .since("6.0.0", "O(1) since the categories and commands are a fixed set.")
         .doc("[category]", "Names the categories of commands, or the commands of one."),
-    sub("help", |_, _, reply| lines("acl", reply)).args(1).since("6.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "acl", reply))
+        .args(1)
+        .since("6.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     sub("list", replication::acl_list)
         .args(1)
         .flags(OPERATOR)
@@ -178,7 +181,10 @@ const COMMAND: &[Command] = &[
         .args_min(3)
         .since("7.0.0", "O(N) where N is the number of arguments to the command")
         .doc("command [arg [arg ...]]", "Picks the keys out of a command, and tells what it does with each."),
-    sub("help", |_, _, reply| lines("command", reply)).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "command", reply))
+        .args(1)
+        .since("5.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     sub("info", command::info)
         .args_min(1)
         .since("2.8.13", "O(N) where N is the number of commands to look up")
@@ -195,7 +201,10 @@ const CONFIG: &[Command] = &[
         .flags(OPERATOR)
         .since("2.0.0", "O(N) when N is the number of configuration parameters provided")
         .doc("parameter [parameter ...]", "Reads the settings whose names match patterns."),
-    sub("help", |_, _, reply| lines("config", reply)).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "config", reply))
+        .args(1)
+        .since("5.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     Command::server(GROUP, "resetstat", config::resetstat)
         .args(1)
         .flags(OPERATOR)
@@ -220,7 +229,7 @@ const FLUX: &[Command] = &[
         .flags(OPERATOR | flag::NO_MULTI)
         .since("flux 0.1", "O(N) where N is the total number of keys in all databases")
         .doc("path", "Writes a consistent copy of all data in the place of an empty file on the server's machine; for clients on that machine only."),
-    sub("help", |_, _, reply| lines("flux", reply)).args(1).since("flux 0.1", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "flux", reply)).args(1).since("flux 0.1", "O(1)").doc("", "Lists the subcommands."),
 ];
 
 const LATENCY: &[Command] = &[
@@ -234,7 +243,10 @@ const LATENCY: &[Command] = &[
         .flags(OPERATOR)
         .since("2.8.13", "O(1)")
         .doc("event", "Draws how long an event took of late."),
-    sub("help", |_, _, reply| lines("latency", reply)).args(1).since("2.8.13", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "latency", reply))
+        .args(1)
+        .since("2.8.13", "O(1)")
+        .doc("", "Lists the subcommands."),
     sub("histogram", latency::histogram)
         .args_min(1)
         .flags(OPERATOR)
@@ -262,7 +274,10 @@ const MEMORY: &[Command] = &[
         .args(1)
         .since("4.0.0", "O(1)")
         .doc("", "Says in words whether memory is used well."),
-    sub("help", |_, _, reply| lines("memory", reply)).args(1).since("4.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "memory", reply))
+        .args(1)
+        .since("4.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     Command::server(GROUP, "malloc-stats", memory::malloc_stats)
         .args(1)
         .since("4.0.0", "Depends on how much memory is allocated, could be slow")
@@ -281,7 +296,10 @@ const MEMORY: &[Command] = &[
 ];
 
 const MODULE: &[Command] = &[
-    sub("help", |_, _, reply| lines("module", reply)).args(1).since("5.0.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "module", reply))
+        .args(1)
+        .since("5.0.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     sub("list", |_, _, reply| {
         reply.array(0);
         Ok(())
@@ -299,7 +317,10 @@ const SLOWLOG: &[Command] = &[
         .flags(flag::ADMIN | flag::DANGEROUS)
         .since("2.2.12", "O(N) where N is the number of entries returned")
         .doc("[count]", "Shows the newest entries, ten or as many as asked for; -1 is all."),
-    sub("help", |_, _, reply| lines("slowlog", reply)).args(1).since("6.2.0", "O(1)").doc("", "Lists the subcommands."),
+    sub("help", |session, _, reply| help::subcommands(session, "slowlog", reply))
+        .args(1)
+        .since("6.2.0", "O(1)")
+        .doc("", "Lists the subcommands."),
     sub("len", slowlog::len)
         .args(1)
         .flags(flag::ADMIN | flag::DANGEROUS)
@@ -314,12 +335,6 @@ const SLOWLOG: &[Command] = &[
 
 const fn sub(name: &'static str, run: fn(&mut Session, Args<'_>, &mut Reply) -> Outcome) -> Command {
     Command::session(GROUP, name, run).flags(ANYTIME)
-}
-
-fn lines(container: &str, reply: &mut Reply) -> Outcome {
-    let (_, command) = Table::keyspace().find(container.as_bytes()).expect("it is a row above");
-    help::subcommands(command, reply);
-    Ok(())
 }
 
 fn time(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {

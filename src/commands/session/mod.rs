@@ -14,7 +14,6 @@ use crate::commands::clients::{Client, Reach, state};
 use crate::commands::instance::Instance;
 use crate::commands::room::{self, Slots};
 use crate::commands::server::key_flags;
-use crate::commands::serving::serve;
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
@@ -393,7 +392,7 @@ impl Session {
     /// Tells of keys that had to go.
     fn evicted(&mut self, evicted: Evicted) {
         publish_events(&self.instance.engine, &evicted.events);
-        serve(&self.instance.engine, evicted.touched);
+        self.instance.engine.serve(evicted.touched);
         // Where the reply waits for the journal, whoever waits pokes: later, so that more is in the commit.
         if let Some(durability) = self.instance.durability().filter(|durability| durability.awaited().is_none()) {
             durability.poke();
@@ -530,7 +529,7 @@ impl Session {
             publish_events(&self.instance.engine, &ran.events);
         }
         if !ran.touched.is_empty() {
-            serve(&self.instance.engine, std::mem::take(&mut ran.touched));
+            self.instance.engine.serve(std::mem::take(&mut ran.touched));
         }
         self.wrote(ran.wrote);
     }

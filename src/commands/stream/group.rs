@@ -2,8 +2,9 @@
 
 use crate::commands::args::{Rest, int, parse_int, wrong_subcommand};
 use crate::commands::session::Session;
-use crate::commands::stream::{no_group, no_group_in_key, parse, show};
-use crate::commands::{Outcome, Table, help as helps};
+use crate::commands::stream::answer::{no_group, no_group_in_key, show};
+use crate::commands::stream::parse;
+use crate::commands::{Outcome, help as helps};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::log::Audience;
@@ -43,10 +44,8 @@ impl Place {
     }
 }
 
-pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = Table::keyspace().find(b"xgroup").expect("XGROUP HELP was found through its container");
-    helps::subcommands(command, reply);
-    Ok(())
+pub fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    helps::subcommands(session, "xgroup", reply)
 }
 
 pub fn create(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {

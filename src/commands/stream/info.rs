@@ -2,8 +2,8 @@
 
 use crate::commands::args::{int, wrong_subcommand};
 use crate::commands::session::Session;
-use crate::commands::stream::{no_group_in_key, show};
-use crate::commands::{Outcome, Table, help as helps};
+use crate::commands::stream::answer::{no_group_in_key, show};
+use crate::commands::{Outcome, help as helps};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Read;
 use crate::engine::types::stream::Stream;
@@ -14,10 +14,8 @@ use crate::resp::{Args, Reply};
 /// Entries of each kind `XINFO STREAM … FULL` shows where the client does not say how many.
 const COUNT: usize = 10;
 
-pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    let (_, command) = Table::keyspace().find(b"xinfo").expect("XINFO HELP was found through its container");
-    helps::subcommands(command, reply);
-    Ok(())
+pub fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+    helps::subcommands(session, "xinfo", reply)
 }
 
 pub fn stream(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {

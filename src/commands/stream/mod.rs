@@ -1,6 +1,7 @@
 //! Commands of Redis' `stream` group. What they mean is in `engine::types::stream`; commands that read, that are about
 //! groups and that tell of streams have files of their own.
 
+mod answer;
 mod group;
 mod info;
 mod parse;
@@ -9,6 +10,7 @@ mod read;
 use parse::{NewId, Options};
 
 use crate::commands::args::{Rest, parse_int, wrong_number};
+use crate::commands::stream::answer::show;
 use crate::commands::table::Group::Stream as GROUP;
 use crate::commands::table::flag::{BLOCKING, LOADING, STALE};
 use crate::commands::{Command, Keys, Outcome};
@@ -16,7 +18,7 @@ use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};
 use crate::engine::log::Audience;
 use crate::engine::notify::Class;
-use crate::engine::types::stream::entries::{Entry, Text};
+use crate::engine::types::stream::entries::Entry;
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::{Sequence, Stream};
 use crate::resp::{Args, Reply};
@@ -365,29 +367,4 @@ fn xsetid(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     keys.notify(Class::Stream, "xsetid", key);
     reply.ok();
     Ok(())
-}
-
-/// Writes an entry: its id, then names and values.
-fn show(reply: &mut Reply, entry: Entry<'_>) {
-    reply.array(2);
-    reply.bulk(&entry.id.text());
-    reply.array(entry.fields * 2);
-    for text in entry.texts() {
-        match text {
-            Text::Bytes(bytes) => reply.bulk(bytes),
-            Text::Int(number) => reply.bulk_int(number),
-        }
-    }
-}
-
-/// The error where a key or its group is missing; `context` follows the two names.
-fn no_group(key: &[u8], group: &[u8], context: &str) -> Error {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    Error::new(format!("NOGROUP No such key '{key}' or consumer group '{group}'{context}"))
-}
-
-/// The error where only the group is missing.
-fn no_group_in_key(key: &[u8], group: &[u8]) -> Error {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    Error::new(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
 }

@@ -4,7 +4,8 @@ use smallvec::SmallVec;
 
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, parse_int};
-use crate::commands::stream::{no_group, parse, show};
+use crate::commands::stream::answer::{no_group, show};
+use crate::commands::stream::parse;
 use crate::commands::table::Positions;
 use crate::engine::blob::Blob;
 use crate::engine::block::{AtKey, Want};

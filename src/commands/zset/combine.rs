@@ -2,7 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, int, parse_float, parse_int};
-use crate::commands::zset::{show, show_head, store};
+use crate::commands::zset::answer::{show, show_head, store};
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Write};

@@ -3,7 +3,7 @@
 use crate::commands::Outcome;
 use crate::commands::args::wrong_number;
 use crate::commands::elements::{self, Scan};
-use crate::commands::zset::{show, show_head};
+use crate::commands::zset::answer::{show, show_head};
 use crate::engine::error;
 use crate::engine::keys::{Edit, Read, Write};
 use crate::engine::notify::Class;

@@ -2,6 +2,7 @@
 //! `engine::types::zset`.
 
 pub mod add;
+pub mod answer;
 mod bounds;
 mod combine;
 mod member;
@@ -11,10 +12,6 @@ mod range;
 use crate::commands::Command;
 use crate::commands::table::Group::SortedSet as GROUP;
 use crate::commands::table::{Keys, flag};
-use crate::engine::keys::{Expiry, Write};
-use crate::engine::notify::Class;
-use crate::engine::types::zset::Zset;
-use crate::resp::Reply;
 
 /// The group's rows.
 pub const COMMANDS: &[Command] = &[
@@ -247,31 +244,3 @@ pub const COMMANDS: &[Command] = &[
         .since("2.8.0", "O(1) for each call")
         .doc("key cursor [MATCH pattern] [COUNT count]", "Walks over the members with a cursor."),
 ];
-
-/// Begins a list of so many members, which [`show`] then shows.
-fn show_head(reply: &mut Reply, count: usize, with_scores: bool) {
-    reply.array(if with_scores && !reply.is_resp3() { 2 * count } else { count });
-}
-
-/// Shows a member: with its score as a pair of its own in RESP3, as two elements in RESP2.
-#[inline]
-fn show(reply: &mut Reply, member: &[u8], score: f64, with_scores: bool) {
-    if with_scores && reply.is_resp3() {
-        reply.array(2);
-    }
-    reply.bulk(member);
-    if with_scores {
-        reply.double(score);
-    }
-}
-
-/// Stores a result, or removes the key it was to be stored at if it is empty; answers with its length.
-pub fn store(keys: &mut Write<'_>, key: &[u8], result: Zset, event: &'static str, reply: &mut Reply) {
-    reply.count(result.len());
-    if !result.is_empty() {
-        keys.put(key, result, Expiry::Never);
-        keys.notify(Class::Zset, event, key);
-    } else if keys.remove(key) {
-        keys.notify(Class::Generic, "del", key);
-    }
-}

@@ -2,7 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, int, parse_int, timeout};
-use crate::commands::zset::show;
+use crate::commands::zset::answer::show;
 use crate::engine::blob::Blob;
 use crate::engine::block::Want;
 use crate::engine::error::{self, Error};

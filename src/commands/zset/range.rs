@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, parse_int};
+use crate::commands::zset::answer::{show, show_head, store};
 use crate::commands::zset::bounds::{Bounds, By};
-use crate::commands::zset::{show, show_head, store};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Edit, Read, Write};
 use crate::engine::notify::Class;

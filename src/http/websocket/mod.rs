@@ -4,6 +4,7 @@
 //! Frames are unmasked where they lie while they arrive, so a frame may be as long as it likes and takes no memory for
 //! what it announces.
 
+mod frame;
 mod reader;
 
 use std::io::{self, IoSlice};
@@ -15,35 +16,13 @@ use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use frame::{close, opcode};
 use reader::Reader;
 
 /// What RFC 6455 adds to a client's key before it is hashed.
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest header of a frame that a server sends: it has no mask.
 const HEADER_BYTES_MAX: usize = 10;
-/// Bytes that the payload of a control frame may have.
-const CONTROL_BYTES_MAX: usize = 125;
-
-/// What a frame is for.
-mod opcode {
-    pub const CONTINUATION: u8 = 0;
-    pub const TEXT: u8 = 1;
-    pub const BINARY: u8 = 2;
-    pub const CLOSE: u8 = 8;
-    pub const PING: u8 = 9;
-    pub const PONG: u8 = 10;
-}
-
-/// Why the other end is told that a connection closes.
-pub mod close {
-    /// All was said.
-    pub const NORMAL: u16 = 1000;
-    /// It did not speak the protocol.
-    pub const PROTOCOL: u16 = 1002;
-    /// It sent text.
-    pub const UNSUPPORTED: u16 = 1003;
-}
-
 /// The answer to a client's `Sec-WebSocket-Key`; None if that is no key.
 pub fn accept(key: &[u8]) -> Option<String> {
     BASE64_STANDARD.decode(key).ok().filter(|nonce| nonce.len() == 16)?;

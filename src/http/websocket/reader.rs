@@ -1,7 +1,7 @@
 //! What arrives on a WebSocket, taken apart as it comes: headers are read, payloads unmasked in place, control frames noted.
 //! Does no I/O.
 
-use super::{CONTROL_BYTES_MAX, close, opcode};
+use super::frame::{CONTROL_BYTES_MAX, close, opcode};
 
 /// The longest header of a frame that a client sends.
 const HEADER_BYTES_MAX: usize = 14;

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find};
+use crate::peers::calls::hall::{AT_ONCE, Calls, Gathering, Holder, State, find, tell_try};
 use crate::peers::calls::making::BYTES_MAX;
 use crate::peers::calls::moving::Cause;
-use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Answer, Caller, Failure, Fetched, Outcome, Refused, Why};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::wire;

@@ -1,19 +1,17 @@
 //! Where calls are kept: each with its state, and each peer with its queues and those who wait for work for it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::block::Waiter;
-use crate::peers::calls::returning::Returning;
-use crate::peers::calls::terms::{Again, Caller, Job, Load, Order, Outcome, Route, Tally};
+use crate::peers::calls::claims::Returning;
+use crate::peers::calls::terms::{Action, Again, Caller, Job, Load, Map, Order, Outcome, Route, Tally};
 use crate::peers::directory::{Id, SLICE, Secret};
 
 /// Peers that are asked, or calls that are ended, while the room is locked; then others get their turn. Few in tests, so that what may come in
 /// between is tried.
 pub(super) const AT_ONCE: usize = if cfg!(test) { 2 } else { SLICE };
-
-pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// All calls under way.
 #[derive(Default)]
@@ -174,5 +172,12 @@ impl Station {
 pub(super) fn find(holder: &mut Holder, lost: &mut BTreeSet<(u64, Id)>, id: &Id, by: Holder) {
     if let Holder::Lost(until) = std::mem::replace(holder, by) {
         lost.remove(&(until, Arc::clone(id)));
+    }
+}
+
+/// Tells the peer that made a call which try it is now.
+pub(super) fn tell_try(call: &Call, actions: &mut Vec<Action>) {
+    if let Caller::Peer(peer, _) = &call.caller {
+        actions.push(Action::Tried(Arc::clone(peer), Arc::clone(&call.job.id), call.job.attempt, call.retries));
     }
 }

@@ -4,14 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::id;
-use crate::peers::calls::hall::{AT_ONCE, Asking, Call, Calls, Gathering, Holder, State};
-use crate::peers::calls::returning::tell_try;
-use crate::peers::calls::terms::{Action, Caller, Failure, Job, Order, Route};
+use crate::peers::calls::hall::{AT_ONCE, Asking, Call, Calls, Gathering, Holder, State, tell_try};
+use crate::peers::calls::terms::{Action, CALLS_OF_A_PEER_MAX, Caller, Failure, Job, Order, Route};
 use crate::peers::directory::{Directory, Id};
 use crate::peers::route;
-
-/// Calls that wait for one peer or are run by it.
-pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
 
 /// Bytes of payloads and gathered answers in all: a flood of calls ends in BUSY, not in the end of the memory.
 pub(super) const BYTES_MAX: usize = 1 << 30;

@@ -8,6 +8,7 @@
 //! - `terms`: what is asked, answered, and to be done. `hall`: where calls are kept.
 //! - `making`, `giving`, `moving`, `ending`: what the names say. Each is a part of what [`Calls`] can do.
 
+mod claims;
 mod ending;
 mod giving;
 mod hall;

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::peers::calls::hall::{Call, Calls, State};
+use crate::peers::calls::hall::{Call, Calls, State, tell_try};
 use crate::peers::calls::making::nobody_alive;
-use crate::peers::calls::returning::tell_try;
 use crate::peers::calls::terms::{Action, Caller, Failure};
 use crate::peers::directory::{Directory, Id};
 

@@ -1,12 +1,13 @@
 //! The words that callers, peers and the room use about calls: what is asked, answered, and to be done.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::commands::offers::calls;
 use crate::engine::block::Waiter;
-use crate::peers::directory::{Id, Secret};
+use crate::peers::ids::{Id, Secret};
 
 pub use crate::commands::offers::Failure;
 pub use crate::commands::offers::calls::{
@@ -80,6 +81,11 @@ impl From<calls::Order> for Order {
         }
     }
 }
+
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Calls that wait for one peer or are run by it.
+pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
 
 /// A call as the peer that runs it sees it.
 #[derive(Debug, Clone)]

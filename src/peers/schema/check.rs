@@ -9,9 +9,10 @@ use std::sync::Arc;
 use serde_json::{Map, Number, Value};
 
 use crate::peers::schema::budget::{Budget, lookup_steps, text_steps};
+use crate::peers::schema::canonical;
 use crate::peers::schema::misfit::{Misfit, Part, Why, kinds_of};
 use crate::peers::schema::pattern::Pattern;
-use crate::peers::schema::{Among, Count, Dependent, LEVELS_MAX, Node, NumberRule, Rule, Unfit, canonical};
+use crate::peers::schema::tree::{Among, Count, Dependent, LEVELS_MAX, Node, NumberRule, Rule, Unfit};
 
 /// Steps to visit a value with a subschema, and for each of its rules.
 const NODE_STEPS: usize = 6;

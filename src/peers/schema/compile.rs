@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::peers::schema::budget::{Budget, COMPILE_STEPS_MAX, INLINE_STEPS_MAX};
+use crate::peers::schema::canonical;
 use crate::peers::schema::misfit::{SHOWN_MAX, kind_bit};
 use crate::peers::schema::pattern::{Pattern, Refused};
-use crate::peers::schema::{Among, Count, Dependent, Node, NumberRule, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX, canonical};
+use crate::peers::schema::tree::{Among, Count, Dependent, Node, NumberRule, PATTERNS_MAX, Rule, SCHEMA_BYTES_MAX};
 
 /// Words that change what `$ref` means, or need more than this document.
 const UNSUPPORTED: &[&str] = &["$dynamicRef", "$recursiveRef"];

@@ -4,7 +4,7 @@
 use serde_json::{Number, Value};
 
 use crate::peers::schema::budget::Spent;
-use crate::peers::schema::{LEVELS_MAX, NumberRule, Unfit};
+use crate::peers::schema::tree::{LEVELS_MAX, NumberRule, Unfit};
 
 /// Characters of a name, of a pattern or of the values of an `enum` that an error shows.
 pub const SHOWN_MAX: usize = 200;

@@ -16,125 +16,20 @@ mod check;
 mod compile;
 mod misfit;
 mod pattern;
-
-use std::collections::HashSet;
-use std::sync::Arc;
+mod tree;
 
 use serde_json::Value;
 
 pub use budget::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent};
 pub use compile::Compiling;
-use pattern::Pattern;
-
-/// Bytes of a schema's text. Those of tools are a few kilobytes.
-pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
-/// Subschemas within subschemas; at most a kilobyte of stack each, of two megabytes a thread has. JSON text nests at most 127 deep.
-const LEVELS_MAX: usize = 500;
-/// Patterns a schema may have.
-const PATTERNS_MAX: usize = 100;
+use tree::Rule;
+pub use tree::{SCHEMA_BYTES_MAX, Unfit};
 
 /// A schema, ready to check payloads.
 #[derive(Debug)]
 pub struct Schema {
     /// The root is the first.
     nodes: Vec<Vec<Rule>>,
-}
-
-/// A subschema, by its place in [`Schema::nodes`].
-type Node = usize;
-
-/// One thing a subschema asks for. Rules for a kind of value pass all other kinds.
-#[derive(Debug)]
-enum Rule {
-    Never,
-    /// Bits of [`misfit::kind_bit`].
-    Type(u8),
-    Among(Among),
-    Number(NumberRule, f64),
-    Length {
-        min: usize,
-        max: usize,
-    },
-    Pattern(Arc<Pattern>),
-    Items {
-        count: Count,
-        prefix: Vec<Node>,
-        rest: Option<Node>,
-    },
-    Unique,
-    Contains {
-        node: Node,
-        count: Count,
-    },
-    Properties {
-        /// By name.
-        named: Vec<(String, Node)>,
-        patterns: Vec<(Arc<Pattern>, Node)>,
-        rest: Option<Node>,
-    },
-    PropertyCount(Count),
-    PropertyNames(Node),
-    /// Each once.
-    Required(Vec<String>),
-    /// By name.
-    Dependent(Vec<Dependent>),
-    All(Vec<Node>),
-    Any(Vec<Node>),
-    One(Vec<Node>),
-    Not(Node),
-    If {
-        condition: Node,
-        then: Option<Node>,
-        otherwise: Option<Node>,
-    },
-    /// For what no other rule of this subschema has looked at.
-    OtherProperties(Node),
-    OtherItems(Node),
-}
-
-/// Values of which one is asked for.
-#[derive(Debug)]
-struct Among {
-    /// Canonical ones.
-    texts: HashSet<String>,
-    /// Bytes of the longest of them: what is longer is none.
-    longest: usize,
-    /// How to name them in an error.
-    shown: String,
-}
-
-/// What must also be there, and what must fit, where a property is.
-#[derive(Debug)]
-struct Dependent {
-    name: String,
-    others: Vec<String>,
-    node: Option<Node>,
-}
-
-/// What a number must be, compared with another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NumberRule {
-    AtLeast,
-    AtMost,
-    Above,
-    Below,
-    MultipleOf,
-}
-
-/// A range of counts.
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    min: usize,
-    max: usize,
-}
-
-/// Why a payload is not let through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unfit {
-    /// It is not what the schema asks for; says where and why: `at /text: must be string, is integer`.
-    Invalid(String),
-    /// Nobody knows: finding out would cost too much, or nobody wants to know any more.
-    Unknown(Spent),
 }
 
 impl Schema {

@@ -16,13 +16,11 @@ use smallvec::SmallVec;
 
 use crate::engine::log::RowLog;
 use crate::engine::types::packed::{Item, Packed};
-use node::{Node, node_bounds, remove, row_key};
+use node::{Node, ROW_MAX, node_bounds, remove, row_key};
 
 /// Row numbers left free between nodes: enough for some ten splits of nodes in one place, and so few that numbers last
 /// for 2^42 nodes in either direction. Tests see it used up.
 const GAP: i64 = if cfg!(test) { 16 } else { 1 << 20 };
-/// Row numbers are between this and its negative; beyond it the list is renumbered.
-const ROW_MAX: i64 = 1 << 62;
 
 /// From so many nodes on, a new node at an end gets its whole room at once: until it is filled, the list is an eighth larger at
 /// most, and the allocator is spared the sizes in between.

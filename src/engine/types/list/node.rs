@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::engine::log::RowLog;
 use crate::engine::rows::BadRow;
-use crate::engine::types::list::ROW_MAX;
 use crate::engine::types::packed::{Item, Packed};
 use crate::limits;
 
+/// Row numbers are between this and its negative; beyond it the list is renumbered.
+pub(super) const ROW_MAX: i64 = 1 << 62;
 /// A row number further from zero than this was made by no list.
 const ROW_VALID_MAX: i64 = ROW_MAX + ROW_MAX / 2;
 

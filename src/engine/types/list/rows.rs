@@ -2,8 +2,9 @@
 
 use crate::engine::log::RowLog;
 use crate::engine::rows::{BadRow, Rows};
+use crate::engine::types::list::node::ROW_MAX;
 use crate::engine::types::list::node::{Node, remove, row_key, row_number};
-use crate::engine::types::list::{GAP, List, ROW_MAX};
+use crate::engine::types::list::{GAP, List};
 
 impl List {
     /// Renumbers one side of an element that was just put into a node, so that it has a row number of its own.

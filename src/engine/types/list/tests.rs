@@ -6,8 +6,8 @@ use crate::engine::effect::{self, Effect, Row};
 use crate::engine::log::Edit;
 use crate::engine::log::RowLog;
 use crate::engine::rows::{BadRow, Rows};
-use crate::engine::types::list::node::{Node, put, row_key};
-use crate::engine::types::list::{End, List, ROW_MAX};
+use crate::engine::types::list::node::{Node, ROW_MAX, put, row_key};
+use crate::engine::types::list::{End, List};
 use crate::engine::types::packed::Item;
 use crate::engine::{Engine, Scope};
 

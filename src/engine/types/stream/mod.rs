@@ -15,35 +15,26 @@
 pub mod entries;
 pub mod group;
 pub mod id;
+mod log;
 mod rows;
+mod sequence;
 
 use std::collections::BTreeMap;
 
 use crate::engine::blob::Blob;
 use crate::engine::log::RowLog;
-use crate::engine::types::stream::entries::{Entries, Entry};
+use crate::engine::types::stream::entries::Entry;
 use crate::engine::types::stream::group::{ConsumerNumber, Group, Pending};
 use crate::engine::types::stream::id::Id;
-use crate::engine::types::stream::rows::{consumer_row, entry_row, group_row, log_consumer, log_group, log_pending, pending_row};
+use crate::engine::types::stream::log::{consumer_row, entry_row, group_row, log_consumer, log_group, log_pending, pending_row};
+
+pub use sequence::Sequence;
 
 /// A stream.
 #[derive(Default, Clone)]
 pub struct Stream {
     sequence: Sequence,
     groups: BTreeMap<Blob, Box<Group>>,
-}
-
-/// The entries and what is known of those that were there before.
-#[derive(Default, Clone)]
-pub struct Sequence {
-    /// The entries.
-    pub entries: Entries,
-    /// The highest id any entry had.
-    pub last_id: Id,
-    /// The highest id among deleted entries. Trimming does not count as deleting.
-    pub max_deleted_id: Id,
-    /// How many entries were ever added.
-    pub added: u64,
 }
 
 /// Which entries a trim removes.
@@ -113,12 +104,12 @@ impl Stream {
         self.sequence.entries.push(id, fields.clone());
         self.sequence.last_id = id;
         self.sequence.added += 1;
-        rows::log_entry(log, id, self.sequence.added, fields);
+        log::log_entry(log, id, self.sequence.added, fields);
     }
 
     /// Makes sure that a new stream has a row even while it has no entry.
     pub fn log_new(&self, log: &mut RowLog<'_>) {
-        rows::log_sequence(log, &self.sequence);
+        log::log_sequence(log, &self.sequence);
     }
 
     /// Removes entries; tells how many there were.
@@ -132,7 +123,7 @@ impl Stream {
             }
         }
         if deleted > 0 {
-            rows::log_sequence(log, &self.sequence);
+            log::log_sequence(log, &self.sequence);
         }
         deleted
     }
@@ -164,7 +155,7 @@ impl Stream {
         let removed = before - entries.len();
         if removed > 0 && entries.is_empty() {
             // The row of the last entry told the last id and the count of entries added.
-            rows::log_sequence(log, &self.sequence);
+            log::log_sequence(log, &self.sequence);
         }
         removed
     }
@@ -174,7 +165,7 @@ impl Stream {
         self.sequence.last_id = last_id;
         self.sequence.added = added.unwrap_or(self.sequence.added);
         self.sequence.max_deleted_id = max_deleted_id.unwrap_or(self.sequence.max_deleted_id);
-        rows::log_sequence(log, &self.sequence);
+        log::log_sequence(log, &self.sequence);
     }
 
     /// Makes a group; tells whether its name was free.
@@ -195,62 +186,6 @@ impl Stream {
         group.consumers().for_each(|consumer| log.remove(&consumer_row(name, &consumer.name)));
         log.remove(&group_row(name));
         true
-    }
-}
-
-impl Sequence {
-    /// The id an entry added now gets.
-    pub fn next_id(&self, now: u64) -> Option<Id> {
-        if now > self.last_id.ms { Some(Id::new(now, 0)) } else { self.last_id.next() }
-    }
-
-    /// How many entries come up to an id, counted from the first there ever was, where that can be known.
-    fn distance_to(&self, id: Id) -> Option<i64> {
-        let (added, len, first_id) = (self.added as i64, self.entries.len() as i64, self.entries.first_id());
-        if added == 0 {
-            return Some(0);
-        }
-        if len == 0 && id <= self.last_id {
-            return Some(added);
-        }
-        if (id != Id::MIN && id < self.max_deleted_id) || id > self.last_id {
-            return None;
-        }
-        if id == self.last_id {
-            return Some(added);
-        }
-        // Where nothing was deleted behind the first entry, entries are counted from there.
-        let is_whole = self.max_deleted_id == Id::MIN || self.max_deleted_id < first_id;
-        match id.cmp(&first_id) {
-            std::cmp::Ordering::Less if is_whole => Some(added - len),
-            std::cmp::Ordering::Equal if is_whole => Some(added - len + 1),
-            _ => None,
-        }
-    }
-
-    /// Whether there is an entry a group has not delivered.
-    pub fn has_new_for(&self, group: &Group) -> bool {
-        !self.entries.is_empty() && self.entries.last_id() > group.last_id
-    }
-
-    fn is_deleted_from(&self, id: Id) -> bool {
-        !self.entries.is_empty() && self.max_deleted_id != Id::MIN && id <= self.max_deleted_id
-    }
-
-    /// How many entries a group has not read yet, where that can be known.
-    pub fn lag(&self, group: &Group) -> Option<i64> {
-        let first_id = self.entries.first_id();
-        if self.added == 0 || self.entries.is_empty() {
-            return Some(0);
-        }
-        if group.last_id < first_id && self.max_deleted_id < first_id {
-            return Some(self.entries.len() as i64);
-        }
-        let read = match group.entries_read {
-            Some(read) if !self.is_deleted_from(group.last_id) => read,
-            _ => self.distance_to(group.last_id)?,
-        };
-        Some((self.added as i64).wrapping_sub(read))
     }
 }
 

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Hall, PEERS, done, order, waiter};
 use crate::peers::calls::ending::GATHERED_BYTES_MAX;
 use crate::peers::calls::hall::AT_ONCE;
-use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
+use crate::peers::calls::terms::CALLS_OF_A_PEER_MAX;
 use crate::peers::calls::{Answer, Caller, Fetched, Order, Part, Refused, parts};
 use crate::peers::directory::{Kind, Peer, Secret};
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{Hall, done, order};
+use crate::peers::calls::claims::{CLAIMS_OF_A_PEER_MAX, WINDOW_MS};
 use crate::peers::calls::hall::AT_ONCE;
-use crate::peers::calls::making::CALLS_OF_A_PEER_MAX;
-use crate::peers::calls::returning::{CLAIMS_OF_A_PEER_MAX, LOOK_MS, RETURN_MS, WINDOW_MS};
+use crate::peers::calls::returning::{LOOK_MS, RETURN_MS};
+use crate::peers::calls::terms::CALLS_OF_A_PEER_MAX;
 use crate::peers::calls::{Again, Answer, Caller, Order};
 use crate::peers::directory::{Id, Secret};
 
