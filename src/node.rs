@@ -184,7 +184,8 @@ impl Node {
     }
 }
 
-fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persistence>) -> Arc<Instance> {
+/// What clients share around a keyspace: it has all rooms, which are to be opened, and follows its settings.
+pub fn share(engine: Arc<Engine>, config: &Arc<Config>, persistence: Option<&Persistence>) -> Arc<Instance> {
     let instance = Instance::with(ROOMS, engine, Arc::clone(config), clock::now_ms());
     if let Some(persistence) = persistence {
         instance.set_durability(Arc::new(persistence.clone()));

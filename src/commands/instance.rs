@@ -82,6 +82,8 @@ pub struct Instance {
     pub shutdown: Notify,
     /// Set with it.
     pub is_ending: AtomicBool,
+    /// Set while what the tables and the journal hold is being read: commands that need keys are refused with `LOADING`.
+    pub is_loading: AtomicBool,
     durability: OnceLock<Arc<dyn Durability>>,
     persistence: OnceLock<Persistence>,
     listed: &'static [Room],
@@ -250,6 +252,7 @@ impl Instance {
             run_id: id::run_id(),
             shutdown: Notify::new(),
             is_ending: AtomicBool::new(false),
+            is_loading: AtomicBool::new(false),
             durability: OnceLock::new(),
             persistence: OnceLock::new(),
             listed: rooms,

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -15,6 +14,7 @@ use serde_json::json;
 use super::answer::Refusal;
 use super::ask::{self, Options};
 use super::{Caller, Door, line};
+use crate::store::Line;
 
 /// A value and its version.
 type Versioned = Option<(Vec<u8>, u64)>;
@@ -95,22 +95,17 @@ pub async fn delete(
 }
 
 /// The keys of a workspace's context and their versions.
-pub async fn versions(line: &mut MultiplexedConnection, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
+pub async fn versions(line: &mut Line, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
     let pairs: Vec<(String, u64)> = cmd("FLUX.CTX.KEYS").arg(workspace).arg("WITHVERSIONS").query_async(line).await?;
     Ok(pairs.into_iter().collect())
 }
 
-async fn read(line: &mut MultiplexedConnection, workspace: &str, key: &str) -> Result<Versioned, Refusal> {
+async fn read(line: &mut Line, workspace: &str, key: &str) -> Result<Versioned, Refusal> {
     Ok(cmd("FLUX.CTX.GET").arg(workspace).arg(key).arg("WITHVERSION").query_async(line).await?)
 }
 
 /// The version that a change depends on, if it depends on any; 0 where there must be no value.
-async fn expected(
-    line: &mut MultiplexedConnection,
-    workspace: &str,
-    key: &str,
-    headers: &HeaderMap,
-) -> Result<Option<u64>, Refusal> {
+async fn expected(line: &mut Line, workspace: &str, key: &str, headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     match (tags(headers, header::IF_MATCH), tags(headers, header::IF_NONE_MATCH)) {
         (None, None) => Ok(None),
         (None, Some(Tags::Any)) => Ok(Some(0)),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -13,6 +12,7 @@ use serde_json::value::RawValue;
 use super::answer::Refusal;
 use super::ask::Options;
 use super::{Caller, Door, context, line};
+use crate::store::Line;
 
 pub async fn peers(
     State(door): State<Arc<Door>>,
@@ -64,7 +64,7 @@ pub async fn status(State(door): State<Arc<Door>>, Extension(caller): Extension<
     Ok(one(cmd("FLUX.STATUS").query_async(&mut line).await?))
 }
 
-async fn texts(line: &mut MultiplexedConnection, ask: &Cmd) -> Result<Vec<String>, Refusal> {
+async fn texts(line: &mut Line, ask: &Cmd) -> Result<Vec<String>, Refusal> {
     Ok(ask.query_async(line).await?)
 }
 

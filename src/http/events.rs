@@ -9,7 +9,6 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 use serde_json::json;
@@ -18,6 +17,7 @@ use super::answer::Refusal;
 use super::ask::Options;
 use super::{Caller, Door, line, sse};
 use crate::peers::names;
+use crate::store::Line;
 
 /// Events that are read at once.
 const BATCH: usize = 64;
@@ -29,7 +29,7 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// A reader of a log.
 struct Reader {
-    line: MultiplexedConnection,
+    line: Line,
     log: String,
     /// The entry it was told last.
     last: String,
@@ -74,7 +74,7 @@ fn is_id(text: &str) -> bool {
     time.parse::<u64>().is_ok() && number.parse::<u64>().is_ok()
 }
 
-async fn newest(line: &mut MultiplexedConnection, log: &str) -> RedisResult<String> {
+async fn newest(line: &mut Line, log: &str) -> RedisResult<String> {
     let found: StreamRangeReply = cmd("XREVRANGE").arg(log).arg("+").arg("-").arg("COUNT").arg(1).query_async(line).await?;
     Ok(found.ids.into_iter().next().map_or_else(|| BEGINNING.to_owned(), |entry| entry.id))
 }

@@ -37,6 +37,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
+use crate::commands::identity::{Origin, Way};
 use crate::commands::instance::Instance;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
@@ -134,6 +135,13 @@ impl Drop for Busy {
 struct Caller {
     address: SocketAddr,
     local_address: SocketAddr,
+}
+
+impl Caller {
+    /// As `CLIENT LIST` and protected mode see it.
+    fn origin(self, way: Way) -> Origin {
+        Origin::tcp(Ok(self.address), Ok(self.local_address)).by(way)
+    }
 }
 
 /// Addresses that are ours, though nobody can connect to them yet.

@@ -16,6 +16,7 @@ use super::answer::Refusal;
 use super::mcp::{Open, Server};
 use super::seats::{Claim, Seats};
 use super::{Caller, Door, line};
+use crate::commands::identity::Way;
 
 /// How long a session may do nothing. A host that comes back later begins a new one.
 const IDLE_MAX: Duration = Duration::from_secs(1800);
@@ -50,7 +51,7 @@ fn open(door: Weak<Door>) -> Open {
         Box::pin(async move {
             let door = door.ok_or_else(Refusal::ending)?;
             let here = ([127, 0, 0, 1], 0).into();
-            line::open_for(&door, Caller { address: here, local_address: here }, hear).await
+            line::link(&door, Caller { address: here, local_address: here }, Way::Mcp, hear).await
         })
     })
 }

@@ -43,6 +43,6 @@ pub mod wire;
 pub use handle::{Handle, Ongoing};
 pub use peer::{
     Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
-    StreamWriter, Target,
+    StreamWriter,
 };
 pub use room::{ROOM, handle};

@@ -199,7 +199,8 @@ pub fn has(name: &str, probe: &mut Command) -> bool {
     is_installed
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

@@ -16,7 +16,7 @@ use flux::engine::keys::Read;
 use flux::engine::notify::{Event, Observer};
 use flux::http::metrics;
 use flux::metrics::Kind;
-use flux::store::Store;
+use flux::store::Blocking;
 
 /// Counts what happens to keys under `guests:`, and who signed its book.
 const HOTEL: Room = Room {
@@ -126,7 +126,7 @@ fn instance() -> Arc<Instance> {
     Instance::with(ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms())
 }
 
-fn call(store: &mut Store, line: &str) -> String {
+fn call(store: &mut Blocking, line: &str) -> String {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     String::from_utf8_lossy(&store.call(&words)).into_owned()
 }
@@ -135,7 +135,7 @@ fn call(store: &mut Store, line: &str) -> String {
 fn a_room_answers_its_commands_and_is_told_of_its_keys_alone() {
     let instance = instance();
     let rooms = instance.open_rooms();
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     for line in ["SET guests:1 a", "SET other b", "SET g c", "DEL keys:none guests:1", "PUBLISH keys:news x", "PUBLISH news x"] {
         call(&mut store, line);
     }
@@ -158,7 +158,7 @@ fn a_session_is_to_a_room_what_it_said_until_it_ends_or_begins_anew() {
         let hotel = instance.room::<Hotel>().unwrap();
         (Arc::clone(&hotel.left), Arc::clone(&hotel.ended))
     };
-    let (mut one, mut other, stranger) = (Store::new(&instance), Store::new(&instance), Store::new(&instance));
+    let (mut one, mut other, stranger) = (Blocking::new(&instance), Blocking::new(&instance), Blocking::new(&instance));
     call(&mut one, "hotel.sign ann");
     call(&mut other, "hotel.sign bo");
     assert_eq!(call(&mut one, "hotel.who"), "$3\r\nann\r\n");
@@ -174,11 +174,11 @@ fn a_session_is_to_a_room_what_it_said_until_it_ends_or_begins_anew() {
 fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
     let (with, without) = (instance(), Instance::new(Arc::new(Engine::new(false)), Arc::default(), clock::now_ms()));
     let _rooms = with.open_rooms();
-    let mut store = Store::new(&with);
+    let mut store = Blocking::new(&with);
     assert_eq!(call(&mut store, "COMMAND INFO hotel.who").matches("hotel.who").count(), 1);
     assert_eq!(call(&mut store, "COMMAND COUNT"), format!(":{}\r\n", Table::keyspace().rows().count() + 4));
     assert!(call(&mut store, "INFO commandstats").contains("cmdstat_command|info"));
-    assert!(call(&mut Store::new(&without), "hotel.who").starts_with("-ERR unknown command"));
+    assert!(call(&mut Blocking::new(&without), "hotel.who").starts_with("-ERR unknown command"));
     for row in Table::keyspace().rows() {
         assert_eq!(
             with.table.find(row.name.as_bytes()).map(|found| found.0),
@@ -190,7 +190,7 @@ fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
 #[test]
 fn a_command_whose_room_is_not_open_says_so() {
     let instance = instance();
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     assert_eq!(call(&mut store, "hotel.told"), "-ERR hotels are not served here\r\n");
     assert_eq!(call(&mut store, "shed.open"), ":0\r\n");
 }
@@ -215,7 +215,7 @@ fn a_rooms_numbers_are_told_with_all_others() {
         || metrics::text(&instance, clock::now_ms()).lines().find(|line| line.starts_with("hotel_told")).map(str::to_owned);
     assert_eq!(told().as_deref(), Some("hotel_told 0"), "it is not open yet");
     let _rooms = instance.open_rooms();
-    call(&mut Store::new(&instance), "SET guests:1 a");
+    call(&mut Blocking::new(&instance), "SET guests:1 a");
     assert_eq!(told().as_deref(), Some("hotel_told 2"));
     assert!(metrics::text(&instance, 0).contains("# HELP hotel_told What it was told.\n# TYPE hotel_told counter\n"));
 }

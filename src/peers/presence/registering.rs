@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::commands::identity::Who;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::commands::{Outcome, args as read};
@@ -173,6 +174,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
         }
     };
     session.slot::<Presence>().peer = Some(Arc::clone(&peer.id));
+    session.is_now(Who::Peer(Arc::clone(&peer.id)));
     calling::act(room, session, actions);
     if let Some(running) = &registration.running {
         let actions = {
