@@ -6,7 +6,7 @@ use redis::TypedCommands;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flux = flux::Flux::open("./state-of-the-example")?;
-    let mut store = flux.store();
+    let mut store = flux.blocking();
 
     let runs = store.incr("runs", 1)?;
     store.hset("user:1", "name", "Ada")?;
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("run {runs}: user 1 is {:?}, {} jobs wait", store.hget("user:1", "name")?, store.llen("jobs")?);
 
     // Another handle is another client, for another thread say, with a database and transactions of its own.
-    let mut other = flux.store();
+    let mut other = flux.blocking();
     std::thread::spawn(move || other.rpush("jobs", "test")).join().expect("the thread does not panic")?;
 
     flux.close()?;

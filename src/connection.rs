@@ -18,11 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::commands::clients::{Origin, Reach};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
-use crate::commands::stats::{Buffers, WorkerStats};
+use crate::commands::stats::Buffers;
 use crate::config::{self, Name};
 use crate::engine::durability::{Awaited, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
@@ -65,11 +64,6 @@ pub const FULL: &str = "-ERR max number of clients reached\r\n";
 /// How long a client that has not given the password is left alone when others find no room.
 const STRANGER_MS: u64 = 2_000;
 
-/// What a client is told that protected mode keeps out. Redis begins with the same words.
-const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the \
-                         default user. Set one with CONFIG SET requirepass from the server's own machine, or turn protected mode \
-                         off with CONFIG SET protected-mode no.\r\n";
-
 /// Room for a connection that was just accepted; None where it must be refused. Where those who have not given the password for a while fill
 /// the room, the oldest of them makes way, lest they keep those out who have it.
 pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option<Permit> {
@@ -83,32 +77,6 @@ pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option
         note_refused(&address.to_string(), max);
     }
     permit
-}
-
-/// A session for a client that has just come; or what to tell it, in RESP, where protected mode keeps it out.
-pub fn admit(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, &'static str> {
-    if is_protected(instance, origin.reach) {
-        instance.stats.rejected_connections.fetch_add(1, Relaxed);
-        return Err(PROTECTED);
-    }
-    let client = instance.clients.connect(origin, clock::now_ms());
-    if instance.is_ending.load(Relaxed) {
-        // Too late to be told with the others.
-        client.mailbox.leave(|mail| mail.close = Some(true));
-    }
-    let is_open = instance.password().is_none();
-    if !is_open {
-        let mailbox = Arc::clone(&client.mailbox);
-        let go = move || mailbox.leave(|mail| mail.close = Some(false));
-        *client.stranger.lock() = Some(instance.sockets.stranger(clock::monotonic_ms(), go));
-    }
-    Ok(Session::new(Arc::clone(instance), client, stats, is_open))
-}
-
-/// Whether protected mode keeps a client out: it comes from another machine and there is no password. The start refuses to
-/// listen that far then, but a password may be removed later.
-pub fn is_protected(instance: &Instance, reach: Reach) -> bool {
-    reach == Reach::Far && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode)
 }
 
 /// A connection could not be accepted, most likely since the process has no file descriptors left: notes it, and waits for some to be
@@ -136,16 +104,6 @@ pub fn keep(gate: &Arc<Gate>, instance: &Arc<Instance>) -> Option<JoinHandle<()>
             gate.keep(durability).await;
         }
     }))
-}
-
-/// Carries a connection that shares its runtime with no others of ours: with a gate of its own.
-pub async fn run_alone<S: AsyncRead + AsyncWrite + Unpin>(stream: S, session: Session) {
-    let gate = Arc::default();
-    let keeper = keep(&gate, &session.instance);
-    run(stream, session, gate, None).await;
-    if let Some(keeper) = keeper {
-        keeper.abort();
-    }
 }
 
 /// Carries a connection until it is closed. Its replies wait at the gate of its runtime. Others may answer it through the outlet while

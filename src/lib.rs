@@ -28,17 +28,12 @@ pub mod version;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::commands::clients::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::room::OpenRooms;
-use crate::commands::session::Session;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::node::Node;
-use crate::store::Store;
-
-/// Bytes that may wait in each direction between a peer within the process and its session.
-const PIPE_BYTES: usize = 64 * 1024;
+use crate::store::{Blocking, Store};
 
 /// flux within another program: the keyspace in a folder, or in memory, without listening anywhere.
 ///
@@ -49,9 +44,9 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// use redis::TypedCommands;
 ///
 /// let flux = flux::Flux::in_memory();
-/// let mut store = flux.store();
-/// store.set("greeting", "hello")?;
-/// assert_eq!(store.get("greeting")?.as_deref(), Some("hello"));
+/// let mut client = flux.blocking();
+/// client.set("greeting", "hello")?;
+/// assert_eq!(client.get("greeting")?.as_deref(), Some("hello"));
 /// # Ok::<(), redis::RedisError>(())
 /// ```
 pub struct Flux {
@@ -71,26 +66,24 @@ impl Flux {
 
     /// A keyspace that is gone when the last handle is.
     pub fn in_memory() -> Flux {
-        let instance = Instance::with(node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+        let instance = node::share(Arc::new(Engine::new(false)), &Arc::new(Config::default()));
         let rooms = instance.open_rooms();
         Flux { instance, node: None, _rooms: Some(rooms) }
     }
 
-    /// A handle for commands; as many as you like, each a session of its own.
+    /// The keyspace, for tasks: they wait without holding a thread. Clones are the same door.
     pub fn store(&self) -> Store {
-        Store::new(&self.instance)
+        Store::within(&self.instance)
+    }
+
+    /// The keyspace, for threads; as many as you like, each a session of its own.
+    pub fn blocking(&self) -> Blocking {
+        Blocking::new(&self.instance)
     }
 
     /// A peer of this keyspace, within the process. It needs a tokio runtime, as peers of servers far away do.
     pub fn peer(&self) -> peers::PeerBuilder {
-        let instance = Arc::clone(&self.instance);
-        peers::Peer::of(peers::Target::within(move || {
-            let (near, far) = tokio::io::duplex(PIPE_BYTES);
-            let client = instance.clients.connect(Origin::within(), clock::now_ms());
-            let session = Session::new(Arc::clone(&instance), client, instance.stats.worker(), true);
-            tokio::spawn(connection::run_alone(far, session));
-            near
-        }))
+        peers::Peer::of(self.store())
     }
 
     /// Peers, for callers within the process.

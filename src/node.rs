@@ -254,7 +254,8 @@ impl Node {
     }
 }
 
-fn share(engine: Arc<Engine>, config: &Arc<Config>) -> Arc<Instance> {
+/// What clients share around a keyspace: it has all rooms, which are to be opened, and follows its settings.
+pub fn share(engine: Arc<Engine>, config: &Arc<Config>) -> Arc<Instance> {
     let instance = Instance::with(ROOMS, engine, Arc::clone(config), clock::now_ms());
     follow(config, &instance);
     instance

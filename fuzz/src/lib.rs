@@ -17,7 +17,7 @@ use flux::engine::{Cut, Engine};
 use flux::memory;
 use flux::resp::request::{Limits, Parser};
 use flux::storage::Sum;
-use flux::store::Store;
+use flux::store::Blocking;
 
 /// A function that is fuzzed, by its name, with inputs to start from.
 pub struct Target {
@@ -305,7 +305,7 @@ fn record_seeds() -> Vec<Vec<u8>> {
 pub fn commands(bytes: &[u8]) {
     let engine = Arc::new(Engine::new(true));
     let instance = Instance::new(Arc::clone(&engine), Arc::new(Config::default()), clock::now_ms());
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     store.call(&[b"CONFIG", b"SET", b"proto-max-bulk-len", b"1mb"]);
     let names: Vec<&str> =
         GROUPS.iter().copied().flatten().map(|command| command.name).filter(|name| !LEFT_OUT.contains(name)).collect();

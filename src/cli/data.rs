@@ -59,7 +59,7 @@ pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
     pieces.part_of(&file);
     let progress = Progress::of_backup("backing up", file.clone());
     let mut request = redis::cmd("FLUX");
-    let _: () = request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes()).query(&mut connection).map_err(told)?;
+    connection.ask::<()>(request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes())).map_err(told)?;
     drop(progress);
     pieces.keep();
     println!("written to {}", file.display());

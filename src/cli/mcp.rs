@@ -7,19 +7,19 @@ use anyhow::Context;
 use rmcp::ServiceExt;
 
 use crate::cli::reach;
-use crate::http::mcp::{Open, Refusal, Server, config};
+use crate::http::mcp::{Open, Refusal, Server};
 
 /// Serves the host on standard input and output until it ends. What is logged goes to standard error.
 pub fn serve(url: &str) -> anyhow::Result<ExitCode> {
-    let client = reach::client_that_hears(url)?;
+    let store = reach::store(url)?;
     let open: Open = Arc::new(move |hear| {
-        let client = client.clone();
+        let store = store.clone();
         Box::pin(async move {
-            let opened = client.get_multiplexed_async_connection_with_config(&config(hear)).await;
-            opened.map_err(|error| Refusal::new("UNREACHABLE", format!("the flux server cannot be reached: {error}")))
+            let unreached = |error| Refusal::new("UNREACHABLE", format!("the flux server cannot be reached: {error}"));
+            store.link(hear).await.map_err(unreached)
         })
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
+    let runtime = reach::runtime()?;
     runtime.block_on(async {
         let service = Server::new(open).serve(rmcp::transport::stdio()).await.context("failed to begin with the host")?;
         service.waiting().await.context("failed to serve the host")?;

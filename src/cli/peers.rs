@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use crate::cli::failure::{AllFailed, HandlerFailed, told, unreached};
 use crate::cli::out::print;
 use crate::cli::reach::{self, connect, is_away, reconnect};
-use crate::http::mcp::config;
 use crate::id;
 use crate::peers::names;
 use crate::peers::wire;
@@ -179,7 +178,7 @@ impl Ask<'_> {
 
     /// Prints JSON texts as one array, or has a table made of them.
     fn list(&self, command: &redis::Cmd, table: fn(&[Value]) -> String) -> anyhow::Result<()> {
-        let texts: Vec<String> = command.query(&mut connect(&self.url)?).map_err(told)?;
+        let texts: Vec<String> = connect(&self.url)?.ask(command).map_err(told)?;
         let rows: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context(STRANGE)?;
         if self.json {
             return print(&format!("{}\n", Value::Array(rows)));
@@ -189,7 +188,7 @@ impl Ask<'_> {
 
     /// Prints one JSON text, or has lines made of it.
     fn one(&self, command: &redis::Cmd, lines: fn(&Value) -> String) -> anyhow::Result<()> {
-        let text: String = command.query(&mut connect(&self.url)?).map_err(told)?;
+        let text: String = connect(&self.url)?.ask(command).map_err(told)?;
         let value: Value = serde_json::from_str(&text).context(STRANGE)?;
         if self.json {
             return print(&format!("{value}\n"));
@@ -229,7 +228,7 @@ fn workspaces(ask: &Ask<'_>) -> anyhow::Result<()> {
 }
 
 fn clean(ask: &Ask<'_>) -> anyhow::Result<()> {
-    let removed: u64 = redis::cmd("FLUX.CLEAN").query(&mut connect(&ask.url)?).map_err(told)?;
+    let removed: u64 = connect(&ask.url)?.ask(&redis::cmd("FLUX.CLEAN")).map_err(told)?;
     print(&if ask.json { format!("{{\"removed\":{removed}}}\n") } else { format!("{removed} stale entries removed\n") })
 }
 
@@ -252,8 +251,7 @@ fn call(ask: &Ask<'_>) -> anyhow::Result<()> {
             command.arg(name.to_uppercase()).arg(*number);
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
-    let result = runtime.block_on(outcome(ask, command))?;
+    let result = reach::runtime()?.block_on(outcome(ask, command))?;
     print(&if ask.json { format!("{result}\n") } else { show::result(&result) })?;
     if ask.matches.contains_id("gather") { some_answer(ask, &result) } else { Ok(()) }
 }
@@ -287,10 +285,9 @@ fn some_answer(ask: &Ask<'_>, gathered: &str) -> anyhow::Result<()> {
 
 /// What a call comes to. Pieces of it, which come between replies, are printed meanwhile.
 async fn outcome(ask: &Ask<'_>, mut command: redis::Cmd) -> anyhow::Result<String> {
-    let client = reach::client_that_hears(&ask.url)?;
     let (sender, mut pieces) = mpsc::unbounded_channel();
-    let hear = config(Some(Arc::new(move |push| drop(sender.send(push)))));
-    let mut line = client.get_multiplexed_async_connection_with_config(&hear).await.map_err(unreached)?;
+    let hear = Arc::new(move |push| drop(sender.send(push)));
+    let mut line = reach::store(&ask.url)?.link(hear).await.map_err(unreached)?;
     let id = id::call();
     line.subscribe(names::results(&id)).await.map_err(told)?;
     command.arg("ID").arg(&id).arg("CHUNKS");
@@ -360,10 +357,11 @@ fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
     let mut server = connect(&ask.url)?;
     // The end of the log comes first, so that nobody who joins in between is missed.
     let mut newest = redis::cmd("XREVRANGE");
-    let newest: StreamRangeReply = newest.arg(&log).arg("+").arg("-").arg("COUNT").arg(1).query(&mut server).map_err(told)?;
+    newest.arg(&log).arg("+").arg("-").arg("COUNT").arg(1);
+    let newest: StreamRangeReply = server.ask(&newest).map_err(told)?;
     let mut last = newest.ids.into_iter().next().map_or_else(|| BEGINNING.to_owned(), |entry| entry.id);
     if ask.json {
-        let _: Vec<String> = here.query(&mut server).map_err(told)?;
+        let _: Vec<String> = server.ask(&here).map_err(told)?;
     } else {
         ask.list(&here, show::peers)?;
         print(&format!("watching `{workspace}`; Ctrl-C ends\n"))?;
@@ -371,7 +369,7 @@ fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
     loop {
         let mut next = redis::cmd("XREAD");
         next.arg("BLOCK").arg(0).arg("STREAMS").arg(&log).arg(&last);
-        match next.query::<Option<StreamReadReply>>(&mut server) {
+        match server.ask::<Option<StreamReadReply>>(&next) {
             Ok(read) => {
                 for entry in read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids) {
                     let text: String = entry.get("event").unwrap_or_default();

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches};
-use redis::{IntoConnectionInfo, RedisError};
+use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
+use tokio::runtime::Runtime;
 
 use crate::cli::failure::unreached;
+use crate::store::{Address, Line, Store};
 
 /// The server that is asked unless another is named.
 const USUAL: &str = "redis://127.0.0.1:6379";
@@ -28,9 +30,29 @@ pub fn url(matches: &ArgMatches) -> String {
     named.or_else(variable).unwrap_or_else(|| USUAL.to_owned())
 }
 
+/// A server that is asked one thing after another by a thread that waits.
+pub struct Server {
+    runtime: Runtime,
+    line: Line,
+}
+
+impl Server {
+    /// Asks, and waits for the answer.
+    pub fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        self.runtime.block_on(command.query_async(&mut self.line))
+    }
+}
+
 /// A connection to a server named as clients name it.
-pub fn connect(url: &str) -> anyhow::Result<redis::Connection> {
-    client(url)?.get_connection().map_err(unreached)
+pub fn connect(url: &str) -> anyhow::Result<Server> {
+    let (runtime, store) = (runtime()?, store(url)?);
+    let line = runtime.block_on(store.line()).map_err(unreached)?;
+    Ok(Server { runtime, line })
+}
+
+/// What waits for a server's answers.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")
 }
 
 /// Whether a connection is gone, and a new one may do.
@@ -39,33 +61,21 @@ pub fn is_away(error: &RedisError) -> bool {
 }
 
 /// A new connection, as soon as there is a server again.
-pub fn reconnect(url: &str) -> anyhow::Result<redis::Connection> {
+pub fn reconnect(url: &str) -> anyhow::Result<Server> {
+    let (runtime, store) = (runtime()?, store(url)?);
     loop {
-        match client(url)?.get_connection() {
+        match runtime.block_on(store.line()) {
             Err(error) if is_away(&error) => thread::sleep(AWAY),
-            connected => return connected.map_err(unreached),
+            connected => return Ok(Server { line: connected.map_err(unreached)?, runtime }),
         }
     }
 }
 
-/// A client for connections in which messages come between replies.
-pub fn client_that_hears(url: &str) -> anyhow::Result<redis::Client> {
-    let server = client(url)?.get_connection_info().clone();
-    let settings = server.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-    redis::Client::open(server.set_redis_settings(settings)).context("failed to read the server's address")
-}
-
-/// A client of the server that a URL names; `lux://` is another word for `redis://`. Where it holds no password, that of the
-/// environment counts.
-fn client(url: &str) -> anyhow::Result<redis::Client> {
-    let plain = url.strip_prefix("lux://").map_or_else(|| url.to_owned(), |rest| format!("redis://{rest}"));
-    let hint = "failed to read the server's address; it looks like redis://HOST:PORT";
-    let mut server = plain.into_connection_info().context(hint)?;
-    if server.redis_settings().password().is_none()
-        && let Ok(password) = std::env::var("FLUX_REQUIREPASS")
-    {
-        let settings = server.redis_settings().clone().set_password(password);
-        server = server.set_redis_settings(settings);
+/// The keyspace that a URL names, which must be there at once. Where it holds no password, that of the environment counts.
+pub fn store(url: &str) -> anyhow::Result<Store> {
+    let mut address = Address::parse(url)?;
+    if let Ok(password) = std::env::var("FLUX_REQUIREPASS") {
+        address = address.with_password(&password);
     }
-    redis::Client::open(server).context(hint)
+    Ok(Store::at(address)?.patience(Duration::ZERO)?)
 }

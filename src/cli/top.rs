@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::cli::failure::told;
 use crate::cli::out::print;
 use crate::cli::pieces::on_interrupt;
-use crate::cli::reach::{self, connect, is_away, reconnect};
+use crate::cli::reach::{self, Server, connect, is_away, reconnect};
 
 const HELP: &str =
     "Shows what a server does, anew every second: commands, clients, memory, hit rate, journal and checkpoints, peers, and the
@@ -121,9 +121,9 @@ struct Sample {
 }
 
 impl Sample {
-    fn take(server: &mut redis::Connection) -> redis::RedisResult<Sample> {
-        let info: String = redis::cmd("INFO").arg("everything").query(server)?;
-        let peers = match redis::cmd("FLUX.STATUS").query::<String>(server) {
+    fn take(server: &mut Server) -> redis::RedisResult<Sample> {
+        let info: String = server.ask(redis::cmd("INFO").arg("everything"))?;
+        let peers = match server.ask::<String>(&redis::cmd("FLUX.STATUS")) {
             Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
             Err(error) if is_away(&error) => return Err(error),
             Err(_) => Value::Null,

@@ -1,85 +1,24 @@
 //! Who is connected: the registry that `CLIENT LIST`, `KILL` and `UNBLOCK` read, one entry a client.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::commands::identity::Origin;
 use crate::commands::sockets::Stranger;
 use crate::engine::block::Waiter;
 use crate::engine::mailbox::Mailbox;
-
-/// How far away a client is, as far as is known. What only the server's own machine may ask for hangs on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reach {
-    /// In this process: a part of the program.
-    Within,
-    /// On this machine.
-    Near,
-    /// On another one, or nobody knows.
-    #[default]
-    Far,
-}
-
-/// Where a client comes from.
-pub struct Origin {
-    /// As `CLIENT LIST` shows it.
-    pub address: String,
-    /// Where it came to, likewise.
-    pub local_address: String,
-    /// Bits of [`state`] that are set from the beginning.
-    pub state: u64,
-    /// The address itself, where it has one.
-    pub ip: Option<IpAddr>,
-    /// How far that is.
-    pub reach: Reach,
-}
-
-impl Origin {
-    /// Of a client in this process.
-    pub fn within() -> Origin {
-        let address = "in-process:0".to_owned();
-        Origin { address: address.clone(), local_address: address, state: 0, ip: None, reach: Reach::Within }
-    }
-
-    /// Of a client that came over TCP. One whose address cannot be had is far.
-    pub fn tcp(peer: io::Result<SocketAddr>, local: io::Result<SocketAddr>) -> Origin {
-        let text = |address: &io::Result<SocketAddr>| address.as_ref().map_or_else(|_| "?:0".to_owned(), ToString::to_string);
-        let is_near = peer.as_ref().is_ok_and(|address| address.ip().is_loopback());
-        Origin {
-            address: text(&peer),
-            local_address: text(&local),
-            state: 0,
-            ip: peer.ok().map(|address| address.ip()),
-            reach: if is_near { Reach::Near } else { Reach::Far },
-        }
-    }
-
-    /// Of a client that came over the unix socket with this path.
-    pub fn unix(path: Option<&Path>) -> Origin {
-        let path = format!("{}:0", path.map(|path| path.display().to_string()).unwrap_or_default());
-        Origin { address: path.clone(), local_address: path, state: state::UNIX, ip: None, reach: Reach::Near }
-    }
-}
 
 /// A connected client, as others see it.
 #[derive(Default)]
 pub struct Client {
     /// Never used twice by one server.
     pub id: u64,
-    /// Where it comes from: `127.0.0.1:50412`, or the socket's path.
-    pub address: String,
-    /// Where it came to.
-    pub local_address: String,
-    /// Its address itself, where it has one.
-    pub ip: Option<IpAddr>,
-    /// How far that is.
-    pub reach: Reach,
+    /// Where it comes from.
+    pub from: Arc<Origin>,
     /// When it came, in milliseconds since the epoch.
     pub connected_at: u64,
     /// Messages and signals for it.
@@ -122,8 +61,6 @@ pub mod state {
     pub const NO_TOUCH: u64 = 4;
     /// Gets every command (`O`).
     pub const MONITOR: u64 = 8;
-    /// Came over a unix socket (`U`).
-    pub const UNIX: u64 = 16;
     /// Will be closed (`c`).
     pub const CLOSING: u64 = 32;
     /// Its transaction fails: a watched key changed (`d`).
@@ -143,6 +80,8 @@ pub struct About {
     pub library: String,
     /// `CLIENT SETINFO LIB-VER`.
     pub library_version: String,
+    /// The peer it is, if it is one.
+    pub peer: Option<Arc<str>>,
 }
 
 impl Client {
@@ -169,17 +108,12 @@ pub struct Clients {
 
 impl Clients {
     /// Adds a client and gives it an id.
-    pub fn connect(&self, origin: Origin, now: u64) -> Arc<Client> {
-        let Origin { address, local_address, state, ip, reach } = origin;
+    pub fn connect(&self, from: Arc<Origin>, now: u64) -> Arc<Client> {
         let client = Arc::new(Client {
             id: self.last_id.fetch_add(1, Relaxed) + 1,
-            address,
-            local_address,
-            ip,
-            reach,
+            from,
             connected_at: now,
             active_at: AtomicU64::new(clock::monotonic_ms()),
-            state: AtomicU64::new(state),
             ..Client::default()
         });
         self.by_id.lock().insert(client.id, Arc::clone(&client));
@@ -241,22 +175,5 @@ fn count(kind: &AtomicU64, was: bool, is: bool) {
         (false, true) => drop(kind.fetch_add(1, Relaxed)),
         (true, false) => drop(kind.fetch_sub(1, Relaxed)),
         _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_whose_address_cannot_be_had_is_far() {
-        let address = |text: &str| Ok(text.parse().expect("an address"));
-        let gone = || Err(io::ErrorKind::NotConnected.into());
-        assert_eq!(Origin::tcp(address("127.0.0.1:1"), gone()).reach, Reach::Near);
-        assert_eq!(Origin::tcp(address("[::1]:1"), gone()).reach, Reach::Near);
-        assert_eq!(Origin::tcp(address("192.168.0.7:1"), address("127.0.0.1:1")).reach, Reach::Far);
-        let unknown = Origin::tcp(gone(), address("127.0.0.1:1"));
-        assert_eq!((unknown.reach, unknown.address.as_str()), (Reach::Far, "?:0"));
-        assert_eq!(Client::default().reach, Reach::Far);
     }
 }

@@ -65,6 +65,17 @@ pub const COMMANDS: &[Command] = &[
         .doc("", "Of no use here: there is no cluster."),
 ];
 
+/// The slot of a cluster in which a key is: that of its hash tag, the part between the first `{` and the next `}`, if it has one.
+/// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>
+pub fn slot_of(key: &[u8]) -> u16 {
+    let tag = memchr::memchr(b'{', key).map(|begin| &key[begin + 1..]);
+    let tag = tag.and_then(|rest| Some(&rest[..memchr::memchr(b'}', rest)?])).filter(|tag| !tag.is_empty());
+    crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(key)) % SLOTS
+}
+
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
 const fn sub(name: &'static str) -> Command {
     Command::session(GROUP, name, disabled).flags(flag::STALE)
 }
@@ -75,4 +86,21 @@ fn disabled(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
 
 fn cluster_help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     help::subcommands(session, "cluster", reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_the_slot_that_redis_puts_it_in() {
+        // As `CLUSTER KEYSLOT` of Redis answers.
+        assert_eq!([slot_of(b"foo"), slot_of(b"123456789"), slot_of(b"")], [12_182, 12_739, 0]);
+        assert_eq!(slot_of(b"{foo}bar"), slot_of(b"foo"));
+        assert_eq!(slot_of(b"x{foo}{bar}"), slot_of(b"foo"));
+        for whole in [&b"foo{}{bar}"[..], b"foo{bar", b"foo}bar{"] {
+            assert_eq!(slot_of(whole), crc16::State::<crc16::XMODEM>::calculate(whole) % SLOTS);
+        }
+        assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
+    }
 }

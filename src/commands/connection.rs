@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::clock;
 use crate::commands::args::{Rest, int, parse_int};
 use crate::commands::clients::{Client, state};
+use crate::commands::identity::{Way, Who};
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::{Positions, Table, flag};
@@ -168,7 +169,7 @@ fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.replies = Replies::On;
     session.db = 0;
     session.client.db.store(0, Relaxed);
-    session.is_authenticated = session.instance.password().is_none();
+    session.is_now(if session.instance.password().is_none() { session.identity.but_no_peer() } else { Who::Stranger });
     reply.set_protocol(Protocol::Resp2);
     session.client.mailbox.set_protocol(Protocol::Resp2);
     reply.simple("RESET");
@@ -216,7 +217,7 @@ fn given_to_hello(args: Args<'_>) -> Positions {
 
 /// Looks at a password; false if the command has to wait before that is done, and is run again then.
 fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, reply: &Reply) -> Result<bool, Error> {
-    let (from, now) = (session.client.ip, clock::monotonic_ms());
+    let (from, now) = (session.client.from.ip, clock::monotonic_ms());
     let has_guessed = session.client.has_state(state::GUESSED);
     let expected = session.instance.password();
     if expected.is_some() && session.waiting == Waiting::Allowed {
@@ -229,14 +230,14 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, r
     if user != b"default" || expected.as_ref().is_some_and(|expected| !expected.is(password)) {
         session.instance.stats.denied_logins.fetch_add(1, Relaxed);
         session.client.set_state(state::GUESSED, true);
-        note_wrong_password(&session.client.address);
+        note_wrong_password(&session.client.from.address);
         return Err(Error::new("WRONGPASS invalid username-password pair or user is disabled."));
     }
     if expected.is_some() {
         session.instance.guesses.was_right(from, has_guessed, now);
         *session.client.stranger.lock() = None;
     }
-    session.is_authenticated = true;
+    session.is_now(session.identity.logged_in());
     Ok(true)
 }
 
@@ -273,7 +274,7 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
             break;
         }
     }
-    if !session.is_authenticated {
+    if !session.identity.is_known() {
         return Err(Error::new(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));
@@ -493,7 +494,7 @@ fn checked_kind(kind: &[u8]) -> Result<String, Error> {
 
 fn kill(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.len() == 3 {
-        let found = session.instance.clients.all().into_iter().find(|client| client.address.as_bytes() == args.at(2));
+        let found = session.instance.clients.all().into_iter().find(|client| client.from.address.as_bytes() == args.at(2));
         let client = found.ok_or(Error::new("ERR No such client"))?;
         close(session, &client);
         reply.ok();
@@ -562,8 +563,8 @@ impl Wanted {
         !(is_self && self.spares_self)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
             && self.kind.as_ref().is_none_or(|wanted| wanted == kind(client))
-            && self.address.as_ref().is_none_or(|address| client.address.as_bytes() == address)
-            && self.local_address.as_ref().is_none_or(|address| client.local_address.as_bytes() == address)
+            && self.address.as_ref().is_none_or(|address| client.from.address.as_bytes() == address)
+            && self.local_address.as_ref().is_none_or(|address| client.from.local_address.as_bytes() == address)
             && self.age_min_s.is_none_or(|age| now.saturating_sub(client.connected_at) / 1000 >= age)
     }
 }
@@ -618,13 +619,15 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
         (state::BLOCKED, 'b'),
         (state::DIRTY, 'd'),
         (state::CLOSING, 'c'),
-        (state::UNIX, 'U'),
         (state::NO_EVICT, 'e'),
         (state::NO_TOUCH, 'T'),
     ] {
         if bits & bit != 0 {
             flags.push(letter);
         }
+    }
+    if client.from.way == Way::Unix {
+        flags.push('U');
     }
     if subscriptions > 0 {
         flags.push('P');
@@ -644,10 +647,10 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
         line,
         "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={query} qbuf-free=0 \
          argv-mem={query} multi-mem={queued_bytes} rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
-         lib-name={} lib-ver={} watch={}",
+         lib-name={} lib-ver={} watch={} via={} peer={}",
         client.id,
-        client.address,
-        client.local_address,
+        client.from.address,
+        client.from.local_address,
         about.name,
         now.saturating_sub(client.connected_at) / 1000,
         clock::monotonic_ms().saturating_sub(client.active_at.load(Relaxed)) / 1000,
@@ -661,6 +664,8 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
         about.library,
         about.library_version,
         client.watched.load(Relaxed),
+        client.from.way.name(),
+        about.peer.as_deref().unwrap_or_default(),
     )
     .expect("writing to a string cannot fail");
     line

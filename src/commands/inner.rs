@@ -6,6 +6,7 @@ use std::sync::Arc;
 use redis::{FromRedisValue, Value};
 
 use crate::clock;
+use crate::commands::identity::Who;
 use crate::commands::session::{self, Ran, Session, call, leaf_unchecked, touched};
 use crate::commands::table::{Run, Table};
 use crate::engine::Scope;
@@ -46,12 +47,12 @@ impl Together<'_> {
 
 /// Reads an answer.
 fn read<T: FromRedisValue>(bytes: &[u8]) -> Result<T, Error> {
-    let value = read_one(bytes).or_else(|| redis::parse_redis_value(bytes).ok()).unwrap_or(Value::Nil);
+    let value = short(bytes).or_else(|| redis::parse_redis_value(bytes).ok()).unwrap_or(Value::Nil);
     redis::from_redis_value(value).map_err(|error| Error::new(format!("ERR an inner command answered something else: {error}")))
 }
 
 /// Reads an answer of one number or one string, as most are: the parser for all kinds takes longer than many a command.
-fn read_one(bytes: &[u8]) -> Option<Value> {
+pub(crate) fn short(bytes: &[u8]) -> Option<Value> {
     let (kind, rest) = bytes.split_first()?;
     let end = memchr::memchr(b'\r', rest)?;
     let line = std::str::from_utf8(&rest[..end]).ok()?;
@@ -59,6 +60,7 @@ fn read_one(bytes: &[u8]) -> Option<Value> {
         b':' => Some(Value::Int(line.parse().ok()?)),
         b'+' if line == "OK" => Some(Value::Okay),
         b'$' if line == "-1" => Some(Value::Nil),
+        b'_' => Some(Value::Nil),
         b'$' => {
             let string = rest.get(end + 2..)?;
             Some(Value::BulkString(string.get(..line.parse().ok()?)?.to_vec()))
@@ -77,7 +79,7 @@ impl Session {
         instance: &Arc<crate::commands::instance::Instance>,
         stats: &Arc<crate::commands::stats::WorkerStats>,
     ) -> Session {
-        Session::new(Arc::clone(instance), Arc::default(), Arc::clone(stats), true)
+        Session::new(Arc::clone(instance), Arc::default(), Arc::clone(stats), Who::Program)
     }
 
     /// Runs one command on keys of database 0 and reads its answer.
@@ -145,11 +147,11 @@ mod tests {
 
     #[test]
     fn short_answers_are_read_as_the_parser_for_all_kinds_reads_them() {
-        for answer in [":0\r\n", ":-5\r\n", "+OK\r\n", "$-1\r\n", "$0\r\n\r\n", "$4\r\na\r\nb\r\n"] {
-            assert_eq!(read_one(answer.as_bytes()), redis::parse_redis_value(answer.as_bytes()).ok(), "{answer:?}");
+        for answer in [":0\r\n", ":-5\r\n", "+OK\r\n", "$-1\r\n", "$0\r\n\r\n", "$4\r\na\r\nb\r\n", "_\r\n"] {
+            assert_eq!(short(answer.as_bytes()), redis::parse_redis_value(answer.as_bytes()).ok(), "{answer:?}");
         }
-        for answer in ["*1\r\n:1\r\n", "+QUEUED\r\n", "_\r\n", ""] {
-            assert_eq!(read_one(answer.as_bytes()), None, "{answer:?}");
+        for answer in ["*1\r\n:1\r\n", "+QUEUED\r\n", ""] {
+            assert_eq!(short(answer.as_bytes()), None, "{answer:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands: one table row each, grouped as Redis groups them. Rows hold all facts about a command; dispatch,
 //! `COMMAND`'s replies, docs/commands.md and schemas/commands.json are made from them.
 
+pub mod admit;
 pub mod args;
 pub mod bitmap;
 pub mod buffers;
@@ -18,9 +19,11 @@ pub mod guesses;
 pub mod hash;
 pub mod help;
 pub mod hyperloglog;
+pub mod identity;
 pub mod inner;
 pub mod instance;
 pub mod list;
+pub mod marks;
 pub mod monitor;
 pub mod offers;
 pub mod pubsub;

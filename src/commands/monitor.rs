@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::commands::clients::state;
+use crate::commands::identity::Way;
 use crate::commands::session::Session;
 use crate::commands::{Command, Outcome, table};
 use crate::engine::error::Error;
@@ -21,10 +22,10 @@ pub fn show(session: &Session, command: &Command, args: Args<'_>) {
 
 fn line(session: &Session, command: &Command, args: Args<'_>) -> String {
     let micros = session.now_ns / 1000;
-    let from = if session.client.has_state(state::UNIX) {
-        format!("unix:{}", session.client.address)
+    let from = if session.client.from.way == Way::Unix {
+        format!("unix:{}", session.client.from.address)
     } else {
-        session.client.address.clone()
+        session.client.from.address.clone()
     };
     let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, session.db);
     for arg in table::shown(command, args) {

@@ -112,6 +112,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
+    use crate::commands::identity::Who;
     use crate::commands::instance::Instance;
     use crate::commands::session::Session;
     use crate::engine::Scope;
@@ -207,7 +208,7 @@ mod tests {
         let instance = Instance::new(Arc::new(Engine::new(false)), Arc::default(), 0);
         let waiter = waiter(&instance.engine, &[b"list".to_vec()], &Arc::default());
         instance.engine.waiting().store(0, Relaxed);
-        let mut session = Session::new(Arc::clone(&instance), Arc::default(), instance.stats.worker(), true);
+        let mut session = Session::new(Arc::clone(&instance), Arc::default(), instance.stats.worker(), Who::Program);
         let push = OwnedArgs::new([&b"RPUSH"[..], b"list", b"element"]);
         session.execute(push.args(), &mut Reply::new(Protocol::Resp2));
         assert!(waiter.is_over(), "nobody looked at the queue");

@@ -24,5 +24,5 @@ pub fn note(session: &Session, command: &'static Command, args: Args<'_>, took_n
     let entries_max = config.count(Name::SlowlogMaxLen) as usize;
     let shown: Vec<&[u8]> = table::shown(command, args).collect();
     let name = session.client.about.lock().name.clone().into_bytes();
-    session.instance.slowlog.add(entries_max, at, us, shown.into_iter(), session.client.address.clone(), name);
+    session.instance.slowlog.add(entries_max, at, us, shown.into_iter(), session.client.from.address.clone(), name);
 }

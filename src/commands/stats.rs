@@ -1,6 +1,7 @@
 //! What the commands cost: calls, time and failures of each. Every worker counts for itself and only `INFO` adds up, so
 //! counting costs no contention.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
@@ -57,6 +58,14 @@ impl CommandStats {
     fn counters(&self) -> [&AtomicU64; 4] {
         [&self.calls, &self.nanoseconds, &self.rejected, &self.failed]
     }
+}
+
+/// See [`Stats::number`].
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// See [`Stats::here`].
+    static HERE: RefCell<Vec<(u64, Arc<WorkerStats>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// One worker's numbers. Written by its thread only.
@@ -327,6 +336,8 @@ impl Exceeded {
 
 /// All workers' numbers, and those that come too seldom to be counted by each.
 pub struct Stats {
+    /// Tells it from those of other servers in this process.
+    number: u64,
     /// How many there are.
     commands: usize,
     /// `latency-tracking`.
@@ -359,6 +370,7 @@ impl Stats {
     /// Of so many commands.
     pub fn new(commands: usize) -> Stats {
         Stats {
+            number: NUMBERS.fetch_add(1, Relaxed),
             commands,
             is_tracking: AtomicBool::default(),
             // The first are of nobody: they take over the numbers of workers that are gone.
@@ -405,6 +417,21 @@ impl Stats {
         let gates: Vec<Arc<Gate>> = self.gates.lock().iter().filter_map(Weak::upgrade).collect();
         let waiting = gates.iter().map(|gate| gate.waiting());
         waiting.fold((0, None), |(count, first), (more, since)| (count + more, first.into_iter().chain(since).min()))
+    }
+
+    /// Those of this thread, for callers who are no worker of ours and run commands on whichever thread they are. A thread keeps them for as
+    /// long as it and the server live.
+    pub fn here(&self) -> Arc<WorkerStats> {
+        HERE.with_borrow_mut(|here| {
+            if let Some((_, worker)) = here.iter().find(|(number, _)| *number == self.number) {
+                return Arc::clone(worker);
+            }
+            // Those of servers that are gone.
+            here.retain(|(_, worker)| Arc::strong_count(worker) > 1);
+            let worker = self.worker();
+            here.push((self.number, Arc::clone(&worker)));
+            worker
+        })
     }
 
     /// Runs with each worker's numbers.

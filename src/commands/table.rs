@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::commands::marks::{self, Mark};
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
+use crate::config::Name;
 use crate::engine::error::Error;
 use crate::engine::keys::{Read, Write};
 use crate::resp::{Args, Reply};
@@ -195,6 +197,17 @@ pub struct Command {
     pub subcommands: &'static [Command],
     /// Which of its arguments nobody else may see, in `MONITOR`, the slow log or anywhere: passwords. Must answer for any arguments.
     pub secrets: fn(Args<'_>) -> Positions,
+    /// Who may use it at all, where not everyone may.
+    pub limit: Option<Limit>,
+}
+
+/// A command that not everyone may use who may use others.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    /// The setting that says who may: nobody (`no`), everyone (`yes`), or who is on this machine (`local`).
+    pub setting: Name,
+    /// What all others are told.
+    pub refusal: &'static str,
 }
 
 /// What stands in the place of an argument that must not be shown, as in Redis.
@@ -229,6 +242,7 @@ impl Command {
             syntax: "",
             subcommands: &[],
             secrets: |_| Positions::new(),
+            limit: None,
         }
     }
 
@@ -314,6 +328,12 @@ impl Command {
         self
     }
 
+    /// Only those may use it whom a setting lets; others are told that.
+    pub const fn limited(mut self, setting: Name, refusal: &'static str) -> Command {
+        self.limit = Some(Limit { setting, refusal });
+        self
+    }
+
     /// Constant or logarithmic time.
     pub const fn fast(self) -> Command {
         self.flags(flag::FAST)
@@ -392,19 +412,22 @@ pub struct Table {
     by_name: HashMap<&'static [u8], (u16, &'static Command), foldhash::fast::FixedState>,
     /// Full names by number.
     names: Vec<String>,
+    /// What each does with its keys, by number.
+    marks: Vec<&'static [Mark]>,
 }
 
 impl Table {
     /// Of the commands of these groups. Those of the first ones have the same numbers in every table that begins with them.
     pub fn of(groups: impl IntoIterator<Item = &'static [Command]>) -> Table {
         let rows: Vec<&Command> = groups.into_iter().flatten().collect();
-        let mut table = Table { rows: Vec::new(), by_name: HashMap::default(), names: Vec::new() };
+        let mut table = Table { rows: Vec::new(), by_name: HashMap::default(), names: Vec::new(), marks: Vec::new() };
         for row in &rows {
             let before = table.by_name.insert(row.name.as_bytes(), (table.names.len() as u16, row));
             assert!(before.is_none(), "two rows are called {}", row.name);
             table.names.push(row.name.to_owned());
             table.names.extend(row.subcommands.iter().map(|sub| format!("{}|{}", row.name, sub.name)));
         }
+        table.marks = table.names.iter().map(|name| marks::of(name)).collect();
         Table { rows, ..table }
     }
 
@@ -427,6 +450,11 @@ impl Table {
     /// `config|get` for a subcommand's number, else the name.
     pub fn full_name(&self, number: usize) -> &str {
         &self.names[number]
+    }
+
+    /// What the command of this number does with its keys, in their order; the last is also of those that follow. Of no meaning where it has none.
+    pub fn marks(&self, number: usize) -> &'static [Mark] {
+        self.marks[number]
     }
 
     /// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.

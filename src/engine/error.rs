@@ -12,6 +12,11 @@ impl Error {
     pub fn new(text: impl Into<Cow<'static, str>>) -> Error {
         Error(text.into())
     }
+
+    /// An error that always says the same.
+    pub const fn text(text: &'static str) -> Error {
+        Error(Cow::Borrowed(text))
+    }
 }
 
 macro_rules! errors {

@@ -20,6 +20,8 @@ pub struct Mailbox {
     has_mail: AtomicBool,
     is_resp3: AtomicU8,
     bytes_max: AtomicUsize,
+    /// Whether what is above `bytes_max` is counted instead of kept.
+    counts_lost: AtomicBool,
     flight: AtomicU8,
     waker: AtomicWaker,
 }
@@ -74,6 +76,8 @@ pub struct Mail {
     pub close: Option<bool>,
     /// It must be closed since more waited than [`Mailbox::set_bytes_max`] allows.
     pub is_too_much: bool,
+    /// Messages that came after `bytes` and for which there was no room. See [`Mailbox::count_lost`].
+    pub lost: u64,
     /// See [`Mailbox::lend`].
     outlet: Option<Arc<dyn Outlet>>,
 }
@@ -82,6 +86,11 @@ impl Mailbox {
     /// Messages that make more bytes than this wait mean the client is too slow: it is closed. 0 for no bound.
     pub fn set_bytes_max(&self, bytes: usize) {
         self.bytes_max.store(bytes, Relaxed);
+    }
+
+    /// Where more waits than may, the client is not closed: later messages are dropped and counted, until what waits was taken.
+    pub fn count_lost(&self) {
+        self.counts_lost.store(true, Relaxed);
     }
 
     /// The protocol messages to this client are written in.
@@ -98,7 +107,9 @@ impl Mailbox {
     pub fn send(&self, bytes: &[u8]) {
         self.leave(|mail| {
             let max = self.bytes_max.load(Relaxed);
-            if max != 0 && mail.bytes.len() + bytes.len() > max {
+            if self.counts_lost.load(Relaxed) && (mail.lost > 0 || mail.bytes.len() + bytes.len() > max) {
+                mail.lost += 1;
+            } else if max != 0 && mail.bytes.len() + bytes.len() > max {
                 mail.bytes = Vec::new();
                 mail.close = Some(false);
                 mail.is_too_much = true;

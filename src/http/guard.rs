@@ -21,13 +21,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::answer::Refusal;
-use super::{Busy, Caller, Door, line};
+use super::{Busy, Caller, Door};
 use crate::clock;
+use crate::commands::admit::check_reach;
 use crate::commands::connection::note_wrong_password;
+use crate::commands::identity::Way;
 use crate::commands::route::Access;
 use crate::commands::sockets::Permit;
 use crate::config::Name;
-use crate::connection::is_protected;
 
 /// How long a browser may remember what it may send, in seconds.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -81,7 +82,7 @@ pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller
 /// Refuses callers that protected mode keeps out, and pages of strangers. Tells whether the host that was asked is known to be us.
 fn check_page(rule: &Rule, caller: Caller, request: &Request) -> Result<bool, Refusal> {
     let door = &rule.door;
-    if is_protected(&door.instance, line::origin(caller).reach) {
+    if check_reach(caller.origin(Way::Http).reach, &door.instance).is_err() {
         return Err(Refusal::new("DENIED", "protected mode: no password is set, so only this machine may ask; set requirepass"));
     }
     let listed = door.instance.config.text(Name::HttpOrigins);

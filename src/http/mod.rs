@@ -34,6 +34,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
+use crate::commands::identity::{Origin, Way};
 use crate::commands::instance::Instance;
 use crate::commands::route::Ask;
 use crate::commands::sockets::Permit;
@@ -152,6 +153,11 @@ impl Caller {
     /// Who sent a request.
     fn of(ask: &Ask) -> Caller {
         *ask.beside().expect("the connection puts its ends beside each request")
+    }
+
+    /// As `CLIENT LIST` and protected mode see it.
+    fn origin(self, way: Way) -> Origin {
+        Origin::tcp(Ok(self.address), Ok(self.local_address)).by(way)
     }
 }
 

@@ -9,7 +9,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::websocket::{self, WebSocket};
-use super::{Busy, Caller, Door, line};
+use super::{Busy, Caller, Door};
+use crate::commands::admit;
+use crate::commands::identity::Way;
 use crate::commands::route::{Answer, Ask, Refusal};
 use crate::commands::sockets::Permit;
 use crate::connection;
@@ -57,9 +59,9 @@ fn handshake(headers: &HeaderMap) -> Option<String> {
 /// Runs the session; a client that there is no room for is told so, in RESP.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocket<S>, door: &Arc<Door>, caller: Caller) {
     let busy = Busy::begin(door);
-    match connection::admit(&door.instance, Arc::clone(&door.stats), line::origin(caller)) {
+    match admit::enter(&door.instance, Arc::clone(&door.stats), caller.origin(Way::WebSocket)) {
         Ok(session) => connection::run(&mut socket, session, Arc::clone(&door.gate), None).await,
-        Err(text) => drop(socket.write_all(text.as_bytes()).await),
+        Err(error) => drop(socket.write_all(format!("-{error}\r\n").as_bytes()).await),
     }
     drop(busy);
     // A client that is gone or does not read needs no goodbye.

@@ -13,6 +13,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use super::mcp::{Open, Server};
 use super::seats::{Claim, Seats};
 use super::{Caller, Door, line};
+use crate::commands::identity::Way;
 use crate::commands::route::{Answer, Ask, Refusal};
 
 /// How long a session may do nothing. A host that comes back later begins a new one.
@@ -48,7 +49,7 @@ fn open(door: Weak<Door>) -> Open {
         Box::pin(async move {
             let door = door.ok_or_else(Refusal::ending)?;
             let here = ([127, 0, 0, 1], 0).into();
-            line::open_for(&door, Caller { address: here, local_address: here }, hear).await
+            line::link(&door, Caller { address: here, local_address: here }, Way::Mcp, hear).await
         })
     })
 }

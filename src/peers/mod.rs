@@ -49,6 +49,6 @@ pub use calls::Ongoing;
 pub use handle::Handle;
 pub use peer::{
     Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
-    StreamWriter, Target,
+    StreamWriter,
 };
 pub use room::{ROOM, handle};

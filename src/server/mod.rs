@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::commands::clients::Origin;
+use crate::commands::admit;
+use crate::commands::identity::Origin;
 use crate::commands::instance::Instance;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
@@ -271,9 +272,9 @@ impl Rest {
 
 async fn serve(instance: Arc<Instance>, stats: Arc<WorkerStats>, gate: Arc<Gate>, (accepted, _permit): Admitted) {
     let keepalive = instance.config.count(Name::TcpKeepalive);
-    let session = match connection::admit(&instance, stats, origin(&accepted)) {
+    let session = match admit::enter(&instance, stats, origin(&accepted)) {
         Ok(session) => session,
-        Err(text) => return refuse(accepted, text),
+        Err(error) => return refuse(accepted, &format!("-{error}\r\n")),
     };
     match accepted {
         Accepted::Tcp(stream) => {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use flux::clock;
 use flux::engine::persist;
-use flux::{Flux, store::Store};
+use flux::{Flux, store::Blocking};
 
 use crate::workload::{self, Seeded, Words, ask, dump, text};
 
@@ -249,7 +249,7 @@ impl Reference for Again {
         let found_mark = mark_of(found);
         let found = dump(found, clock::now_ms());
         let flux = Flux::in_memory();
-        let mut store = flux.store();
+        let mut store = flux.blocking();
         let mut matching = None;
         let mut nearest = String::new();
         for number in 0..=history.units.len() {
@@ -280,7 +280,7 @@ fn mark_of(connection: &mut dyn redis::ConnectionLike) -> String {
 }
 
 /// As the server runs it: a transaction with a command that cannot even be queued does nothing.
-fn run(store: &mut Store, unit: &Unit) {
+fn run(store: &mut Blocking, unit: &Unit) {
     let is_transaction = unit.len() > 1;
     if is_transaction {
         store.call(&[b"MULTI"]);

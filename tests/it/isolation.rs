@@ -8,7 +8,7 @@ use flux::commands::instance::Instance;
 use flux::config::{Config, Source};
 use flux::engine::Engine;
 use flux::engine::effect::{self, Effect, Row};
-use flux::store::Store;
+use flux::store::Blocking;
 use flux::{Flux, clock};
 
 const THREADS: usize = 8;
@@ -21,16 +21,16 @@ const START: i64 = 1000;
 #[test]
 fn a_transaction_is_seen_whole_or_not_at_all() {
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for account in 0..ACCOUNTS {
         assert_eq!(call(&mut store, &["SET", &key(account), &START.to_string()]), "+OK\r\n");
     }
     let (flux, is_over) = (&flux, &AtomicBool::new(false));
     thread::scope(|scope| {
-        let movers: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || transfer(flux.store(), number * 31 + 7))).collect();
-        for look in [look_at_once as fn(&mut Store) -> i64, look_in_a_transaction] {
+        let movers: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || transfer(flux.blocking(), number * 31 + 7))).collect();
+        for look in [look_at_once as fn(&mut Blocking) -> i64, look_in_a_transaction] {
             scope.spawn(move || {
-                let mut store = flux.store();
+                let mut store = flux.blocking();
                 while !is_over.load(Relaxed) {
                     assert_eq!(look(&mut store), START * ACCOUNTS as i64, "money is missing, or there is too much");
                 }
@@ -48,12 +48,12 @@ fn a_transaction_is_seen_whole_or_not_at_all() {
 fn a_watched_counter_loses_no_increment() {
     let flux = Flux::in_memory();
     let retries: usize = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| increment(flux.store(), 300))).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| increment(flux.blocking(), 300))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     println!("{retries} transactions were tried again");
     let expected = (THREADS * 300).to_string();
-    assert_eq!(call(&mut flux.store(), &["GET", "counter"]), format!("${}\r\n{expected}\r\n", expected.len()));
+    assert_eq!(call(&mut flux.blocking(), &["GET", "counter"]), format!("${}\r\n{expected}\r\n", expected.len()));
 }
 
 /// Commands of one transaction stand next to each other in a list that all write to.
@@ -62,7 +62,7 @@ fn nothing_comes_between_the_commands_of_a_transaction() {
     let flux = Flux::in_memory();
     thread::scope(|scope| {
         for number in 0..THREADS {
-            let mut store = flux.store();
+            let mut store = flux.blocking();
             scope.spawn(move || {
                 for round in 0..300 {
                     // More keys, of other shards, so that the transaction needs more than one lock.
@@ -76,7 +76,7 @@ fn nothing_comes_between_the_commands_of_a_transaction() {
             });
         }
     });
-    let list = call(&mut flux.store(), &["LRANGE", "list", "0", "-1"]);
+    let list = call(&mut flux.blocking(), &["LRANGE", "list", "0", "-1"]);
     let values: Vec<&str> = list.lines().filter(|line| line.contains(':')).collect();
     assert_eq!(values.len(), THREADS * 300 * 3);
     for together in values.chunks(3) {
@@ -87,7 +87,7 @@ fn nothing_comes_between_the_commands_of_a_transaction() {
     }
 }
 
-fn transfer(mut store: Store, seed: usize) -> usize {
+fn transfer(mut store: Blocking, seed: usize) -> usize {
     for round in 0..TRANSFERS {
         let (from, to) = ((seed + round) % ACCOUNTS, (seed + round * 5 + 1) % ACCOUNTS);
         let amount = (round % 17 + 1).to_string();
@@ -99,13 +99,13 @@ fn transfer(mut store: Store, seed: usize) -> usize {
     TRANSFERS
 }
 
-fn look_at_once(store: &mut Store) -> i64 {
+fn look_at_once(store: &mut Blocking) -> i64 {
     let keys: Vec<String> = (0..ACCOUNTS).map(key).collect();
     let words: Vec<&str> = std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
     sum(&call(store, &words))
 }
 
-fn look_in_a_transaction(store: &mut Store) -> i64 {
+fn look_in_a_transaction(store: &mut Blocking) -> i64 {
     call(store, &["MULTI"]);
     for account in 0..ACCOUNTS {
         call(store, &["GET", &key(account)]);
@@ -118,7 +118,7 @@ fn sum(reply: &str) -> i64 {
     reply.lines().filter_map(|line| line.parse::<i64>().ok()).sum()
 }
 
-fn increment(mut store: Store, times: usize) -> usize {
+fn increment(mut store: Blocking, times: usize) -> usize {
     let mut retries = 0;
     for _ in 0..times {
         loop {
@@ -140,7 +140,7 @@ fn key(account: usize) -> String {
     format!("account:{account}")
 }
 
-fn call(store: &mut Store, words: &[&str]) -> String {
+fn call(store: &mut Blocking, words: &[&str]) -> String {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     String::from_utf8_lossy(&store.call(&words)).into_owned()
 }
@@ -161,7 +161,7 @@ const LOOKS_AT_ALL: &[&[&str]] = &[
 ];
 
 /// Runs a transaction with such a command in the middle of two changes.
-fn change_two(store: &mut Store, round: usize) {
+fn change_two(store: &mut Blocking, round: usize) {
     let value = round.to_string();
     call(store, &["MULTI"]);
     call(store, &["SET", "one", &value]);
@@ -176,11 +176,11 @@ fn change_two(store: &mut Store, round: usize) {
 fn a_command_that_looks_at_all_shards_does_not_split_its_transaction() {
     let instance = with_debug(&Arc::new(Engine::new(false)));
     let (instance, is_over) = (&instance, &AtomicBool::new(false));
-    change_two(&mut Store::new(instance), 0);
+    change_two(&mut Blocking::new(instance), 0);
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(move || {
-                let mut store = Store::new(instance);
+                let mut store = Blocking::new(instance);
                 while !is_over.load(Relaxed) {
                     let reply = call(&mut store, &["MGET", "one", "other"]);
                     let values: Vec<&str> = reply.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
@@ -188,7 +188,7 @@ fn a_command_that_looks_at_all_shards_does_not_split_its_transaction() {
                 }
             });
         }
-        let mut store = Store::new(instance);
+        let mut store = Blocking::new(instance);
         (1..500).for_each(|round| change_two(&mut store, round));
         is_over.store(true, Relaxed);
     });
@@ -203,7 +203,7 @@ fn a_transaction_is_in_one_epoch_whatever_its_commands() {
     let mut values: [Vec<u8>; 2] = Default::default();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut store = Store::new(instance);
+            let mut store = Blocking::new(instance);
             (0..500).for_each(|round| change_two(&mut store, round));
             is_over.store(true, Relaxed);
         });

@@ -15,7 +15,7 @@ use flux::clock;
 use flux::commands::instance::Instance;
 use flux::engine::persist::{Fsync, Options, Persistence};
 use flux::storage::Disk;
-use flux::store::Store;
+use flux::store::Blocking;
 use redb::StorageBackend;
 use tempfile::TempDir;
 
@@ -28,7 +28,7 @@ const CAUSE: &str = "DEBUG PANIC was called";
 /// Panics in a transaction that has already changed a key.
 const HALF: &[&str] = &["MULTI", "SET half 1", "DEBUG PANIC", "SET other 1", "EXEC"];
 
-fn call(store: &mut Store, command: &str) -> Vec<u8> {
+fn call(store: &mut Blocking, command: &str) -> Vec<u8> {
     store.call(&command.split(' ').map(str::as_bytes).collect::<Vec<_>>())
 }
 
@@ -64,7 +64,7 @@ fn a_panic_of_flux_within_another_program_ends_that_where_a_folder_is_open() {
     let told = String::from_utf8_lossy(&child.stderr);
     assert!(!child.status.success() && told.contains(CAUSE), "{told}");
     let flux = Flux::open(data.path()).unwrap();
-    assert_eq!(call(&mut flux.store(), "MGET acknowledged half other"), b"*3\r\n$1\r\n1\r\n$-1\r\n$-1\r\n");
+    assert_eq!(call(&mut flux.blocking(), "MGET acknowledged half other"), b"*3\r\n$1\r\n1\r\n$-1\r\n$-1\r\n");
 }
 
 /// Runs a test in a process of its own, as the one that panics on a folder.
@@ -75,7 +75,7 @@ fn run_within(test: &str, folder: &Path) -> Output {
 
 fn panic_within(folder: &Path) -> ! {
     let flux = Flux::open(folder).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for command in ["CONFIG SET appendfsync always", "SET acknowledged 1"] {
         assert_eq!(call(&mut store, command), b"+OK\r\n");
     }
@@ -151,7 +151,7 @@ fn a_panic_of_the_thread_that_commits_ends_the_process_and_keeps_what_was_acknow
     let told = String::from_utf8_lossy(&child.stderr);
     assert!(told.contains("'flux-journal'") && told.contains(CAUSE) && told.contains("flux: ended at once"), "{told}");
     let flux = Flux::open(data.path()).unwrap();
-    assert_eq!(call(&mut flux.store(), "MGET acknowledged other"), b"*2\r\n$1\r\n1\r\n$-1\r\n");
+    assert_eq!(call(&mut flux.blocking(), "MGET acknowledged other"), b"*2\r\n$1\r\n1\r\n$-1\r\n");
 }
 
 fn panic_at_a_commit(folder: &Path) -> ! {
@@ -160,7 +160,7 @@ fn panic_at_a_commit(folder: &Path) -> ! {
     let (engine, persistence) = Persistence::open_on(Arc::new(disk.clone()), folder, options).unwrap();
     let instance = Instance::new(engine, Arc::default(), clock::now_ms());
     instance.set_durability(Arc::new(persistence.clone()));
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     assert_eq!(call(&mut store, "SET acknowledged 1"), b"+OK\r\n");
     disk.0.store(true, SeqCst);
     thread::spawn(move || call(&mut store, "SET other 1"));
@@ -175,7 +175,7 @@ fn panic_at_a_commit(folder: &Path) -> ! {
 #[test]
 fn a_panic_in_a_keyspace_in_memory_unwinds_to_its_caller_alone() {
     let flux = Flux::in_memory();
-    let (mut store, mut other) = (flux.store(), flux.store());
+    let (mut store, mut other) = (flux.blocking(), flux.blocking());
     assert!(catch_unwind(AssertUnwindSafe(|| call(&mut store, "DEBUG PANIC"))).is_err());
     drop(store);
     assert_eq!(call(&mut other, "DEBUG PANIC ELSEWHERE"), b"-ERR failed by a fault of the server; its log tells where\r\n");

@@ -18,7 +18,7 @@ use flux::engine::{Engine, SHARDS};
 use flux::memory;
 use flux::storage::tables::Meta;
 use flux::storage::{Disk, Files, Tables};
-use flux::store::Store;
+use flux::store::Blocking;
 use redb::StorageBackend;
 
 use crate::process::{Connection, Process, Reply};
@@ -53,17 +53,17 @@ pub fn contents(engine: &Engine) -> Contents {
     all
 }
 
-pub fn store_on(engine: &Arc<Engine>) -> Store {
-    Store::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
+pub fn store_on(engine: &Arc<Engine>) -> Blocking {
+    Blocking::new(&Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms()))
 }
 
-pub fn store_kept(engine: &Arc<Engine>, persistence: &Persistence) -> Store {
+pub fn store_kept(engine: &Arc<Engine>, persistence: &Persistence) -> Blocking {
     let instance = Instance::new(engine.clone(), Arc::new(Config::default()), clock::now_ms());
     instance.set_durability(Arc::new(persistence.clone()));
-    Store::new(&instance)
+    Blocking::new(&instance)
 }
 
-pub fn run(store: &mut Store, words: &[String]) {
+pub fn run(store: &mut Blocking, words: &[String]) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     store.call(&words);
 }
@@ -332,7 +332,7 @@ fn quick() -> Options {
 }
 
 /// Runs commands on a folder and closes it.
-fn with_folder(dir: &Path, options: Options, with_checkpoint: bool, act: impl FnOnce(&mut Store, &Persistence)) {
+fn with_folder(dir: &Path, options: Options, with_checkpoint: bool, act: impl FnOnce(&mut Blocking, &Persistence)) {
     let (engine, persistence) = Persistence::open(dir, options).unwrap();
     act(&mut store_kept(&engine, &persistence), &persistence);
     persistence.close(with_checkpoint).unwrap();
@@ -422,11 +422,11 @@ fn rows_of_a_text_that_was_replaced_before_it_got_another_key_are_gone_from_the_
     with_folder(dir.path(), quick(), true, |store, persistence| {
         // So much that little is changed, and it is changed in place.
         ask(store, &["SET", "much", &"x".repeat(200_000)]);
-        let add = |store: &mut Store, from: u32, to: u32| {
+        let add = |store: &mut Blocking, from: u32, to: u32| {
             (from..to).for_each(|number| drop(ask(store, &["PFADD", "guess", &number.to_string()])));
         };
         // Sparse yet, but too large for a record.
-        let len = |store: &mut Store| workload::text(ask(store, &["STRLEN", "guess"])).parse::<u64>().unwrap();
+        let len = |store: &mut Blocking| workload::text(ask(store, &["STRLEN", "guess"])).parse::<u64>().unwrap();
         let large = (0..).step_by(10).find(|from| {
             add(store, *from, from + 10);
             len(store) > 2000
@@ -858,7 +858,7 @@ fn a_time_far_away_is_the_same_after_a_restart_and_after_a_checkpoint() {
         let mut store = store_kept(&engine, &persistence);
         for (number, time) in times.iter().enumerate() {
             let key = format!("key:{number}");
-            let told = |store: &mut Store| String::from_utf8(store.call(&[b"PEXPIRETIME", key.as_bytes()])).unwrap();
+            let told = |store: &mut Blocking| String::from_utf8(store.call(&[b"PEXPIRETIME", key.as_bytes()])).unwrap();
             if persistence.loaded().keys > 0 {
                 assert_eq!(told(&mut store), format!(":{time}\r\n"));
             }

@@ -219,7 +219,7 @@ pub fn has(name: &str, probe: &mut Command) -> bool {
     is_installed
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

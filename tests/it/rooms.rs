@@ -18,7 +18,7 @@ use flux::config::Config;
 use flux::engine::Engine;
 use flux::engine::notify::{Event, Look, Observer};
 use flux::http::{self, metrics};
-use flux::store::Store;
+use flux::store::Blocking;
 
 use crate::http::ask;
 
@@ -213,7 +213,7 @@ fn instance() -> Arc<Instance> {
     Instance::with(ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms())
 }
 
-fn call(store: &mut Store, line: &str) -> String {
+fn call(store: &mut Blocking, line: &str) -> String {
     let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
     String::from_utf8_lossy(&store.call(&words)).into_owned()
 }
@@ -222,7 +222,7 @@ fn call(store: &mut Store, line: &str) -> String {
 fn a_room_answers_its_commands_and_is_told_of_its_keys_alone() {
     let instance = instance();
     let rooms = instance.open_rooms();
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     for line in ["SET guests:1 a", "SET other b", "SET g c", "DEL keys:none guests:1", "PUBLISH keys:news x", "PUBLISH news x"] {
         call(&mut store, line);
     }
@@ -245,7 +245,7 @@ fn a_session_is_to_a_room_what_it_said_until_it_ends_or_begins_anew() {
         let hotel = instance.room::<Hotel>().unwrap();
         (Arc::clone(&hotel.left), Arc::clone(&hotel.ended))
     };
-    let (mut one, mut other, stranger) = (Store::new(&instance), Store::new(&instance), Store::new(&instance));
+    let (mut one, mut other, stranger) = (Blocking::new(&instance), Blocking::new(&instance), Blocking::new(&instance));
     call(&mut one, "hotel.sign ann");
     call(&mut other, "hotel.sign bo");
     assert_eq!(call(&mut one, "hotel.who"), "$3\r\nann\r\n");
@@ -261,11 +261,11 @@ fn a_session_is_to_a_room_what_it_said_until_it_ends_or_begins_anew() {
 fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
     let (with, without) = (instance(), Instance::new(Arc::new(Engine::new(false)), Arc::default(), clock::now_ms()));
     let _rooms = with.open_rooms();
-    let mut store = Store::new(&with);
+    let mut store = Blocking::new(&with);
     assert_eq!(call(&mut store, "COMMAND INFO hotel.who").matches("hotel.who").count(), 1);
     assert_eq!(call(&mut store, "COMMAND COUNT"), format!(":{}\r\n", Table::keyspace().rows().count() + 4));
     assert!(call(&mut store, "INFO commandstats").contains("cmdstat_command|info"));
-    assert!(call(&mut Store::new(&without), "hotel.who").starts_with("-ERR unknown command"));
+    assert!(call(&mut Blocking::new(&without), "hotel.who").starts_with("-ERR unknown command"));
     for row in Table::keyspace().rows() {
         assert_eq!(
             with.table.find(row.name.as_bytes()).map(|found| found.0),
@@ -277,7 +277,7 @@ fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
 #[test]
 fn a_command_whose_room_is_not_open_says_so() {
     let instance = instance();
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     assert_eq!(call(&mut store, "hotel.told"), "-ERR hotels are not served here\r\n");
     assert_eq!(call(&mut store, "shed.open"), ":0\r\n");
 }
@@ -303,7 +303,7 @@ fn a_rooms_numbers_are_told_with_all_others() {
         || metrics::text(&instance, clock::now_ms()).lines().find(|line| line.starts_with("hotel_told")).map(str::to_owned);
     assert_eq!(told().as_deref(), Some("hotel_told 0"), "it is not open yet");
     let _rooms = instance.open_rooms();
-    call(&mut Store::new(&instance), "SET guests:1 a");
+    call(&mut Blocking::new(&instance), "SET guests:1 a");
     assert_eq!(told().as_deref(), Some("hotel_told 2"));
     assert!(metrics::text(&instance, 0).contains("# HELP hotel_told What it was told.\n# TYPE hotel_told counter\n"));
 }
@@ -319,7 +319,7 @@ fn a_room_uses_what_another_one_offers_and_meets_what_nobody_does() {
     assert_eq!(runtime.block_on(Shed::count(&instance)), Err(not_here("functions")));
     assert_eq!(instance.offers().blobs.get().err(), Some(not_here("blobs")));
     assert_eq!(instance.offers().remote_peers.get().err(), Some(not_here("peers of other nodes")));
-    assert!(call(&mut Store::new(&instance), "hotel.told").contains("a job for brush"));
+    assert!(call(&mut Blocking::new(&instance), "hotel.told").contains("a job for brush"));
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_call_goes_to_the_room_that_offers_calls_and_is_cancelled_when_it_is_dropped
         let refused = calls.call(Order::new("sing", b"2")).await.err();
         assert_eq!(refused, Some(Failure::new("NOPEER", "it only rings")));
     });
-    assert!(call(&mut Store::new(&instance), "hotel.told").contains("shed calls ring"));
+    assert!(call(&mut Blocking::new(&instance), "hotel.told").contains("shed calls ring"));
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn what_a_room_offers_no_other_one_does() {
 fn a_rooms_numbers_are_a_section_of_info_where_modules_have_theirs() {
     let instance = instance();
     let _rooms = instance.open_rooms();
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     call(&mut store, "SET guests:1 a");
     let section = "# Hotel\r\nhotel_told:2\r\n";
     for line in ["INFO hotel", "INFO server HOTEL", "INFO modules", "INFO everything"] {
@@ -384,7 +384,7 @@ fn a_rooms_routes_are_answered_listed_and_read_by_their_rows() {
         (answer.status, answer.body)
     };
     assert_eq!(get("/hotel/1").0, 404);
-    call(&mut Store::new(&instance), "SET guests:1 ann");
+    call(&mut Blocking::new(&instance), "SET guests:1 ann");
     assert_eq!(get("/hotel/1"), (200, "ann".into()));
     assert_eq!(get("/hotel/1?times=2"), (200, "annann".into()));
     assert_eq!(ask(door.addresses[0], "GET", "/hotel/1", &[("Flux-Times", "3")], "").body, "annannann");

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 
 use flux::Flux;
 use flux::resp::request::split_words;
-use flux::store::Store;
+use flux::store::Blocking;
 
 /// Runs a script.
 #[track_caller]
 pub fn check(script: &str) {
     let flux = Flux::in_memory();
-    let mut clients: HashMap<String, Store> = HashMap::new();
+    let mut clients: HashMap<String, Blocking> = HashMap::new();
     let mut remembered: Vec<(String, String)> = Vec::new();
     for (number, line) in script.lines().enumerate() {
         let line = line.trim();
@@ -30,7 +30,7 @@ pub fn check(script: &str) {
         };
         let words = split_words(command.as_bytes()).expect("quotes balance");
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let store = clients.entry(client.to_owned()).or_insert_with(|| flux.store());
+        let store = clients.entry(client.to_owned()).or_insert_with(|| flux.blocking());
         let bytes = store.call(&words);
         let shown = show(&bytes);
         match expected {

@@ -45,7 +45,7 @@ fn config_set_takes_all_or_nothing() {
 #[test]
 fn every_setting_can_be_set_to_what_it_is() {
     let flux = flux::Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for setting in flux::config::settings() {
         if setting.change == flux::config::Change::Never || setting.is_secret() {
             continue;

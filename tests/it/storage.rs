@@ -20,7 +20,7 @@ use flux::engine::persist::{self, Fsync, Options, Persistence, load};
 use flux::engine::types::string::Str;
 use flux::engine::{Engine, Scope};
 use flux::storage::{Disk, Tables};
-use flux::store::Store;
+use flux::store::Blocking;
 use redb::StorageBackend;
 
 use crate::persist::{contents, store_on};
@@ -846,7 +846,7 @@ fn told(disk: Arc<dyn Disk>, dir: &Path) -> (Arc<Instance>, impl Fn(&str) -> Str
     instance.set_persistence(persistence);
     let told = Arc::clone(&instance);
     let field = move |name: &str| {
-        let text = String::from_utf8(Store::new(&told).call(&[b"INFO", b"persistence"])).unwrap();
+        let text = String::from_utf8(Blocking::new(&told).call(&[b"INFO", b"persistence"])).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.unwrap_or_else(|| panic!("there is no {name} in {text}")).to_owned()
     };
@@ -952,7 +952,7 @@ fn values_on_disk_can_be_read_while_tables_that_must_be_written_anew_find_no_roo
             _ => disk.room.store(usize::MAX, SeqCst),
         }
     };
-    let read = |store: &mut Store, number: u8| {
+    let read = |store: &mut Blocking, number: u8| {
         let reply = store.call(&[b"GET", &[number]]);
         let expected = [format!("${LARGE}\r\n").as_bytes(), &large(number), b"\r\n"].concat();
         assert!(reply == expected, "after {error}: {}", reply.escape_ascii());
@@ -1011,7 +1011,7 @@ impl Model {
     }
 }
 
-fn call(store: &mut Store, words: &Words) -> Vec<u8> {
+fn call(store: &mut Blocking, words: &Words) -> Vec<u8> {
     store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use flux::clock;
-use flux::commands::clients::Origin;
+use flux::commands::identity::{Origin, Who};
 use flux::commands::instance::Instance;
 use flux::commands::session::Session;
 use flux::config::Config;
@@ -20,7 +20,7 @@ use flux::engine::Engine;
 use flux::engine::durability::{Durability, LinePlace, Stage};
 use flux::engine::gate::Gate;
 use flux::engine::mailbox::Outlet;
-use flux::store::Store;
+use flux::store::Blocking;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -110,7 +110,7 @@ impl House {
 
     /// What a client within the process does, in a thread of its own, since it may have to wait for the disk.
     fn call(&self, words: &'static [&'static str]) -> thread::JoinHandle<Vec<u8>> {
-        let mut store = Store::new(&self.instance);
+        let mut store = Blocking::new(&self.instance);
         thread::spawn(move || store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()))
     }
 
@@ -121,8 +121,8 @@ impl House {
 
     /// The same, and the task that carries it.
     fn connect_as_task(&self, outlet: Option<Arc<dyn Outlet>>, out: &Arc<Mutex<Vec<u8>>>) -> (DuplexStream, JoinHandle<()>) {
-        let client = self.instance.clients.connect(Origin::within(), clock::now_ms());
-        let session = Session::new(Arc::clone(&self.instance), client, self.instance.stats.worker(), true);
+        let client = self.instance.clients.connect(Arc::new(Origin::within()), clock::now_ms());
+        let session = Session::new(Arc::clone(&self.instance), client, self.instance.stats.worker(), Who::Program);
         let (near, far) = tokio::io::duplex(1 << 20);
         connection::keep(&self.gate, &self.instance);
         let wire = Wire { input: far, out: Arc::clone(out) };
@@ -607,7 +607,7 @@ fn a_client_that_waits_for_long_work_can_be_unblocked() {
 fn a_writer_answers_for_what_goes_to_the_journal_and_not_for_what_it_sent() {
     let house = House::new(None);
     let value = "v".repeat(10_000);
-    let mut store = Store::new(&house.instance);
+    let mut store = Blocking::new(&house.instance);
     let mut call = |words: &[&str]| {
         store.call(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
         house.disk.charged.lock().unwrap().drain(..).sum::<usize>()

@@ -12,7 +12,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request};
 use http_body_util::LengthLimitError;
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisFuture, Value};
 
 use super::param::Values;
 use super::refusal::Refusal;
@@ -25,7 +26,31 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens a session in which commands run as the caller's.
 pub type OpenLine = Arc<dyn Fn() -> Opening + Send + Sync>;
 /// A session on its way.
-pub type Opening = Pin<Box<dyn Future<Output = Result<MultiplexedConnection, Refusal>> + Send>>;
+pub type Opening = Pin<Box<dyn Future<Output = Result<Line, Refusal>> + Send>>;
+
+/// A connection to the keyspace in which commands run as the caller's: one of the `redis` crate, so typed commands work on it.
+pub struct Line(Box<dyn ConnectionLike + Send + Sync>);
+
+impl Line {
+    /// As whoever carries the request has it.
+    pub fn new(line: impl ConnectionLike + Send + Sync + 'static) -> Line {
+        Line(Box::new(line))
+    }
+}
+
+impl ConnectionLike for Line {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.0.req_packed_command(command)
+    }
+
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        self.0.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
+    }
+}
 
 /// A request that was let in.
 pub struct Ask {
@@ -87,7 +112,7 @@ impl Ask {
     }
 
     /// A session in which commands run as the caller's. What it waits for is given up when it is dropped.
-    pub async fn line(&self) -> Result<MultiplexedConnection, Refusal> {
+    pub async fn line(&self) -> Result<Line, Refusal> {
         (self.open)().await
     }
 

@@ -20,7 +20,7 @@ use axum::response::Response;
 
 use crate::config::Name;
 
-pub use ask::{Ask, OpenLine};
+pub use ask::{Ask, Line, OpenLine};
 pub use param::{Kind, Param, Place};
 pub use refusal::Refusal;
 pub use shape::{Named, Shape};

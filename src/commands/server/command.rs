@@ -1,6 +1,7 @@
 //! `COMMAND`: what the command table says, in the shapes clients expect.
 
-use crate::commands::server::{key_flags, syntax, tips};
+use crate::commands::marks;
+use crate::commands::server::{syntax, tips};
 use crate::commands::session::{Session, leaf};
 use crate::commands::table::{self, Arity, Group, Keys, Run, Table, flag};
 use crate::commands::{Command, Outcome};
@@ -278,13 +279,13 @@ fn specs(keys: Keys, count: usize) -> Vec<Spec> {
 }
 
 fn write_key_specs(named: &Named, reply: &mut Reply) {
-    let flags = key_flags::of(named.name);
-    let specs = specs(named.row.keys, flags.len());
+    let marks = marks::of(named.name);
+    let specs = specs(named.row.keys, marks.len());
     reply.set(specs.len());
     for (at, spec) in specs.iter().enumerate() {
         reply.map(3);
         reply.bulk(b"flags");
-        write_words(&flags[at.min(flags.len() - 1)].split(' ').collect::<Vec<_>>(), reply);
+        write_words(&marks[at.min(marks.len() - 1)].words().collect::<Vec<_>>(), reply);
         reply.bulk(b"begin_search");
         match spec {
             Spec::Range { index, .. } | Spec::Counted { index } => write_part(reply, "index", &[("index", *index as i64)]),
@@ -381,22 +382,13 @@ pub fn getkeys(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outc
 /// `COMMAND GETKEYSANDFLAGS`
 pub fn getkeysandflags(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let args = args.from(2);
-    let (_, name, positions) = keys_of(&session.instance.table, args)?;
-    let flags = key_flags::of(name);
-    reply.array(positions.len());
-    for (number, at) in positions.iter().enumerate() {
+    let (command, name, _) = keys_of(&session.instance.table, args)?;
+    let keys = marks::of_each(command, marks::of(name), args);
+    reply.array(keys.len());
+    for (at, mark) in keys {
         reply.array(2);
-        reply.bulk(args.at(*at));
-        let words = match name {
-            "set" if (3..args.len()).any(|at| args.is(at, "get")) => "RW access update",
-            "set" => "OW update",
-            "bitfield" if (2..args.len()).any(|at| args.is(at, "set") || args.is(at, "incrby")) => "RW access update",
-            "bitfield" => "RO access",
-            // What SORT looks up stands between its key and its destination, and cannot be told from the arguments.
-            "sort" if number > 0 => flags[flags.len() - 1],
-            _ => flags[number.min(flags.len() - 1)],
-        };
-        write_words(&words.split(' ').collect::<Vec<_>>(), reply);
+        reply.bulk(args.at(at));
+        write_words(&mark.words().collect::<Vec<_>>(), reply);
     }
     Ok(())
 }

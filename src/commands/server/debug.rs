@@ -13,7 +13,6 @@ use crate::commands::server::digest::Digest;
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
 use crate::commands::{Command, Outcome};
-use crate::config::Name;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Write};
 use crate::engine::shard::DATABASES;
@@ -128,11 +127,6 @@ const SUBCOMMANDS: &[Sub] = &[
 
 /// `DEBUG`
 pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    if !session.may(Name::EnableDebugCommand) {
-        return Err(Error::new(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
-        ));
-    }
     if args.is(1, "help") && args.len() == 2 {
         help(reply);
         return Ok(());

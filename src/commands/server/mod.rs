@@ -5,7 +5,6 @@ mod config;
 mod debug;
 mod digest;
 mod info;
-pub(crate) mod key_flags;
 mod keyspace;
 mod latency;
 mod lolwut;
@@ -22,6 +21,7 @@ use crate::commands::session::Session;
 use crate::commands::table::Group::Server as GROUP;
 use crate::commands::table::{Keys, Outcome, flag};
 use crate::commands::{Command, help, monitor};
+use crate::config::Name;
 use crate::resp::{Args, Reply};
 
 /// Of most subcommands for operators.
@@ -58,6 +58,10 @@ pub const COMMANDS: &[Command] = &[
     Command::server(GROUP, "debug", debug::debug)
         .args_min(1)
         .flags(OPERATOR)
+        .limited(
+            Name::EnableDebugCommand,
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        )
         .since("1.0.0", CONTAINER_COST)
         .doc("<subcommand> [<arg> [value] [opt] ...]", "Looks inside, and provokes what tests need."),
     Command::write(GROUP, "flushall", keyspace::flushall)
@@ -227,6 +231,10 @@ const FLUX: &[Command] = &[
     sub("backup", saving::backup)
         .args(2)
         .flags(OPERATOR | flag::NO_MULTI)
+        .limited(
+            Name::EnableBackupCommand,
+            "ERR FLUX BACKUP writes a file on the server's machine, and the setting enable-backup-command does not let you ask for it",
+        )
         .since("flux 0.1", "O(N) where N is the total number of keys in all databases")
         .doc("path", "Writes a consistent copy of all data in the place of an empty file on the server's machine; for clients on that machine only."),
     sub("help", |session, _, reply| help::subcommands(session, "flux", reply)).args(1).since("flux 0.1", "O(1)").doc("", "Lists the subcommands."),

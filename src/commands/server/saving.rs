@@ -15,11 +15,10 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::clock;
 use crate::commands::Outcome;
-use crate::commands::clients::Reach;
 use crate::commands::elsewhere::elsewhere;
+use crate::commands::identity::Reach;
 use crate::commands::instance::Instance;
 use crate::commands::session::Session;
-use crate::config::Name;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
@@ -145,11 +144,6 @@ pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome
 
 /// `FLUX BACKUP`
 pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    if !session.may(Name::EnableBackupCommand) {
-        return Err(Error::new(
-            "ERR FLUX BACKUP writes a file on the server's machine, and the setting enable-backup-command does not let you ask for it",
-        ));
-    }
     let path = std::str::from_utf8(args.at(2)).map(Path::new).map_err(|_| Error::new("ERR the path is not UTF-8"))?;
     if !path.is_absolute() {
         return Err(Error::new("ERR the path must be absolute, since client and server may work in different folders"));
@@ -159,7 +153,7 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     let running =
         Running::begin(&session.instance, false).ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
     let path = path.to_owned();
-    let is_trusted = session.client.reach == Reach::Within;
+    let is_trusted = session.identity.from.reach == Reach::Within;
     elsewhere(session, args, reply, "backup", move |_, reply| {
         let failed = |cause: String| Error::new(format!("ERR failed to back up: {cause}"));
         let place = Place::open(&path).map_err(|cause| failed(format!("open the folder of `{}`: {cause}", path.display())))?;

@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use smallvec::SmallVec;
 
 use crate::clock;
-use crate::commands::clients::{Client, Reach, state};
+use crate::commands::admit::{Asked, State, admit};
+use crate::commands::clients::{Client, state};
+use crate::commands::identity::{Identity, Who};
 use crate::commands::instance::Instance;
 use crate::commands::room::{self, Slots};
-use crate::commands::server::key_flags;
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
-use crate::commands::{args, monitor, slowlog, transactions};
+use crate::commands::{args, marks, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
@@ -74,8 +75,8 @@ pub struct Session {
     pub db: u8,
     /// Nanoseconds since the epoch, read now and then.
     pub now_ns: u64,
-    /// Whether the password was given, or none is needed.
-    pub is_authenticated: bool,
+    /// Who the client is, how it came, and from where.
+    pub identity: Identity,
     /// The transaction that was begun.
     pub txn: Option<Transaction>,
     /// Whether nothing of it is there for others any more.
@@ -134,12 +135,12 @@ impl Transaction {
     }
 
     /// Whether one of its commands has this flag.
-    fn has_flag(&self, flag: u32) -> bool {
+    pub(crate) fn has_flag(&self, flag: u32) -> bool {
         self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).flags & flag != 0)
     }
 
     /// Whether one of its commands changes keys.
-    fn may_write(&self) -> bool {
+    pub(crate) fn may_write(&self) -> bool {
         self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).is_write())
     }
 }
@@ -155,13 +156,14 @@ pub struct Watch {
 
 impl Session {
     /// A session for a client that has just come.
-    pub fn new(instance: Arc<Instance>, client: Arc<Client>, stats: Arc<WorkerStats>, is_authenticated: bool) -> Session {
+    pub fn new(instance: Arc<Instance>, client: Arc<Client>, stats: Arc<WorkerStats>, who: Who) -> Session {
+        let identity = Identity { who, from: Arc::clone(&client.from), only: None };
         Session {
             instance,
             client,
             db: 0,
             now_ns: clock::now_ns(),
-            is_authenticated,
+            identity,
             txn: None,
             is_closed: false,
             watch: Watch::default(),
@@ -185,13 +187,19 @@ impl Session {
         }
     }
 
-    /// Whether this client may use what a setting of `no`, `yes` or `local` guards. The program itself always may.
-    pub fn may(&self, setting: Name) -> bool {
-        match &*self.instance.config.text(setting) {
-            "yes" => true,
-            "local" => self.client.reach != Reach::Far,
-            _ => self.client.reach == Reach::Within,
+    /// Notes who the client is from now on.
+    pub fn is_now(&mut self, who: Who) {
+        if self.identity.who == who {
+            return;
         }
+        let peer = if let Who::Peer(id) = &who { Some(Arc::clone(id)) } else { None };
+        self.client.about.lock().peer = peer;
+        self.identity.who = who;
+    }
+
+    /// Notes that the client is no peer any more.
+    pub fn is_no_peer(&mut self) {
+        self.is_now(self.identity.but_no_peer());
     }
 
     /// The time, in milliseconds since the epoch, as of the last look at the clock.
@@ -230,7 +238,7 @@ impl Session {
     /// The same, as a part of a turn.
     pub fn execute_in(&mut self, turn: &mut Turn<'_>, args: Args<'_>, reply: &mut Reply) -> Flow {
         let mark = reply.mark();
-        let mut flow = match self.admit(turn, args, reply) {
+        let mut flow = match self.check(turn, args, reply) {
             Ok(Some((number, command))) => self.run(turn, number, command, args, reply),
             Ok(None) => Flow::Next,
             Err(Refusal::Error(error)) => {
@@ -265,7 +273,7 @@ impl Session {
 
     /// Finds the command and checks all that can be known before it runs. None if it was queued.
     #[inline]
-    fn admit(
+    fn check(
         &mut self,
         turn: &mut Turn<'_>,
         args: Args<'_>,
@@ -280,33 +288,13 @@ impl Session {
         if !leaf.takes(args.len() - 1) {
             return Err(self.rejected(number, args::wrong_number(&full_name(command, leaf))));
         }
-        if !self.is_authenticated && command.flags & flag::NO_AUTH == 0 {
-            return Err(self.rejected(number, Error::new("NOAUTH Authentication required.")));
-        }
-        if leaf.flags & flag::LOADING == 0 && self.instance.loading.is_on() {
-            return Err(self.rejected(number, error::LOADING));
-        }
-        let may_write = leaf.is_write()
-            || leaf.flags & flag::CHANGES_KEYS != 0
-            || command.name == "publish"
-            || command.name == "exec" && self.txn.as_ref().is_some_and(Transaction::may_write);
-        let grows = leaf.flags & flag::DENY_OOM != 0
-            || command.name == "exec" && self.txn.as_ref().is_some_and(|txn| txn.has_flag(flag::DENY_OOM));
-        if grows && evict::is_due(&self.instance.engine) {
+        let asked = Asked { command, leaf, number, args };
+        let is_short = asked.grows(self.txn.as_ref()) && evict::is_due(&self.instance.engine) && {
             turn.release();
-            if self.make_room() {
-                return Err(self.rejected(number, error::OUT_OF_MEMORY));
-            }
-        }
-        if leaf.is_write() && self.instance.config.count(Name::MinReplicasToWrite) > 0 {
-            return Err(self.rejected(number, error::NO_REPLICAS));
-        }
-        if may_write && let Some(cause) = self.instance.durability().and_then(|durability| durability.write_error()) {
-            let text = format!(
-                "MISCONF Errors writing to the journal: {cause}. Commands that change data are refused until writing works again."
-            );
-            return Err(self.rejected(number, Error::new(text)));
-        }
+            self.make_room()
+        };
+        let state = State { instance: &self.instance, txn: self.txn.as_ref(), is_short };
+        admit(&self.identity, &asked, &state).map_err(|error| self.rejected(number, error))?;
         if reply.protocol() == Protocol::Resp2 && self.subscription_count() > 0 && !allowed_while_subscribed(command.name) {
             let text = format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -318,7 +306,7 @@ impl Session {
             && command.flags & flag::ALLOW_BUSY == 0
             // Redis holds this back as well, so that a pause which is far too long can only be ended by killing the server.
             && leaf.name != "unpause"
-            && let Some(left_ms) = self.instance.pause.holds(may_write)
+            && let Some(left_ms) = self.instance.pause.holds(asked.may_write(self.txn.as_ref()))
         {
             return Err(Refusal::Paused(left_ms));
         }
@@ -375,7 +363,7 @@ impl Session {
             tracing::warn!(
                 "possible SECURITY ATTACK: {} sent HTTP or TLS to the port for clients of Redis, as a browser does when a web page makes it \
                  (cross-protocol scripting); closed it ({unsaid} more were closed since the last line like this)",
-                self.client.address
+                self.client.from.address
             );
         }
     }
@@ -600,7 +588,7 @@ impl Session {
     pub fn limits(&self) -> crate::resp::Limits {
         crate::resp::Limits {
             bulk_bytes_max: self.instance.config.count(Name::ProtoMaxBulkLen),
-            is_authenticated: self.is_authenticated,
+            is_authenticated: self.identity.is_known(),
         }
     }
 }
@@ -669,7 +657,7 @@ pub(crate) fn lacks(view: &mut Read<'_>, command: &Command, scope: Scope<'_>) ->
     let Scope::Keys(keys @ [_, _, ..]) = scope else { return false };
     view.engine().loads().has_dropped()
         && !view.is_over()
-        && key_flags::reads_values(command.name)
+        && marks::reads_values(command.name)
         && view.lacks(keys.iter().copied())
 }
 

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use blake3::Hash;
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, Value as RedisValue, cmd};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, ListToolsResult,
@@ -29,13 +28,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::id;
 use crate::peers::{names, wire};
+use crate::store::{Hear, Link};
 use crate::version::VERSION;
 use pages::{Found, Kept};
 use shared::Shared;
 use tools::Entry;
 
 pub use super::answer::Refusal;
-pub use super::line::{Hear, config};
 
 /// How long a call may take. Hosts have limits of their own, and cancel.
 const CALL_TIMEOUT_MS: u64 = 600_000;
@@ -51,10 +50,10 @@ const PIECES_MAX: usize = 256;
 const INSTRUCTIONS: &str = "Each tool is a capability of some process or agent that is connected to flux now. Tools come and go with \
                             them; the list is told anew when it changes.";
 
-/// Opens a connection for commands, and for messages where someone hears them.
-pub type Open = Arc<dyn Fn(Option<Hear>) -> Opening + Send + Sync>;
+/// Opens a connection for commands and messages.
+pub type Open = Arc<dyn Fn(Hear) -> Opening + Send + Sync>;
 /// A connection on its way, or why there is none.
-pub type Opening = Pin<Box<dyn Future<Output = Result<MultiplexedConnection, Refusal>> + Send>>;
+pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Refusal>> + Send>>;
 
 /// Serves hosts. All clones look at the tools together.
 #[derive(Clone)]
@@ -73,7 +72,7 @@ impl Server {
     }
 
     /// Looks at the tools over this connection, or has what another one found that began to look later than this is called.
-    async fn look(&self, line: &mut MultiplexedConnection) -> Result<Arc<Found>, Refusal> {
+    async fn look(&self, line: &mut Link) -> Result<Arc<Found>, Refusal> {
         let look = async || {
             let begun = Instant::now();
             let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
@@ -93,7 +92,7 @@ impl Server {
 
     /// A tool by its name. Hardly ever are all of them looked at for that: most have the name of their capability.
     async fn entry(&self, tool: &str) -> Result<Option<Entry>, ErrorData> {
-        let mut line = (self.open)(None).await.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?;
+        let mut line = (self.open)(Arc::new(|_| {})).await.map_err(|refusal| ErrorData::internal_error(refusal.error, None))?;
         let named: Result<String, _> = cmd("FLUX.DESCRIBE").arg(tool).query_async(&mut line).await;
         if let Some(entry) = named.ok().and_then(|text| tools::tools(&[text]).into_iter().find(|entry| entry.tool.name == tool)) {
             return Ok(Some(entry));
@@ -103,7 +102,7 @@ impl Server {
 
     async fn found(&self) -> Result<Arc<Found>, ErrorData> {
         let found = async {
-            let mut line = (self.open)(None).await?;
+            let mut line = (self.open)(Arc::new(|_| {})).await?;
             self.look(&mut line).await
         };
         found.await.map_err(|refusal: Refusal| ErrorData::internal_error(refusal.error, None))
@@ -115,11 +114,11 @@ impl Server {
         let mut call = cmd("FLUX.CALL");
         call.arg(capability).arg(payload.to_string()).arg("TIMEOUT").arg(CALL_TIMEOUT_MS);
         let Some(host) = host else {
-            let mut line = (self.open)(None).await?;
+            let mut line = (self.open)(Arc::new(|_| {})).await?;
             return Ok(call.query_async(&mut line).await?);
         };
         let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
-        let mut line = (self.open)(Some(Arc::new(move |push| drop(sender.try_send(push))))).await?;
+        let mut line = (self.open)(Arc::new(move |push| drop(sender.try_send(push)))).await?;
         let id = id::call();
         line.subscribe(names::results(&id)).await?;
         call.arg("ID").arg(&id).arg("CHUNKS");
@@ -168,7 +167,7 @@ impl Audience<'_> {
 /// A look at the tools, whenever they may have changed.
 struct Look {
     server: Server,
-    line: Option<MultiplexedConnection>,
+    line: Option<Link>,
     /// Rung when peers' capabilities change, and when the connection ends.
     news: Arc<Notify>,
     /// The digest of the tools.
@@ -215,7 +214,7 @@ impl Look {
             Some(line) => line,
             none => {
                 let news = Arc::clone(&self.news);
-                let mut line = (self.server.open)(Some(Arc::new(move |_| news.notify_one()))).await?;
+                let mut line = (self.server.open)(Arc::new(move |_| news.notify_one())).await?;
                 line.subscribe(names::CAPABILITIES).await?;
                 none.insert(line)
             }

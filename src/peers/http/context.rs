@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use crate::commands::route::{Answer, Ask, Refusal, answer};
+use crate::commands::route::{Answer, Ask, Line, Refusal, answer};
 
 /// A value and its version.
 type Versioned = Option<(Vec<u8>, u64)>;
@@ -66,17 +65,17 @@ pub async fn delete(ask: Ask) -> Answer {
 }
 
 /// The keys of a workspace's context and their versions.
-pub async fn versions(line: &mut MultiplexedConnection, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
+pub async fn versions(line: &mut Line, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
     let pairs: Vec<(String, u64)> = cmd("FLUX.CTX.KEYS").arg(workspace).arg("WITHVERSIONS").query_async(line).await?;
     Ok(pairs.into_iter().collect())
 }
 
-async fn read(line: &mut MultiplexedConnection, ask: &Ask) -> Result<Versioned, Refusal> {
+async fn read(line: &mut Line, ask: &Ask) -> Result<Versioned, Refusal> {
     Ok(cmd("FLUX.CTX.GET").arg(ask.part("workspace")).arg(ask.part("key")).arg("WITHVERSION").query_async(line).await?)
 }
 
 /// The version that a change depends on, if it depends on any; 0 where there must be no value.
-async fn expected(line: &mut MultiplexedConnection, ask: &Ask) -> Result<Option<u64>, Refusal> {
+async fn expected(line: &mut Line, ask: &Ask) -> Result<Option<u64>, Refusal> {
     match (tags(ask.text("If-Match")), tags(ask.text("If-None-Match"))) {
         (None, None) => Ok(None),
         (None, Some(Tags::Any)) => Ok(Some(0)),

@@ -1,12 +1,11 @@
 //! What there is: peers, capabilities, workspaces, counts. Read through a session, as anyone could with `FLUX.*` commands.
 
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::context;
-use crate::commands::route::{Answer, Ask, Refusal, answer};
+use crate::commands::route::{Answer, Ask, Line, Refusal, answer};
 
 pub async fn peers(ask: Ask) -> Answer {
     let mut list = cmd("FLUX.PEERS");
@@ -46,6 +45,6 @@ pub async fn status(ask: Ask) -> Answer {
     Ok(answer::json(status))
 }
 
-async fn texts(line: &mut MultiplexedConnection, ask: &Cmd) -> Result<Vec<String>, Refusal> {
+async fn texts(line: &mut Line, ask: &Cmd) -> Result<Vec<String>, Refusal> {
     Ok(ask.query_async(line).await?)
 }

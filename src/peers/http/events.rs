@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 use serde_json::json;
 
-use crate::commands::route::{Answer, Ask, sse};
+use crate::commands::route::{Answer, Ask, Line, sse};
 use crate::peers::names;
 
 /// Digits of each number of an id: with these it fits 64 bits.
@@ -25,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// A reader of a log.
 struct Reader {
-    line: MultiplexedConnection,
+    line: Line,
     log: String,
     /// The entry it was told last.
     last: String,
@@ -62,7 +61,7 @@ pub fn is_id(text: &str) -> bool {
     is_number(time) && is_number(number)
 }
 
-async fn newest(line: &mut MultiplexedConnection, log: &str) -> RedisResult<String> {
+async fn newest(line: &mut Line, log: &str) -> RedisResult<String> {
     let found: StreamRangeReply = cmd("XREVRANGE").arg(log).arg("+").arg("-").arg("COUNT").arg(1).query_async(line).await?;
     Ok(found.ids.into_iter().next().map_or_else(|| BEGINNING.to_owned(), |entry| entry.id))
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::peers::peer::pushes::{PushesTaken, pushes};
+use crate::peers::peer::pushes::{Pushes, PushesTaken, pushes};
 use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
 use crate::peers::wire::{self, Event};
+use crate::store::{Hear, Link, Store};
 
 /// How often it says that it lives; a third of the time after which it counts as dead.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -31,8 +31,8 @@ pub(super) fn events_channel(workspace: &str) -> String {
 
 /// The connections of a registered peer.
 struct Links {
-    commands: MultiplexedConnection,
-    work: Option<MultiplexedConnection>,
+    commands: Link,
+    work: Option<Link>,
     pushes: PushesTaken,
 }
 
@@ -108,7 +108,7 @@ async fn stopped(stops: &mut watch::Receiver<bool>) {
 /// Connects and registers; what is behind this peer's calls is asked for again.
 async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     let (sender, pushes) = pushes();
-    let mut commands = shared.target.connect(Some(sender)).await?;
+    let mut commands = connect(&shared.store, Some(sender)).await?;
     register(shared, &mut commands, None).await?;
     commands.subscribe(format!("flux:res:{}", shared.id)).await?;
     commands.subscribe(format!("flux:cancel:{}", shared.id)).await?;
@@ -118,7 +118,7 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     }
     let mut work = None;
     if !shared.capabilities.is_empty() {
-        let mut connection = shared.target.connect(None).await?;
+        let mut connection = connect(&shared.store, None).await?;
         let running = shared.running.lock().keys().cloned().collect();
         register(shared, &mut connection, Some(running)).await?;
         work = Some(connection);
@@ -136,7 +136,7 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
 }
 
 /// Gives a call to a server that was restarted: perhaps a peer runs it still. Where none can take it yet, peers may be about to come back.
-fn give_again(shared: &Arc<Shared>, id: &str, commands: &MultiplexedConnection) {
+fn give_again(shared: &Arc<Shared>, id: &str, commands: &Link) {
     let (shared, id, mut commands) = (Arc::clone(shared), id.to_owned(), commands.clone());
     tokio::spawn(async move {
         let until = Instant::now() + GATHERING;
@@ -153,8 +153,17 @@ fn give_again(shared: &Arc<Shared>, id: &str, commands: &MultiplexedConnection) 
     });
 }
 
+/// A new connection; messages and its end are told to `pushes`.
+async fn connect(store: &Store, pushes: Option<Pushes>) -> Result<Link, Error> {
+    let hear: Hear = match pushes {
+        Some(pushes) => Arc::new(move |push| pushes.send(push)),
+        None => Arc::new(|_| {}),
+    };
+    store.link(hear).await.map_err(Error::Connection)
+}
+
 /// Registers over a connection. `running`: the calls this peer still has, said where it takes work.
-async fn register(shared: &Shared, connection: &mut MultiplexedConnection, running: Option<Vec<String>>) -> Result<(), Error> {
+async fn register(shared: &Shared, connection: &mut Link, running: Option<Vec<String>>) -> Result<(), Error> {
     let mut command = redis::cmd("FLUX.REGISTER");
     command.arg(shared.record().to_string());
     let secret = shared.secret.lock().clone();
@@ -202,7 +211,7 @@ async fn stay(shared: &Arc<Shared>, mut links: Links, free: &Arc<Semaphore>) {
 }
 
 /// Finishes what runs, for a while, and says goodbye.
-async fn leave(shared: &Shared, mut commands: MultiplexedConnection, free: &Semaphore) {
+async fn leave(shared: &Shared, mut commands: Link, free: &Semaphore) {
     let _ = tokio::time::timeout(STOP_GRACE, free.acquire_many(shared.concurrency as u32)).await;
     // One that cannot be told sees the connection end.
     let _ = redis::cmd("FLUX.LEAVE").exec_async(&mut commands).await;

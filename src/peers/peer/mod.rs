@@ -7,7 +7,6 @@
 mod call;
 mod job;
 mod life;
-mod link;
 mod pushes;
 mod serve;
 mod stream;
@@ -17,16 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
 pub use crate::peers::peer::call::{Answer, Call};
 pub use crate::peers::peer::job::{Capability, Job};
-pub use crate::peers::peer::link::Target;
 pub use crate::peers::peer::stream::{Chunk, StreamReader, StreamWriter};
 pub use crate::peers::wire::{Event, Peer as PeerRecord};
+use crate::store::{Link, Store};
 
 /// How long a call may take where nothing else is said, as in the first version of the protocol.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,7 +86,7 @@ impl From<redis::RedisError> for Error {
 
 /// A peer to be: what it is called and what it can do.
 pub struct Builder {
-    target: Target,
+    store: Store,
     name: String,
     timeout: Duration,
     connect_timeout: Option<Duration>,
@@ -135,7 +133,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             id,
             name,
-            target: self.target,
+            store: self.store,
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
             concurrency: self.concurrency,
@@ -159,7 +157,7 @@ impl Builder {
 struct Shared {
     id: String,
     name: String,
-    target: Target,
+    store: Store,
     timeout: Duration,
     connect_timeout: Option<Duration>,
     concurrency: usize,
@@ -168,7 +166,7 @@ struct Shared {
     /// What the server gave it at its first registration; proves after a reconnect that it is the same peer.
     secret: Mutex<Option<String>>,
     /// The connection for commands, while there is one.
-    link: watch::Sender<Option<MultiplexedConnection>>,
+    link: watch::Sender<Option<Link>>,
     /// Calls it made that have not ended.
     calls: Mutex<HashMap<String, call::Pending>>,
     /// Calls it runs.
@@ -179,7 +177,7 @@ struct Shared {
 
 impl Shared {
     /// The connection for commands; waits for it.
-    async fn connection(&self) -> Result<MultiplexedConnection, Error> {
+    async fn connection(&self) -> Result<Link, Error> {
         let mut link = self.link.subscribe();
         let mut stops = self.stops.subscribe();
         tokio::select! {
@@ -226,14 +224,16 @@ pub struct Peer {
 impl Peer {
     /// A peer of the server at `redis://HOST:PORT` (`lux://` is another word for it).
     pub fn connect(url: &str) -> Result<Builder, Error> {
-        Ok(Peer::of(Target::url(url)?))
+        // It tries again by itself.
+        let store = Store::open(url).and_then(|store| store.patience(Duration::ZERO)).map_err(Error::Connection)?;
+        Ok(Peer::of(store))
     }
 
-    /// A peer of the server that this leads to.
-    pub fn of(target: Target) -> Builder {
+    /// A peer of the server whose keyspace this is.
+    pub fn of(store: Store) -> Builder {
         let connect_timeout = Some(CONNECT_TIMEOUT);
         Builder {
-            target,
+            store,
             name: String::new(),
             timeout: CALL_TIMEOUT,
             connect_timeout,

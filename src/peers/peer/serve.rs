@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::peers::peer::call::WITHIN;
 use crate::peers::peer::{Error, Job, Shared};
+use crate::store::Link;
 
 /// How long an answer waits where the connection failed, before it is given again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 type Taken = (String, String, String, Option<String>, u64, u32);
 
 /// Takes and runs calls until the connection fails.
-pub(super) async fn serve(shared: &Arc<Shared>, mut connection: MultiplexedConnection, free: &Arc<Semaphore>) -> Error {
+pub(super) async fn serve(shared: &Arc<Shared>, mut connection: Link, free: &Arc<Semaphore>) -> Error {
     loop {
         let Ok(first) = Arc::clone(free).acquire_owned().await else { return Error::Stopped };
         let count = 1 + free.available_permits();

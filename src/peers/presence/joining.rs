@@ -11,7 +11,7 @@ use crate::engine::error::{self, Error};
 use crate::peers::directory::{Id, Peer, SLICE};
 use crate::peers::presence::leaving::{depart, forsake};
 use crate::peers::presence::{
-    Left, NAMES_MAX, NOT_A_PEER, Presence, attached, attached_peer, exists_or_revives, together, write_json,
+    Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, detach, exists_or_revives, together, write_json,
 };
 use crate::peers::room::{Room, Todo};
 use crate::peers::wire::Event;
@@ -50,7 +50,7 @@ pub fn leave(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
     match args.get(1) {
         None => {
             depart(room, session, &id, Left::Stopped, |_, _| true);
-            session.slot::<Presence>().peer = None;
+            detach(session);
         }
         Some(_) if args.len() > 2 => return Err(error::SYNTAX),
         Some(workspace) => leave_workspace(room, session, names::workspace(workspace)?)?,

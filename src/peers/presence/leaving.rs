@@ -16,6 +16,7 @@ use crate::peers::{log, names, old, streams};
 /// A session that was attached to a peer ends. If it was the last one, the peer is gone.
 pub fn disconnected(room: &Room, session: &mut Session) {
     let Some(id) = session.slot::<Presence>().peer.take() else { return };
+    session.is_no_peer();
     let is_last = {
         let mut state = room.state.lock();
         let Some(Kind::New { clients, .. }) = state.directory.get_mut(&id).map(|peer| &mut peer.kind) else { return };

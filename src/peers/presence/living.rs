@@ -9,7 +9,7 @@ use crate::engine::error::Error;
 use crate::peers::directory::{Directory, Id, Peer};
 use crate::peers::names;
 use crate::peers::presence::leaving::depart;
-use crate::peers::presence::{KEY_TTLS, Left, NOT_A_PEER, Presence, attached, gone, peer_of, sync};
+use crate::peers::presence::{KEY_TTLS, Left, NOT_A_PEER, attached, detach, gone, peer_of, sync};
 use crate::peers::room::{Room, Todo};
 use crate::resp::{Args, Reply};
 
@@ -20,7 +20,7 @@ pub fn heartbeat(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Re
         let is_there = exists_or_revives(session, &id)?;
         if !is_there || !beat(room, session, |_, _, _| true) {
             room.leave(Todo::Gone(id));
-            session.slot::<Presence>().peer = None;
+            detach(session);
             return Err(NOT_A_PEER);
         }
     }

@@ -75,6 +75,12 @@ pub fn peer_of(session: &Session) -> Option<&Id> {
     session.slot_if_any::<Presence>()?.peer.as_ref()
 }
 
+/// A session is attached to no peer any more.
+fn detach(session: &mut Session) {
+    session.slot::<Presence>().peer = None;
+    session.is_no_peer();
+}
+
 /// The peer this session is attached to, which is alive.
 pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
     attached_with(room, session, |_, _| ()).map(|(id, ())| id)
@@ -87,7 +93,7 @@ pub fn attached_with<R>(room: &Room, session: &mut Session, run: impl FnOnce(&mu
     if let Some(peer) = state.directory.get(&id).filter(|peer| peer.has_client(session.client.id)) {
         return Ok((id, run(&mut state.calls, peer)));
     }
-    session.slot::<Presence>().peer = None;
+    detach(session);
     Err(NOT_A_PEER)
 }
 

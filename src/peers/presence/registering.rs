@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::commands::Outcome;
 use crate::commands::args::{Rest, parse_int};
+use crate::commands::identity::Who;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::block::{Block, Waiter};
@@ -169,6 +170,7 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
         }
     };
     session.slot::<Presence>().peer = Some(Arc::clone(&peer.id));
+    session.is_now(Who::Peer(Arc::clone(&peer.id)));
     calling::act(room, session, actions);
     if let Some(running) = &registration.running {
         let actions = {

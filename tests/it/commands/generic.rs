@@ -223,7 +223,7 @@ fn objects_tell_how_they_are_kept() {
 #[test]
 fn scan_returns_every_key_that_is_there_all_the_time() {
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for number in 0..3000 {
         store.set::<_, _, ()>(format!("lasting:{number}"), number).unwrap();
     }

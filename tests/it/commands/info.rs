@@ -1034,7 +1034,7 @@ fn what_the_exporter_reads_is_there() {
 #[test]
 fn the_mean_time_to_live_is_a_mean() {
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for number in 0..99 {
         store.call(&[b"SET", format!("short:{number}").as_bytes(), b"value", b"EX", b"100"]);
     }
@@ -1072,7 +1072,7 @@ fn what_was_loaded_is_told() {
 #[test]
 fn without_a_folder_there_is_no_journal_to_tell_of() {
     let flux = Flux::in_memory();
-    let text = String::from_utf8(flux.store().call(&[b"INFO", b"persistence"])).unwrap();
+    let text = String::from_utf8(flux.blocking().call(&[b"INFO", b"persistence"])).unwrap();
     assert!(
         text.contains("aof_enabled:0\r\n") && !text.contains("aof_current_size") && !text.contains("journal_bytes"),
         "{text}"

@@ -137,7 +137,7 @@ fn debug_populate_makes_keys_that_are_not_there_yet() {
 /// Commands that make a value of each kind, some of them large enough for its second form.
 fn filled() -> Flux {
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     let mut call = |line: &str| {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let reply = store.call(&words);
@@ -167,7 +167,7 @@ fn filled() -> Flux {
 #[test]
 fn data_is_the_same_after_it_was_taken_apart_and_made_anew() {
     let flux = filled();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     let before = store.call(&[b"DEBUG", b"DIGEST"]);
     assert_eq!(before.len(), 43);
     assert_ne!(show(&before), "0".repeat(40));
@@ -189,7 +189,7 @@ fn digests_of_values_tell_equal_from_different() {
     ",
     );
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for line in ["RPUSH one a b", "RPUSH other x a b", "LPOP other", "RPUSH third b a"] {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         store.call(&words);
@@ -203,7 +203,7 @@ fn digests_of_values_tell_equal_from_different() {
 #[test]
 fn info_has_the_sections_asked_for() {
     let flux = filled();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     let mut info = |words: &[&str]| {
         let words: Vec<&[u8]> = std::iter::once("INFO").chain(words.iter().copied()).map(str::as_bytes).collect();
         show(&store.call(&words))
@@ -238,7 +238,7 @@ fn statistics_begin_anew() {
     ",
     );
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     store.call(&[b"NOPE"]);
     assert!(show(&store.call(&[b"INFO", b"errorstats"])).contains("errorstat_ERR:count=1"));
     store.call(&[b"CONFIG", b"RESETSTAT"]);
@@ -299,7 +299,7 @@ fn memory_is_told_for_keys_and_in_all() {
     ",
     );
     let flux = filled();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     let mut usage = |key: &str| show(&store.call(&[b"MEMORY", b"USAGE", key.as_bytes()])).parse::<usize>().unwrap();
     assert!(usage("list") > 2000 && usage("list") > usage("small"));
     assert!(usage("small") > 0);

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use flux::store::Store;
+use flux::store::Blocking;
 
 use super::{Door, Event, Events};
 use crate::process::until;
@@ -11,7 +11,7 @@ use crate::process::until;
 const PATH: &str = "/workspaces/alpha/events";
 
 /// Adds an event to the log as the room does, and returns its id. The log keeps the last `kept`.
-fn log(store: &mut Store, kept: usize, text: &str) -> String {
+fn log(store: &mut Blocking, kept: usize, text: &str) -> String {
     let kept = kept.to_string();
     let answer = store.call(&[b"XADD", b"flux:ws:alpha:log", b"MAXLEN", kept.as_bytes(), b"*", b"event", text.as_bytes()]);
     redis::from_redis_value(redis::parse_redis_value(&answer).unwrap()).unwrap()
@@ -130,7 +130,7 @@ fn bad_ids_and_names_are_refused() {
 }
 
 /// A peer in the workspace, and a command of its own.
-fn peer(door: &Door, name: &str) -> Store {
+fn peer(door: &Door, name: &str) -> Blocking {
     let mut store = door.store();
     let json = format!(r#"{{"id":"{name}","name":"{name}","workspaces":["alpha"]}}"#);
     assert!(!store.call(&[b"FLUX.REGISTER", json.as_bytes()]).starts_with(b"-"));

@@ -22,7 +22,7 @@ use flux::commands::instance::Instance;
 use flux::commands::room::OpenRooms;
 use flux::config::Config;
 use flux::engine::Engine;
-use flux::store::Store;
+use flux::store::Blocking;
 use flux::{clock, http};
 
 /// A keyspace in memory with an HTTP door.
@@ -65,8 +65,8 @@ impl Door {
     }
 
     /// A session on the keyspace behind it.
-    pub fn store(&self) -> Store {
-        Store::new(&self.instance)
+    pub fn store(&self) -> Blocking {
+        Blocking::new(&self.instance)
     }
 
     /// A connection that has sent these bytes.

@@ -106,7 +106,7 @@ fn it_is_a_client_like_any_other() {
     let address = socket.get_ref().local_addr().unwrap();
     say(&mut socket, "PING", "+PONG\r\n");
     let clients = door.instance.clients.all();
-    assert_eq!(clients.iter().map(|client| client.address.clone()).collect::<Vec<_>>(), [address.to_string()]);
+    assert_eq!(clients.iter().map(|client| client.from.address.clone()).collect::<Vec<_>>(), [address.to_string()]);
     clients[0].mailbox.leave(|mail| mail.close = Some(true));
     assert_eq!(closed(&mut socket), 1000);
 }

@@ -319,7 +319,7 @@ fn types_behave_as_their_simple_model() {
 fn run(seed: u64) {
     let (mut random, mut model) = (Random::new(seed), Model::default());
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for step in 0..800 {
         let words = command(&mut random);
         let expected = model.call(&words);

@@ -2,7 +2,7 @@
 
 use flux::Flux;
 use flux::peers::directory::SLICE;
-use flux::store::Store;
+use flux::store::Blocking;
 use serde_json::{Value, json};
 
 use crate::peers::client::{Client, error, jobs, text};
@@ -201,12 +201,12 @@ fn answers_of_all_peers_are_gathered() {
 fn answers_of_peers_that_are_many_are_gathered_and_those_that_nobody_waits_for_are_not_asked_any_more() {
     let flux = Flux::in_memory();
     let count = 2 * SLICE + 9;
-    let mut peers: Vec<Store> = (0..count).map(|_| flux.store()).collect();
+    let mut peers: Vec<Blocking> = (0..count).map(|_| flux.blocking()).collect();
     for (number, peer) in peers.iter_mut().enumerate() {
         let json = json!({ "id": format!("p{number}"), "capabilities": echo() }).to_string();
         assert!(!peer.call(&[b"FLUX.REGISTER", json.as_bytes(), b"TTL", b"3600000"]).starts_with(b"-"));
     }
-    let mut caller = flux.store();
+    let mut caller = flux.blocking();
     let late = String::from_utf8(caller.call(&[b"FLUX.CALL", b"echo", b"1", b"GATHER", b"0", b"TIMEOUT", b"1000"])).unwrap();
     assert_eq!(late.matches("\"code\":\"TIMEOUT\"").count(), count, "{late}");
     caller.call(&[b"FLUX.REGISTER", br#"{"id":"caller"}"#, b"TTL", b"3600000"]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::thread;
 
 use flux::Flux;
-use flux::store::Store;
+use flux::store::Blocking;
 use redis::Cmd;
 use serde_json::Value;
 
@@ -269,10 +269,10 @@ fn other_kinds_of_value_under_these_keys_do_no_harm() {
 fn nothing_comes_between_what_was_read_and_what_was_written() {
     const CHANGES: usize = 20;
     let flux = Flux::in_memory();
-    let old = flux.store();
+    let old = flux.blocking();
     let careful: Vec<_> = (0..2)
         .map(|number| {
-            let mut store = flux.store();
+            let mut store = flux.blocking();
             thread::spawn(move || (0..CHANGES).map(|change| change_once(&mut store, number, change)).collect::<Vec<_>>())
         })
         .collect();
@@ -286,7 +286,7 @@ fn nothing_comes_between_what_was_read_and_what_was_written() {
     let changes: Vec<(u64, u64)> = careful.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
     careless.join().unwrap();
     let history: Vec<(u64, String, String)> =
-        Cmd::new().arg("FLUX.CTX.HISTORY").arg("w").arg("k").query(&mut flux.store()).unwrap();
+        Cmd::new().arg("FLUX.CTX.HISTORY").arg("w").arg("k").query(&mut flux.blocking()).unwrap();
     let careless = history.iter().filter(|(_, value, _)| value.starts_with("old")).count();
     assert_eq!(careless, CHANGES, "no plain SET goes unnoticed");
     let versions: Vec<u64> = history.into_iter().rev().map(|(version, _, _)| version).collect();
@@ -299,7 +299,7 @@ fn nothing_comes_between_what_was_read_and_what_was_written() {
 }
 
 /// Reads a value and replaces it, over and over until nobody else did meanwhile. Answers the versions read and written.
-fn change_once(store: &mut Store, number: usize, change: usize) -> (u64, u64) {
+fn change_once(store: &mut Blocking, number: usize, change: usize) -> (u64, u64) {
     loop {
         let read: Option<(String, u64)> =
             Cmd::new().arg("FLUX.CTX.GET").arg("w").arg("k").arg("WITHVERSION").query(store).unwrap();
@@ -316,7 +316,7 @@ fn change_once(store: &mut Store, number: usize, change: usize) -> (u64, u64) {
 #[test]
 fn thousands_of_keys_are_listed_without_those_of_others() {
     let flux = Flux::in_memory();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     for number in 0..3000 {
         store.call(&[b"FLUX.CTX.SET", b"w", format!("k{number:04}").as_bytes(), b"1"]);
         store.call(&[b"SET", format!("other:{number}").as_bytes(), b"1"]);
@@ -330,13 +330,13 @@ fn thousands_of_keys_are_listed_without_those_of_others() {
 fn a_value_whose_time_is_over_while_the_server_is_down_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     store.call(&[b"FLUX.CTX.SET", b"w", b"short", b"x", b"TTL", b"50"]);
     store.call(&[b"FLUX.CTX.SET", b"w", b"long", b"x"]);
     drop(store);
     flux.close().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     until("the history is gone", || show(&store.call(&[b"EXISTS", b"flux:ws:w:history:short"])) == "0");
     until("the index is right", || show(&store.call(&[b"HKEYS", b"flux:ws:w:ctx"])) == "[\"long\"]");
 }

@@ -93,8 +93,8 @@ fn the_broom_removes_what_nobody_owns_and_nothing_else() {
 #[test]
 fn who_asks_for_counts_reads_no_keys_in_the_statistics() {
     let flux = flux::Flux::in_memory();
-    let mut store = flux.store();
-    let reads = |store: &mut flux::store::Store| -> Vec<String> {
+    let mut store = flux.blocking();
+    let reads = |store: &mut flux::store::Blocking| -> Vec<String> {
         let info = String::from_utf8(store.call(&[b"INFO", b"stats"])).unwrap();
         info.lines().filter(|line| line.starts_with("keyspace_")).map(str::to_owned).collect()
     };

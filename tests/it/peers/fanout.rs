@@ -14,7 +14,7 @@ use flux::engine::mailbox::Mailbox;
 use flux::engine::pubsub::Topic;
 use flux::engine::{Engine, Scope};
 use flux::peers::outbox::LISTENERS_MAX;
-use flux::store::Store;
+use flux::store::Blocking;
 
 /// Uses all keys whenever its listener gets something, and counts how often that went well.
 struct Curious {
@@ -51,7 +51,7 @@ fn events_are_told_when_no_key_is_locked() {
     let (weak, found_free) = (Arc::downgrade(&instance), AtomicU64::new(0));
     let curious = Arc::new(Curious { instance: weak, mailbox: Arc::downgrade(&mailbox), found_free });
     mailbox.register(&Waker::from(Arc::clone(&curious)));
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     let commands: [&[&[u8]]; 9] = [
         &[b"FLUX.REGISTER", br#"{"id":"p","name":"p","capabilities":[{"name":"f"}]}"#],
         &[b"FLUX.JOIN", b"w"],
@@ -95,7 +95,7 @@ fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
             mailbox.register(&waker);
         }
     };
-    let mut store = Store::new(&instance);
+    let mut store = Blocking::new(&instance);
     listen(LISTENERS_MAX);
     store.call(&[b"FLUX.CTX.SET", b"w", b"k", b"1"]);
     let own = thread::current().name().map(str::to_owned);

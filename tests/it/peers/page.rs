@@ -79,7 +79,7 @@ struct Client {
 
 impl Client {
     fn new(flux: &Flux) -> Client {
-        let mut store = flux.store();
+        let mut store = flux.blocking();
         let (commands, received) = channel::<Vec<Vec<u8>>>();
         let (answer, replies) = channel();
         thread::spawn(move || {

@@ -28,26 +28,26 @@ fn a_result_waits_for_its_caller_to_come_back_and_for_nobody_else() {
 fn a_peer_comes_back_after_a_restart_with_its_secret_and_nobody_else_does() {
     let folder = TempDir::new().unwrap();
     let peer = json!({ "id": "ada", "workspaces": ["lab"], "capabilities": [{ "name": "f" }] }).to_string();
-    let register = |store: &mut flux::store::Store, secret: &str| {
+    let register = |store: &mut flux::store::Blocking, secret: &str| {
         let reply = store.call(&[b"FLUX.REGISTER", peer.as_bytes(), b"SECRET", secret.as_bytes(), b"TTL", b"60000"]);
         String::from_utf8(reply).unwrap()
     };
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     assert!(register(&mut store, "hers").starts_with("*8"));
     // As when the process is killed: the session does not end.
-    let kept = flux.store().call(&[b"GET", b"flux:peer:ada"]);
+    let kept = flux.blocking().call(&[b"GET", b"flux:peer:ada"]);
     std::mem::forget(store);
     flux.close().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     assert_eq!(store.call(&[b"GET", b"flux:peer:ada"]), kept);
     let peers = String::from_utf8(store.call(&[b"FLUX.PEERS", b"CAPABILITY", b"f"])).unwrap();
     assert!(peers.starts_with("*1"), "{peers}");
     assert!(register(&mut store, "his").starts_with("-DENIED "));
     assert!(register(&mut store, "hers").starts_with("*8"));
     drop(store);
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     assert_eq!(store.call(&[b"KEYS", b"flux:*peer*"]), b"*0\r\n", "it has left");
 }
 
@@ -55,7 +55,7 @@ fn a_peer_comes_back_after_a_restart_with_its_secret_and_nobody_else_does() {
 fn a_peer_that_died_while_the_server_was_down_is_cleaned_up_at_its_start() {
     let folder = TempDir::new().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     let ran: [&[&[u8]]; 5] = [
         &[b"SADD", b"flux:peers", b"ghost"],
         &[b"SADD", b"flux:fn:f", b"ghost"],
@@ -67,7 +67,7 @@ fn a_peer_that_died_while_the_server_was_down_is_cleaned_up_at_its_start() {
     drop(store);
     flux.close().unwrap();
     let flux = Flux::open(folder.path()).unwrap();
-    let mut store = flux.store();
+    let mut store = flux.blocking();
     crate::process::until("the ghost is gone", || {
         store.call(&[b"EXISTS", b"flux:peers", b"flux:fn:f", b"flux:ws:lab:peers", b"flux:peer:ghost:ws", b"flux:q:ghost"])
             == b":0\r\n"
@@ -77,7 +77,7 @@ fn a_peer_that_died_while_the_server_was_down_is_cleaned_up_at_its_start() {
 #[test]
 fn calls_within_the_process_get_pieces_and_an_end() {
     let flux = Flux::in_memory();
-    let mut worker = flux.store();
+    let mut worker = flux.blocking();
     worker.call(&[b"FLUX.REGISTER", br#"{"id":"w","capabilities":[{"name":"f"}]}"#]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut call = runtime.block_on(flux.peers().call(flux::peers::calls::Order::new("f", b"1"))).unwrap();

@@ -195,7 +195,7 @@ fn a_peer_comes_back_by_itself_after_its_connections_were_cut() {
         worker.join("w").await.unwrap();
         let cuts = place.peer("cutter").start().await.unwrap();
         match &*place {
-            Place::Within(flux) => cut_all(&mut flux.store()),
+            Place::Within(flux) => cut_all(&mut flux.blocking()),
             Place::Far(server) => {
                 cut_all(&mut redis::Client::open(("127.0.0.1", server.port())).unwrap().get_connection().unwrap());
             }

@@ -76,9 +76,9 @@ fn a_stream_that_breaks_off_says_why() {
 #[test]
 fn a_reader_sees_by_the_numbers_what_is_kept_no_more() {
     let flux = Flux::in_memory();
-    let mut peer = flux.store();
+    let mut peer = flux.blocking();
     peer.call(&[b"FLUX.REGISTER", br#"{"id":"p1"}"#]);
-    let mut events = flux.store();
+    let mut events = flux.blocking();
     events.call(&[b"SUBSCRIBE", b"flux:ws:w:events"]);
     let chunks: Vec<String> = (1..=10_000).map(|number| format!("chunk {number}")).collect();
     let mut push: Vec<&[u8]> = vec![b"FLUX.STREAM.PUSH", b"w", b"s"];
@@ -95,7 +95,7 @@ fn a_reader_sees_by_the_numbers_what_is_kept_no_more() {
 #[test]
 fn large_chunks_push_others_out() {
     let flux = Flux::in_memory();
-    let mut peer = flux.store();
+    let mut peer = flux.blocking();
     peer.call(&[b"FLUX.REGISTER", br#"{"id":"p1"}"#]);
     let large = vec![b'x'; 4 << 20];
     for _ in 0..10 {
@@ -155,7 +155,7 @@ fn streams_end_by_themselves_some_time_after_the_last_chunk() {
 #[test]
 fn streams_of_old_peers_are_kept_as_well() {
     let flux = Flux::in_memory();
-    let mut old = flux.store();
+    let mut old = flux.blocking();
     old.call(&[
         b"SET",
         b"flux:peer:o1",
@@ -176,7 +176,7 @@ fn streams_of_old_peers_are_kept_as_well() {
 #[test]
 fn nobody_can_push_into_the_stream_of_a_new_peer_by_publishing_its_events() {
     let flux = Flux::in_memory();
-    let (mut peer, mut other) = (flux.store(), flux.store());
+    let (mut peer, mut other) = (flux.blocking(), flux.blocking());
     peer.call(&[b"FLUX.REGISTER", br#"{"id":"p1"}"#]);
     peer.call(&[b"FLUX.STREAM.PUSH", b"w", b"s", b"mine"]);
     let event =

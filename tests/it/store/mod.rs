@@ -1,0 +1,225 @@
+//! The store: the same promises on a keyspace of this process, on a redis-server, and on a cluster of three.
+
+mod backend;
+mod bodies;
+
+use std::time::Duration;
+
+use flux::commands::identity::{Identity, Only};
+use flux::store::{Blocking, Heard, Store, Topics};
+use redis::{AsyncCommands, RedisResult, cmd};
+
+use backend::Backend;
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Runs every body on a keyspace. One thread carries all of it.
+fn check_all(backend: Option<Backend>) {
+    let Some(backend) = backend else { return };
+    for (name, body) in bodies::ALL {
+        println!("{name}");
+        run(async {
+            let done = tokio::time::timeout(Duration::from_secs(60), body(&backend));
+            done.await.unwrap_or_else(|_| panic!("{name} hangs"));
+        });
+    }
+}
+
+#[test]
+fn it_keeps_its_promises_within_this_process() {
+    check_all(Some(Backend::within()));
+}
+
+#[test]
+fn it_keeps_its_promises_on_a_redis_server() {
+    check_all(Backend::redis());
+}
+
+#[test]
+fn it_keeps_its_promises_on_a_cluster_of_three_masters() {
+    check_all(Backend::cluster());
+}
+
+#[test]
+fn ten_thousand_wait_at_once_on_one_thread_and_each_gets_one() {
+    let backend = Backend::within();
+    run(async {
+        let store = backend.store();
+        let waits: Vec<_> = (0..10_000)
+            .map(|number: u32| {
+                let mut store = store.clone();
+                tokio::spawn(async move {
+                    let waited: (String, u32) = if number % 2 == 0 {
+                        cmd("BLPOP").arg("list").arg(0).query_async(&mut store).await.unwrap()
+                    } else {
+                        let mut read = cmd("BRPOP");
+                        read.arg("other").arg("list").arg(0).query_async(&mut store).await.unwrap()
+                    };
+                    waited.1
+                })
+            })
+            .collect();
+        backend.until_blocked(10_000).await;
+        let mut pusher = store.clone();
+        for number in 0..10_000_u32 {
+            let _: () = pusher.rpush("list", number).await.unwrap();
+        }
+        let mut got = Vec::new();
+        for wait in waits {
+            got.push(wait.await.unwrap());
+        }
+        got.sort_unstable();
+        assert_eq!(got, (0..10_000).collect::<Vec<u32>>());
+        assert_eq!(backend.blocked(), 0);
+    });
+}
+
+#[test]
+fn a_server_that_is_started_anew_is_found_again() {
+    let Some(mut backend) = Backend::redis() else { return };
+    run(async {
+        let mut store = backend.store();
+        let mut messages = store.listen(Topics::channels(["news"])).await.unwrap();
+        let _: () = store.set("key", 1).await.unwrap();
+        backend.server().restart();
+        let found: Option<u32> = store.get("key").await.unwrap();
+        assert_eq!(found, None, "it kept nothing");
+        assert_eq!(messages.next().await, Some(Heard::Lost(None)));
+        // The gap is told once it listens again.
+        let heard: u32 = store.publish("news", "back").await.unwrap();
+        assert_eq!(heard, 1);
+        let Some(Heard::Item(message)) = messages.next().await else { panic!("it was published") };
+        assert_eq!(message.payload, b"back");
+    });
+}
+
+#[test]
+fn errors_of_connections_tell_the_address_and_no_password() {
+    let port = crate::process::free_port();
+    for address in [format!("redis://:secret@127.0.0.1:{port}"), format!("redis+cluster://:secret@127.0.0.1:{port}")] {
+        let store = Store::open(&address).unwrap().patience(Duration::ZERO).unwrap();
+        let mut asked = store.clone();
+        let said = run(async move { asked.get::<_, Option<String>>("key").await }).unwrap_err().to_string();
+        assert!(said.contains(&format!("127.0.0.1:{port}")) && !said.contains("secret"), "{said}");
+        assert!(!store.address().contains("secret"));
+    }
+}
+
+#[test]
+fn a_line_whose_call_was_given_up_is_closed_and_says_so() {
+    let backend = Backend::within();
+    run(async {
+        let mut line = backend.store().line().await.unwrap();
+        {
+            let mut pop = cmd("BLPOP");
+            let mut wait = std::pin::pin!(pop.arg("list").arg(0).query_async::<()>(&mut line));
+            assert!(futures_util::poll!(&mut wait).is_pending());
+            assert_eq!(backend.blocked(), 1);
+        }
+        assert_eq!(backend.blocked(), 0);
+        assert!(line.is_closed());
+        let said = cmd("PING").query_async::<()>(&mut line).await.unwrap_err();
+        assert!(said.is_io_error() && said.to_string().contains("given up"), "{said}");
+    });
+}
+
+#[test]
+fn who_acts_for_a_peer_is_shown_as_that_peer() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    let mut store = Store::of(&instance, Identity::acting_for("p-1".into()));
+    let list: String = run(async move { cmd("CLIENT").arg("LIST").query_async(&mut store).await }).unwrap();
+    assert!(list.contains("via=call peer=p-1\n"), "{list}");
+    let list = Blocking::new(&instance).call(&[b"CLIENT", b"LIST"]);
+    assert!(String::from_utf8(list).unwrap().contains("via=within peer=\n"));
+}
+
+#[test]
+fn whoever_listens_hears_the_end_of_the_server() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    run(async {
+        let mut store = Store::within(&instance);
+        let mut messages = store.listen(Topics::channels(["news"])).await.unwrap();
+        let _: u32 = store.publish("news", "last").await.unwrap();
+        instance.end();
+        assert!(matches!(messages.next().await, Some(Heard::Item(_))));
+        assert_eq!(messages.next().await, None);
+        let refused: RedisResult<()> = store.set("key", 1).await;
+        assert!(refused.unwrap_err().is_io_error());
+    });
+}
+
+#[test]
+fn while_a_server_loads_commands_that_need_keys_are_refused_and_others_are_not() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    let (mut client, store) = (Blocking::new(&instance), Store::within(&instance));
+    instance.loading.begin();
+    for refused in [&[&b"GET"[..], b"key"][..], &[b"SET", b"key", b"1"], &[b"DBSIZE"]] {
+        assert!(client.call(refused).starts_with(b"-LOADING "), "{refused:?}");
+    }
+    for allowed in [&[&b"INFO"[..]][..], &[b"CONFIG", b"GET", b"port"], &[b"MULTI"]] {
+        assert!(!client.call(allowed).starts_with(b"-"), "{allowed:?}");
+    }
+    assert!(client.call(&[b"GET", b"key"]).starts_with(b"-LOADING "));
+    assert!(client.call(&[b"EXEC"]).starts_with(b"-EXECABORT "));
+    let mut asked = store.clone();
+    let said = run(async move { asked.get::<_, Option<String>>("key").await }).unwrap_err();
+    assert_eq!(said.code(), Some("LOADING"));
+    instance.end_loading();
+    assert_eq!(client.call(&[b"GET", b"key"]), b"$-1\r\n");
+}
+
+#[test]
+fn who_is_bound_to_keys_touches_no_others() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    let only = [("mine:", true), ("shared:", false)].map(|(prefix, writes)| Only { prefix: prefix.into(), writes });
+    let mut store = Store::of(&instance, Identity::acting_for("p-1".into()).bound_to(only));
+    let mut ask = |words: &str| -> Option<String> {
+        let mut words = words.split(' ');
+        let mut command = cmd(words.next().unwrap());
+        for word in words {
+            command.arg(word);
+        }
+        let asked = run(command.exec_async(&mut store));
+        asked.err().map(|error| error.code().unwrap_or_default().to_owned())
+    };
+    for allowed in [
+        "SET mine:a 1",
+        "GET mine:a",
+        "GET shared:a",
+        "MGET mine:a shared:a",
+        "SUNIONSTORE mine:s shared:s mine:t",
+        "PING",
+        "DEL mine:a",
+    ] {
+        assert_eq!(ask(allowed), None, "{allowed}");
+    }
+    for refused in [
+        "GET other",
+        "SET shared:a 1",
+        "SET shared:a 1 GET",
+        "MGET mine:a other",
+        "SUNIONSTORE shared:s mine:s",
+        "RENAME shared:a mine:a",
+        "COPY other mine:a",
+        "FLUSHALL",
+        "KEYS *",
+        "SCAN 0",
+        "RANDOMKEY",
+        "SORT mine:l BY other:*",
+        "CONFIG GET *",
+        "SHUTDOWN",
+        "DEBUG SLEEP 0",
+        "CLIENT KILL ID 1",
+        "PUBLISH c m",
+        "CLIENT PAUSE 10",
+        "MEMORY USAGE other",
+        "XREAD STREAMS mine:x other 0 0",
+        "BLPOP mine:l other 0.01",
+        "SWAPDB 0 1",
+        "LMOVE mine:l shared:l LEFT LEFT",
+    ] {
+        assert_eq!(ask(refused).as_deref(), Some("NOPERM"), "{refused}");
+    }
+}
