@@ -1,16 +1,22 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod key;
+mod moves;
+mod samples;
+
+use std::collections::HashMap;
 use std::mem;
 
-use crate::engine::blob::{Blob, INLINE_BYTES_MAX};
 use crate::engine::dict::{self, Dict};
-use crate::engine::effect::{self, Effect, Row};
+use crate::engine::effect::Effect;
 use crate::engine::persist::batch;
-use crate::engine::persist::record::SEGMENT_BYTES;
 use crate::engine::shard::DATABASES;
 use crate::engine::value::{BadRow, Kind};
+
+pub use key::{ChangedRow, KeyFold, Keyed, Moved, RowsFold, write_into, write_range};
+pub use moves::Moves;
+pub use samples::Samples;
 
 /// What became of the keyspace over a span of the journal.
 #[derive(Default)]
@@ -42,103 +48,11 @@ struct Limit {
     halved_at: usize,
 }
 
-/// From which keys values went to which, in the order in which they did. There may be millions.
-#[derive(Default)]
-pub struct Moves {
-    /// The keys, each with a number: a value may go to and fro between two of them a million times.
-    numbers: HashMap<Place, u32>,
-    /// Bytes these take, roughly.
-    keys_bytes: usize,
-    moves: Vec<(u32, u32)>,
-}
-
-impl Moves {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.moves.is_empty()
-    }
-
-    fn push(&mut self, from: Place, to: Place) {
-        let [from, to] = [from, to].map(|place| {
-            let next = self.numbers.len() as u32;
-            let bytes = MOVED_KEY_BYTES + place.1.len();
-            *self.numbers.entry(place).or_insert_with(|| {
-                self.keys_bytes += bytes;
-                next
-            })
-        });
-        self.moves.push((from, to));
-    }
-
-    /// Bytes they take in memory, roughly.
-    pub fn bytes(&self) -> usize {
-        self.moves.capacity() * size_of::<(u32, u32)>() + self.keys_bytes
-    }
-
-    /// For each key whose value went on to keys from this one on: the first of these, or itself if it comes before.
-    fn leads(&self, start: &Place) -> HashMap<Place, Place> {
-        let mut leads: Vec<Option<&Place>> = vec![None; self.numbers.len()];
-        for (place, number) in self.numbers.iter().filter(|(place, _)| *place >= start) {
-            leads[*number as usize] = Some(place);
-        }
-        let mut is_left = vec![false; leads.len()];
-        for (from, to) in self.moves.iter().rev().map(|(from, to)| (*from as usize, *to as usize)) {
-            leads[from] = [leads[from], leads[to]].into_iter().flatten().min();
-            is_left[from] = true;
-        }
-        let left = self.numbers.iter().filter(|(_, number)| is_left[**number as usize]);
-        left.filter_map(|(place, number)| Some((place.clone(), leads[*number as usize]?.clone()))).collect()
-    }
-}
-
-/// Some of what changed, chosen by hashes, so that however often it did it is one of all.
-#[derive(Default)]
-pub struct Samples {
-    /// Keys, in their order.
-    pub keys: BTreeSet<Place>,
-    /// By their keys' hashes, those of rows that changed in values.
-    rows: HashMap<u64, HashSet<u64>>,
-}
-
-impl Samples {
-    fn note(&mut self, effect: &Effect<'_>) {
-        let (Some(db), Some(key)) = (effect.db(), effect.key()) else { return };
-        self.note_key(db, key);
-        match effect {
-            Effect::Change { rows, .. } => rows.for_each(|row| self.note_row(key, dict::hash(element_of(&row)))),
-            Effect::WriteAt { offset, .. } => self.note_row(key, dict::hash(&(offset / SEGMENT_BYTES as u64).to_le_bytes())),
-            _ => {}
-        }
-    }
-
-    fn note_key(&mut self, db: u8, key: &[u8]) {
-        if dict::hash(key).is_multiple_of(SAMPLED) {
-            self.keys.insert((db, key.to_vec()));
-        }
-    }
-
-    fn note_row(&mut self, key: &[u8], hash: u64) {
-        let key = dict::hash(key);
-        if (key ^ hash).is_multiple_of(SAMPLED) {
-            self.rows.entry(key).or_default().insert(hash);
-        }
-    }
-
-    /// About how many places in the tables change: keys, and rows of large values. Rows that lie beside each other count as if they did not.
-    pub fn changes(&self) -> u64 {
-        // Of a small value there are hardly ever so many.
-        let rows: usize = self.rows.values().map(HashSet::len).filter(|rows| *rows > 2).sum();
-        (self.keys.len() + rows) as u64 * SAMPLED
-    }
-}
-
 /// Where a key stands among all: by its database, then by its bytes.
 pub type Place = (u8, Vec<u8>);
 
-/// One of this many keys, and of changed rows, is a sample.
-const SAMPLED: u64 = 251;
 /// Keys looked at to find the middle of all.
-const SAMPLES: usize = 4096;
+const LOOKED_AT: usize = 4096;
 
 /// What became of one database.
 #[derive(Default)]
@@ -149,128 +63,6 @@ pub struct DatabaseFold {
     pub keys: Dict<Keyed>,
 }
 
-/// A key and what became of it.
-pub struct Keyed {
-    /// The key.
-    pub key: Blob,
-    /// What became of it.
-    pub fold: KeyFold,
-    link: dict::Link,
-}
-
-impl Keyed {
-    /// Bytes it takes in memory, roughly.
-    fn bytes(&self) -> usize {
-        KEY_BYTES + self.key.len() + self.fold.rows.bytes()
-    }
-}
-
-impl dict::Entry for Keyed {
-    fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    #[inline]
-    fn link(&self) -> dict::Link {
-        self.link
-    }
-
-    #[inline]
-    fn link_mut(&mut self) -> &mut dict::Link {
-        &mut self.link
-    }
-}
-
-/// A new expiry, if there is one, in the room of a number: there are millions of these.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct NewExpiry(u64);
-
-impl NewExpiry {
-    const NONE: NewExpiry = NewExpiry(u64::MAX);
-}
-
-impl Default for NewExpiry {
-    fn default() -> NewExpiry {
-        NewExpiry::NONE
-    }
-}
-
-/// What became of a key.
-#[derive(Default, Clone)]
-pub struct KeyFold {
-    /// Whether what the key held before the span counts no more.
-    pub is_fresh: bool,
-    /// The kind of its value, where the span tells it. None in a fresh one: the key is gone.
-    pub kind: Option<Kind>,
-    /// When it expires, if that changed; 0 for never.
-    expire_at: NewExpiry,
-    /// What became of its value.
-    pub rows: RowsFold,
-}
-
-/// What became of a value.
-#[derive(Default, Clone)]
-pub enum RowsFold {
-    /// Nothing. In a fresh key: it is empty.
-    #[default]
-    None,
-    /// It is this string, short enough to stand here.
-    Short(Blob),
-    /// It is this string.
-    Text(Vec<u8>),
-    /// These bytes were written into the string, in this order.
-    Writes(Vec<(u64, Vec<u8>)>),
-    /// It is these rows, as they stand in the effect.
-    Whole(Vec<u8>),
-    /// These rows were put, or removed.
-    Changed(Box<Dict<ChangedRow>>),
-    /// It is what another key held before the span, with changes.
-    Moved(Box<Moved>),
-}
-
-/// What a key holds that another one held before the span.
-#[derive(Clone)]
-pub struct Moved {
-    /// Where it was.
-    pub from: Place,
-    /// When the key that holds it now expires, where nothing else tells; 0 for never.
-    pub expire_at: u64,
-    /// What became of it since.
-    pub rows: RowsFold,
-}
-
-impl Moved {
-    fn bytes_but_rows(from: &Place) -> usize {
-        ROW_BYTES + from.1.len()
-    }
-}
-
-/// A row that was put, or removed.
-#[derive(Clone)]
-pub struct ChangedRow {
-    /// The element's key.
-    pub element: Blob,
-    /// Its bytes; None where it is gone.
-    pub bytes: Option<Blob>,
-    link: dict::Link,
-}
-
-impl dict::Entry for ChangedRow {
-    fn key(&self) -> &[u8] {
-        &self.element
-    }
-
-    #[inline]
-    fn link(&self) -> dict::Link {
-        self.link
-    }
-
-    #[inline]
-    fn link_mut(&mut self) -> &mut dict::Link {
-        &mut self.link
-    }
-}
-
 impl DatabaseFold {
     /// What became of its keys, in the order of these.
     pub fn sorted(&self) -> Vec<&Keyed> {
@@ -279,12 +71,6 @@ impl DatabaseFold {
         keys
     }
 }
-
-/// What a key from which a value went takes beside its bytes, roughly: where it stands, its number, and while a pass asks for them, its lead.
-const MOVED_KEY_BYTES: usize = 160;
-/// What an entry of a map takes beside its bytes, roughly.
-const KEY_BYTES: usize = 112;
-const ROW_BYTES: usize = 80;
 
 impl Fold {
     /// A fold that looks at keys from this one on, and maybe only at those before another; and at those from where their values came, for
@@ -419,7 +205,7 @@ impl Fold {
     }
 
     fn middle(&self) -> Option<Place> {
-        let step = (self.len() / SAMPLES).max(1);
+        let step = (self.len() / LOOKED_AT).max(1);
         let mut samples: Vec<(u8, &[u8])> = self.keyed().step_by(step).map(|(place, _)| place).collect();
         samples.sort_unstable();
         let middle = samples.len() / 2;
@@ -499,17 +285,7 @@ impl Fold {
         let fold = if self.looks_at(db, key) {
             let (mut fold, more) = take(self.key(db, key)?);
             self.bytes += more;
-            if !fold.is_fresh {
-                fold.is_fresh = true;
-                // A text is known as a whole, whatever the key held before.
-                if !matches!(fold.rows, RowsFold::Short(_) | RowsFold::Text(_)) {
-                    let rows = mem::take(&mut fold.rows);
-                    self.bytes += Moved::bytes_but_rows(&place);
-                    fold.rows = RowsFold::Moved(Box::new(Moved { from: place.clone(), expire_at: 0, rows }));
-                }
-            } else if fold.kind.is_none() {
-                fold = KeyFold::gone();
-            }
+            self.bytes += fold.leave(&place);
             fold
         } else {
             KeyFold::gone()
@@ -531,16 +307,7 @@ impl Fold {
             self.bytes -= fold.rows.bytes();
             return Ok(());
         }
-        if fold.kind.is_some_and(|before| before != kind) {
-            return Err(BadRow::Bytes);
-        }
-        if fold.kind.is_some() {
-            fold.expire_at = NewExpiry(expire_at);
-        } else if let RowsFold::Moved(moved) = &mut fold.rows {
-            // Nothing was changed in it, so it may not be there, where a loss was accepted.
-            moved.expire_at = expire_at;
-            (fold.kind, fold.expire_at) = (Some(kind), NewExpiry::NONE);
-        }
+        fold.arrive(kind, expire_at)?;
         self.replace(db, key, fold)
     }
 
@@ -575,11 +342,7 @@ impl Fold {
                 self.replace(db, key, KeyFold::gone())?;
             }
             Effect::Expire { db, key, expire_at } => {
-                let fold = self.key(db, key)?;
-                // A key that is gone cannot expire.
-                if !fold.is_fresh || fold.kind.is_some() {
-                    fold.expire_at = NewExpiry(expire_at);
-                }
+                self.key(db, key)?.expire(expire_at);
             }
             Effect::Put { db, key, kind, expire_at, rows } => {
                 let fold = self.key(db, key)?;
@@ -611,213 +374,19 @@ impl Fold {
         let at = match database.keys.find(hash, key) {
             Some(at) => at,
             None => {
-                self.bytes += KEY_BYTES + key.len();
-                let fold = KeyFold { is_fresh: database.is_flushed, ..KeyFold::default() };
-                database.keys.insert_new(hash, Keyed { key: Blob::from(key), fold, link: dict::Link::default() })
+                let keyed = Keyed::new(key, database.is_flushed);
+                self.bytes += keyed.bytes();
+                database.keys.insert_new(hash, keyed)
             }
         };
         Ok(&mut database.keys.at_mut(at).fold)
     }
 }
 
-impl KeyFold {
-    fn gone() -> KeyFold {
-        KeyFold { is_fresh: true, ..KeyFold::default() }
-    }
-
-    /// When it expires, if that changed; 0 for never.
-    pub fn expire_at(&self) -> Option<u64> {
-        (self.expire_at != NewExpiry::NONE).then_some(self.expire_at.0)
-    }
-
-    /// Sees to it that the key is there and of this kind.
-    fn make(&mut self, kind: Kind) {
-        if self.is_fresh && self.kind.is_none() {
-            self.expire_at = NewExpiry(0);
-        }
-        self.kind = Some(kind);
-    }
-
-    fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) {
-        self.is_fresh = true;
-        self.kind = Some(kind);
-        self.expire_at = NewExpiry(expire_at);
-        if kind == Kind::String {
-            let bytes = match rows.next() {
-                Some(Row::Put(_, bytes)) => bytes,
-                _ => &[],
-            };
-            return self.rows.set_text(bytes);
-        }
-        let bytes = rows.bytes();
-        match &mut self.rows {
-            RowsFold::Whole(whole) => {
-                whole.clear();
-                whole.extend_from_slice(bytes);
-            }
-            other => *other = RowsFold::Whole(bytes.to_vec()),
-        }
-    }
-
-    /// Tells how many bytes more this takes.
-    fn change(&mut self, rows: effect::Rows<'_>) -> isize {
-        if self.kind == Some(Kind::String) {
-            let before = self.rows.bytes();
-            let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
-            if let RowsFold::Moved(moved) = &self.rows
-                && put.is_some()
-                && self.expire_at().is_none()
-            {
-                // The value is known as a whole now, and yet the key expires when it did.
-                self.expire_at = NewExpiry(moved.expire_at);
-            }
-            put.into_iter().for_each(|bytes| self.rows.set_text(bytes));
-            return self.rows.bytes() as isize - before as isize;
-        }
-        let (changed, mut grown) = self.rows.changed_rows();
-        for row in rows {
-            let bytes = if let Row::Put(_, bytes) = row { Some(Blob::from(bytes)) } else { None };
-            grown += set_row(changed, element_of(&row), bytes);
-        }
-        grown
-    }
-}
-
-impl RowsFold {
-    /// Bytes they take in memory, roughly.
-    fn bytes(&self) -> usize {
-        match self {
-            RowsFold::None | RowsFold::Short(_) => 0,
-            RowsFold::Text(bytes) | RowsFold::Whole(bytes) => bytes.capacity(),
-            RowsFold::Writes(writes) => writes.iter().map(|(_, bytes)| ROW_BYTES + bytes.len()).sum(),
-            RowsFold::Moved(moved) => Moved::bytes_but_rows(&moved.from) + moved.rows.bytes(),
-            RowsFold::Changed(rows) => {
-                let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, Blob::heap_bytes);
-                rows.iter().map(row).sum()
-            }
-        }
-    }
-
-    fn set_text(&mut self, bytes: &[u8]) {
-        match self {
-            RowsFold::Text(text) if bytes.len() > INLINE_BYTES_MAX => {
-                text.clear();
-                text.extend_from_slice(bytes);
-            }
-            other if bytes.len() <= INLINE_BYTES_MAX => *other = RowsFold::Short(Blob::from(bytes)),
-            other => *other = RowsFold::Text(bytes.to_vec()),
-        }
-    }
-
-    /// The rows as changes to what was there before, in a fresh key to nothing; and how many bytes more they take so.
-    fn changed_rows(&mut self) -> (&mut Dict<ChangedRow>, isize) {
-        let rows = match self {
-            RowsFold::Moved(moved) => &mut moved.rows,
-            rows => rows,
-        };
-        let mut grown = 0;
-        if !matches!(rows, RowsFold::Changed(_)) {
-            grown -= rows.bytes() as isize;
-            let mut changed = Dict::default();
-            if let RowsFold::Whole(whole) = rows {
-                for row in effect::Rows::again(whole) {
-                    if let Row::Put(element, bytes) = row {
-                        grown += set_row(&mut changed, element, Some(Blob::from(bytes)));
-                    }
-                }
-            }
-            *rows = RowsFold::Changed(Box::new(changed));
-        }
-        match rows {
-            RowsFold::Changed(changed) => (changed, grown),
-            _ => unreachable!("it was made so above"),
-        }
-    }
-
-    fn write_at(&mut self, is_fresh: bool, offset: u64, bytes: &[u8]) -> Result<usize, BadRow> {
-        if let RowsFold::Moved(moved) = self {
-            return moved.rows.write_at(false, offset, bytes);
-        }
-        let before = if let RowsFold::Text(text) = self { text.capacity() } else { 0 };
-        match self {
-            RowsFold::None if is_fresh => *self = RowsFold::Text(Vec::new()),
-            RowsFold::Short(text) => *self = RowsFold::Text(text.to_vec()),
-            _ => {}
-        }
-        match self {
-            RowsFold::Text(text) => {
-                write_into(text, offset, bytes)?;
-                Ok(text.capacity() - before)
-            }
-            RowsFold::Writes(writes) => Ok(add_write(writes, offset, bytes)),
-            other => {
-                *other = RowsFold::Writes(vec![(offset, bytes.to_vec())]);
-                Ok(ROW_BYTES + bytes.len())
-            }
-        }
-    }
-}
-
-fn element_of<'a>(row: &Row<'a>) -> &'a [u8] {
-    match row {
-        Row::Put(element, _) | Row::Remove(element) => element,
-    }
-}
-
-/// Sets a row; tells how many bytes more they take.
-fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<Blob>) -> isize {
-    let heap_bytes = |bytes: &Option<Blob>| bytes.as_ref().map_or(0, Blob::heap_bytes) as isize;
-    let (hash, after) = (dict::hash(element) as u32, heap_bytes(&bytes));
-    match changed.find(hash, element) {
-        Some(at) => after - heap_bytes(&mem::replace(&mut changed.at_mut(at).bytes, bytes)),
-        None => {
-            changed.insert_new(hash, ChangedRow { element: Blob::from(element), bytes, link: dict::Link::default() });
-            (ROW_BYTES + element.len()) as isize + after
-        }
-    }
-}
-
-/// Strings are at most this long (`proto-max-bulk-len` can be no more than 4 GiB), so an offset beyond it is damage.
-const STRING_BYTES_MAX: u64 = 4 << 30;
-
-/// From where to where bytes at this offset are written, if a string can be that long.
-pub fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
-    let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow::Bytes)?;
-    Ok((usize::try_from(offset).map_err(|_| BadRow::Bytes)?, usize::try_from(end).map_err(|_| BadRow::Bytes)?))
-}
-
-/// Writes bytes into a string, with zero bytes before them where it is shorter.
-pub fn write_into(text: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> Result<(), BadRow> {
-    let (start, end) = write_range(offset, bytes.len())?;
-    if text.len() < end {
-        text.resize(end, 0);
-    }
-    text[start..end].copy_from_slice(bytes);
-    Ok(())
-}
-
-/// Appending goes on where the last write ended, and counters in a bit field are written in the same place again: both
-/// are added to the last write.
-fn add_write(writes: &mut Vec<(u64, Vec<u8>)>, offset: u64, bytes: &[u8]) -> usize {
-    if let Some((start, last)) = writes.last_mut()
-        && offset >= *start
-        && offset - *start <= last.len() as u64
-    {
-        let at = (offset - *start) as usize;
-        let before = last.len();
-        let overlap = bytes.len().min(before - at);
-        last[at..at + overlap].copy_from_slice(&bytes[..overlap]);
-        last.extend_from_slice(&bytes[overlap..]);
-        return last.len() - before;
-    }
-    writes.push((offset, bytes.to_vec()));
-    ROW_BYTES + bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Cut;
+    use crate::engine::{Cut, effect};
 
     /// A fold of keys that take about these many bytes.
     fn of(sizes: &[(&str, usize)]) -> Fold {
@@ -933,27 +502,6 @@ mod tests {
         fold.take_moves()
     }
 
-    #[test]
-    fn a_value_that_goes_to_and_fro_is_two_keys_and_leads_to_the_first_of_them() {
-        let mut moves = Moves::default();
-        let place = |key: &str| (0, key.as_bytes().to_vec());
-        for _ in 0..1000 {
-            moves.push(place("a"), place("b"));
-            moves.push(place("b"), place("a"));
-        }
-        moves.push(place("b"), place("z"));
-        assert_eq!(moves.numbers.len(), 3);
-        let leads = |start: &str| {
-            let mut leads: Vec<(Place, Place)> = moves.leads(&place(start)).into_iter().collect();
-            leads.sort();
-            leads
-        };
-        assert_eq!(leads(""), [(place("a"), place("a")), (place("b"), place("a"))]);
-        assert_eq!(leads("b"), [(place("a"), place("b")), (place("b"), place("b"))]);
-        assert_eq!(leads("c"), [(place("a"), place("z")), (place("b"), place("z"))]);
-        assert_eq!(leads("zz"), []);
-    }
-
     /// How many changes there seem to be of all, going by samples, where a fold holds but a part.
     fn sampled(batches: &[Vec<u8>]) -> (u64, bool) {
         let mut fold = Fold::sampling().within(100_000);
@@ -982,10 +530,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn what_became_of_a_key_stays_small() {
-        assert!(size_of::<Keyed>() <= 80, "{}", size_of::<Keyed>());
     }
 }
