@@ -11,11 +11,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::clock;
 use crate::commands::clients::{Origin, Reach};
@@ -28,6 +27,7 @@ use crate::engine::durability::{Awaited, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
+use crate::lifecycle;
 use crate::resp::{Parser, Protocol, ProtocolError, Reply};
 use crate::seldom::Seldom;
 
@@ -125,7 +125,7 @@ pub async fn not_accepted(error: &io::Error) {
 pub fn keep(gate: &Arc<Gate>, instance: &Instance) -> Option<JoinHandle<()>> {
     let durability = instance.durability().cloned()?;
     let gate = Arc::clone(gate);
-    Some(tokio::spawn(async move { gate.keep(durability).await }))
+    Some(lifecycle::of_connection(async move { gate.keep(durability).await }))
 }
 
 /// Carries a connection that shares its runtime with no others of ours: with a gate of its own.
@@ -291,7 +291,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let limit = config::output_limit(&self.session.instance.config.text(Name::ClientOutputBufferLimit), class);
         if limit.soft_bytes == 0 || backlog <= limit.soft_bytes {
             self.burdened_since = None;
-        } else if self.burdened_since.get_or_insert_with(Instant::now).elapsed() >= Duration::from_secs(limit.soft_seconds) {
+        } else if clock::since(*self.burdened_since.get_or_insert_with(clock::instant)) >= Duration::from_secs(limit.soft_seconds)
+        {
             return true;
         }
         limit.hard_bytes != 0 && backlog > limit.hard_bytes

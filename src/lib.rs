@@ -9,6 +9,7 @@ pub mod connection;
 pub mod engine;
 pub mod http;
 pub mod id;
+pub mod lifecycle;
 pub mod limits;
 pub mod machine;
 pub mod memory;
@@ -88,7 +89,7 @@ impl Flux {
             let (near, far) = tokio::io::duplex(PIPE_BYTES);
             let client = instance.clients.connect(Origin::within(), clock::now_ms());
             let session = Session::new(Arc::clone(&instance), client, instance.stats.worker(), true);
-            tokio::spawn(connection::run_alone(far, session));
+            lifecycle::of_connection(connection::run_alone(far, session));
             near
         }))
     }

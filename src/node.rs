@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Loaded, Persistence};
 use crate::http;
+use crate::lifecycle::{Deadline, Phase, Plan};
 use crate::memory;
-use crate::panics::Whole;
 use crate::peers;
 use crate::server;
 use crate::storage::opening::OnDamage;
@@ -53,6 +52,9 @@ pub enum Error {
     Thread(std::io::Error),
 }
 
+/// How long those that were cut at the deadline have to end. What takes longer is a command that runs on, or a disk that hangs.
+const CUT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The rooms there are, in the order in which they open.
 pub const ROOMS: &[Room] = &[peers::ROOM];
 
@@ -70,7 +72,6 @@ pub struct Node {
     door: Option<server::Handle>,
     http: Option<http::Handle>,
     rooms: OpenRooms,
-    chores: thread::JoinHandle<()>,
 }
 
 /// The addresses of the doors, which are taken before anything is made or loaded: a start that they refuse leaves nothing behind.
@@ -117,8 +118,8 @@ impl Node {
         if let Some(address) = http.as_ref().and_then(|http| http.addresses.first()) {
             config.settle(Name::HttpPort, &address.port().to_string());
         }
-        let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
+        start_chores(&instance)?;
+        Ok(Node { instance, persistence, door: Some(door), http, rooms })
     }
 
     /// The same without a door, for a program that has flux within it.
@@ -126,8 +127,8 @@ impl Node {
         let (engine, persistence) = Persistence::open(data, options(&config))?;
         let instance = share(engine, &config, Some(&persistence));
         let rooms = instance.open_rooms();
-        let chores = start_chores(&instance)?;
-        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, rooms, chores })
+        start_chores(&instance)?;
+        Ok(Node { instance, persistence: Some(persistence), door: None, http: None, rooms })
     }
 
     /// Its peers, for callers within the process.
@@ -150,37 +151,29 @@ impl Node {
         self.persistence.as_ref().map(Persistence::loaded).unwrap_or_default()
     }
 
-    /// Ends it: no new connections, the commands under way to their end, everything on disk.
+    /// Ends it: no new connections, the commands under way to their end, everything on disk. This is the order of stopping
+    /// (`lifecycle::Phase`), with what each phase leaves to be closed.
     pub fn stop(self) -> Result<(), Error> {
-        self.instance.end();
-        let skips_last_checkpoint = self.instance.skips_last_checkpoint.load(Relaxed);
+        let instance = self.instance;
+        let lifecycle = instance.lifecycle();
+        instance.end();
+        let skips_last_checkpoint = instance.skips_last_checkpoint.load(Relaxed);
+        let grace = Duration::from_secs(instance.config.count(Name::ShutdownTimeout));
+        let cuts = Arc::clone(&instance);
+        let deadline = Deadline::new(grace, CUT_PATIENCE, move || cuts.cut());
+        lifecycle.stop_by(Phase::Accept, &deadline);
+        lifecycle.stop_by(Phase::Finish, &deadline);
+        if let Some(http) = &self.http {
+            http.drain(&deadline);
+        }
         if let Some(door) = self.door {
-            let (closed, is_closed) = mpsc::channel::<()>();
-            let instance = Arc::clone(&self.instance);
-            let grace = Duration::from_secs(instance.config.count(Name::ShutdownTimeout));
-            let deadline = thread::spawn(move || {
-                if is_closed.recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    instance.cut();
-                }
-            });
-            door.join();
-            if let Some(http) = &self.http {
-                http.drain();
-            }
-            drop(closed);
-            let _ = deadline.join();
+            door.close();
         }
         drop(self.rooms);
-        // Chores that panicked have said so already.
-        let _ = self.chores.join();
-        self.instance.engine.freeing().stop();
-        if let Some(persistence) = self.persistence {
-            persistence.close(!skips_last_checkpoint)?;
-        }
-        if let Some(http) = self.http {
-            http.close();
-        }
-        Ok(())
+        instance.engine.freeing().stop();
+        let closed = self.persistence.map_or(Ok(()), |persistence| persistence.close(!skips_last_checkpoint));
+        lifecycle.stop(Phase::Last);
+        Ok(closed?)
     }
 }
 
@@ -247,13 +240,10 @@ fn fit_clients(instance: &Instance, workers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Error> {
-    let instance = Arc::clone(instance);
-    let run = move || {
-        let _whole = Whole::begin();
-        chores::run(&instance);
-    };
-    thread::Builder::new().name("chores".into()).spawn(run).map_err(Error::Thread)
+fn start_chores(instance: &Arc<Instance>) -> Result<(), Error> {
+    let tended = Arc::clone(instance);
+    let lifecycle = instance.lifecycle();
+    lifecycle.start(Plan::new("chores", Phase::Tend), move |stop| chores::run(&tended, stop)).map_err(Error::Thread)
 }
 
 /// The addresses a setting names, without those that are optional and cannot be had.

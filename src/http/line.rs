@@ -10,6 +10,7 @@ use super::answer::Refusal;
 use super::{Busy, Caller, Door};
 use crate::commands::clients::Origin;
 use crate::connection;
+use crate::lifecycle;
 
 /// Bytes that may be on their way in either direction.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -29,7 +30,7 @@ pub async fn open_for(door: &Arc<Door>, caller: Caller, hear: Option<Hear>) -> R
     *session.client.stranger.lock() = None;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let (busy, gate) = (Busy::begin(door), Arc::clone(&door.gate));
-    tokio::spawn(async move {
+    lifecycle::of_connection(async move {
         connection::run(far, session, gate, None).await;
         drop(busy);
     });
@@ -38,7 +39,7 @@ pub async fn open_for(door: &Arc<Door>, caller: Caller, hear: Option<Hear>) -> R
         info = info.set_protocol(ProtocolVersion::RESP3);
     }
     let (line, driver) = MultiplexedConnection::new_with_config(&info, near, config(hear)).await?;
-    tokio::spawn(driver);
+    lifecycle::of_connection(driver);
     Ok(line)
 }
 

@@ -14,6 +14,7 @@ use super::websocket::{self, WebSocket};
 use super::{Busy, Caller, Door, line};
 use crate::commands::sockets::Permit;
 use crate::connection;
+use crate::lifecycle;
 
 /// How long a client may take to read the last words.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ pub async fn upgrade(State(door): State<Arc<Door>>, Extension(caller): Extension
     let permit = request.extensions_mut().remove::<Arc<Permit>>();
     // From here on its session is the one that has to give the password.
     permit.iter().for_each(|permit| *permit.stranger.lock() = None);
-    tokio::spawn(async move {
+    lifecycle::of_connection(async move {
         let _permit = permit;
         if let Ok(stream) = upgraded.await {
             talk(WebSocket::new(TokioIo::new(stream)), &door, caller).await;

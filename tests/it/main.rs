@@ -1,5 +1,9 @@
 //! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests ask the system for time, and start threads and programs, as those do who use flux"
+)]
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking; clippy knows only functions marked as tests")]
 
 mod churn;
@@ -14,6 +18,7 @@ mod fuzz;
 mod gate;
 mod http;
 mod isolation;
+mod lifecycle;
 mod linear;
 mod memory;
 mod model;

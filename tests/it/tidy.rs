@@ -10,6 +10,8 @@ const FLOORS: &[&[&str]] = &[
         "storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "panics", "prefetch", "seldom", "shutdown",
         "version",
     ],
+    // Half a floor up: it starts what lives beside others, by the clock and as panics are dealt with.
+    &["lifecycle"],
     &["engine", "config"],
     &["commands"],
     // Half a floor up: they run commands for those above.

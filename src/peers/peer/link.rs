@@ -7,6 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 use tokio::io::DuplexStream;
 
+use crate::lifecycle;
 use crate::peers::peer::Error;
 use crate::peers::peer::pushes::Pushes;
 
@@ -52,7 +53,7 @@ impl Target {
                 let (connection, driver) =
                     MultiplexedConnection::new_with_config(&info, dial(), config).await.map_err(Error::Connection)?;
                 // Ends with the connection.
-                tokio::spawn(driver);
+                lifecycle::of_connection(driver);
                 Ok(connection)
             }
         }
