@@ -13,6 +13,7 @@
 //! ([`Plan::woken_by`]); where a client can hold it up, what cuts that short ([`Plan::cut_by`]). docs/lifecycle.md lists who there is, and must
 //! be told. To start, end or show one costs O(log n) of those that live; a phase is stopped in O(n).
 
+pub mod child;
 mod life;
 mod simulation;
 mod stop;

@@ -1,5 +1,7 @@
 //! Threads, tasks and child processes: what happens when they die, and in which order they are stopped.
 
+mod children;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
