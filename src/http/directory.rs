@@ -61,7 +61,14 @@ pub async fn workspace(
 
 pub async fn status(State(door): State<Arc<Door>>, Extension(caller): Extension<Caller>) -> Result<Response, Refusal> {
     let mut line = line::open(&door, caller).await?;
-    Ok(one(cmd("FLUX.STATUS").query_async(&mut line).await?))
+    let counts: String = cmd("FLUX.STATUS").query_async(&mut line).await?;
+    Ok(one(with(&counts, "lifecycle", &json!(door.instance.lifecycle().report()))))
+}
+
+/// An object with one more member.
+fn with(object: &str, name: &str, value: &serde_json::Value) -> String {
+    let members = object.strip_suffix('}').expect("it is an object, and not an empty one");
+    format!("{members},{}:{value}}}", json!(name))
 }
 
 async fn texts(line: &mut MultiplexedConnection, ask: &Cmd) -> Result<Vec<String>, Refusal> {
