@@ -1,6 +1,8 @@
 //! Packs the client libraries in `sdk/` as npm and pip install them, so that the server can hand them out: the same bytes
 //! from the same files on any machine, with neither node nor Python. Finds out which build this is, too.
 
+#![allow(clippy::disallowed_methods, reason = "it is another program")]
+
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

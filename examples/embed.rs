@@ -2,6 +2,8 @@
 //!
 //! Run it twice and see the counter go on: `cargo run --example embed`
 
+#![allow(clippy::disallowed_methods, reason = "a program that has flux within it starts its own threads")]
+
 use redis::TypedCommands;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,6 +3,8 @@
 //! `cargo run --example peers` needs nothing else. With a URL it uses a running server, and others can watch:
 //! `flux watch notes` in one terminal, `cargo run --example peers -- redis://127.0.0.1:6379` in another.
 
+#![allow(clippy::disallowed_methods, reason = "a program that has flux within it starts its own tasks")]
+
 use std::time::Duration;
 
 use flux::peers::{Capability, Error, Job, Peer, PeerBuilder};

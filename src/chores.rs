@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock;
 use crate::commands::clients::state;
@@ -12,27 +11,30 @@ use crate::commands::session::publish_events;
 use crate::commands::stats::mean_share;
 use crate::config::Name;
 use crate::engine::expire::{self, Share};
+use crate::lifecycle::Stop;
 
 /// Between two rounds. Keys are gone at most this long after their time.
 const ROUND: Duration = Duration::from_millis(50);
 /// How much of a round may go to removing keys when very many are over at once.
 const SWEEP_MAX: Duration = Duration::from_millis(12);
 
-/// Does the chores until the server ends.
-pub fn run(instance: &Arc<Instance>) {
-    while !instance.is_ending.load(Relaxed) {
+/// Does the chores until it is asked to stop.
+pub fn run(instance: &Arc<Instance>, stop: &Stop) {
+    loop {
         if !instance.engine.may_expire() && instance.pause.holds(true).is_none() {
             instance.engine.set_may_expire(true);
         }
         if instance.engine.sweeps() && instance.pause.holds(true).is_none() {
-            let start = Instant::now();
+            let start = clock::instant();
             sweep(instance);
-            instance.stats.sweeps.us.fetch_add(start.elapsed().as_micros() as u64, Relaxed);
-            note_latency(instance, "expire-cycle", start.elapsed());
+            instance.stats.sweeps.us.fetch_add(clock::since(start).as_micros() as u64, Relaxed);
+            note_latency(instance, "expire-cycle", clock::since(start));
         }
         disconnect_idle(instance);
         instance.tick();
-        thread::sleep(ROUND);
+        if stop.wait_for(ROUND) {
+            break;
+        }
     }
 }
 
@@ -46,7 +48,7 @@ fn note_latency(instance: &Arc<Instance>, event: &'static str, took: Duration) {
 }
 
 fn sweep(instance: &Arc<Instance>) {
-    let start = Instant::now();
+    let start = clock::instant();
     let sweeps = &instance.stats.sweeps;
     let (mut keys, mut hashes) = (Share::default(), Share::default());
     loop {
@@ -64,7 +66,7 @@ fn sweep(instance: &Arc<Instance>) {
             sum.whole = sum.whole.max(found.whole);
             sum.part += found.part;
         }
-        let is_capped = swept.has_more && start.elapsed() >= SWEEP_MAX;
+        let is_capped = swept.has_more && clock::since(start) >= SWEEP_MAX;
         sweeps.capped.fetch_add(u64::from(is_capped), Relaxed);
         if !swept.has_more || is_capped {
             break;

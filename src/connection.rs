@@ -11,11 +11,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::clock;
 use crate::commands::instance::Instance;
@@ -27,6 +26,7 @@ use crate::engine::durability::{Awaited, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
+use crate::lifecycle;
 use crate::resp::{Parser, Protocol, ProtocolError, Reply};
 use crate::seldom::Seldom;
 
@@ -95,7 +95,7 @@ pub fn keep(gate: &Arc<Gate>, instance: &Arc<Instance>) -> Option<JoinHandle<()>
         return None;
     }
     let (gate, instance) = (Arc::clone(gate), Arc::clone(instance));
-    Some(tokio::spawn(async move {
+    Some(lifecycle::of_connection(async move {
         // Where the keyspace lasts is known once it is loaded, and nothing waits for that before.
         instance.loaded().await;
         let durability = instance.durability().cloned();
@@ -259,7 +259,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let limit = config::output_limit(&self.session.instance.config.text(Name::ClientOutputBufferLimit), class);
         if limit.soft_bytes == 0 || backlog <= limit.soft_bytes {
             self.burdened_since = None;
-        } else if self.burdened_since.get_or_insert_with(Instant::now).elapsed() >= Duration::from_secs(limit.soft_seconds) {
+        } else if clock::since(*self.burdened_since.get_or_insert_with(clock::instant)) >= Duration::from_secs(limit.soft_seconds)
+        {
             return true;
         }
         limit.hard_bytes != 0 && backlog > limit.hard_bytes

@@ -1,10 +1,29 @@
-//! Asks the operating system for chance: the one source of random numbers in the project.
+//! Asks the operating system for chance: the one source of random numbers in the project (clippy.toml), but for a simulation
+//! (`lifecycle::Simulation`), which is one for its thread.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 thread_local! {
-    static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u64) | 1);
+    static STATE: Cell<u64> = Cell::new(of_the_system());
+    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn of_the_system() -> u64 {
+    RandomState::new().hash_one(0u64) | 1
+}
+
+/// From now on, all chance of this thread comes from a seed, also what nobody should guess.
+pub(crate) fn simulate(seed: u64) {
+    // Spread over all bits by an odd number, and never 0, from which the next one would be 0 too.
+    STATE.set(seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1 << 63);
+    IS_SIMULATED.set(true);
+}
+
+/// This thread's chance is the system's again.
+pub(crate) fn end_simulation() {
+    STATE.set(of_the_system());
+    IS_SIMULATED.set(false);
 }
 
 /// A random number for sampling and random replies (xorshift64*, Vigna 2014). Not for secrets.
@@ -34,10 +53,17 @@ pub fn run_id() -> String {
 
 /// Bytes that nobody can guess, for secrets and for names that must not be guessed.
 pub fn secret_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
+    if IS_SIMULATED.get() {
+        return ((random() as u128) << 64 | random() as u128).to_le_bytes();
+    }
+    fill(&mut [0; 16])
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
+fn fill(bytes: &mut [u8; 16]) -> [u8; 16] {
     // Without the system's chance there is no safe way on.
-    getrandom::fill(&mut bytes).expect("the system gives random bytes");
-    bytes
+    getrandom::fill(bytes).expect("the system gives random bytes");
+    *bytes
 }
 
 /// Thirty-two hexadecimal digits that nobody can guess.

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod engine;
 pub mod http;
 pub mod id;
+pub mod lifecycle;
 pub mod limits;
 pub mod machine;
 pub mod memory;

@@ -1,7 +1,6 @@
 //! Opens and closes the house: the keyspace from its folder, the doors, and the chores that run while they are open.
 
 use std::net::SocketAddr;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,8 +23,8 @@ use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Held, Loaded, Persistence};
 use crate::http;
+use crate::lifecycle::{Deadline, Phase, Plan, Stop};
 use crate::memory;
-use crate::panics::Whole;
 use crate::peers;
 use crate::server;
 use crate::storage::opening::OnDamage;
@@ -56,6 +55,9 @@ pub enum Error {
     Thread(std::io::Error),
 }
 
+/// How long those that were cut at the deadline have to end. What takes longer is a command that runs on, or a disk that hangs.
+const CUT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The rooms there are, in the order in which they open.
 pub const ROOMS: &[Room] = &[peers::ROOM];
 
@@ -73,7 +75,6 @@ pub struct Node {
     door: Option<server::Handle>,
     http: Option<http::Handle>,
     rooms: OpenRooms,
-    chores: thread::JoinHandle<()>,
 }
 
 /// The addresses of the doors, which are taken before anything is made or loaded: a start that they refuse leaves nothing behind.
@@ -88,7 +89,7 @@ pub struct Opening {
     pub instance: Arc<Instance>,
     door: server::Handle,
     http: Option<http::Handle>,
-    loader: thread::JoinHandle<Result<Inside, Error>>,
+    inside: mpsc::Receiver<Result<Inside, Error>>,
     is_done: oneshot::Receiver<()>,
 }
 
@@ -96,7 +97,6 @@ pub struct Opening {
 struct Inside {
     persistence: Option<Persistence>,
     rooms: OpenRooms,
-    chores: thread::JoinHandle<()>,
 }
 
 impl Taken {
@@ -134,17 +134,15 @@ impl Opening {
         }
         let (done, is_done) = oneshot::channel();
         let options = persist::Options { on_damage, ..options(&instance) };
-        let load = {
-            let instance = Arc::clone(&instance);
-            move || {
-                let inside = Inside::open(&instance, held, options);
-                // Nobody may wait for it.
-                let _ = done.send(());
-                inside
-            }
+        let (found, inside) = mpsc::channel();
+        let loads = Arc::clone(&instance);
+        let load = move |_: &Stop| {
+            // Nobody may wait for it.
+            let _ = found.send(Inside::open(&loads, held, options));
+            let _ = done.send(());
         };
-        let loader = thread::Builder::new().name("load".into()).spawn(load).map_err(Error::Thread)?;
-        Ok(Opening { instance, door, http, loader, is_done })
+        instance.lifecycle().work(Plan::new("load", Phase::Tend), load).map_err(Error::Thread)?;
+        Ok(Opening { instance, door, http, inside, is_done })
     }
 
     /// Waits until the keyspace is loaded, or cannot be.
@@ -154,16 +152,14 @@ impl Opening {
 
     /// The node, once its keyspace is loaded, for which this waits. Where it cannot be, clients are sent away.
     pub fn finish(self) -> Result<Node, Error> {
-        let Opening { instance, door, http, loader, .. } = self;
-        match loader.join().unwrap_or_else(|panic| resume_unwind(panic)) {
-            Ok(Inside { persistence, rooms, chores }) => {
-                Ok(Node { instance, persistence, door: Some(door), http, rooms, chores })
-            }
+        let Opening { instance, door, http, inside, .. } = self;
+        match inside.recv().expect("who loads says what it found, unless it panicked, and then has said so") {
+            Ok(Inside { persistence, rooms }) => Ok(Node { instance, persistence, door: Some(door), http, rooms }),
             Err(error) => {
                 instance.end();
                 instance.cut();
-                door.join();
-                http.into_iter().for_each(http::Handle::close);
+                [Phase::Accept, Phase::Finish, Phase::Last].into_iter().for_each(|phase| instance.lifecycle().stop(phase));
+                drop(door);
                 Err(error)
             }
         }
@@ -179,9 +175,9 @@ impl Inside {
             follow_persistence(&instance.config, persistence);
         }
         let rooms = instance.open_rooms();
-        let chores = start_chores(instance)?;
+        start_chores(instance)?;
         instance.end_loading();
-        Ok(Inside { persistence, rooms, chores })
+        Ok(Inside { persistence, rooms })
     }
 }
 
@@ -196,8 +192,8 @@ impl Node {
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let instance = share(Arc::new(Engine::new(true)), &config);
         let options = options(&instance);
-        let Inside { persistence, rooms, chores } = Inside::open(&instance, Some(Held::at(data)?), options)?;
-        Ok(Node { instance, persistence, door: None, http: None, rooms, chores })
+        let Inside { persistence, rooms } = Inside::open(&instance, Some(Held::at(data)?), options)?;
+        Ok(Node { instance, persistence, door: None, http: None, rooms })
     }
 
     /// Its peers, for callers within the process.
@@ -220,37 +216,27 @@ impl Node {
         self.persistence.as_ref().map(Persistence::loaded).unwrap_or_default()
     }
 
-    /// Ends it: no new connections, the commands under way to their end, everything on disk.
+    /// Ends it: no new connections, the commands under way to their end, everything on disk. This is the order of stopping
+    /// (`lifecycle::Phase`), with what each phase leaves to be closed.
     pub fn stop(self) -> Result<(), Error> {
-        self.instance.end();
-        let skips_last_checkpoint = self.instance.skips_last_checkpoint.load(Relaxed);
-        if let Some(door) = self.door {
-            let (closed, is_closed) = mpsc::channel::<()>();
-            let instance = Arc::clone(&self.instance);
-            let grace = Duration::from_secs(instance.config.count(Name::ShutdownTimeout));
-            let deadline = thread::spawn(move || {
-                if is_closed.recv_timeout(grace) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    instance.cut();
-                }
-            });
-            door.join();
-            if let Some(http) = &self.http {
-                http.drain();
-            }
-            drop(closed);
-            let _ = deadline.join();
+        let instance = self.instance;
+        let lifecycle = instance.lifecycle();
+        instance.end();
+        let skips_last_checkpoint = instance.skips_last_checkpoint.load(Relaxed);
+        let grace = Duration::from_secs(instance.config.count(Name::ShutdownTimeout));
+        let cuts = Arc::clone(&instance);
+        let deadline = Deadline::new(grace, CUT_PATIENCE, move || cuts.cut());
+        lifecycle.stop_by(Phase::Accept, &deadline);
+        lifecycle.stop_by(Phase::Finish, &deadline);
+        if let Some(http) = &self.http {
+            http.drain(&deadline);
         }
+        drop(self.door);
         drop(self.rooms);
-        // Chores that panicked have said so already.
-        let _ = self.chores.join();
-        self.instance.engine.freeing().stop();
-        if let Some(persistence) = self.persistence {
-            persistence.close(!skips_last_checkpoint)?;
-        }
-        if let Some(http) = self.http {
-            http.close();
-        }
-        Ok(())
+        instance.engine.freeing().stop();
+        let closed = self.persistence.map_or(Ok(()), |persistence| persistence.close(!skips_last_checkpoint));
+        lifecycle.stop(Phase::Last);
+        Ok(closed?)
     }
 }
 
@@ -319,13 +305,10 @@ fn fit_clients(instance: &Instance, workers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn start_chores(instance: &Arc<Instance>) -> Result<thread::JoinHandle<()>, Error> {
-    let instance = Arc::clone(instance);
-    let run = move || {
-        let _whole = Whole::begin();
-        chores::run(&instance);
-    };
-    thread::Builder::new().name("chores".into()).spawn(run).map_err(Error::Thread)
+fn start_chores(instance: &Arc<Instance>) -> Result<(), Error> {
+    let tended = Arc::clone(instance);
+    let lifecycle = instance.lifecycle();
+    lifecycle.start(Plan::new("chores", Phase::Tend), move |stop| chores::run(&tended, stop)).map_err(Error::Thread)
 }
 
 /// The addresses a setting names, without those that are optional and cannot be had.

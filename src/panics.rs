@@ -1,6 +1,7 @@
 //! What a panic means: memory may hold half of a change, and whoever sees to the disk may be gone. So the process ends, and says in which
 //! thread, where and why; the next start replays what is on disk. No half of a command is there: whoever panics still holds its shards.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::panic;
 use std::process;
@@ -9,13 +10,41 @@ use std::thread;
 
 static ARE_FATAL_WITHIN: AtomicBool = AtomicBool::new(false);
 
-/// For a process that is nothing but the server: any panic in any thread ends it, before that lets go of a lock.
+thread_local! {
+    static SURVIVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For a process that is nothing but the server: any panic in any thread ends it, before that lets go of a lock, but for those that are
+/// [`surviving`] and pass no [`Whole`].
 pub fn end_the_process() {
+    ARE_FATAL_WITHIN.store(true, Relaxed);
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         tell(panic);
-        end();
+        if !SURVIVES.get() {
+            end();
+        }
     }));
+}
+
+/// Runs what is started again where it panics (`lifecycle`), and leaves nothing half done then.
+pub fn surviving<R>(run: impl FnOnce() -> R) -> R {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            SURVIVES.set(self.0);
+        }
+    }
+    let _back = Back(SURVIVES.replace(true));
+    run()
+}
+
+/// Someone that had to live has died: nobody sees to its work any more, so where a panic would end the process, this does.
+pub fn died(name: &str, why: &str) {
+    if ARE_FATAL_WITHIN.load(Relaxed) {
+        let _ = writeln!(io::stderr(), "flux: `{name}` {why}");
+        end();
+    }
 }
 
 /// For flux within another program, whose own panics are its own affair: from here on, one that passes a [`Whole`] ends the process. To be

@@ -4,6 +4,8 @@
 //! Servers are started here, one set for each section, and only the one being measured runs: the others are stopped by
 //! signal meanwhile. Every number is the median of interleaved rounds, beside its ratio to each peer.
 
+#![allow(clippy::disallowed_methods, reason = "what measures is another program than what is measured")]
+
 mod calls;
 mod data;
 mod driver;

@@ -26,6 +26,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use crate::config::{self, Config, Kind, Section, Setting};
+use crate::lifecycle::child;
 use crate::settings::{self, Sources};
 use crate::storage::opening::OnDamage;
 
@@ -127,6 +128,10 @@ HTTP need no command: the server itself answers at /mcp on its HTTP port.";
 
 /// Does what the command line asks; returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|name| name == "child") {
+        return child::run(&args[2..]);
+    }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
 
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::lifecycle::{Lifecycle, Phase, Plan};
 
 /// As shells tell a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
@@ -73,7 +74,7 @@ impl Drop for Pieces {
 /// interrupt ends it as it ends any other.
 pub fn on_interrupt(then: impl FnOnce() + Send + 'static) {
     let (ready, is_ready) = mpsc::channel::<()>();
-    let wait = move || {
+    let wait = move |_: &_| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         runtime.block_on(async {
             let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
@@ -85,7 +86,7 @@ pub fn on_interrupt(then: impl FnOnce() + Send + 'static) {
             }
         });
     };
-    if thread::Builder::new().name("interrupt".into()).spawn(wait).is_ok() {
+    if Lifecycle::default().work(Plan::new("interrupt", Phase::Finish), wait).is_ok() {
         // Nothing is ever sent: the sender is dropped when the signals are caught, or cannot be.
         let _ = is_ready.recv();
     }

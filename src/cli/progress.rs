@@ -4,13 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::engine::persist::progress::Progress as Loading;
+use crate::lifecycle::{Lifecycle, Phase, Plan, Stop};
 
 /// How often the bar is looked after.
 const TICK: Duration = Duration::from_millis(100);
@@ -18,8 +17,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// A bar that is there until it is dropped.
 pub struct Progress {
     bar: ProgressBar,
-    stop: Option<mpsc::Sender<()>>,
-    watcher: Option<thread::JoinHandle<()>>,
+    watcher: Lifecycle,
 }
 
 impl Progress {
@@ -53,25 +51,24 @@ impl Progress {
     fn begin(bar: ProgressBar, what: &'static str, look: impl Fn() -> u64 + Send + 'static) -> Progress {
         let bar = bar.with_message(what);
         let shown = bar.clone();
-        let (stop, stopped) = mpsc::channel();
-        let watch = move || {
-            while stopped.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let watch = move |stop: &Stop| {
+            while !stop.wait_for(TICK) {
                 shown.set_position(look());
                 shown.tick();
             }
         };
-        // Without its thread the bar stands still.
-        let watcher = (!bar.is_hidden()).then(|| thread::Builder::new().name("progress".into()).spawn(watch).ok()).flatten();
-        Progress { bar, stop: Some(stop), watcher }
+        let watcher = Lifecycle::default();
+        if !bar.is_hidden() {
+            // Without its thread the bar stands still.
+            let _ = watcher.start(Plan::new("progress", Phase::Tend), watch);
+        }
+        Progress { bar, watcher }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(watcher) = self.watcher.take() {
-            let _ = watcher.join();
-        }
+        self.watcher.stop(Phase::Tend);
         self.bar.finish_and_clear();
     }
 }

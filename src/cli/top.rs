@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -15,6 +15,7 @@ use crate::cli::failure::told;
 use crate::cli::out::print;
 use crate::cli::pieces::on_interrupt;
 use crate::cli::reach::{self, Server, connect, is_away, reconnect};
+use crate::clock;
 
 const HELP: &str =
     "Shows what a server does, anew every second: commands, clients, memory, hit rate, journal and checkpoints, peers, and the
@@ -130,7 +131,7 @@ impl Sample {
         };
         let fields = info.lines().filter_map(|line| line.split_once(':'));
         let info = fields.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
-        Ok(Sample { at: Instant::now(), info, peers })
+        Ok(Sample { at: clock::instant(), info, peers })
     }
 
     fn text(&self, name: &str) -> &str {
@@ -202,7 +203,7 @@ impl View {
         let rate = |name: &str| tenths(grown(name) / seconds);
         let (hits, misses) = (grown("keyspace_hits"), grown("keyspace_misses"));
         View {
-            time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64),
+            time_ms: clock::now_ms(),
             version: [now.text("flux_version"), now.text("redis_version")]
                 .into_iter()
                 .find(|text| !text.is_empty())
@@ -329,7 +330,7 @@ mod tests {
 
     #[test]
     fn rates_are_of_the_time_between_and_the_slowest_command_comes_first() {
-        let start = Instant::now();
+        let start = clock::instant();
         let before = sample(start, "total_commands_processed:100 keyspace_hits:10 cmdstat_get:calls=90,usec=90 evicted_keys:9");
         let now = sample(
             start + Duration::from_secs(2),

@@ -141,7 +141,8 @@ fn check_keys(only: &[Only], asked: &Asked<'_>, table: &Table) -> Result<(), Err
     let Asked { command, leaf, args, number } = *asked;
     let is_of_connection = matches!(leaf.group, Group::Connection | Group::Transactions) && leaf.flags & flag::ADMIN == 0;
     let names_keys = !matches!(leaf.keys, Keys::None) && !leaf.may_touch_any_key(args);
-    if !names_keys && !(is_of_connection && matches!(leaf.keys, Keys::None)) {
+    let needs_none = is_of_connection && matches!(leaf.keys, Keys::None);
+    if !names_keys && !needs_none {
         let name = full_name(command, leaf);
         return Err(Error::new(format!("NOPERM this user has no permissions to run the '{name}' command")));
     }

@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use crate::commands::Outcome;
 use crate::commands::instance::Instance;
@@ -11,6 +10,7 @@ use crate::commands::session::Session;
 use crate::engine::block::Block;
 use crate::engine::error::Error;
 use crate::engine::keys::Waiting;
+use crate::lifecycle::{Phase, Plan};
 use crate::panics::Whole;
 use crate::resp::{Args, Reply};
 
@@ -31,7 +31,7 @@ pub fn elsewhere(
     }
     let waiter = session.waiter(args, reply);
     let (instance, answered) = (Arc::clone(&session.instance), Arc::clone(&waiter));
-    let run = move || {
+    let run = move |_: &_| {
         let mut reply = Reply::new(answered.protocol);
         let work = || {
             let _whole = Whole::begin();
@@ -48,9 +48,9 @@ pub fn elsewhere(
             answered.mailbox.serve(reply.take(), 0);
         }
     };
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(run)
+    let lifecycle = session.instance.lifecycle();
+    lifecycle
+        .work(Plan::new(name, Phase::Finish), run)
         .map_err(|cause| Error::new(format!("ERR no thread could be started: {cause}")))?;
     session.block = Some(Block { waiter, timeout_ms: None, tries_again: false, is_under_way: true });
     Ok(())

@@ -28,6 +28,7 @@ use crate::engine::persist::Persistence;
 use crate::engine::persist::progress::Progress;
 use crate::engine::{Engine, evict};
 use crate::id;
+use crate::lifecycle::Lifecycle;
 use crate::machine;
 use crate::memory;
 use crate::metrics::{LatencyMonitor, Rate, Slowlog};
@@ -361,8 +362,14 @@ impl Instance {
         self.rooms().find_map(|room| (room as &dyn Any).downcast_ref())
     }
 
+    /// Who lives around it: threads, tasks and child processes.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        self.engine.lifecycle()
+    }
+
     /// Tells everyone that the server ends.
     pub fn end(&self) {
+        self.lifecycle().begin_end();
         self.is_ending.store(true, Relaxed);
         self.shutdown.notify_waiters();
         self.pause.end();

@@ -11,6 +11,7 @@ use crate::commands::route::Route;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
+use crate::lifecycle::Phase;
 use crate::metrics::Row;
 
 /// A room, as it is listed.
@@ -48,7 +49,7 @@ pub trait Open: Observer + Any {
         let _ = session;
     }
 
-    /// Ends its work: no clients are left. When it returns, its threads are gone.
+    /// Ends its work: no clients are left, and what the rooms had started in [`Phase::Rooms`] has ended.
     fn end(&self) {}
 }
 
@@ -58,6 +59,7 @@ pub struct OpenRooms(pub(super) Arc<Instance>);
 
 impl Drop for OpenRooms {
     fn drop(&mut self) {
+        self.0.lifecycle().stop(Phase::Rooms);
         self.0.rooms().rev().for_each(Open::end);
     }
 }

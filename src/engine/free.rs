@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::shard::{Database, Entry};
 use crate::engine::value::{Rows, Value};
+use crate::lifecycle::{Lifecycle, Phase, Plan};
 use crate::memory::{self, Aside, Held};
 
 /// Values with fewer elements are freed where they are removed, and not counted; Redis has the same bound.
@@ -24,7 +24,6 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const SAMPLES: usize = 8;
 
 /// What is being freed, and what was.
-#[derive(Default)]
 pub struct Freeing {
     /// Large values and databases' keys not freed yet (`lazyfree_pending_objects`).
     pub pending: AtomicU64,
@@ -34,6 +33,7 @@ pub struct Freeing {
     waiting: AtomicUsize,
     queue: Mutex<Queue>,
     changed: Condvar,
+    lifecycle: Lifecycle,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ struct Queue {
     garbage: VecDeque<Garbage>,
     /// Of the values in it.
     bytes: usize,
-    thread: Option<JoinHandle<()>>,
+    has_thread: bool,
     is_stopping: bool,
 }
 
@@ -75,6 +75,18 @@ pub fn databases(freeing: &Arc<Freeing>, databases: Vec<Database>) {
 }
 
 impl Freeing {
+    /// Nothing yet. Its thread starts with the first large value.
+    pub fn new(lifecycle: &Lifecycle) -> Freeing {
+        Freeing {
+            pending: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            lifecycle: lifecycle.clone(),
+        }
+    }
+
     fn add_value(self: &Arc<Self>, value: Value) {
         let Some(rows) = value.rows() else { return };
         let (elements, bytes) = (rows.row_count(), rows.memory_bytes());
@@ -98,12 +110,13 @@ impl Freeing {
         if queue.is_stopping || is_value && queue.bytes >= QUEUE_BYTES_MAX {
             return Some(garbage);
         }
-        if queue.thread.is_none() {
+        if !queue.has_thread {
             let freeing = Arc::clone(self);
-            let Ok(thread) = thread::Builder::new().name("free".into()).spawn(move || freeing.run()) else {
+            let plan = Plan::new("free", Phase::Tend).wakes(self, Freeing::end);
+            if self.lifecycle.start(plan, move |_| freeing.run()).is_err() {
                 return Some(garbage);
-            };
-            queue.thread = Some(thread);
+            }
+            queue.has_thread = true;
         }
         queue.bytes += if is_value { garbage.bytes } else { 0 };
         queue.garbage.push_back(garbage);
@@ -168,18 +181,16 @@ impl Freeing {
         self.freed.fetch_add(garbage.objects, Relaxed);
     }
 
-    /// Ends the thread, once it has freed what it is at. From here on, values are freed where they are removed.
-    pub fn stop(&self) {
-        let thread = {
-            let mut queue = self.queue.lock();
-            queue.is_stopping = true;
-            queue.thread.take()
-        };
+    /// Has the thread end, once it has freed what it is at. From here on, values are freed where they are removed.
+    fn end(&self) {
+        self.queue.lock().is_stopping = true;
         self.changed.notify_one();
-        if let Some(thread) = thread {
-            // A thread that panicked has said so already.
-            let _ = thread.join();
-        }
+    }
+
+    /// The same, and waits for it.
+    pub fn stop(&self) {
+        self.end();
+        self.lifecycle.stop(Phase::Tend);
     }
 }
 

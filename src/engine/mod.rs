@@ -49,6 +49,7 @@ use crate::engine::policy::Eviction;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Database, Shard};
 use crate::engine::value::Value;
+use crate::lifecycle::Lifecycle;
 use crate::panics::Whole;
 
 /// Shards the keyspace is split into. Many more than cores, so that two commands seldom meet; few enough that a command
@@ -117,6 +118,7 @@ pub struct Engine {
     sweeps: AtomicBool,
     eviction: Eviction,
     freeing: Arc<Freeing>,
+    lifecycle: Lifecycle,
     pubsub: PubSub,
     waiting: AtomicUsize,
     parcels: AtomicU64,
@@ -126,6 +128,7 @@ pub struct Engine {
 impl Engine {
     /// An empty keyspace. `is_journaled`: whether effects are kept until [`Self::cut`] collects them.
     pub fn new(is_journaled: bool) -> Engine {
+        let lifecycle = Lifecycle::default();
         Engine {
             shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled)))).collect(),
             epoch: AtomicU64::new(1),
@@ -142,7 +145,8 @@ impl Engine {
             may_expire: AtomicBool::new(true),
             sweeps: AtomicBool::new(true),
             eviction: Eviction::default(),
-            freeing: Arc::default(),
+            freeing: Arc::new(Freeing::new(&lifecycle)),
+            lifecycle,
             pubsub: PubSub::default(),
             waiting: AtomicUsize::new(0),
             parcels: AtomicU64::new(0),
@@ -234,6 +238,11 @@ impl Engine {
     /// Large values on their way out of memory.
     pub fn freeing(&self) -> &Arc<Freeing> {
         &self.freeing
+    }
+
+    /// Who lives around this keyspace: its threads, and those of what is built on it.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     /// How eviction is set up.

@@ -20,7 +20,6 @@ mod websocket;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -31,7 +30,7 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::{Condvar, Mutex};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use crate::clock;
 use crate::commands::identity::{Origin, Way};
@@ -42,6 +41,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
+use crate::lifecycle::{self, Deadline, Phase, Plan, Stop};
 use crate::machine;
 use crate::storage;
 
@@ -79,24 +79,20 @@ pub struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
     door: Arc<Door>,
-    thread: thread::JoinHandle<()>,
-    stop: oneshot::Sender<()>,
 }
 
 impl Handle {
-    /// Waits until nothing that came through this door touches the keyspace any more; the instance must have been told to end.
-    pub fn drain(&self) {
-        let mut busy = self.door.busy.lock();
-        while *busy > 0 {
-            self.door.idle.wait(&mut busy);
+    /// Waits until nothing that came through this door touches the keyspace any more, at most until the deadline; the instance must have
+    /// been told to end. Its thread answers on, so that `/ready` says that the server ends for as long as that takes.
+    pub fn drain(&self, deadline: &Deadline) {
+        let is_idle_by = |until| {
+            let mut busy = self.door.busy.lock();
+            self.door.idle.wait_while_until(&mut busy, |busy| *busy > 0, until);
+            *busy == 0
+        };
+        if !deadline.bound(|| (), is_idle_by) {
+            tracing::error!("requests over HTTP do not end though they were cut; they are left behind");
         }
-    }
-
-    /// Closes it. To be done last, so that `/ready` says that the server ends for as long as that takes.
-    pub fn close(self) {
-        // Both fail only if the thread panicked, and then it has said so.
-        let _ = self.stop.send(());
-        let _ = self.thread.join();
     }
 }
 
@@ -187,11 +183,10 @@ pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
         busy: Mutex::new(0),
         idle: Condvar::new(),
     });
-    let (stop, stopped) = oneshot::channel();
-    let thread = thread::Builder::new().name("http".into());
     let served = Arc::clone(&door);
-    let thread = thread.spawn(move || serve(&served, listeners, stopped)).map_err(Error::Thread)?;
-    Ok(Handle { addresses, door, thread, stop })
+    let serve = move |stop: &Stop| serve(&served, listeners, stop);
+    instance.lifecycle().start(Plan::new("http", Phase::Last), serve).map_err(Error::Thread)?;
+    Ok(Handle { addresses, door })
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
@@ -205,7 +200,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Receiver<()>) {
+fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stop: &Stop) {
     storage::serve_here();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs only what the process already has");
@@ -214,10 +209,12 @@ fn serve(door: &Arc<Door>, listeners: Vec<StdTcpListener>, stopped: oneshot::Rec
         door.instance.stats.watch(&door.gate);
         let router = routes::router(door);
         for listener in listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok()) {
-            tokio::spawn(accept(Arc::clone(door), router.clone(), listener));
+            let accepts = accept(Arc::clone(door), router.clone(), listener);
+            // It is refused only where the server ends already.
+            let _ = door.instance.lifecycle().start_task(Plan::new("http-accept", Phase::Last), |_| accepts);
         }
         // What touches the keyspace has ended before, and the rest may be cut.
-        let _ = stopped.await;
+        stop.asked().await;
     });
 }
 
@@ -242,7 +239,7 @@ async fn accept(door: Arc<Door>, router: Router, listener: TcpListener) {
             let stranger = door.instance.sockets.stranger(clock::monotonic_ms(), move || goes.notify_one());
             *permit.stranger.lock() = Some(stranger);
         }
-        tokio::spawn(async move {
+        lifecycle::of_connection(async move {
             tokio::select! {
                 () = carry(stream, address, router, Arc::new(permit)) => {}
                 // Others find no room, and it has not given the password.

@@ -15,6 +15,7 @@ use crate::commands::identity::Way;
 use crate::commands::route::{Answer, Ask, Refusal};
 use crate::commands::sockets::Permit;
 use crate::connection;
+use crate::lifecycle;
 
 /// How long a client may take to read the last words.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ pub async fn upgrade(ask: Ask) -> Answer {
     let permit = request.extensions_mut().remove::<Arc<Permit>>();
     // From here on its session is the one that has to give the password.
     permit.iter().for_each(|permit| *permit.stranger.lock() = None);
-    tokio::spawn(async move {
+    lifecycle::of_connection(async move {
         let _permit = permit;
         if let Ok(stream) = upgraded.await {
             talk(WebSocket::new(TokioIo::new(stream)), &door, caller).await;

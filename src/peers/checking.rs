@@ -8,7 +8,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::engine::block::Waiter;
 use crate::engine::mailbox::Ended;
+use crate::lifecycle::{Phase, Plan};
 use crate::peers::calls::{Caller, Failure, Ongoing, Order, PartsTaken, TIMEOUT_MS};
 use crate::peers::directory::{Capability, Id};
 use crate::peers::room::Room;
@@ -144,7 +144,7 @@ pub struct Checks {
     lines: Mutex<Lines>,
     bell: Condvar,
     is_ending: AtomicBool,
-    thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
+    is_started: OnceLock<bool>,
 }
 
 impl Checks {
@@ -182,12 +182,7 @@ impl Checks {
         timeout_ms: u64,
         task: impl FnOnce() -> Task,
     ) -> Result<(), Failure> {
-        let is_started = self.thread.get_or_init(|| {
-            let room = room.this();
-            let thread = thread::Builder::new().name("checks".into());
-            Mutex::new(room.and_then(|room| thread.spawn(move || room.checks.carry(&room)).ok()))
-        });
-        if is_started.lock().is_none() {
+        if !self.is_started.get_or_init(|| self.start(room).is_some()) {
             return Err(Failure::new("BUSY", "the thread that checks long payloads could not be started: send less at once"));
         }
         let mut lines = self.lines.lock();
@@ -199,15 +194,18 @@ impl Checks {
         Ok(())
     }
 
-    /// Ends the thread. Who still waits hears that the server ends.
-    pub fn end(&self) {
+    fn start(&self, room: &Room) -> Option<()> {
+        let (room, instance) = (room.this()?, room.instance()?);
+        let plan = Plan::new("checks", Phase::Rooms).wakes(&room, |room| room.checks.end());
+        instance.lifecycle().start(plan, move |_| room.checks.carry(&room)).ok()
+    }
+
+    /// Has the thread end. Who still waits hears that the server ends.
+    fn end(&self) {
         self.is_ending.store(true, Relaxed);
-        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
         // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
         drop(self.lines.lock());
         self.bell.notify_one();
-        // A thread that panicked has said so already.
-        let _ = thread.join();
     }
 
     fn carry(&self, room: &Room) {

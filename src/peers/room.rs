@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +18,7 @@ use crate::commands::session::Session;
 use crate::commands::stats::WorkerStats;
 use crate::engine::notify::{Class, Event, Look, Observer};
 use crate::id;
+use crate::lifecycle::{Phase, Plan};
 use crate::peers::calls::{Action, Calls};
 use crate::peers::checking::Checks;
 use crate::peers::directory::{Directory, Id, SLICE};
@@ -107,7 +107,7 @@ pub struct Room {
     outbox: Outbox,
     bell: Condvar,
     is_ending: AtomicBool,
-    thread: OnceLock<Mutex<Option<JoinHandle<()>>>>,
+    is_started: OnceLock<()>,
     /// Payloads that wait to be checked.
     pub checks: Checks,
     this: Weak<Room>,
@@ -149,7 +149,7 @@ impl Room {
             outbox: Outbox::default(),
             bell: Condvar::new(),
             is_ending: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            is_started: OnceLock::new(),
             checks: Checks::default(),
             this: this.clone(),
         })
@@ -216,15 +216,25 @@ impl Room {
     }
 
     fn wake(&self) {
-        self.thread.get_or_init(|| {
-            let this = self.this.upgrade();
-            let thread = thread::Builder::new().name("peers".into());
-            let thread = this.and_then(|room| thread.spawn(move || room.carry()).ok());
-            if thread.is_none() {
-                tracing::error!("peers: the thread could not be started; crashed peers are not announced");
-            }
-            Mutex::new(thread)
-        });
+        self.is_started.get_or_init(|| self.start_thread());
+        self.bell.notify_one();
+    }
+
+    fn start_thread(&self) {
+        let (Some(this), Some(instance)) = (self.this(), self.instance()) else { return };
+        let plan = Plan::new("peers", Phase::Rooms).wakes(&this, Room::end_thread);
+        let started = instance.lifecycle().start(plan, move |_| this.carry());
+        if let Err(error) = started
+            && !instance.lifecycle().is_ending()
+        {
+            tracing::error!("peers: the thread could not be started: {error}; crashed peers are not announced");
+        }
+    }
+
+    fn end_thread(&self) {
+        self.is_ending.store(true, Relaxed);
+        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
+        drop(self.state.lock());
         self.bell.notify_one();
     }
 
@@ -334,18 +344,6 @@ impl Open for Room {
         calling::left(self, session);
         presence::disconnected(self, session);
         self.tell();
-    }
-
-    /// What peers left in the keyspace stays: they may come back after a restart.
-    fn end(&self) {
-        self.checks.end();
-        self.is_ending.store(true, Relaxed);
-        let Some(thread) = self.thread.get().and_then(|thread| thread.lock().take()) else { return };
-        // Taken, so that the bell cannot ring between the thread's look at the flag and its sleep.
-        drop(self.state.lock());
-        self.bell.notify_one();
-        // A thread that panicked has said so already.
-        let _ = thread.join();
     }
 }
 

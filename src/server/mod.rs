@@ -11,7 +11,6 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -27,6 +26,7 @@ use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
+use crate::lifecycle::{Phase, Plan};
 use crate::machine;
 use crate::memory;
 use crate::storage;
@@ -67,7 +67,6 @@ pub struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
     _unix_socket: Option<SocketFile>,
-    workers: Vec<thread::JoinHandle<()>>,
 }
 
 enum Accepted {
@@ -112,30 +111,17 @@ pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Resul
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let (unix_socket, unix) = taken.unix.unzip();
     let mut senders = Vec::new();
-    let mut workers = Vec::new();
     for number in 0..options.workers.max(1) {
         let (sender, receiver) = mpsc::unbounded_channel();
         senders.push(sender);
-        let instance = Arc::clone(instance);
-        workers.push(spawn(&format!("worker-{number}"), move || work(&instance, receiver))?);
+        let works = Arc::clone(instance);
+        let plan = Plan::new(format!("worker-{number}"), Phase::Finish);
+        instance.lifecycle().start(plan, move |_| work(&works, receiver)).map_err(Error::Worker)?;
     }
-    let instance = Arc::clone(instance);
-    workers.push(spawn("acceptor", move || accept_all(&instance, listeners, unix, &senders))?);
-    Ok(Handle { addresses, _unix_socket: unix_socket, workers })
-}
-
-impl Handle {
-    /// Waits until every connection is closed; the instance must have been told to end.
-    pub fn join(self) {
-        for worker in self.workers {
-            // A worker that panicked has said so already.
-            let _ = worker.join();
-        }
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, Error> {
-    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(Error::Worker)
+    let accepts = Arc::clone(instance);
+    let accept = move |_: &_| accept_all(&accepts, listeners, unix, &senders);
+    instance.lifecycle().start(Plan::new("acceptor", Phase::Accept), accept).map_err(Error::Worker)?;
+    Ok(Handle { addresses, _unix_socket: unix_socket })
 }
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {

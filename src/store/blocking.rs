@@ -172,6 +172,7 @@ mod tests {
         });
         let engine = Arc::clone(&instance.engine);
         // Reads nothing.
+        #[expect(clippy::disallowed_methods, reason = "it is the test's own")]
         let reader = thread::spawn(move || engine.loads().run(&*engine, &()));
         for command in [&[&b"WATCH"[..], b"watched"][..], &[b"MULTI"], &[b"SET", b"other", b"1"], &[b"GET", b"key"]] {
             assert!(store.call(command).starts_with(b"+"));

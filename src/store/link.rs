@@ -8,6 +8,7 @@ use redis::{Cmd, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisFutur
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::lifecycle;
 use crate::resp::{Args, Limits, OwnedArgs, Parser};
 use crate::store::line::args;
 use crate::store::within::Within;
@@ -49,7 +50,7 @@ impl Link {
     /// Over a session of this process, carried by a task of its own.
     pub(super) fn within(within: Within, hear: Hear) -> Link {
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let ends = Arc::new(Ends(tokio::spawn(carry(within, taken, hear)).abort_handle()));
+        let ends = Arc::new(Ends(lifecycle::of_connection(carry(within, taken, hear)).abort_handle()));
         Link(Kind::Within { orders, _ends: ends })
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::lifecycle;
 use crate::resp::{Args, Limits, OwnedArgs, Parser};
 use crate::store::far::{Far, config};
 use crate::store::within::Within;
@@ -300,7 +301,7 @@ struct Ears {
 pub(super) async fn far(far: &Arc<Far>, topics: Topics) -> RedisResult<Messages> {
     let queue = Arc::new(Queue { waiting: Mutex::default(), waker: AtomicWaker::new(), bytes_max: topics.bytes_max() });
     let ears = far.reach(|| hear(far, &topics, &queue)).await?;
-    let keeper = tokio::spawn(keep(Arc::clone(far), topics, Arc::clone(&queue), ears)).abort_handle();
+    let keeper = lifecycle::of_connection(keep(Arc::clone(far), topics, Arc::clone(&queue), ears)).abort_handle();
     Ok(Messages(Source::Far { queue, keeper }))
 }
 

@@ -202,7 +202,7 @@ impl<'h> Names<'h> {
     }
 
     /// A path from the crate's root on; None for one that leads out of the crate, or is a name of the file itself.
-    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+    fn rooted(&self, path: &[String]) -> Option<Vec<String>> {
         let supers = path.iter().take_while(|part| *part == "super").count();
         match path[0].as_str() {
             "crate" => Some(path[1..].to_vec()),
@@ -229,7 +229,7 @@ impl<'h> Names<'h> {
             UseTree::Glob(_) => (String::new(), None),
         };
         let path: Vec<String> = before.iter().cloned().chain(last).collect();
-        let Some(path) = self.from_root(&path) else { return };
+        let Some(path) = self.rooted(&path) else { return };
         if is_handed_on {
             self.handed_on.insert(name, path);
         } else {
@@ -253,7 +253,7 @@ impl<'a> Visit<'a> for Names<'_> {
     fn visit_path(&mut self, path: &'a Path) {
         let parts: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         if parts.len() > 1 {
-            self.used.extend(self.from_root(&parts));
+            self.used.extend(self.rooted(&parts));
         }
         visit::visit_path(self, path);
     }

@@ -1,5 +1,9 @@
 //! Tests of flux from outside: commands as scripts, the server over sockets, models, and the tidiness of the house.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests ask the system for time, and start threads and programs, as those do who use flux"
+)]
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking; clippy knows only functions marked as tests")]
 
 mod churn;
@@ -16,6 +20,7 @@ mod gate;
 mod http;
 mod isolation;
 mod keys;
+mod lifecycle;
 mod linear;
 mod loading;
 mod memory;

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::process::{Process, Reply};
 
 /// Says to this test's own process that it is the one that panics, on the folder it names.
-const WITHIN: &str = "FLUX_TEST_PANICS_WITHIN";
+pub const WITHIN: &str = "FLUX_TEST_PANICS_WITHIN";
 const CAUSE: &str = "DEBUG PANIC was called";
 
 /// Panics in a transaction that has already changed a key.
@@ -68,7 +68,7 @@ fn a_panic_of_flux_within_another_program_ends_that_where_a_folder_is_open() {
 }
 
 /// Runs a test in a process of its own, as the one that panics on a folder.
-fn run_within(test: &str, folder: &Path) -> Output {
+pub fn run_within(test: &str, folder: &Path) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "--nocapture", test]).env(WITHIN, folder).output().unwrap()
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use axum::response::IntoResponse;
 use parking_lot::Mutex;
@@ -17,10 +19,14 @@ use flux::commands::{Command, Table};
 use flux::config::Config;
 use flux::engine::Engine;
 use flux::engine::notify::{Event, Look, Observer};
+use flux::engine::persist::{Options, Persistence};
 use flux::http::{self, metrics};
+use flux::lifecycle::{Backoff, Deadline, Lifecycle, Phase, Plan, Row, State};
 use flux::store::Blocking;
+use tempfile::TempDir;
 
 use crate::http::ask;
+use crate::panics::{WITHIN, run_within};
 
 /// What can be asked of the hotel over HTTP.
 const ROUTES: &[Route] = &[Route::get("/hotel/{room}", |ask| Box::pin(visit(ask)))
@@ -401,6 +407,119 @@ fn a_rooms_routes_are_answered_listed_and_read_by_their_rows() {
     assert_eq!(openapi["paths"]["/hotel/{room}"]["get"]["parameters"][1]["schema"]["maximum"], 3);
     assert_eq!(get("/peers").0, 404, "it is a route of a room that this instance does not have");
     instance.end();
-    door.drain();
-    door.close();
+    door.drain(&Deadline::new(Duration::MAX, Duration::MAX, || ()));
+    instance.lifecycle().stop(Phase::Last);
+}
+
+/// Has two cooks, who work on orders: one is replaced when he drops, of the other there is only one.
+const KITCHEN: Room = Room {
+    name: "kitchen",
+    commands: &[],
+    observes: &[],
+    metrics: &[],
+    routes: &[],
+    make: |instance| {
+        let ((order, orders), (chef_order, chef_orders), (born, births)) = (channel(), channel(), channel());
+        Arc::new(Kitchen {
+            lifecycle: instance.lifecycle().clone(),
+            order: Mutex::new(order),
+            chef_order: Mutex::new(chef_order),
+            births: Mutex::new(births),
+            cooks: Mutex::new(Some((orders, chef_orders, born))),
+            had_cooks_at_end: Arc::default(),
+        })
+    },
+};
+
+struct Kitchen {
+    lifecycle: Lifecycle,
+    order: Mutex<Sender<&'static str>>,
+    chef_order: Mutex<Sender<&'static str>>,
+    births: Mutex<Receiver<()>>,
+    cooks: Mutex<Option<(Receiver<&'static str>, Receiver<&'static str>, Sender<()>)>>,
+    had_cooks_at_end: Arc<Mutex<Option<bool>>>,
+}
+
+impl Kitchen {
+    fn row(&self, name: &str) -> Option<Row> {
+        self.lifecycle.report().into_iter().find(|row| row.name == name)
+    }
+}
+
+impl Observer for Kitchen {}
+
+impl Open for Kitchen {
+    fn start(&self) {
+        let (orders, chef_orders, born) = self.cooks.lock().take().unwrap();
+        let (leave, chef_leaves) = (self.order.lock().clone(), self.chef_order.lock().clone());
+        let at_once = Backoff { first: Duration::ZERO, most: Duration::ZERO };
+        let cook = move |_: &_| {
+            born.send(()).unwrap();
+            match orders.recv().unwrap() {
+                "drop it" => panic!("dropped it"),
+                _ => Ok::<(), String>(()),
+            }
+        };
+        let plan = Plan::new("cook", Phase::Rooms).woken_by(move || leave.send("leave").unwrap());
+        self.lifecycle.keep(plan, at_once, cook).unwrap();
+        let chef = move |_: &_| assert!(chef_orders.recv().unwrap() != "drop it", "dropped it");
+        let plan = Plan::new("chef", Phase::Rooms).woken_by(move || chef_leaves.send("leave").unwrap());
+        self.lifecycle.start(plan, chef).unwrap();
+    }
+
+    fn end(&self) {
+        *self.had_cooks_at_end.lock() = Some(!self.lifecycle.report().is_empty());
+    }
+}
+
+#[test]
+fn a_rooms_thread_that_panics_or_returns_is_started_again_and_ends_before_its_room() {
+    let instance = Instance::with(&[KITCHEN], Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+    let rooms = instance.open_rooms();
+    let kitchen = instance.room::<Kitchen>().unwrap();
+    kitchen.births.lock().recv().unwrap();
+    for (number, (order, told)) in
+        [("drop it", "panicked: dropped it"), ("go home", "ended without having been asked to")].into_iter().enumerate()
+    {
+        kitchen.order.lock().send(order).unwrap();
+        kitchen.births.lock().recv().unwrap();
+        let row = kitchen.row("cook").unwrap();
+        assert_eq!((row.state, row.restarts, row.last_error.as_deref()), (State::Running, number as u64 + 1, Some(told)));
+    }
+    let info = call(&mut Blocking::new(&instance), "INFO lifecycle");
+    let line =
+        "thread_cook:state=running,phase=rooms,on_death=restart,restarts=2,last_error=ended without having been asked to\r\n";
+    assert!(
+        info.contains(line) && info.contains("thread_chef:state=running,phase=rooms,on_death=end_process,restarts=0\r\n"),
+        "{info}"
+    );
+    let had_cooks_at_end = Arc::clone(&kitchen.had_cooks_at_end);
+    drop(rooms);
+    assert_eq!(*had_cooks_at_end.lock(), Some(false));
+}
+
+#[test]
+fn a_rooms_thread_that_must_not_die_ends_the_process() {
+    const TEST: &str = "rooms::a_rooms_thread_that_must_not_die_ends_the_process";
+    if let Some(folder) = std::env::var_os(WITHIN) {
+        let folder = std::path::Path::new(&folder);
+        let (engine, persistence) = Persistence::open(&folder.join("data"), Options::default()).unwrap();
+        let instance = Instance::with(&[KITCHEN], engine, Arc::default(), clock::now_ms());
+        let _rooms = instance.open_rooms();
+        let order = if folder.join("panics").exists() { "drop it" } else { "go home" };
+        instance.room::<Kitchen>().unwrap().chef_order.lock().send(order).unwrap();
+        while instance.room::<Kitchen>().unwrap().row("chef").is_some_and(|row| row.state == State::Running) {
+            std::thread::yield_now();
+        }
+        // It is not reached: the process has ended.
+        persistence.close(false).unwrap();
+        std::process::exit(0);
+    }
+    for (how, told) in [("returns", "flux: `chef` ended without having been asked to"), ("panics", "dropped it")] {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join(how), "").unwrap();
+        let child = run_within(TEST, dir.path());
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(!child.status.success() && said.contains(told) && said.contains("flux: ended at once"), "{said}");
+    }
 }

@@ -33,6 +33,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "memory", title: "Memory", is_default: true, write: memory },
     Section { name: "persistence", title: "Persistence", is_default: true, write: persistence },
     Section { name: "threads", title: "Threads", is_default: true, write: threads },
+    Section { name: "lifecycle", title: "Lifecycle", is_default: true, write: lifecycle },
     Section { name: "stats", title: "Stats", is_default: true, write: stats },
     Section { name: "replication", title: "Replication", is_default: true, write: replication },
     Section { name: "cpu", title: "CPU", is_default: true, write: cpu },
@@ -368,6 +369,13 @@ fn threads(fields: &mut Fields, _: &Instance, snapshot: &Snapshot) {
     for (number, thread) in snapshot.sums.threads.iter().enumerate() {
         let text = format!("clients={},reads={},writes={}", thread.clients, thread.reads, thread.writes);
         fields.add(&format!("io_thread_{number}"), text);
+    }
+}
+
+/// Who lives beside the clients, in the order in which they were started; see docs/lifecycle.md.
+fn lifecycle(fields: &mut Fields, instance: &Instance, _: &Snapshot) {
+    for row in instance.lifecycle().report() {
+        fields.add(&format!("{}_{}", row.kind.name(), row.name), row);
     }
 }
 

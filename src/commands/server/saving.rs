@@ -21,6 +21,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
+use crate::lifecycle::{Phase, Plan};
 use crate::resp::{Args, Reply};
 
 /// Between two looks at a checkpoint that is waited for.
@@ -91,8 +92,8 @@ pub fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcom
 fn begin_checkpoint(running: Running) {
     let instance = Arc::clone(&running.0);
     // How it ended is noted for INFO.
-    let run = move || drop(checkpoint(&running.0));
-    if thread::Builder::new().name("save".into()).spawn(run).is_err() {
+    let run = move |_: &_| drop(checkpoint(&running.0));
+    if instance.lifecycle().work(Plan::new("save", Phase::Finish), run).is_err() {
         instance.saves.has_failed.store(true, Relaxed);
     }
 }

@@ -108,7 +108,7 @@ impl Checkpoints {
 pub fn run(inner: &Inner) {
     // Clients come first where processors are short.
     let _ = rustix::process::setpriority_process(None, 10);
-    let mut last = Instant::now();
+    let mut last = clock::instant();
     let mut not_before = last;
     note_bytes(inner);
     inner.checkpoints.dense_bytes.store(file_bytes(inner).unwrap_or(0), Relaxed);
@@ -123,14 +123,14 @@ pub fn run(inner: &Inner) {
         if inner.checkpoints.is_stopping.load(SeqCst) && requests.is_empty() {
             return;
         }
-        let is_due = is_due(inner, last) && Instant::now() >= not_before;
+        let is_due = is_due(inner, last) && clock::instant() >= not_before;
         if requests.is_empty() && !is_due {
             continue;
         }
         let result = checkpoint(inner);
         // It has freed a hundred megabytes, and may not run again for long.
         memory::hand_back();
-        last = Instant::now();
+        last = clock::instant();
         if result.is_err() {
             not_before = last + RETRY;
         }
@@ -141,7 +141,7 @@ pub fn run(inner: &Inner) {
 
 fn is_due(inner: &Inner, last: Instant) -> bool {
     let bytes = inner.journal_bytes.load(Relaxed);
-    let is_old = bytes > 0 && last.elapsed() >= inner.options.checkpoint_interval;
+    let is_old = bytes > 0 && clock::since(last) >= inner.options.checkpoint_interval;
     wants_opening(inner) || bytes >= inner.due_bytes() || is_old || inner.checkpoints.wants_clean.swap(false, Relaxed)
 }
 
@@ -158,7 +158,7 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
     let checkpoints = &inner.checkpoints;
     checkpoints.began_at.store(clock::monotonic_ms(), Relaxed);
     checkpoints.is_running.store(true, SeqCst);
-    let start = Instant::now();
+    let start = clock::instant();
     inner.engine.begin_generation();
     let work = Work::begin(Aside::Checkpoint);
     let result = fold_journal(inner);
@@ -169,7 +169,7 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
             checkpoints.count.fetch_add(1, Relaxed);
             checkpoints.failures.store(0, Relaxed);
             checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
-            checkpoints.took_ms.store(start.elapsed().as_millis() as u64, Relaxed);
+            checkpoints.took_ms.store(clock::since(start).as_millis() as u64, Relaxed);
             checkpoints.ended_at.store(clock::now_ms() / 1000, Relaxed);
         }
         Err(error) => {

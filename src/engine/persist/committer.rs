@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::engine::Cut;
 use crate::engine::persist::batch::Heads;
 use crate::engine::persist::{Error, Fsync, Inner, growth};
@@ -134,8 +135,8 @@ pub fn run(inner: &Inner) {
         written: 0,
         last_seq: inner.seq_of(0),
         unsynced_bytes: 0,
-        synced_at: Instant::now(),
-        marked_at: Instant::now(),
+        synced_at: clock::instant(),
+        marked_at: clock::instant(),
         sync_took: Duration::ZERO,
         is_awaited: false,
         broken: None,
@@ -172,10 +173,10 @@ pub fn run(inner: &Inner) {
         is_announced = false;
         has_garbage = true;
         commits.is_asleep.store(false, SeqCst);
-        let start = Instant::now();
+        let start = clock::instant();
         match commit(inner, &mut progress, is_stopping) {
             Ok(()) => {
-                committed(inner, start.elapsed());
+                committed(inner, clock::since(start));
                 pace(inner, start);
             }
             Err(error) => {
@@ -193,7 +194,7 @@ pub fn run(inner: &Inner) {
 impl Progress {
     /// Whether what is written, or is about to be, must be synced.
     fn must_sync(&self, fsync: Fsync) -> bool {
-        let since = self.synced_at.elapsed();
+        let since = clock::since(self.synced_at);
         self.is_awaited
             || match fsync {
                 Fsync::Always => true,
@@ -204,12 +205,12 @@ impl Progress {
 
     /// Whether it is time for the journal's file to say how much of it is on disk.
     fn must_mark(&self, journal: &Journal, is_stopping: bool) -> bool {
-        journal.wants_mark() && (is_stopping || self.marked_at.elapsed() >= MARK)
+        journal.wants_mark() && (is_stopping || clock::since(self.marked_at) >= MARK)
     }
 
     /// Whether it is time to let go of what the tables hold.
     fn may_trim(&self, inner: &Inner) -> bool {
-        inner.has_trimming() && self.untrimmed_at.is_none_or(|at| at.elapsed() >= TRIM_RETRY)
+        inner.has_trimming() && self.untrimmed_at.is_none_or(|at| clock::since(at) >= TRIM_RETRY)
     }
 
     /// After how long there may be something to do though nobody pokes.
@@ -279,16 +280,16 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
     progress.unsynced_bytes += bytes;
     progress.written = cuts.last().map_or(progress.written, |cut| cut.epoch);
     if is_stopping || progress.must_sync(inner.fsync()) {
-        let start = Instant::now();
+        let start = clock::instant();
         journal.sync()?;
-        (progress.synced_at, progress.sync_took) = (Instant::now(), start.elapsed());
+        (progress.synced_at, progress.sync_took) = (clock::instant(), clock::since(start));
         (progress.unsynced_bytes, progress.is_awaited) = (0, false);
         inner.commits.syncs.fetch_add(1, Relaxed);
         inner.commits.slow_syncs.fetch_add(u64::from(progress.sync_took > PACE), Relaxed);
     }
     if progress.must_mark(journal, is_stopping) {
         journal.mark()?;
-        progress.marked_at = Instant::now();
+        progress.marked_at = clock::instant();
     }
     inner.commits.unsynced_bytes.store(progress.unsynced_bytes, Relaxed);
     progress.last_seq = batches.last().map_or(progress.last_seq, |batch| batch.seq);
@@ -320,7 +321,7 @@ fn trim(inner: &Inner, progress: &mut Progress, journal: &Journal, is_mended: bo
             }
         }
         Err(error) => {
-            if progress.untrimmed_at.replace(Instant::now()).is_none() {
+            if progress.untrimmed_at.replace(clock::instant()).is_none() {
                 tracing::warn!("make room in the journal for what follows: {error}; it will be tried again");
             }
         }
@@ -369,8 +370,8 @@ fn failed(inner: &Inner, progress: &mut Progress, error: &Error) {
     }
     let text = error.to_string();
     *inner.commits.error.lock() = Some(text.clone());
-    let since = *inner.commits.failing_since.lock().get_or_insert_with(Instant::now);
-    if since.elapsed() >= REFUSAL {
+    let since = *inner.commits.failing_since.lock().get_or_insert_with(clock::instant);
+    if clock::since(since) >= REFUSAL {
         inner.commits.is_refusing.store(true, SeqCst);
         tell_of_refusal(inner);
     }
@@ -389,7 +390,7 @@ fn tell_of_refusal(inner: &Inner) {
 fn pace(inner: &Inner, start: Instant) {
     let commits = &inner.commits;
     loop {
-        let left = PACE.saturating_sub(start.elapsed());
+        let left = PACE.saturating_sub(clock::since(start));
         if left.is_zero() || commits.is_wanted() || inner.fsync() == Fsync::Always {
             return;
         }

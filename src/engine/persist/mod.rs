@@ -28,8 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot::error::TryRecvError;
@@ -44,8 +43,9 @@ use crate::engine::shard::Database;
 use crate::engine::value::{BadRow, Value};
 use crate::engine::{self, Engine};
 use crate::id;
+use crate::lifecycle::{Phase, Plan};
 use crate::memory::{self, Aside};
-use crate::panics::{self, Whole};
+use crate::panics;
 use crate::storage::journal::SEGMENT_BYTES;
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
@@ -283,16 +283,21 @@ pub struct Inner {
     loaded: OnceLock<Loaded>,
     /// What is wrong with the journal. What is written behind it is lost at the next start, so nothing is.
     damage: OnceLock<String>,
-    threads: Mutex<Vec<(Part, JoinHandle<()>)>>,
 }
 
 /// The room's threads, in the order they end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Part {
     Spill,
     Reads,
     Checkpoints,
     Commits,
+}
+
+impl Part {
+    fn phase(self) -> Phase {
+        Phase::Flush(self as u8)
+    }
 }
 
 /// Tables are written and loaded in the order of their keys, so each page is done with soon. What is read back from them
@@ -394,20 +399,26 @@ impl Inner {
     }
 
     fn start(self: &Arc<Self>, part: Part, name: &str, run: fn(&Inner)) {
-        let inner = self.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-            let _whole = Whole::begin();
-            run(&inner);
-        });
-        self.threads.lock().push((part, thread.expect("the system starts a thread")));
+        let inner = Arc::clone(self);
+        let plan = Plan::new(name, part.phase()).wakes(self, move |inner| inner.end(part));
+        self.engine.lifecycle().start(plan, move |_| run(&inner)).expect("the system starts a thread");
+    }
+
+    fn end(&self, part: Part) {
+        match part {
+            Part::Spill => self.spill.stop(),
+            Part::Reads => self.engine.loads().stop(),
+            Part::Checkpoints => self.checkpoints.stop(),
+            Part::Commits => self.commits.stop(),
+        }
     }
 
     /// Waits until this epoch is on disk, unless writing fails.
     fn wait_durable(&self, epoch: u64) -> Result<(), Error> {
-        let start = Instant::now();
+        let start = clock::instant();
         while *self.durable.borrow() < epoch {
             self.commits.hurry();
-            if self.commits.is_failing.load(SeqCst) || start.elapsed() > DURABLE_WAIT_MAX {
+            if self.commits.is_failing.load(SeqCst) || clock::since(start) > DURABLE_WAIT_MAX {
                 return Err(Error::Write(self.error_text()));
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -475,7 +486,7 @@ impl Persistence {
     /// and must change nothing in it.
     pub fn load(held: Held, engine: &Arc<Engine>, options: Options) -> Result<Persistence, Error> {
         let Held { folder, disk } = held;
-        let start = Instant::now();
+        let start = clock::instant();
         panics::end_the_process_from_within();
         let how = opening::Options {
             cache_bytes: options.tables_cache_bytes,
@@ -531,7 +542,6 @@ impl Persistence {
             trimmed: AtomicU64::new(0),
             loaded: OnceLock::new(),
             damage: OnceLock::new(),
-            threads: Mutex::default(),
             options,
         });
         let (batches, lost) = inner.replay(meta.covered)?;
@@ -545,7 +555,7 @@ impl Persistence {
         inner
             .engine
             .each_shard(|_, shard| keys += shard.databases.iter().map(|database| database.keys.len() as u64).sum::<u64>());
-        let loaded = Loaded { keys, expired, batches, took: start.elapsed(), notes };
+        let loaded = Loaded { keys, expired, batches, took: clock::since(start), notes };
         inner.checkpoints.journal_base_bytes.store(inner.journal_bytes.load(Relaxed), Relaxed);
         inner.loaded.set(loaded).expect("it is set nowhere else");
         inner.start(Part::Commits, "flux-journal", committer::run);
@@ -746,10 +756,9 @@ impl Persistence {
     /// where waiting is allowed.
     pub fn close(&self, with_checkpoint: bool) -> Result<(), Error> {
         let checkpointed = if with_checkpoint { self.wait_checkpoint() } else { Ok(()) };
-        self.end(Part::Spill);
-        self.end(Part::Reads);
-        self.end(Part::Checkpoints);
-        self.end(Part::Commits);
+        for part in [Part::Spill, Part::Reads, Part::Checkpoints, Part::Commits] {
+            self.0.engine.lifecycle().stop(part.phase());
+        }
         let failure = self.commit_error();
         // Closed here and not when the last handle goes, so that the folder can be opened again at once.
         *self.0.journal.write() = None;
@@ -771,19 +780,6 @@ impl Persistence {
                 Err(TryRecvError::Closed) => return Err(Error::Write("the checkpointer has ended".into())),
             }
         }
-    }
-
-    fn end(&self, part: Part) {
-        match part {
-            Part::Spill => self.0.spill.stop(),
-            Part::Reads => self.0.engine.loads().stop(),
-            Part::Checkpoints => self.0.checkpoints.stop(),
-            Part::Commits => self.0.commits.stop(),
-        }
-        let threads = std::mem::take(&mut *self.0.threads.lock());
-        let (ending, going_on): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(other, _)| *other == part);
-        *self.0.threads.lock() = going_on;
-        ending.into_iter().for_each(|(_, thread)| thread.join().expect("the threads of persistence do not panic"));
     }
 }
 

@@ -26,7 +26,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::clock;
 use crate::id;
+use crate::lifecycle;
 use crate::peers::{names, wire};
 use crate::store::{Hear, Link};
 use crate::version::VERSION;
@@ -74,7 +76,7 @@ impl Server {
     /// Looks at the tools over this connection, or has what another one found that began to look later than this is called.
     async fn look(&self, line: &mut Link) -> Result<Arc<Found>, Refusal> {
         let look = async || {
-            let begun = Instant::now();
+            let begun = clock::instant();
             let capabilities: Vec<String> = cmd("FLUX.CAPABILITIES").query_async(line).await?;
             // They may be megabytes, and this thread serves others.
             let read = spawn_blocking(move || Found::of(&capabilities)).await;
@@ -87,7 +89,7 @@ impl Server {
 
     /// The digest of what was found by whoever looked last, if that is not long ago.
     fn seen(&self) -> Option<Hash> {
-        self.last.lock().filter(|(begun, _)| begun.elapsed() < LOOK_EVERY).map(|(_, digest)| digest)
+        self.last.lock().filter(|(begun, _)| clock::since(*begun) < LOOK_EVERY).map(|(_, digest)| digest)
     }
 
     /// A tool by its name. Hardly ever are all of them looked at for that: most have the name of their capability.
@@ -266,7 +268,7 @@ impl ServerHandler for Server {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        tokio::spawn(self.clone().tell(context.peer));
+        lifecycle::of_connection(self.clone().tell(context.peer));
     }
 
     fn accepted_subscription_filter(&self, _: &SubscriptionFilter) -> Option<SubscriptionFilter> {

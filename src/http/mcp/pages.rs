@@ -9,6 +9,7 @@ use rmcp::model::Tool;
 use tokio::time::sleep;
 
 use super::tools::{self, Entry};
+use crate::lifecycle;
 
 /// Bytes of tools in a page, of which there is one at least. Some hosts read no second page: so most lists have none.
 const PAGE_BYTES: usize = 1 << 20;
@@ -73,7 +74,7 @@ impl Kept {
             return;
         }
         let (kept, found) = (self.clone(), Arc::downgrade(found));
-        tokio::spawn(async move {
+        lifecycle::of_connection(async move {
             sleep(KEPT).await;
             kept.let_go(&found);
         });

@@ -56,13 +56,14 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::lifecycle;
 
     #[tokio::test]
     async fn one_finds_out_for_all_who_asked_before_it_began() {
         let (shared, found, go) = (Arc::new(Shared::default()), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let ask = || {
             let (shared, found, go) = (Arc::clone(&shared), Arc::clone(&found), Arc::clone(&go));
-            tokio::spawn(async move {
+            lifecycle::of_connection(async move {
                 let find = async || {
                     go.acquire().await.expect("it is never closed").forget();
                     Ok::<_, Infallible>(found.fetch_add(1, SeqCst) + 1)

@@ -41,8 +41,14 @@ pub async fn workspace(ask: Ask) -> Answer {
 
 pub async fn status(ask: Ask) -> Answer {
     let mut line = ask.line().await?;
-    let status: String = cmd("FLUX.STATUS").query_async(&mut line).await?;
-    Ok(answer::json(status))
+    let counts: String = cmd("FLUX.STATUS").query_async(&mut line).await?;
+    Ok(answer::json(with(&counts, "lifecycle", &json!(ask.instance.lifecycle().report()))))
+}
+
+/// An object with one more member.
+fn with(object: &str, name: &str, value: &serde_json::Value) -> String {
+    let members = object.strip_suffix('}').expect("it is an object, and not an empty one");
+    format!("{members},{}:{value}}}", json!(name))
 }
 
 async fn texts(line: &mut Line, ask: &Cmd) -> Result<Vec<String>, Refusal> {

@@ -9,6 +9,7 @@ use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use redis::{RedisResult, Value, cmd};
 use serde_json::json;
 
+use crate::clock;
 use crate::commands::route::{Answer, Ask, Line, sse};
 use crate::peers::names;
 
@@ -45,7 +46,7 @@ pub async fn follow(ask: Ask) -> Answer {
         None => newest(&mut line, &log).await?,
     };
     let is_joined = !last.starts_with("0-") && last != "0";
-    let known_at = (told.is_none() || !is_joined).then(Instant::now);
+    let known_at = (told.is_none() || !is_joined).then(clock::instant);
     let reader = Reader { line, log, last, is_joined, known_at, is_new: true };
     Ok(sse::respond(reader, |mut reader| async move {
         // The session ends with the server; the reader comes back by itself.
@@ -86,7 +87,7 @@ impl Reader {
             if let Some(entry) = entries.last() {
                 self.last.clone_from(&entry.id);
             }
-            self.known_at = Some(Instant::now());
+            self.known_at = Some(clock::instant());
             if !bytes.is_empty() {
                 return Ok(bytes.into());
             }
@@ -105,7 +106,7 @@ impl Reader {
         if is_there {
             entries.remove(0);
         }
-        let is_fresh = self.known_at.is_some_and(|time| time.elapsed() < FRESH);
+        let is_fresh = self.known_at.is_some_and(|time| clock::since(time) < FRESH);
         let is_whole = is_there
             || is_fresh && if self.is_joined { entries.is_empty() } else { entries.is_empty() || self.is_uncut().await? };
         // A log that is gone leaves nothing to join to: it is begun anew.

@@ -100,7 +100,7 @@ pub const VERSION: Named = Named {
 pub const STATUS: Named = Named {
     name: "Status",
     schema: r#"{"type": "object",
-        "required": ["peers", "oldPeers", "workspaces", "capabilities", "callsQueued", "callsRunning", "calls", "failed", "rerouted"],
+        "required": ["peers", "oldPeers", "workspaces", "capabilities", "callsQueued", "callsRunning", "calls", "failed", "rerouted", "lifecycle"],
         "properties": {
             "peers": {"type": "integer", "minimum": 0, "description": "Peers that are there."},
             "oldPeers": {"type": "integer", "minimum": 0, "description": "Those of them that speak only the old protocol."},
@@ -110,7 +110,19 @@ pub const STATUS: Named = Named {
             "callsRunning": {"type": "integer", "minimum": 0, "description": "Calls that a peer has."},
             "calls": {"type": "integer", "minimum": 0, "description": "Calls made since the start."},
             "failed": {"type": "integer", "minimum": 0, "description": "Those that ended with a failure."},
-            "rerouted": {"type": "integer", "minimum": 0, "description": "Times a call went to another peer, since the one that had it was gone."}
+            "rerouted": {"type": "integer", "minimum": 0, "description": "Times a call went to another peer, since the one that had it was gone."},
+            "lifecycle": {"type": "array", "description": "Every thread, task and child process.", "items": {"type": "object",
+                "required": ["name", "kind", "state", "phase", "on_death", "restarts", "pid", "last_error"],
+                "properties": {
+                    "name": {"type": "string", "description": "Its name."},
+                    "kind": {"enum": ["thread", "task", "child"], "description": "What it is."},
+                    "state": {"enum": ["running", "pausing", "stopping", "failed", "left_behind"], "description": "How it is doing."},
+                    "phase": {"type": "string", "description": "When it is stopped."},
+                    "on_death": {"enum": ["end_process", "restart", "done"], "description": "What its death leads to."},
+                    "restarts": {"type": "integer", "minimum": 0, "description": "How often it was started again."},
+                    "pid": {"type": ["integer", "null"], "description": "The system's number of a child process."},
+                    "last_error": {"type": ["string", "null"], "description": "Why it died last."}
+                }}}
         }}"#,
     uses: &[],
 };

@@ -7,6 +7,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::lifecycle;
 use crate::peers::peer::pushes::{Pushes, PushesTaken, pushes};
 use crate::peers::peer::{Error, STOP_GRACE, Shared, serve};
 use crate::peers::wire::{self, Event};
@@ -138,7 +139,7 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
 /// Gives a call to a server that was restarted: perhaps a peer runs it still. Where none can take it yet, peers may be about to come back.
 fn give_again(shared: &Arc<Shared>, id: &str, commands: &Link) {
     let (shared, id, mut commands) = (Arc::clone(shared), id.to_owned(), commands.clone());
-    tokio::spawn(async move {
+    lifecycle::of_connection(async move {
         let until = Instant::now() + GATHERING;
         while let Some(command) = shared.given_again(&id) {
             match command.exec_async(&mut commands).await.map_err(Error::from) {

@@ -20,6 +20,7 @@ use redis::{Cmd, FromRedisValue};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
+use crate::lifecycle;
 pub use crate::peers::peer::call::{Answer, Call};
 pub use crate::peers::peer::job::{Capability, Job};
 pub use crate::peers::peer::stream::{Chunk, StreamReader, StreamWriter};
@@ -147,7 +148,7 @@ impl Builder {
             stops: watch::channel(false).0,
         });
         let (ready, is_ready) = tokio::sync::oneshot::channel();
-        let life = tokio::spawn(life::live(Arc::clone(&shared), ready));
+        let life = lifecycle::of_connection(life::live(Arc::clone(&shared), ready));
         is_ready.await.map_err(|_| Error::Stopped)??;
         Ok(Peer { shared, life: Mutex::new(Some(life)) })
     }

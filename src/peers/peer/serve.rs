@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::lifecycle;
 use crate::peers::peer::call::WITHIN;
 use crate::peers::peer::{Error, Job, Shared};
 use crate::store::Link;
@@ -30,7 +31,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, mut connection: Link, free: &Arc
         for job in jobs {
             let Ok(permit) = Arc::clone(free).acquire_owned().await else { return Error::Stopped };
             let shared = Arc::clone(shared);
-            tokio::spawn(async move {
+            lifecycle::of_connection(async move {
                 run(&shared, job).await;
                 drop(permit);
             });
@@ -46,7 +47,7 @@ async fn run(shared: &Arc<Shared>, (id, capability, payload, from, left_ms, atte
             let job =
                 Job { id: id.clone(), capability, from: from.unwrap_or_default(), attempt, deadline, shared: Arc::clone(shared) };
             // A task of its own: it can be aborted, and its panic is an error like others.
-            let task = tokio::spawn(WITHIN.scope(deadline, (found.handler)(payload, job)));
+            let task = lifecycle::of_connection(WITHIN.scope(deadline, (found.handler)(payload, job)));
             shared.running.lock().insert(id.clone(), task.abort_handle());
             let abort = task.abort_handle();
             let ended = tokio::time::timeout_at(deadline, task).await;

@@ -347,6 +347,13 @@ const OTHERS: &[Section] = &[
     ("Commandstats", &[(&["cmdstat_*"], Moves(|_| ()))]),
     ("Errorstats", &[(&["errorstat_*"], Moves(|scene| drop(scene.main.call(&["NOPE"]))))]),
     ("Latencystats", &[(&["latency_percentiles_usec_*"], Moves(Scene::pipeline))]),
+    (
+        "Lifecycle",
+        &[
+            (&["thread_*"], Moves(Scene::unlink)),
+            (&["task_*"], Stays("HTTP is accepted until the end", "state=running,phase=last,…")),
+        ],
+    ),
     ("Cluster", &[(&["cluster_enabled"], Stays("there is no cluster", "0"))]),
     ("Keyspace", &[(&["db*"], Moves(Scene::populate))]),
 ];

@@ -269,3 +269,15 @@ fn metrics_tell_of_requests_streams_and_refusals() {
     drop(events);
     until("the stream is gone", || text().contains("flux_http_streams 0\n"));
 }
+
+#[test]
+fn the_status_shows_who_lives_beside_the_clients() {
+    let door = Door::open(&[]);
+    let status: serde_json::Value = serde_json::from_str(&door.get("/status").1).unwrap();
+    let rows = status["lifecycle"].as_array().unwrap();
+    let http = rows.iter().find(|row| row["name"] == "http").unwrap();
+    let expected = serde_json::json!({
+        "name": "http", "kind": "thread", "state": "running", "phase": "last", "on_death": "end_process", "restarts": 0, "pid": null, "last_error": null
+    });
+    assert_eq!((http, &status["peers"]), (&expected, &0.into()));
+}

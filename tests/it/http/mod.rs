@@ -22,6 +22,7 @@ use flux::commands::instance::Instance;
 use flux::commands::room::OpenRooms;
 use flux::config::Config;
 use flux::engine::Engine;
+use flux::lifecycle::{Deadline, Phase};
 use flux::store::Blocking;
 use flux::{clock, http};
 
@@ -129,8 +130,9 @@ impl Drop for Door {
     fn drop(&mut self) {
         self.instance.end();
         let door = self.door.take().unwrap();
-        door.drain();
-        door.close();
+        // As a node does, which waits for as long as it takes here.
+        door.drain(&Deadline::new(Duration::MAX, Duration::MAX, || ()));
+        self.instance.lifecycle().stop(Phase::Last);
     }
 }
 

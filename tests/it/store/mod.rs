@@ -51,7 +51,7 @@ fn ten_thousand_wait_at_once_on_one_thread_and_each_gets_one() {
             .map(|number: u32| {
                 let mut store = store.clone();
                 tokio::spawn(async move {
-                    let waited: (String, u32) = if number % 2 == 0 {
+                    let waited: (String, u32) = if number.is_multiple_of(2) {
                         cmd("BLPOP").arg("list").arg(0).query_async(&mut store).await.unwrap()
                     } else {
                         let mut read = cmd("BRPOP");
