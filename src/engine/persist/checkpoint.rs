@@ -211,7 +211,10 @@ fn fold_span(inner: &Inner, covered: u64, last: u64) -> Result<u64, Error> {
         inner.checkpoints.tried_bytes.store(passes.bytes, Relaxed);
         // A row that is not what was written is nothing that redb knows of: it goes on.
         if !error.is_of_rows() {
-            let is_of_journal = passes.has_failed;
+            let is_of_journal = passes.has_failed();
+            if passes.has_read_wrong() {
+                inner.note_damage(&error);
+            }
             inner.checkpoints.is_doubtful.fetch_or(!is_of_journal && !error.is_full() && !error.is_damage(), SeqCst);
             let _ = open_again(inner);
         }

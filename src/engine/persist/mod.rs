@@ -152,6 +152,14 @@ impl Error {
         matches!(self, Error::Storage(error) if error.is_full())
     }
 
+    /// The same error; where effects make no sense, told of the batches of the journal that have them.
+    fn of_batches(self, numbers: RangeInclusive<u64>) -> Error {
+        match self {
+            Error::Corrupt { cause, .. } => bad_batch(numbers, cause),
+            other => other,
+        }
+    }
+
     /// The same error, told of a key.
     fn of_key(self, key: &[u8]) -> Error {
         match self {
@@ -163,12 +171,12 @@ impl Error {
 }
 
 /// One of these batches of the journal cannot be read.
-fn bad_batch(numbers: RangeInclusive<u64>, error: BadRow) -> Error {
+fn bad_batch(numbers: RangeInclusive<u64>, cause: impl ToString) -> Error {
     let place = match numbers.into_inner() {
         (first, last) if first == last => format!("journal, batch {first}"),
         (first, last) => format!("journal, one of the batches {first} to {last}"),
     };
-    Error::Corrupt { place, cause: error.to_string() }
+    Error::Corrupt { place, cause: cause.to_string() }
 }
 
 impl From<BadRow> for Error {

@@ -4,6 +4,7 @@
 //! Only one thread appends. Others may read meanwhile.
 
 mod header;
+mod reading;
 mod record;
 mod segment;
 mod survey;
@@ -18,6 +19,7 @@ use crate::storage::{Error, folder};
 use header::{FRONT_BYTES, Header};
 
 pub use record::Batch;
+pub use reading::{Origin, Reading, Shown, Span, Stretch};
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header};
 
@@ -140,8 +142,12 @@ impl Journal {
         Ok(true)
     }
 
-    /// Shows whole batches after a number, in order, until the end or until about `bytes_max` were shown. Batches above
-    /// `last` are not shown. Tells whether it came to the end.
+    /// Its files as they are now, to be read.
+    pub fn reading(&self) -> Reading {
+        Reading::of(self.segments.lock().clone())
+    }
+
+    /// Shows whole batches after a number: see [`Reading::read_after`].
     pub fn read_after<E: From<Error>>(
         &self,
         seq: u64,
@@ -149,31 +155,7 @@ impl Journal {
         bytes_max: usize,
         mut show: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let segments = self.segments.lock().clone();
-        let mut shown = 0;
-        for (at, segment) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|next| next.header.first);
-            if next.is_some_and(|next| next <= seq.saturating_add(1)) {
-                continue;
-            }
-            let mut batches = segment.batches();
-            while let Some(head) = batches.next_head()? {
-                if head.seq > last {
-                    return Ok(true);
-                }
-                if head.seq <= seq {
-                    batches.skip(&head);
-                    continue;
-                }
-                if shown >= bytes_max {
-                    return Ok(false);
-                }
-                let bytes = batches.body(&head)?;
-                shown += bytes.len();
-                show(head.seq, bytes)?;
-            }
-        }
-        Ok(true)
+        self.reading().read_after(seq, last, bytes_max, |batch| show(batch.seq, batch.bytes))
     }
 
     fn room_for(&self, seq: u64) -> Result<Arc<Segment>, Error> {
