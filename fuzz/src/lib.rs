@@ -259,7 +259,7 @@ pub fn batches(bytes: &[u8]) {
     let mut fold = Fold::default();
     let _ = fold.add_batches(&[bytes, bytes]);
     let engine = Engine::new(false);
-    let _ = replay::replay(&engine, &(), &[bytes], 1);
+    let _ = replay::replay(&engine, &(), [bytes], 1);
     assert!(memory::used_bytes() < before + MEMORY_BYTES_MAX, "memory was taken for what is not there");
 }
 

@@ -105,7 +105,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
                 fits.unwrap_or_else(|error| panic!("fold: {error}: {}", told()));
                 unreplayed.push(bytes.clone());
                 if looks || unreplayed.len() == 5 {
-                    let done = replay::replay(&replayed, &(), &std::mem::take(&mut unreplayed), now);
+                    let done = replay::replay(&replayed, &(), std::mem::take(&mut unreplayed).iter().map(Vec::as_slice), now);
                     done.unwrap_or_else(|error| panic!("replay: {error}: {}", told()));
                 }
                 if looks {
@@ -120,7 +120,7 @@ fn folded_and_loaded_equals_replayed_equals_what_happened() {
         }
         batches.push(batch_of(&live, run_number));
         unreplayed.extend(batches.last().cloned());
-        replay::replay(&replayed, &(), &unreplayed, now).unwrap();
+        replay::replay(&replayed, &(), unreplayed.iter().map(Vec::as_slice), now).unwrap();
         let tables = applied(tables, batches, 1000, &mut chance);
         assert_eq!(tables.meta().unwrap().covered, 1000);
         // However they were written, they take what they would take if written at once.
@@ -268,7 +268,7 @@ fn what_was_lost_before_it_got_another_key_is_lost_there_too_and_told() {
     let lines = ["SET a:to x", "RENAME a a:to", "RENAME b b:to", "APPEND b:to 4", "COPY c c:to", "SET d 5", "RENAME d d:to"];
     lines.into_iter().for_each(|line| run(&mut store, &words(line)));
     let batch = batch_of(&live, 0);
-    assert_eq!(replay::replay(&replayed, &(), &[&batch], now), Ok(3));
+    assert_eq!(replay::replay(&replayed, &(), [&batch[..]], now), Ok(3));
     let left = contents(&replayed);
     assert_eq!(left.keys().map(|(_, key)| &key[..]).collect::<Vec<_>>(), [b"b:to", b"d:to"]);
     let dir = tempfile::tempdir().unwrap();

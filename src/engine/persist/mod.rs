@@ -41,7 +41,7 @@ use crate::engine::{self, Engine};
 use crate::id;
 use crate::memory::{self, Aside};
 use crate::panics::{self, Whole};
-use crate::storage::journal::SEGMENT_BYTES;
+use crate::storage::journal::{SEGMENT_BYTES, Stretch};
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
 use crate::storage::{self, Disk, Folder, Journal, Tables};
@@ -363,21 +363,16 @@ impl Inner {
 
     /// Replays the journal after a batch; tells how many batches that were, and how many values that got another key were lost before.
     fn replay(&self, covered: u64) -> Result<(u64, u64), Error> {
-        let journal = self.journal.read();
-        let journal = journal.as_ref().expect("it was opened a moment ago");
-        let (mut seq, mut count, mut lost, now) = (covered, 0, 0, clock::now_ms());
+        let reading = self.journal.read().as_ref().expect("it was opened a moment ago").reading();
+        let (mut stretch, mut count, mut lost, now) = (Stretch::after(covered), 0, 0, clock::now_ms());
         loop {
-            let (first, mut batches) = (seq + 1, Vec::new());
-            let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
-                seq = number;
-                self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                batches.push(bytes.to_vec());
-                Ok::<_, Error>(())
-            })?;
-            count += batches.len() as u64;
+            let first = stretch.last + 1;
+            let is_end = reading.read_stretch(u64::MAX, REPLAY_BYTES, &mut stretch)?;
+            self.journal_bytes.fetch_add(stretch.bytes() as u64, Relaxed);
+            count += stretch.batches().count() as u64;
             let rest = Rest { inner: self, unread: Mutex::default() };
-            lost += replay::replay(&self.engine, &rest, &batches, now)
-                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=seq, error)))?;
+            lost += replay::replay(&self.engine, &rest, stretch.batches().map(|(bytes, _)| bytes), now)
+                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=stretch.last, error)))?;
             if is_end {
                 return Ok((count, lost));
             }
