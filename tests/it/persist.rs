@@ -760,6 +760,24 @@ fn values_at_rest_are_read_as_they_are_while_checkpoints_change_the_file() {
 }
 
 #[test]
+fn files_of_the_journal_are_an_eighth_of_what_makes_a_checkpoint_due() {
+    const BYTES: usize = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    // Each write is a batch.
+    let options = Options { fsync: Fsync::Always, checkpoint_bytes: 16 << 20, ..quick() };
+    let (engine, persistence) = Persistence::open(dir.path(), options).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    for number in 0..70 {
+        ask(&mut store, &["SET", &number.to_string(), &"x".repeat(BYTES)]);
+    }
+    persistence.close(false).unwrap();
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let journal = files.filter(|file| file.file_name().to_string_lossy().starts_with("journal-"));
+    let sizes: Vec<usize> = journal.map(|file| file.metadata().unwrap().len() as usize).collect();
+    assert!(sizes.len() == 4 && sizes.iter().all(|size| *size < (2 << 20) + 2 * BYTES), "{sizes:?}");
+}
+
+#[test]
 fn a_small_value_is_read_back_with_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let counted = Arc::<Counted>::default();

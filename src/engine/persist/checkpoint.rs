@@ -24,6 +24,10 @@ const SLACK_BYTES_MIN: u64 = 4 << 20;
 /// The journal may be this part of the tables before they are written anew. So what is written to the disk is no more than
 /// two and a third times what changed, and the folder three times the data.
 const TABLES_SHARE: (u64, u64) = (3, 4);
+/// The journal has about so many files when a checkpoint is due: what is done with goes a file at a time, and each takes a descriptor.
+const SEGMENTS: u64 = 8;
+/// A file is not worth beginning for less.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// How often it looks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure it is left at that for a while, unless someone asks.
@@ -151,6 +155,11 @@ impl Inner {
     pub(super) fn due_bytes(&self) -> u64 {
         let tables = self.checkpoints.tables_bytes.load(Relaxed);
         self.checkpoint_bytes.load(Relaxed).max(tables / TABLES_SHARE.1 * TABLES_SHARE.0)
+    }
+
+    /// How large a file of the journal becomes.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        (self.due_bytes() / SEGMENTS).max(SEGMENT_BYTES_MIN).min(self.options.segment_bytes)
     }
 }
 

@@ -73,7 +73,7 @@ pub struct Options {
     pub write_retry: Duration,
     /// Pages of the tables that redb keeps in memory.
     pub tables_cache_bytes: usize,
-    /// A file of the journal that has grown to this is followed by a new one.
+    /// A file of the journal that has grown to this is followed by a new one; also a smaller one, where a checkpoint is due early.
     pub segment_bytes: u64,
     /// What to do where the folder is not as it was written.
     pub on_damage: OnDamage,
@@ -85,7 +85,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             fsync: Fsync::Everysec,
-            checkpoint_bytes: 256 << 20,
+            checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
             write_retry: Duration::from_millis(100),

@@ -11,6 +11,7 @@ mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -23,8 +24,8 @@ pub use reading::{Origin, Reading, Shown, Span, Stretch};
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header};
 
-/// A segment that has grown to this is usually followed by a new one.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment that has grown to this is usually followed by a new one, where nobody says otherwise: it may have to be copied.
+pub const SEGMENT_BYTES: u64 = 1 << 30;
 
 /// Of what nobody needs any more, the last segment may keep this part of its size: a file is not worth beginning for less.
 const KEPT_SHARE: u64 = 16;
@@ -34,7 +35,7 @@ const KEPT_SHARE: u64 = 16;
 pub struct Journal {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    segment_bytes: u64,
+    segment_bytes: AtomicU64,
     history: u64,
     /// In the order of their numbers. Invariant: there is one; a folder without any has lost its journal.
     segments: Mutex<Vec<Arc<Segment>>>,
@@ -55,6 +56,7 @@ impl Journal {
     pub fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
         let history = segments.first().map_or(0, |segment| segment.header.history);
         let segments = Mutex::new(segments.into_iter().map(Arc::new).collect());
+        let segment_bytes = AtomicU64::new(segment_bytes);
         Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes, history, segments, begun: Mutex::default() }
     }
 
@@ -72,6 +74,11 @@ impl Journal {
             *self.segments.lock().last_mut().expect("a journal has a file") = Arc::new(anew);
         }
         Ok(())
+    }
+
+    /// Sets from which size on a file is followed by a new one.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Relaxed);
     }
 
     /// What tells this folder's journal from any other.
@@ -131,7 +138,7 @@ impl Journal {
     /// whether it did. After an error it can be tried again, and nothing else is hindered. Not to be called before [`Self::mend`].
     pub fn make_way(&self, seq: u64) -> Result<bool, Error> {
         let last = self.current();
-        let is_much = last.end() - FRONT_BYTES > self.segment_bytes / KEPT_SHARE;
+        let is_much = last.end() - FRONT_BYTES > self.segment_bytes.load(Relaxed) / KEPT_SHARE;
         // Were a sync to fail here, nobody would know what is in doubt.
         if last.last() > seq || !is_much || !last.is_synced() {
             return Ok(false);
@@ -164,7 +171,7 @@ impl Journal {
         let begun = *self.begun.lock();
         match begun {
             Some(first) => self.follow(&last, first),
-            None if last.end() < self.segment_bytes => Ok(last),
+            None if last.end() < self.segment_bytes.load(Relaxed) => Ok(last),
             None => self.follow(&last, seq),
         }
     }
