@@ -12,7 +12,7 @@ use flux::engine::effect::{self, Effect, Row};
 use flux::engine::persist::fold::Fold;
 use flux::engine::persist::record::{self, Body, Large, Record};
 use flux::engine::persist::{batch, replay};
-use flux::engine::value::{Kind, Value};
+use flux::engine::value::{BadRow, Kind, Value};
 use flux::engine::{Cut, Engine};
 use flux::memory;
 use flux::resp::request::{Limits, Parser};
@@ -248,7 +248,7 @@ pub fn batches(bytes: &[u8]) {
     for (_, effects) in &batch.sections {
         let _ = batch::each_effect(effects, |effect| {
             writes_far |= is_far(&effect);
-            Ok(())
+            Ok::<_, BadRow>(())
         });
     }
     // A write far into a string makes a string that long: so it should.
@@ -259,7 +259,7 @@ pub fn batches(bytes: &[u8]) {
     let mut fold = Fold::default();
     let _ = fold.add_batches(&[bytes, bytes]);
     let engine = Engine::new(false);
-    let _ = replay::replay(&engine, &(), &[bytes], 1);
+    let _ = replay::replay(&engine, &(), [bytes], 1);
     assert!(memory::used_bytes() < before + MEMORY_BYTES_MAX, "memory was taken for what is not there");
 }
 
@@ -329,7 +329,7 @@ pub fn commands(bytes: &[u8]) {
         let sections: Vec<(u8, &[u8])> = cut.shards.iter().map(|(shard, effects)| (*shard, &effects[..])).collect();
         let done = batch::each_in_order(&sections, |effect| {
             apply(effect, &mut journal, &mut parcels);
-            Ok(())
+            Ok::<_, BadRow>(())
         });
         done.expect("effects can be read, in an order");
     }

@@ -165,3 +165,35 @@ impl StorageBackend for Backend {
         self.file.query_lock_range(start, end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_written_over_or_cut_off_is_read_as_it_is_now() {
+        /// A page that leads to others begins so.
+        const BRANCH: u8 = 2;
+        const LEN: usize = 4096;
+        let branches = Arc::<Branches>::default();
+        branches.keep(1 << 20);
+        let backend = Backend { file: Box::new(InMemoryBackend::new()), branches: Arc::clone(&branches) };
+        let page = |mark: u8| [&[BRANCH][..], &[mark; LEN - 1]].concat();
+        let read = || {
+            let mut page = vec![0; LEN];
+            backend.read(0, &mut page).unwrap();
+            page
+        };
+        backend.set_len(LEN as u64).unwrap();
+        for mark in [1, 2] {
+            backend.write(0, &page(mark)).unwrap();
+            assert!(read() == page(mark) && read() == page(mark), "page {mark}");
+        }
+        assert!(branches.read(0, &mut [0; LEN]), "it is kept");
+        backend.set_len(0).unwrap();
+        backend.set_len(LEN as u64).unwrap();
+        assert!(read() == [0; LEN], "what was cut off is still read");
+    }
+}

@@ -12,8 +12,8 @@ use flux::engine::Engine;
 use flux::engine::persist::{self, Fsync, Options, Persistence};
 use flux::storage::Disk;
 use flux::storage::opening::OnDamage;
-use redb::StorageBackend;
 
+use crate::disk::{Hooked, Hooks};
 use crate::persist::{self as kept, Contents, run, store_kept};
 use crate::process::{Connection, Process, Reply};
 use crate::workload::{self, Seeded};
@@ -463,33 +463,14 @@ fn what_is_not_there_is_not_made_by_a_look() {
     assert!(persist::check(&dir, PROBLEMS_MAX).is_err() && !dir.exists());
 }
 
-/// Ordinary files, where giving another name to one fails a few times, as after a kill just before it.
+/// Where giving tables their name fails a few times, as after a kill just before it.
 #[derive(Debug)]
-struct Killed {
-    files: flux::storage::Files,
-    left: AtomicUsize,
-}
+struct Killed(AtomicUsize);
 
-impl Disk for Killed {
-    fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-        self.files.open(path)
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        self.files.list(folder)
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.files.exists(path)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.files.remove(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let is_killed = to.ends_with("tables.redb") && self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
-        if is_killed { Err(io::ErrorKind::Interrupted.into()) } else { self.files.rename(from, to) }
+impl Hooks for Killed {
+    fn rename(&self, to: &Path) -> io::Result<()> {
+        let is_killed = to.ends_with("tables.redb") && self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_killed { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
 }
 
@@ -504,7 +485,7 @@ fn an_accepted_loss_keeps_one_copy_however_often_it_is_killed_and_accepted() {
     let rotten = tables[at];
     lay(&whole, &dir);
     let accept = Options { on_damage: OnDamage::AcceptLoss, ..options() };
-    let disk: Arc<dyn Disk> = Arc::new(Killed { files: flux::storage::Files::default(), left: AtomicUsize::new(3) });
+    let disk: Arc<dyn Disk> = Arc::new(Hooked(Arc::new(Killed(AtomicUsize::new(3)))));
     for _ in 0..3 {
         assert!(Persistence::open_on(disk.clone(), &dir, accept.clone()).is_err());
     }

@@ -13,6 +13,7 @@ mod clients;
 mod commands;
 mod crash;
 mod damage;
+mod disk;
 mod docs;
 mod errors;
 mod fuzz;

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::engine::effect::{self, Row};
 use crate::engine::persist::Error;
-use crate::engine::persist::chunk;
-use crate::engine::persist::fold::{DatabaseFold, Fold, KeyFold, Keyed, Moved, Place, RowsFold, write_into};
-use crate::engine::persist::record::{Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
+use crate::engine::persist::chunk::{self, Bytes, Told};
+use crate::engine::persist::fold::{DatabaseFold, Fold, Journaled, KeyFold, Keyed, Moved, Place, RowsFold, write_into};
+use crate::engine::persist::record::{
+    Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, packed_bytes, push_packed, segment_key,
+};
 use crate::engine::value::{BadRow, Kind};
+use crate::storage::journal::Span;
 use crate::storage::tables::{DATABASES, Filling, KeyRow, KeyRows, Meta, Snapshot, Stored, StoredMut};
 use crate::storage::{Disk, Sum, Tables};
 
@@ -41,7 +44,8 @@ pub fn change<F: Borrow<Fold>>(
                     continue;
                 }
                 let kept = kept(&old, db as u8, database)?;
-                let mut writer = Writer { kept, ..Writer::new(changes.database(db as u8)?, &old, &mut meta.next_id) };
+                let stored = changes.database(db as u8)?;
+                let mut writer = Writer { kept, ..Writer::new(stored, &old, fold.journaled(), &mut meta.next_id) };
                 // In the order of the table: each of its pages is visited once.
                 for keyed in database.sorted() {
                     writer.write(keyed)?;
@@ -85,13 +89,15 @@ pub fn rebuild<F: Borrow<Fold>>(
     mut folds: impl FnMut() -> Result<Option<F>, Error>,
 ) -> Result<Tables, Error> {
     let snapshot = old.snapshot()?;
-    let mut merge = Merge { snapshot: &snapshot, old: snapshot.keys(), flushed: [false; DATABASES], next_id: 1 };
+    let (flushed, journaled) = ([false; DATABASES], Journaled::default());
+    let mut merge = Merge { snapshot: &snapshot, old: snapshot.keys(), flushed, journaled, next_id: 1 };
     let mut meta = snapshot.meta()?;
     Tables::rebuild(disk, old.path(), cache_bytes, |filling| {
         while let Some(fold) = folds()? {
             let fold = fold.borrow();
             meta.stored = fold.stored.or(meta.stored);
             merge.flushed = fold.databases.each_ref().map(|database| database.is_flushed);
+            merge.journaled = fold.journaled().clone();
             let mut changed = Vec::with_capacity(fold.databases.iter().map(|database| database.keys.len()).sum());
             for (db, database) in fold.databases.iter().enumerate() {
                 changed.extend(database.sorted().into_iter().map(|keyed| (db as u8, keyed)));
@@ -108,6 +114,8 @@ struct Merge<'s> {
     snapshot: &'s Snapshot,
     old: KeyRows<'s>,
     flushed: [bool; DATABASES],
+    /// Where values are that were left in the journal.
+    journaled: Journaled,
     next_id: u64,
 }
 
@@ -127,7 +135,9 @@ impl Merge<'_> {
         while let Some((db, _)) = self.next(changed, is_last)? {
             filling.part(|changes| {
                 let mut next_id = self.next_id;
-                let mut writer = Writer::new(changes.database_in_order(db)?, self.snapshot, &mut next_id);
+                let stored = changes.database_in_order(db)?;
+                let journaled = self.journaled.clone();
+                let mut writer = Writer::new(stored, self.snapshot, &journaled, &mut next_id);
                 while let Some((next_db, next)) = self.next(changed, is_last)?
                     && next_db == db
                     && !writer.stored.is_full()
@@ -187,6 +197,8 @@ struct Writer<'t, 'i> {
     stored: StoredMut<'t>,
     /// The tables before any of this.
     old: &'i Snapshot,
+    /// Where values are that were left in the journal.
+    journaled: &'i Journaled,
     /// See [`kept`].
     kept: HashMap<u64, Vec<u8>>,
     next_id: &'i mut u64,
@@ -218,8 +230,8 @@ impl Before {
 }
 
 impl<'t, 'i> Writer<'t, 'i> {
-    fn new(stored: StoredMut<'t>, old: &'i Snapshot, next_id: &'i mut u64) -> Writer<'t, 'i> {
-        Writer { stored, old, kept: HashMap::new(), next_id, record: Vec::new() }
+    fn new(stored: StoredMut<'t>, old: &'i Snapshot, journaled: &'i Journaled, next_id: &'i mut u64) -> Writer<'t, 'i> {
+        Writer { stored, old, journaled, kept: HashMap::new(), next_id, record: Vec::new() }
     }
 
     fn write(&mut self, keyed: &Keyed) -> Result<(), Error> {
@@ -268,20 +280,22 @@ impl<'t, 'i> Writer<'t, 'i> {
         match rows {
             RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
-            RowsFold::Whole(whole) => {
-                let rows: Vec<(&[u8], &[u8])> = effect::Rows::again(whole)
-                    .filter_map(|row| if let Row::Put(element, bytes) = row { Some((element, bytes)) } else { None })
-                    .collect();
-                self.put_rows(key, kind, expire_at, rows)
-            }
+            RowsFold::TextAt(span) => self.put_text_at(key, expire_at, *span),
+            RowsFold::Whole(whole) => self.put_whole(key, kind, expire_at, whole),
+            RowsFold::WholeAt(span) => self.put_whole(key, kind, expire_at, &self.journaled.read(*span)?),
             RowsFold::Changed(changed) => {
-                let rows = chunk::sorted(changed).into_iter().filter_map(|(element, bytes)| Some((element, bytes?))).collect();
+                let rows = chunk::sorted(changed).into_iter().filter(|(_, bytes)| bytes.is_some()).collect();
                 self.put_rows(key, kind, expire_at, rows)
             }
             RowsFold::None => self.put_rows(key, kind, expire_at, Vec::new()),
             // A fresh string is folded into its text, and what another key held is written elsewhere.
             RowsFold::Writes(_) | RowsFold::Moved(_) => Err(BadRow::Bytes.into()),
         }
+    }
+
+    fn put_whole(&mut self, key: &[u8], kind: Kind, expire_at: u64, whole: &[u8]) -> Result<(), Error> {
+        let row = |row| if let Row::Put(element, bytes) = row { Some((element, Some(Bytes::Here(bytes)))) } else { None };
+        self.put_rows(key, kind, expire_at, effect::Rows::again(whole).filter_map(row).collect())
     }
 
     /// A key that holds what another one held in the tables.
@@ -334,7 +348,8 @@ impl<'t, 'i> Writer<'t, 'i> {
             RowsFold::Changed(changed) => self.change_rows(key, before, expire_at, &chunk::sorted(changed)),
             RowsFold::Short(text) => self.put_text(key, expire_at, text),
             RowsFold::Text(text) => self.put_text(key, expire_at, text),
-            RowsFold::Whole(_) | RowsFold::Moved(_) => Err(BadRow::Bytes.into()),
+            RowsFold::TextAt(span) => self.put_text_at(key, expire_at, *span),
+            RowsFold::Whole(_) | RowsFold::WholeAt(_) | RowsFold::Moved(_) => Err(BadRow::Bytes.into()),
         }
     }
 
@@ -371,6 +386,20 @@ impl<'t, 'i> Writer<'t, 'i> {
         self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Large(large) }, Some(large.id))
     }
 
+    /// The same with a text that was left in the journal, of which there is never more than a piece in memory.
+    fn put_text_at(&mut self, key: &[u8], expire_at: u64, span: Span) -> Result<(), Error> {
+        if span.len() <= SMALL_BYTES_MAX {
+            return self.put_text(key, expire_at, &self.journaled.read(span)?);
+        }
+        let (mut large, mut number, stored) = (self.fresh(span.len()), 0, &mut self.stored);
+        self.journaled.reading()?.each_piece(span, SEGMENT_BYTES, |segment| {
+            stored.put_element(large.id, &segment_key(number), segment, &mut large.sum)?;
+            number += 1;
+            Ok::<_, Error>(())
+        })?;
+        self.put_record(key, Record { kind: Kind::String, expire_at, body: Body::Large(large) }, Some(large.id))
+    }
+
     fn write_text(&mut self, key: &[u8], before: Before, expire_at: u64, writes: &[(u64, Vec<u8>)]) -> Result<(), Error> {
         let mut large = match before.value {
             BeforeValue::Small(mut text) => {
@@ -403,35 +432,43 @@ impl<'t, 'i> Writer<'t, 'i> {
         Ok(())
     }
 
-    fn put_rows(&mut self, key: &[u8], kind: Kind, expire_at: u64, mut rows: Vec<(&[u8], &[u8])>) -> Result<(), Error> {
-        let mut packed = Vec::new();
-        for (element, bytes) in &rows {
-            push_packed(&mut packed, element, bytes);
-            if packed.len() > SMALL_BYTES_MAX {
-                rows.sort_unstable_by_key(|(element, _)| *element);
-                let mut large = self.fresh(rows.len());
-                chunk::write_new(&mut self.stored, large.id, &rows, &mut large.sum)?;
-                return self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id));
-            }
+    /// A key with rows that are all there.
+    fn put_rows(&mut self, key: &[u8], kind: Kind, expire_at: u64, mut rows: Vec<Told<'_>>) -> Result<(), Error> {
+        let mut lens = rows.iter().map(|(element, bytes)| packed_bytes(element.len(), bytes.map_or(0, |bytes| bytes.len())));
+        let is_small = lens.try_fold(0, |sum, len| Some(sum + len).filter(|sum| *sum <= SMALL_BYTES_MAX)).is_some();
+        if is_small {
+            let mut packed = Vec::new();
+            chunk::each_window(self.journaled, &rows, |rows| {
+                rows.iter().for_each(|(element, bytes)| push_packed(&mut packed, element, bytes.unwrap_or_default()));
+                Ok(())
+            })?;
+            return self.put_record(key, Record { kind, expire_at, body: Body::Small(&packed) }, None);
         }
-        self.put_record(key, Record { kind, expire_at, body: Body::Small(&packed) }, None)
+        rows.sort_unstable_by_key(|(element, _)| *element);
+        let (mut large, stored) = (self.fresh(rows.len()), &mut self.stored);
+        chunk::each_window(self.journaled, &rows, |rows| {
+            let rows: Vec<chunk::Row<'_>> = rows.iter().filter_map(|(element, bytes)| Some((*element, (*bytes)?))).collect();
+            chunk::write_new(stored, large.id, &rows, &mut large.sum)
+        })?;
+        self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id))
     }
 
-    fn change_rows(&mut self, key: &[u8], before: Before, expire_at: u64, changes: &[chunk::Changed<'_>]) -> Result<(), Error> {
+    fn change_rows(&mut self, key: &[u8], before: Before, expire_at: u64, changes: &[Told<'_>]) -> Result<(), Error> {
         let kind = before.kind;
         match before.value {
             BeforeValue::Small(bytes) => {
-                let mut rows = Packed(&bytes).collect::<Result<BTreeMap<&[u8], &[u8]>, BadRow>>()?;
-                for (element, bytes) in changes {
-                    match bytes {
-                        Some(bytes) => rows.insert(element, bytes),
-                        None => rows.remove(element),
-                    };
-                }
+                let rows = Packed(&bytes).map(|row| row.map(|(element, bytes)| (element, Some(Bytes::Here(bytes)))));
+                let mut rows = rows.collect::<Result<BTreeMap<&[u8], Option<Bytes<'_>>>, BadRow>>()?;
+                rows.extend(changes.iter().copied());
+                rows.retain(|_, bytes| bytes.is_some());
                 self.put_rows(key, kind, expire_at, rows.into_iter().collect())
             }
             BeforeValue::Large(mut large) => {
-                let more = chunk::change(&mut self.stored, large.id, changes, &mut large.sum)?;
+                let (mut more, stored) = (0, &mut self.stored);
+                chunk::each_window(self.journaled, changes, |changes| {
+                    more += chunk::change(stored, large.id, changes, &mut large.sum)?;
+                    Ok(())
+                })?;
                 large.count = large.count.checked_add_signed(more).ok_or(BadRow::Bytes)?;
                 self.put_record(key, Record { kind, expire_at, body: Body::Large(large) }, Some(large.id))
             }

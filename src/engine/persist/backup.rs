@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
-use crate::engine::persist::{Error, Inner, bad_batch};
+use crate::engine::persist::{Error, Inner};
 use crate::id;
 use crate::storage::disk::PART;
 use crate::storage::folder::{LOCK, PRIVATE_FILE, TABLES, make_private, segment_name, sync_folder};
@@ -83,7 +83,7 @@ fn fold_into(tables: &Tables, journal: &Journal, covered: u64) -> Result<(), Err
         let mut fold = Fold::default();
         is_end = journal.read_after(seq, u64::MAX, FOLD_BYTES, |number, bytes| {
             seq = number;
-            fold.add_batches(&[bytes]).map_err(|error| bad_batch(number..=number, error))
+            fold.add_batches(&[bytes]).map_err(|error| error.of_batches(number..=number))
         })?;
         apply(tables, &fold, seq)?;
     }

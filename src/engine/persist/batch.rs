@@ -78,7 +78,10 @@ pub fn read(mut bytes: &[u8]) -> Result<Batch<'_>, BadRow> {
 }
 
 /// Shows every effect of a section.
-pub fn each_effect<'a>(mut effects: &'a [u8], mut show: impl FnMut(Effect<'a>) -> Result<(), BadRow>) -> Result<(), BadRow> {
+pub fn each_effect<'a, E: From<BadRow>>(
+    mut effects: &'a [u8],
+    mut show: impl FnMut(Effect<'a>) -> Result<(), E>,
+) -> Result<(), E> {
     while !effects.is_empty() {
         show(effect::read(&mut effects)?)?;
     }
@@ -88,10 +91,10 @@ pub fn each_effect<'a>(mut effects: &'a [u8], mut show: impl FnMut(Effect<'a>) -
 /// Shows every effect of sections that meet, in an order in which all of them could have happened: a database is flushed when every
 /// section has come to that, and shown once; what is in a parcel is taken when it was given, and before anything else is: however many
 /// parcels a batch has, one is open at a time.
-pub fn each_in_order<'a>(
+pub fn each_in_order<'a, E: From<BadRow>>(
     sections: &[(u8, &'a [u8])],
-    mut show: impl FnMut(Effect<'a>) -> Result<(), BadRow>,
-) -> Result<(), BadRow> {
+    mut show: impl FnMut(Effect<'a>) -> Result<(), E>,
+) -> Result<(), E> {
     let mut rest: Vec<&[u8]> = sections.iter().map(|(_, effects)| *effects).collect();
     let mut ready: Vec<usize> = (0..rest.len()).rev().collect();
     // Parcels that were given; by their parcels, who waits until it is given, and who until another section awaits it.
@@ -113,7 +116,7 @@ pub fn each_in_order<'a>(
                     }
                     Effect::Take { parcel, .. } if !given.remove(&parcel) => {
                         if awaited.insert(parcel, number).is_some() {
-                            return Err(BadRow::Bytes);
+                            return Err(BadRow::Bytes.into());
                         }
                         ready.extend(giving.remove(&parcel));
                         break;
@@ -122,7 +125,7 @@ pub fn each_in_order<'a>(
                         let taker = awaited.remove(&parcel);
                         if taker.is_none() && !mem::take(&mut must_give) {
                             if giving.insert(parcel, number).is_some() {
-                                return Err(BadRow::Bytes);
+                                return Err(BadRow::Bytes.into());
                             }
                             break;
                         }
@@ -146,7 +149,7 @@ pub fn each_in_order<'a>(
             Some(db) if flushing.len() == rest.len() && flushing.iter().all(|other| other == db) => {
                 show(Effect::Flush { db: *db })?;
             }
-            _ => return Err(BadRow::Bytes),
+            _ => return Err(BadRow::Bytes.into()),
         }
         flushing.clear();
         ready.extend((0..rest.len()).rev());
@@ -192,7 +195,7 @@ mod tests {
                 Effect::Flush { db } => format!("flush {db}, "),
                 other => format!("{other:?}, "),
             };
-            Ok(())
+            Ok::<_, BadRow>(())
         })?;
         Ok(shown)
     }
@@ -252,7 +255,7 @@ mod tests {
                 _ => {}
             }
             shown += 1;
-            Ok(())
+            Ok::<_, BadRow>(())
         })
         .unwrap();
         assert_eq!(shown, 30_000);

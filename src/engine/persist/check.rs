@@ -197,9 +197,9 @@ impl Check {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<(), BadRow> {
+fn decode(bytes: &[u8]) -> Result<(), Error> {
     for (_, effects) in batch::read(bytes)?.sections {
-        batch::each_effect(effects, |_| Ok(()))?;
+        batch::each_effect(effects, |_| Ok::<_, BadRow>(()))?;
     }
     Fold::default().add_batches(&[bytes])
 }

@@ -24,6 +24,10 @@ const SLACK_BYTES_MIN: u64 = 4 << 20;
 /// The journal may be this part of the tables before they are written anew. So what is written to the disk is no more than
 /// two and a third times what changed, and the folder three times the data.
 const TABLES_SHARE: (u64, u64) = (3, 4);
+/// The journal has about so many files when a checkpoint is due: what is done with goes a file at a time, and each takes a descriptor.
+const SEGMENTS: u64 = 8;
+/// A file is not worth beginning for less.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// How often it looks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure it is left at that for a while, unless someone asks.
@@ -152,6 +156,11 @@ impl Inner {
         let tables = self.checkpoints.tables_bytes.load(Relaxed);
         self.checkpoint_bytes.load(Relaxed).max(tables / TABLES_SHARE.1 * TABLES_SHARE.0)
     }
+
+    /// How large a file of the journal becomes.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        (self.due_bytes() / SEGMENTS).max(SEGMENT_BYTES_MIN).min(self.options.segment_bytes)
+    }
 }
 
 fn checkpoint(inner: &Inner) -> Result<(), Error> {
@@ -211,7 +220,10 @@ fn fold_span(inner: &Inner, covered: u64, last: u64) -> Result<u64, Error> {
         inner.checkpoints.tried_bytes.store(passes.bytes, Relaxed);
         // A row that is not what was written is nothing that redb knows of: it goes on.
         if !error.is_of_rows() {
-            let is_of_journal = passes.has_failed;
+            let is_of_journal = passes.has_failed();
+            if passes.has_read_wrong() {
+                inner.note_damage(&error);
+            }
             inner.checkpoints.is_doubtful.fetch_or(!is_of_journal && !error.is_full() && !error.is_damage(), SeqCst);
             let _ = open_again(inner);
         }

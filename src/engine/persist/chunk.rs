@@ -5,19 +5,82 @@
 
 use crate::engine::dict::Dict;
 use crate::engine::persist::Error;
-use crate::engine::persist::fold::ChangedRow;
+use crate::engine::persist::fold::{ChangedRow, Journaled, RowBytes};
 use crate::engine::persist::record::{Packed, packed_bytes, push_packed};
 use crate::engine::value::BadRow;
 use crate::storage::Sum;
+use crate::storage::journal::Span;
 use crate::storage::tables::{Found, StoredMut};
 
 /// A chunk is split before it grows beyond this, so that two of them share a page. A longer element has one for itself.
 const CHUNK_BYTES_MAX: usize = 1900;
 
+/// Rows that are written together: so many, and so many bytes of those that stand in the journal.
+const WINDOW_ROWS: usize = 4096;
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A row that was put, or removed, and where its bytes are.
+pub type Told<'a> = (&'a [u8], Option<Bytes<'a>>);
+
+/// A row's bytes: these, or those that stand there in the journal.
+#[derive(Clone, Copy)]
+pub enum Bytes<'a> {
+    Here(&'a [u8]),
+    At(Span),
+}
+
+impl Bytes<'_> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Bytes::Here(bytes) => bytes.len(),
+            Bytes::At(span) => span.len(),
+        }
+    }
+}
+
+impl<'a> From<&'a RowBytes> for Bytes<'a> {
+    fn from(bytes: &'a RowBytes) -> Bytes<'a> {
+        match bytes {
+            RowBytes::Here(bytes) => Bytes::Here(bytes),
+            RowBytes::At(span) => Bytes::At(*span),
+        }
+    }
+}
+
 /// A row that was put, or removed.
 pub type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 
-type Row<'a> = (&'a [u8], &'a [u8]);
+/// A row that is there.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
+/// Shows rows with their bytes, as many at a time as may be in memory.
+pub fn each_window(
+    journaled: &Journaled,
+    mut rows: &[Told<'_>],
+    mut show: impl FnMut(&[Changed<'_>]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let left_len = |row: &Told<'_>| if let (_, Some(Bytes::At(span))) = row { span.len() } else { 0 };
+    let mut room = Vec::new();
+    while !rows.is_empty() {
+        let (now, later) = rows.split_at(fitting(rows.iter().take(WINDOW_ROWS).map(left_len), WINDOW_BYTES));
+        room.clear();
+        for (_, bytes) in now {
+            if let Some(Bytes::At(span)) = bytes {
+                journaled.reading()?.read(*span, &mut room)?;
+            }
+        }
+        let mut read = &room[..];
+        let mut bytes_of = |bytes| match bytes {
+            Bytes::Here(bytes) => bytes,
+            Bytes::At(span) => read.split_off(..span.len()).expect("it was read above"),
+        };
+        let now: Vec<Changed<'_>> = now.iter().map(|(element, bytes)| (*element, bytes.map(&mut bytes_of))).collect();
+        show(&now)?;
+        rows = later;
+    }
+    Ok(())
+}
 
 /// Writes the rows of a new value, sorted by their element keys. Of each row of the table the sum is told.
 pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mut Sum) -> Result<(), Error> {
@@ -105,7 +168,7 @@ impl Growth {
     }
 
     fn split<'r, 'a>(self, rows: &'r [Row<'a>]) -> Vec<&'r [Row<'a>]> {
-        let sizes: Vec<usize> = rows.iter().map(|(element, bytes)| packed_bytes(element, bytes)).collect();
+        let sizes: Vec<usize> = rows.iter().map(|(element, bytes)| packed_bytes(element.len(), bytes.len())).collect();
         let total: usize = sizes.iter().sum();
         if total <= CHUNK_BYTES_MAX {
             return vec![rows];
@@ -117,8 +180,11 @@ impl Growth {
         let mut chunks = Vec::with_capacity(total / bytes_max + 2);
         let (mut rest, mut sizes) = (rows, sizes.as_slice());
         while !rest.is_empty() {
-            let len =
-                if self == Growth::AtStart { fitting(sizes.iter().rev(), bytes_max) } else { fitting(sizes.iter(), bytes_max) };
+            let len = if self == Growth::AtStart {
+                fitting(sizes.iter().rev().copied(), bytes_max)
+            } else {
+                fitting(sizes.iter().copied(), bytes_max)
+            };
             if self == Growth::AtStart {
                 let (left, chunk) = rest.split_at(rest.len() - len);
                 chunks.push(chunk);
@@ -137,11 +203,11 @@ impl Growth {
 }
 
 /// How many rows fit, at least one.
-fn fitting<'s>(sizes: impl Iterator<Item = &'s usize>, bytes_max: usize) -> usize {
+fn fitting(sizes: impl Iterator<Item = usize>, bytes_max: usize) -> usize {
     let mut sum = 0;
     let count = sizes
         .take_while(|size| {
-            sum += **size;
+            sum += size;
             sum <= bytes_max
         })
         .count();
@@ -149,8 +215,8 @@ fn fitting<'s>(sizes: impl Iterator<Item = &'s usize>, bytes_max: usize) -> usiz
 }
 
 /// Rows of a changed value in the order of their element keys.
-pub fn sorted(changed: &Dict<ChangedRow>) -> Vec<Changed<'_>> {
-    let mut rows: Vec<Changed<'_>> = changed.iter().map(|row| (&*row.element, row.bytes.as_deref())).collect();
+pub fn sorted(changed: &Dict<ChangedRow>) -> Vec<Told<'_>> {
+    let mut rows: Vec<Told<'_>> = changed.iter().map(|row| (&*row.element, row.bytes.as_ref().map(Bytes::from))).collect();
     rows.sort_unstable_by_key(|(element, _)| *element);
     rows
 }
@@ -166,7 +232,8 @@ mod tests {
         for growth in [Growth::AtEnd, Growth::AtStart, Growth::Anywhere] {
             let chunks = growth.split(&rows);
             assert_eq!(chunks.concat(), rows);
-            let bytes = |chunk: &[Row<'_>]| chunk.iter().map(|(element, bytes)| packed_bytes(element, bytes)).sum::<usize>();
+            let bytes =
+                |chunk: &[Row<'_>]| chunk.iter().map(|(element, bytes)| packed_bytes(element.len(), bytes.len())).sum::<usize>();
             assert!(chunks.iter().all(|chunk| bytes(chunk) <= CHUNK_BYTES_MAX));
             let full = chunks.iter().filter(|chunk| bytes(chunk) > CHUNK_BYTES_MAX - 30).count();
             assert!(growth == Growth::Anywhere || full >= chunks.len() - 1);

@@ -275,6 +275,7 @@ fn commit(inner: &Inner, progress: &mut Progress, is_stopping: bool) -> Result<(
     let heads: Vec<Heads> = cuts.iter().map(|cut| Heads::new(cut, inner.base)).collect();
     let batches: Vec<Batch<'_>> =
         cuts.iter().zip(&heads).map(|(cut, heads)| Batch { seq: inner.seq_of(cut.epoch), pieces: heads.pieces(cut) }).collect();
+    journal.set_segment_bytes(inner.segment_bytes());
     journal.append(&batches)?;
     let bytes = batches.iter().flat_map(|batch| &batch.pieces).map(|piece| piece.len() as u64).sum();
     progress.unsynced_bytes += bytes;

@@ -1,6 +1,11 @@
-//! Loading: the tables' keys are put into the shards. This thread scans and takes records apart; another one inserts.
+//! Loading: the tables' keys are put into the shards. This thread scans and checks rows; others take records apart and insert.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use parking_lot::Mutex;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict;
@@ -16,111 +21,148 @@ use crate::memory;
 use crate::storage::Tables;
 use crate::storage::tables::Stored;
 
-/// Entries handed over at once: enough that the other thread finds its shard's table in its cache.
+/// Rows handed over at once, in bytes: so many that handing over costs nothing beside them.
+const ROWS_BYTES: usize = 32 << 10;
+/// Of these on their way: bounds memory where inserting is slower than scanning.
+const ROWS_MAX: usize = 32;
+/// Entries inserted into a shard at once: enough that its table is found in the cache.
 const BATCH: usize = 256;
-/// Batches on their way: bounds memory where inserting is slower than scanning.
-const BATCHES_MAX: usize = 64;
+/// Buckets are brought near so many entries ahead.
+const NEAR: usize = 8;
 /// How often used memory is looked at, in keys.
 const LIMIT_LOOKS: u64 = 1024;
 /// A string no longer than this stands in its entry: leaving it on disk would save nothing.
 pub const INLINE_BYTES_MAX: usize = 22;
 
-struct Batch {
-    shard: usize,
-    db: u8,
-    /// Each with the low bits of its hash, and when it expires.
-    entries: Vec<(u32, Entry, u64)>,
-}
-
 /// Puts all keys of the tables into an empty engine; tells how many. Values for which there is no room beside all keys, under
 /// `memory_limit` (0: none), stay on disk. Of an error, what came before it is there.
 pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64, progress: &Progress) -> Result<u64, Error> {
-    let (sender, receiver) = sync_channel(BATCHES_MAX);
-    std::thread::scope(|scope| {
-        let inserter = scope.spawn(move || insert(engine, receiver));
-        let scanned = Scan { engine, now, memory_limit, progress, keys: 0, keys_left: 0, is_full: false, sender }.run(tables);
-        inserter.join().expect("inserting entries does not panic");
-        scanned
-    })
-}
-
-fn insert(engine: &Engine, batches: Receiver<Batch>) {
-    for batch in batches {
-        let mut shard = engine.shards[batch.shard].0.lock();
-        let database = &mut shard.databases[usize::from(batch.db)];
-        for (hash, entry, expire_at) in batch.entries {
-            database.insert(hash, entry, expire_at);
+    let snapshot = tables.snapshot()?;
+    let (keys, is_full) = (AtomicU64::new(0), AtomicBool::new(false));
+    let load = Load { engine, now, memory_limit, progress, keys_len: snapshot.keys_len(), keys, is_full };
+    for db in 0..DATABASES as u8 {
+        if let Some(stored) = snapshot.database(db)? {
+            load.database(db, &stored)?;
         }
     }
+    Ok(load.keys.into_inner())
 }
 
-struct Scan<'e> {
+struct Load<'e> {
     engine: &'e Engine,
     now: u64,
     memory_limit: u64,
     progress: &'e Progress,
-    keys: u64,
-    /// Keys that are still to come.
-    keys_left: u64,
-    is_full: bool,
-    sender: SyncSender<Batch>,
+    /// How many keys there are, and how many were met.
+    keys_len: u64,
+    keys: AtomicU64,
+    /// Whether there is no room for more values.
+    is_full: AtomicBool,
 }
 
-impl Scan<'_> {
-    fn run(mut self, tables: &Tables) -> Result<u64, Error> {
-        let snapshot = tables.snapshot()?;
-        self.keys_left = snapshot.keys_len();
-        for db in 0..DATABASES as u8 {
-            if let Some(stored) = snapshot.database(db)? {
-                self.database(db, &stored)?;
-            }
-        }
-        Ok(self.keys)
+/// Keys and their records.
+#[derive(Default)]
+struct Rows {
+    bytes: Vec<u8>,
+    /// Where each key ends, and its record.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Rows {
+    fn push(&mut self, key: &[u8], record: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let end = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.ends.push((end, self.bytes.len()));
     }
 
-    fn database(&mut self, db: u8, stored: &Stored) -> Result<(), Error> {
-        let mut batches: Vec<Vec<(u32, Entry, u64)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
-        let access = evict::fresh(self.engine, self.now);
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        starts.zip(&self.ends).map(|(start, (key, end))| (&self.bytes[start..*key], &self.bytes[*key..*end]))
+    }
+}
+
+impl Load<'_> {
+    fn database(&self, db: u8, stored: &Stored) -> Result<(), Error> {
         // Keys spread evenly over the shards, by their hashes.
         let share = stored.len() as usize / SHARDS;
         self.engine.shards.iter().for_each(|shard| shard.0.lock().databases[usize::from(db)].keys.reserve(share));
-        let mut told = 0;
-        stored.each_key(|key, record| {
-            let record = Record::read(record).map_err(|error| Error::from(error).of_key(key))?;
-            let value = self.value(stored, key, &record).map_err(|error| error.of_key(key))?;
-            let hash = dict::hash(key);
-            let entry = Entry::new(key, value, access, 0);
-            let shard = shard_of(hash);
-            batches[shard].push((hash as u32, entry, record.expire_at));
-            self.keys += 1;
-            self.keys_left = self.keys_left.saturating_sub(1);
-            self.progress.linger(self.keys);
-            self.progress.add(stored.shown_bytes() - told);
-            told = stored.shown_bytes();
-            if batches[shard].len() == BATCH {
-                let entries = std::mem::replace(&mut batches[shard], Vec::with_capacity(BATCH));
-                self.hand_over(Batch { shard, db, entries });
-            }
-            Ok::<_, Error>(())
-        })?;
-        for (shard, entries) in batches.into_iter().enumerate() {
-            self.hand_over(Batch { shard, db, entries });
+        let (sender, receiver) = sync_channel(ROWS_MAX);
+        let receiver = Mutex::new(receiver);
+        thread::scope(|scope| {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            let inserters: Vec<_> = (1..processors.max(2)).map(|_| scope.spawn(|| self.insert(db, stored, &receiver))).collect();
+            let (mut rows, mut told) = (Rows::default(), 0);
+            let hand_over = |rows| sender.send(rows).expect("inserters take rows until the last");
+            let scanned = stored.each_key(|key, record| {
+                rows.push(key, record);
+                self.progress.add(stored.shown_bytes() - told);
+                told = stored.shown_bytes();
+                if rows.bytes.len() >= ROWS_BYTES {
+                    hand_over(std::mem::take(&mut rows));
+                }
+                Ok::<_, Error>(())
+            });
+            hand_over(rows);
+            drop(sender);
+            let inserted = inserters.into_iter().map(|inserter| inserter.join().expect("inserting entries does not panic"));
+            inserted.fold(scanned, Result::and)
+        })
+    }
+
+    fn insert(&self, db: u8, stored: &Stored, receiver: &Mutex<Receiver<Rows>>) -> Result<(), Error> {
+        let access = evict::fresh(self.engine, self.now);
+        let mut batches: Vec<Vec<(u32, Entry, u64)>> = (0..SHARDS).map(|_| Vec::with_capacity(BATCH)).collect();
+        let mut result = Ok(());
+        // To the last, whatever is wrong with one: who scans them waits until they are taken.
+        while let Ok(rows) = { receiver.lock().recv() } {
+            result = result.and_then(|()| {
+                rows.iter().try_for_each(|(key, record)| {
+                    let (hash, entry, expire_at) = self.entry(stored, key, record, access).map_err(|error| error.of_key(key))?;
+                    let shard = shard_of(hash);
+                    batches[shard].push((hash as u32, entry, expire_at));
+                    if batches[shard].len() == BATCH {
+                        self.insert_into(shard, db, &mut batches[shard]);
+                    }
+                    Ok(())
+                })
+            });
         }
-        Ok(())
+        batches.iter_mut().enumerate().for_each(|(shard, entries)| self.insert_into(shard, db, entries));
+        result
     }
 
-    fn hand_over(&self, batch: Batch) {
-        self.sender.send(batch).expect("the inserter takes batches until the last");
+    fn insert_into(&self, shard: usize, db: u8, entries: &mut Vec<(u32, Entry, u64)>) {
+        let mut shard = self.engine.shards[shard].0.lock();
+        let database = &mut shard.databases[usize::from(db)];
+        let hashes: Vec<u32> = entries.iter().map(|(hash, ..)| *hash).collect();
+        for (number, (hash, entry, expire_at)) in entries.drain(..).enumerate() {
+            if let Some(hash) = hashes.get(number + NEAR) {
+                database.keys.prefetch_bucket(*hash);
+            }
+            database.insert(hash, entry, expire_at);
+        }
     }
 
-    fn value(&mut self, stored: &Stored, key: &[u8], record: &Record<'_>) -> Result<Value, Error> {
-        if self.memory_limit != 0 && self.keys.is_multiple_of(LIMIT_LOOKS) {
+    fn entry(&self, stored: &Stored, key: &[u8], record: &[u8], access: u32) -> Result<(u64, Entry, u64), Error> {
+        let record = Record::read(record)?;
+        let value = self.value(stored, key, &record)?;
+        Ok((dict::hash(key), Entry::new(key, value, access, 0), record.expire_at))
+    }
+
+    fn value(&self, stored: &Stored, key: &[u8], record: &Record<'_>) -> Result<Value, Error> {
+        let number = self.keys.fetch_add(1, Relaxed);
+        self.progress.linger(number + 1);
+        if self.memory_limit == 0 {
+            return value(stored, record);
+        }
+        if number.is_multiple_of(LIMIT_LOOKS) {
             // Those to come are taken to be as long as this one.
-            let to_come = self.keys_left * (size_of::<Entry>() + Blob::from(key).heap_bytes()) as u64;
-            self.is_full = memory::used_bytes() + to_come > self.memory_limit;
+            let to_come = self.keys_len.saturating_sub(number) * (size_of::<Entry>() + Blob::from(key).heap_bytes()) as u64;
+            self.is_full.store(memory::used_bytes() + to_come > self.memory_limit, Relaxed);
         }
         let is_tiny = matches!(record.body, Body::Small(bytes) if bytes.len() <= INLINE_BYTES_MAX);
-        if self.is_full && !is_tiny && !self.engine.is_resident(key) {
+        if self.is_full.load(Relaxed) && !is_tiny && !self.engine.is_resident(key) {
             self.engine.loads().note_dropped();
             verify(stored, record)?;
             return Ok(Value::OnDisk(record.kind));

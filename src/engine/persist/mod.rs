@@ -46,7 +46,7 @@ use crate::id;
 use crate::lifecycle::{Phase, Plan};
 use crate::memory::{self, Aside};
 use crate::panics;
-use crate::storage::journal::SEGMENT_BYTES;
+use crate::storage::journal::{SEGMENT_BYTES, Stretch};
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
 use crate::storage::{self, Disk, Folder, Journal, Tables};
@@ -78,7 +78,7 @@ pub struct Options {
     pub write_retry: Duration,
     /// Pages of the tables that redb keeps in memory.
     pub tables_cache_bytes: usize,
-    /// A file of the journal that has grown to this is followed by a new one.
+    /// A file of the journal that has grown to this is followed by a new one; also a smaller one, where a checkpoint is due early.
     pub segment_bytes: u64,
     /// What to do where the folder is not as it was written.
     pub on_damage: OnDamage,
@@ -92,7 +92,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             fsync: Fsync::Everysec,
-            checkpoint_bytes: 256 << 20,
+            checkpoint_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
             write_retry: Duration::from_millis(100),
@@ -160,6 +160,14 @@ impl Error {
         matches!(self, Error::Storage(error) if error.is_full())
     }
 
+    /// The same error; where effects make no sense, told of the batches of the journal that have them.
+    fn of_batches(self, numbers: RangeInclusive<u64>) -> Error {
+        match self {
+            Error::Corrupt { cause, .. } => bad_batch(numbers, cause),
+            other => other,
+        }
+    }
+
     /// The same error, told of a key.
     fn of_key(self, key: &[u8]) -> Error {
         match self {
@@ -171,12 +179,12 @@ impl Error {
 }
 
 /// One of these batches of the journal cannot be read.
-fn bad_batch(numbers: RangeInclusive<u64>, error: BadRow) -> Error {
+fn bad_batch(numbers: RangeInclusive<u64>, cause: impl ToString) -> Error {
     let place = match numbers.into_inner() {
         (first, last) if first == last => format!("journal, batch {first}"),
         (first, last) => format!("journal, one of the batches {first} to {last}"),
     };
-    Error::Corrupt { place, cause: error.to_string() }
+    Error::Corrupt { place, cause: cause.to_string() }
 }
 
 impl From<BadRow> for Error {
@@ -375,23 +383,20 @@ impl Inner {
 
     /// Replays the journal after a batch; tells how many batches that were, and how many values that got another key were lost before.
     fn replay(&self, covered: u64) -> Result<(u64, u64), Error> {
-        let journal = self.journal.read();
-        let journal = journal.as_ref().expect("it was opened a moment ago");
-        let (mut seq, mut count, mut lost, now) = (covered, 0, 0, clock::now_ms());
+        let reading = self.journal.read().as_ref().expect("it was opened a moment ago").reading();
+        let (mut stretch, mut count, mut lost, now) = (Stretch::after(covered), 0, 0, clock::now_ms());
         loop {
-            let (first, mut batches) = (seq + 1, Vec::new());
-            let is_end = journal.read_after(seq, u64::MAX, REPLAY_BYTES, |number, bytes| {
-                seq = number;
-                self.journal_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                self.options.progress.linger(number);
-                self.options.progress.add(bytes.len() as u64);
-                batches.push(bytes.to_vec());
-                Ok::<_, Error>(())
-            })?;
-            count += batches.len() as u64;
+            let first = stretch.last + 1;
+            let is_end = reading.read_stretch(u64::MAX, REPLAY_BYTES, &mut stretch)?;
+            self.journal_bytes.fetch_add(stretch.bytes() as u64, Relaxed);
+            self.options.progress.add(stretch.bytes() as u64);
+            for _ in stretch.batches() {
+                count += 1;
+                self.options.progress.linger(count);
+            }
             let rest = Rest { inner: self, unread: Mutex::default() };
-            lost += replay::replay(&self.engine, &rest, &batches, now)
-                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=seq, error)))?;
+            lost += replay::replay(&self.engine, &rest, stretch.batches().map(|(bytes, _)| bytes), now)
+                .map_err(|error| rest.unread.into_inner().unwrap_or_else(|| bad_batch(first..=stretch.last, error)))?;
             if is_end {
                 return Ok((count, lost));
             }

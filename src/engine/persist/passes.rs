@@ -1,14 +1,15 @@
-//! What a span of the journal did, told in the order of the keys and in little memory: it is read again and again, and
-//! each time what became of the next stretch of keys is kept.
+//! What a span of the journal did, told in the order of the keys and in little memory: long values are left where they are, and where what is
+//! to be known of all keys is still too much, the span is read again and again, and each time what became of the next stretch of keys is kept.
 
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::engine::persist::fold::{Fold, Moves, Place};
-use crate::engine::persist::{Error, Inner, bad_batch};
+use crate::engine::persist::fold::{Fold, Journaled, Moves, Place};
+use crate::engine::persist::{Error, Inner};
+use crate::storage::journal::{Reading, Stretch};
 
 /// Changes kept in memory at once: the fewer, the more often the journal is read.
-const FOLD_BYTES_MAX: usize = 32 << 20;
+const FOLD_BYTES_MAX: usize = 24 << 20;
 /// However little memory there is, changes kept at once.
 const FOLD_BYTES_MIN: usize = 1 << 20;
 /// This part of a memory limit may be changes kept at once. What was read, and redb's pages, take as much again.
@@ -39,10 +40,12 @@ pub struct Passes<'i> {
     changes: (u64, u64),
     /// From which keys values went to which; none before the first.
     moves: Moves,
+    /// The journal's files; none before the first.
+    reading: Option<Arc<Reading>>,
     /// Bytes of the span, once it was read.
     pub bytes: u64,
-    /// Whether the journal could not be read, or made no sense.
-    pub has_failed: bool,
+    /// Whether the journal made no sense, or was closed.
+    has_failed: bool,
 }
 
 impl Passes<'_> {
@@ -57,6 +60,7 @@ impl Passes<'_> {
             samples_each: 0,
             changes: (0, 0),
             moves: Moves::default(),
+            reading: None,
             bytes: 0,
             has_failed: false,
         }
@@ -77,7 +81,7 @@ impl Passes<'_> {
         let mut fold = if from.is_none() {
             let mut first = self.fold(Fold::sampling())?;
             self.moves = first.take_moves();
-            self.changes = (first.len() as u64, self.bytes.min(first.bytes() as u64));
+            self.changes = (first.len() as u64, self.bytes.min(first.told_bytes() as u64));
             if let Some(samples) = first.take_samples() {
                 if first.below().is_some() {
                     // It is not known how much of the span was overwritten in it.
@@ -102,35 +106,40 @@ impl Passes<'_> {
     /// Adds the span to a fold.
     fn fold(&mut self, fold: Fold) -> Result<Fold, Error> {
         let bytes_max = fold_bytes_max(self.inner);
-        let mut fold = fold.within(bytes_max);
-        let (mut seq, mut is_end) = (self.after, false);
+        let reading = self.reading()?;
+        let mut fold = fold.within(bytes_max).from_journal(Journaled::of(Arc::clone(&reading)));
+        let (mut stretch, mut is_end) = (Stretch::after(self.after), false);
         self.bytes = 0;
-        // One room for all that is read: where free memory is handed back at once, a new one for each batch costs as much as reading it.
-        let (mut room, mut places) = (Vec::new(), Vec::new());
         while !is_end {
-            let first = seq + 1;
-            room.clear();
-            places.clear();
-            is_end = {
-                let journal = self.inner.journal.read();
-                let journal = journal.as_ref().ok_or_else(|| Error::Write(self.inner.error_text()))?;
-                let read = journal.read_after(seq, self.last, READ_BYTES.min(bytes_max), |number, bytes| {
-                    seq = number;
-                    self.bytes += bytes.len() as u64;
-                    let start = room.len();
-                    room.extend_from_slice(bytes);
-                    places.push(start..room.len());
-                    Ok::<_, Error>(())
-                });
-                read.inspect_err(|error| self.inner.note_damage(error))?
-            };
-            let batches: Vec<&[u8]> = places.iter().cloned().map(|place: Range<usize>| &room[place]).collect();
-            fold.add_batches(&batches).map_err(|error| bad_batch(first..=seq, error))?;
+            let first = stretch.last + 1;
+            is_end = reading.read_stretch(self.last, READ_BYTES.min(bytes_max), &mut stretch)?;
+            self.bytes += stretch.bytes() as u64;
+            fold.add(stretch.batches()).map_err(|error| error.of_batches(first..=stretch.last))?;
             if fold.moves_bytes() > bytes_max / MOVES_SHARE && !is_end {
-                (self.last, is_end) = (seq, true);
+                (self.last, is_end) = (stretch.last, true);
             }
         }
         Ok(fold)
+    }
+
+    /// The journal's files. Those that the span needs stay, and are gone on with as they are, also after an error of those who write.
+    fn reading(&mut self) -> Result<Arc<Reading>, Error> {
+        if let Some(reading) = &self.reading {
+            return Ok(Arc::clone(reading));
+        }
+        let journal = self.inner.journal.read();
+        let journal = journal.as_ref().ok_or_else(|| Error::Write(self.inner.error_text()))?;
+        Ok(Arc::clone(self.reading.insert(Arc::new(journal.reading()))))
+    }
+
+    /// Whether the journal could not be read, or made no sense.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed || self.has_read_wrong()
+    }
+
+    /// Whether the journal could not be read, or is not what was written: now, or where a value was left.
+    pub fn has_read_wrong(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.has_failed())
     }
 
     /// Up to where a pass will come that begins here, so that it need not find out by forgetting half of its keys again and

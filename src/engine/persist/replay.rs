@@ -14,25 +14,37 @@ use crate::engine::expire::note_field_expiries;
 use crate::engine::load::{Backing, Missing};
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::write_range;
-use crate::engine::shard::{DATABASES, Database, Entry};
+use crate::engine::shard::{DATABASES, Database, Entry, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
-use crate::engine::{Engine, Padded, shard_of};
+use crate::engine::{Engine, Padded, SHARDS, shard_of};
 
 /// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
 const CHANGED: u8 = 1;
+
+/// Effects are looked ahead for, so that the waits for memory overlap: so many until their buckets are near, and then until their entries
+/// are.
+const NEAR: usize = 8;
+
+/// An effect on a key, with the low bits of the key's hash.
+type OnKey<'a> = (u32, Effect<'a>);
 
 /// Does batches of the journal again, in their order; tells how many values went from one key to another that were not there, since an
 /// accepted loss took them. Each change is recorded nowhere: it is in the journal.
 ///
 /// A key stands in sections of one shard, as long as batches are of one run, so these are done again by all processors at once: each
-/// takes all sections of a shard, and then those of another.
-pub fn replay(engine: &Engine, backing: &dyn Backing, batches: &[impl AsRef<[u8]>], now: u64) -> Result<u64, BadRow> {
+/// takes all sections of a shard, and then those of another. Now keys live in other shards than then.
+pub fn replay<'b>(
+    engine: &Engine,
+    backing: &dyn Backing,
+    batches: impl IntoIterator<Item = &'b [u8]>,
+    now: u64,
+) -> Result<u64, BadRow> {
     let mut lost = 0;
     let mut apart: BTreeMap<u8, Vec<&[u8]>> = BTreeMap::new();
     let mut run = None;
     for bytes in batches {
-        let batch = batch::read(bytes.as_ref())?;
+        let batch = batch::read(bytes)?;
         if batch.meet || run.is_some_and(|run| run != batch.run) {
             replay_apart(engine, backing, std::mem::take(&mut apart), now)?;
         }
@@ -48,22 +60,61 @@ pub fn replay(engine: &Engine, backing: &dyn Backing, batches: &[impl AsRef<[u8]
 }
 
 fn replay_apart(engine: &Engine, backing: &dyn Backing, apart: BTreeMap<u8, Vec<&[u8]>>, now: u64) -> Result<(), BadRow> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get).min(apart.len());
-    let shards = Mutex::new(apart.into_values());
-    let work = || {
+    if apart.is_empty() {
+        return Ok(());
+    }
+    let sections = Mutex::new(apart.into_values());
+    // First by the shards of now: each is then locked once, and what is done in it can be looked ahead for.
+    let sorted = at_once(|| {
+        let mut by_shard: Vec<Vec<OnKey<'_>>> = (0..SHARDS).map(|_| Vec::new()).collect();
         // Taken in a statement of its own, so that the others can take theirs meanwhile.
-        while let Some(sections) = { shards.lock().next() } {
+        while let Some(sections) = { sections.lock().next() } {
             for effects in sections {
-                batch::each_effect(effects, |effect| redo(engine, backing, effect, now))?;
+                batch::each_effect(effects, |effect| {
+                    let Some(key) = effect.key() else { return set_map(engine, effect) };
+                    let hash = dict::hash(key);
+                    by_shard[shard_of(hash)].push((hash as u32, effect));
+                    Ok(())
+                })?;
             }
         }
+        Ok(by_shard)
+    })?;
+    let shards = Mutex::new(0..SHARDS);
+    at_once(|| {
+        while let Some(number) = { shards.lock().next() } {
+            let mut shard = engine.shards[number].0.lock();
+            // A key is in one of them only, since one thread took all sections that it stands in.
+            sorted.iter().try_for_each(|by_shard| redo_all(engine, backing, &mut shard, &by_shard[number], now))?;
+        }
         Ok(())
-    };
+    })?;
+    Ok(())
+}
+
+/// Runs this on all processors.
+fn at_once<T: Send>(work: impl Fn() -> Result<T, BadRow> + Sync) -> Result<Vec<T>, BadRow> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get).min(SHARDS);
     thread::scope(|scope| {
-        let others: Vec<_> = (1..processors).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..processors).map(|_| scope.spawn(&work)).collect();
         let own = work();
-        others.into_iter().map(|other| other.join().expect("a batch that is bad is an error")).fold(own, Result::and)
+        let others = others.into_iter().map(|other| other.join().expect("a batch that is bad is an error"));
+        std::iter::once(own).chain(others).collect()
     })
+}
+
+fn redo_all(engine: &Engine, backing: &dyn Backing, shard: &mut Shard, effects: &[OnKey<'_>], now: u64) -> Result<(), BadRow> {
+    let database = |effect: &Effect<'_>| effect.db().map(usize::from).filter(|db| *db < DATABASES).ok_or(BadRow::Bytes);
+    for (number, (hash, effect)) in effects.iter().enumerate() {
+        if let Some((hash, effect)) = effects.get(number + 2 * NEAR) {
+            shard.databases[database(effect)?].keys.prefetch_bucket(*hash);
+        }
+        if let Some((hash, effect)) = effects.get(number + NEAR) {
+            shard.databases[database(effect)?].keys.prefetch_entry(*hash);
+        }
+        redo(engine, backing, &mut shard.databases[database(effect)?], *hash, *effect, now)?;
+    }
+    Ok(())
 }
 
 fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8])], now: u64) -> Result<u64, BadRow> {
@@ -92,41 +143,69 @@ fn replay_meeting(engine: &Engine, backing: &dyn Backing, sections: &[(u8, &[u8]
         Effect::Take { db, key, kind, expire_at, parcel } => {
             let Some(value) = parcels.remove(&parcel) else {
                 lost += 1;
-                return redo(engine, backing, Effect::Remove { db, key }, now);
+                return redo_alone(engine, backing, Effect::Remove { db, key }, now);
             };
             if value.kind() != kind {
                 return Err(BadRow::Bytes);
             }
-            put(engine, db, key, value, expire_at, now)
+            at(engine, db, key, |database, hash| {
+                let (at, _) = made(engine, database, hash, key, kind, now);
+                database.set_expiry(at, expire_at);
+                database.keys.at_mut(at).value = value;
+                Ok(())
+            })
         }
-        other => redo(engine, backing, other, now),
+        other => redo_alone(engine, backing, other, now),
     })?;
     Ok(lost)
 }
 
-fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
+fn redo_alone(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) -> Result<(), BadRow> {
+    match (effect.db(), effect.key()) {
+        (Some(db), Some(key)) => at(engine, db, key, |database, hash| redo(engine, backing, database, hash, effect, now)),
+        _ => set_map(engine, effect),
+    }
+}
+
+fn set_map(engine: &Engine, effect: Effect<'_>) -> Result<(), BadRow> {
+    // A database is emptied only where sections meet.
+    let Effect::Map { stored } = effect else { return Err(BadRow::Bytes) };
+    engine.stored.store(stored, std::sync::atomic::Ordering::SeqCst);
+    Ok(())
+}
+
+/// Does an effect on a key again that lives in this database, with this hash.
+fn redo(
+    engine: &Engine,
+    backing: &dyn Backing,
+    database: &mut Database,
+    hash: u32,
+    effect: Effect<'_>,
+    now: u64,
+) -> Result<(), BadRow> {
     match effect {
-        // Only where sections meet.
-        Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => Err(BadRow::Bytes),
-        Effect::Map { stored } => {
-            engine.stored.store(stored, std::sync::atomic::Ordering::SeqCst);
-            Ok(())
+        // These have no key, and those stand only where sections meet.
+        Effect::Flush { .. } | Effect::Map { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => {
+            return Err(BadRow::Bytes);
         }
-        Effect::Remove { db, key } => at(engine, db, key, |database, hash| {
+        Effect::Remove { key, .. } => {
             if let Some(at) = database.keys.find(hash, key) {
                 database.remove(at);
             }
-            Ok(())
-        }),
-        Effect::Expire { db, key, expire_at } => at(engine, db, key, |database, hash| {
+        }
+        Effect::Expire { key, expire_at, .. } => {
             if let Some(at) = database.keys.find(hash, key) {
                 database.set_expiry(at, expire_at);
                 database.keys.at_mut(at).changed = CHANGED;
             }
-            Ok(())
-        }),
-        Effect::Put { db, key, kind, expire_at, rows } => put(engine, db, key, whole(kind, rows)?, expire_at, now),
-        Effect::Change { db, key, kind, rows } => edit(engine, backing, db, key, kind, now, |value| {
+        }
+        Effect::Put { key, kind, expire_at, rows, .. } => {
+            let (at, _) = made(engine, database, hash, key, kind, now);
+            database.set_expiry(at, expire_at);
+            put(&mut database.keys.at_mut(at).value, kind, rows)?;
+        }
+        Effect::Change { db, key, kind, rows } => {
+            let value = held(engine, backing, database, hash, (db, key), kind, now)?;
             if value.kind() != kind {
                 return Err(BadRow::Bytes);
             }
@@ -137,62 +216,57 @@ fn redo(engine: &Engine, backing: &dyn Backing, effect: Effect<'_>, now: u64) ->
                     Row::Remove(element) => to.remove_row(element)?,
                 }
             }
-            Ok(())
-        }),
-        Effect::WriteAt { db, key, offset, bytes } => edit(engine, backing, db, key, Kind::String, now, |value| match value {
-            Value::String(string) => {
-                let (start, _) = write_range(offset, bytes.len())?;
-                string.write_at(start, bytes);
-                Ok(())
-            }
-            _ => Err(BadRow::Bytes),
-        }),
+        }
+        Effect::WriteAt { db, key, offset, bytes } => {
+            let Value::String(string) = held(engine, backing, database, hash, (db, key), Kind::String, now)? else {
+                return Err(BadRow::Bytes);
+            };
+            let (start, _) = write_range(offset, bytes.len())?;
+            string.write_at(start, bytes);
+        }
     }
+    Ok(())
 }
 
-fn put(engine: &Engine, db: u8, key: &[u8], value: Value, expire_at: u64, now: u64) -> Result<(), BadRow> {
-    at(engine, db, key, |database, hash| {
-        let (at, _) = made(engine, database, hash, key, value.kind(), now);
-        database.set_expiry(at, expire_at);
-        database.keys.at_mut(at).value = value;
-        Ok(())
-    })
-}
-
-fn whole(kind: Kind, mut rows: effect::Rows<'_>) -> Result<Value, BadRow> {
+/// Makes a value what these rows tell, in the memory it has where that fits.
+fn put(value: &mut Value, kind: Kind, mut rows: effect::Rows<'_>) -> Result<(), BadRow> {
     if kind == Kind::String {
         let bytes = if let Some(Row::Put(_, bytes)) = rows.next() { bytes } else { &[] };
-        return Ok(Value::String(Str::from(bytes)));
+        match value {
+            Value::String(string) => string.assign(bytes),
+            other => *other = Value::String(Str::from(bytes)),
+        }
+        return Ok(());
     }
-    let mut value = Value::empty(kind);
-    let to = value.rows_mut().ok_or(BadRow::Bytes)?;
+    let mut whole = Value::empty(kind);
+    let to = whole.rows_mut().ok_or(BadRow::Bytes)?;
     for row in rows {
         if let Row::Put(element, bytes) = row {
             to.put_row(element, bytes)?;
         }
     }
-    Ok(value)
+    *value = whole;
+    Ok(())
 }
 
-fn edit(
+/// The value of a key, to change; an empty one where the key had to be made.
+fn held<'d>(
     engine: &Engine,
     backing: &dyn Backing,
-    db: u8,
-    key: &[u8],
+    database: &'d mut Database,
+    hash: u32,
+    (db, key): (u8, &[u8]),
     kind: Kind,
     now: u64,
-    run: impl FnOnce(&mut Value) -> Result<(), BadRow>,
-) -> Result<(), BadRow> {
-    at(engine, db, key, |database, hash| {
-        let (at, is_new) = made(engine, database, hash, key, kind, now);
-        let entry = database.keys.at_mut(at);
-        if is_new {
-            entry.value = Value::empty(kind);
-        } else {
-            read_back(backing, db, entry)?;
-        }
-        run(&mut entry.value)
-    })
+) -> Result<&'d mut Value, BadRow> {
+    let (at, is_new) = made(engine, database, hash, key, kind, now);
+    let entry = database.keys.at_mut(at);
+    if is_new {
+        entry.value = Value::empty(kind);
+    } else {
+        read_back(backing, db, entry)?;
+    }
+    Ok(&mut entry.value)
 }
 
 /// Reads a value that was left on disk while loading, because memory was short.

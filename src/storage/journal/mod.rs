@@ -4,12 +4,14 @@
 //! Only one thread appends. Others may read meanwhile.
 
 mod header;
+mod reading;
 mod record;
 mod segment;
 mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -17,12 +19,13 @@ use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
 use header::{FRONT_BYTES, Header};
 
+pub use reading::{Origin, Reading, Shown, Span, Stretch};
 pub use record::Batch;
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header, named};
 
-/// A segment that has grown to this is usually followed by a new one.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// A segment that has grown to this is usually followed by a new one, where nobody says otherwise: it may have to be copied.
+pub const SEGMENT_BYTES: u64 = 1 << 30;
 
 /// Of what nobody needs any more, the last segment may keep this part of its size: a file is not worth beginning for less.
 const KEPT_SHARE: u64 = 16;
@@ -32,7 +35,7 @@ const KEPT_SHARE: u64 = 16;
 pub struct Journal {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    segment_bytes: u64,
+    segment_bytes: AtomicU64,
     history: u64,
     /// In the order of their numbers. Invariant: there is one; a folder without any has lost its journal.
     segments: Mutex<Vec<Arc<Segment>>>,
@@ -53,6 +56,7 @@ impl Journal {
     pub fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
         let history = segments.first().map_or(0, |segment| segment.header.history);
         let segments = Mutex::new(segments.into_iter().map(Arc::new).collect());
+        let segment_bytes = AtomicU64::new(segment_bytes);
         Journal { disk: Arc::clone(disk), folder: folder.to_owned(), segment_bytes, history, segments, begun: Mutex::default() }
     }
 
@@ -70,6 +74,11 @@ impl Journal {
             *self.segments.lock().last_mut().expect("a journal has a file") = Arc::new(anew);
         }
         Ok(())
+    }
+
+    /// Sets from which size on a file is followed by a new one.
+    pub fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Relaxed);
     }
 
     /// What tells this folder's journal from any other.
@@ -134,7 +143,7 @@ impl Journal {
     /// whether it did. After an error it can be tried again, and nothing else is hindered. Not to be called before [`Self::mend`].
     pub fn make_way(&self, seq: u64) -> Result<bool, Error> {
         let last = self.current();
-        let is_much = last.end() - FRONT_BYTES > self.segment_bytes / KEPT_SHARE;
+        let is_much = last.end() - FRONT_BYTES > self.segment_bytes.load(Relaxed) / KEPT_SHARE;
         // Were a sync to fail here, nobody would know what is in doubt.
         if last.last() > seq || !is_much || !last.is_synced() {
             return Ok(false);
@@ -145,8 +154,12 @@ impl Journal {
         Ok(true)
     }
 
-    /// Shows whole batches after a number, in order, until the end or until about `bytes_max` were shown. Batches above
-    /// `last` are not shown. Tells whether it came to the end.
+    /// Its files as they are now, to be read.
+    pub fn reading(&self) -> Reading {
+        Reading::of(self.segments.lock().clone())
+    }
+
+    /// Shows whole batches after a number: see [`Reading::read_after`].
     pub fn read_after<E: From<Error>>(
         &self,
         seq: u64,
@@ -154,31 +167,7 @@ impl Journal {
         bytes_max: usize,
         mut show: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let segments = self.segments.lock().clone();
-        let mut shown = 0;
-        for (at, segment) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|next| next.header.first);
-            if next.is_some_and(|next| next <= seq.saturating_add(1)) {
-                continue;
-            }
-            let mut batches = segment.batches();
-            while let Some(head) = batches.next_head()? {
-                if head.seq > last {
-                    return Ok(true);
-                }
-                if head.seq <= seq {
-                    batches.skip(&head);
-                    continue;
-                }
-                if shown >= bytes_max {
-                    return Ok(false);
-                }
-                let bytes = batches.body(&head)?;
-                shown += bytes.len();
-                show(head.seq, bytes)?;
-            }
-        }
-        Ok(true)
+        self.reading().read_after(seq, last, bytes_max, |batch| show(batch.seq, batch.bytes))
     }
 
     fn room_for(&self, seq: u64) -> Result<Arc<Segment>, Error> {
@@ -187,7 +176,7 @@ impl Journal {
         let begun = *self.begun.lock();
         match begun {
             Some(first) => self.follow(&last, first),
-            None if last.end() < self.segment_bytes => Ok(last),
+            None if last.end() < self.segment_bytes.load(Relaxed) => Ok(last),
             None => self.follow(&last, seq),
         }
     }

@@ -333,7 +333,13 @@ impl Segment {
         written.map(|()| at + bytes.len() as u64)
     }
 
-    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    /// A batch there, or some of its bytes, are damaged.
+    pub fn damaged(&self, at: u64) -> Error {
+        Damage::new(self.path.clone(), Some(at), "the batch there is not what was written").into()
+    }
+
+    /// Reads what stands there.
+    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
         self.file.read(at, bytes).map_err(Error::io("read", &self.path))
     }
 }
@@ -397,9 +403,14 @@ impl Batches<'_> {
         self.seq = head.seq;
     }
 
+    /// Where the bytes begin of the batch whose head was read.
+    pub fn body_at(&self) -> u64 {
+        self.at + HEAD_BYTES as u64
+    }
+
     /// The bytes of the batch whose head was read.
     pub fn body(&mut self, head: &Head) -> Result<&[u8], Error> {
-        let start = self.at + HEAD_BYTES as u64;
+        let start = self.body_at();
         self.body.resize(head.len as usize, 0);
         self.segment.read(start, &mut self.body)?;
         if !head.fits(&self.body) {
@@ -410,7 +421,7 @@ impl Batches<'_> {
     }
 
     fn damaged(&self) -> Error {
-        Damage::new(self.segment.path.clone(), Some(self.at), "the batch there is not what was written").into()
+        self.segment.damaged(self.at)
     }
 }
 

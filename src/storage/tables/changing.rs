@@ -11,7 +11,7 @@ use crate::storage::caught::caught;
 use crate::storage::rows::{Kind, Sum, Table};
 use crate::storage::tables::given::Given;
 use crate::storage::tables::state::{Meta, State};
-use crate::storage::tables::{DATABASES, ELEMENTS, ID_BYTES, KEYS, PART_BYTES, STATE, STATE_KEY, opened, range_of};
+use crate::storage::tables::{DATABASES, ELEMENTS, ID_BYTES, KEYS, PART_BYTES, STATE, STATE_KEY, changed, opened, range_of};
 
 /// A transaction on the tables.
 pub struct Changes<'t> {
@@ -173,6 +173,10 @@ impl StoredMut<'_> {
             Ok::<_, redb::Error>(Some((key.value().to_vec(), row.value().to_vec(), next)))
         })?;
         let Some((key, row, next)) = found else { return Ok(None) };
+        if next.as_deref().is_some_and(|next| next <= element) {
+            // In a damaged page keys are in no order, and whoever goes on from one to the next would come to no end.
+            return Err(changed(self.path, self.elements(), &self.place));
+        }
         let bytes = opened(self.path, self.elements(), &key, &row)?.0.to_vec();
         Ok(Some(Found { element: key[ID_BYTES..].to_vec(), bytes, next }))
     }

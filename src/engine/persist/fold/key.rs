@@ -5,8 +5,11 @@ use std::mem;
 use crate::engine::blob::{Blob, INLINE_BYTES_MAX};
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::{self, Row};
+use crate::engine::persist::Error;
 use crate::engine::persist::fold::Place;
+use crate::engine::persist::fold::journaled::Journaled;
 use crate::engine::value::{BadRow, Kind};
+use crate::storage::journal::Span;
 
 /// What an entry of a map takes beside its bytes, roughly.
 const KEY_BYTES: usize = 112;
@@ -86,10 +89,14 @@ pub enum RowsFold {
     Short(Blob),
     /// It is this string.
     Text(Vec<u8>),
+    /// It is the string that stands there in the journal.
+    TextAt(Span),
     /// These bytes were written into the string, in this order.
     Writes(Vec<(u64, Vec<u8>)>),
     /// It is these rows, as they stand in the effect.
     Whole(Vec<u8>),
+    /// It is the rows that stand there in the journal.
+    WholeAt(Span),
     /// These rows were put, or removed.
     Changed(Box<Dict<ChangedRow>>),
     /// It is what another key held before the span, with changes.
@@ -119,8 +126,30 @@ pub struct ChangedRow {
     /// The element's key.
     pub element: Blob,
     /// Its bytes; None where it is gone.
-    pub bytes: Option<Blob>,
+    pub bytes: Option<RowBytes>,
     link: dict::Link,
+}
+
+/// The bytes of a row.
+#[derive(Clone)]
+pub enum RowBytes {
+    /// These.
+    Here(Blob),
+    /// Those that stand there in the journal.
+    At(Span),
+}
+
+impl RowBytes {
+    fn of(bytes: &[u8], journaled: &Journaled) -> RowBytes {
+        journaled.span(bytes).map_or_else(|| RowBytes::Here(Blob::from(bytes)), RowBytes::At)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            RowBytes::Here(bytes) => bytes.heap_bytes(),
+            RowBytes::At(_) => 0,
+        }
+    }
 }
 
 impl dict::Entry for ChangedRow {
@@ -167,7 +196,7 @@ impl KeyFold {
         }
         self.is_fresh = true;
         // A text is known as a whole, whatever the key held before.
-        if matches!(self.rows, RowsFold::Short(_) | RowsFold::Text(_)) {
+        if matches!(self.rows, RowsFold::Short(_) | RowsFold::Text(_) | RowsFold::TextAt(_)) {
             return 0;
         }
         let rows = mem::take(&mut self.rows);
@@ -199,7 +228,7 @@ impl KeyFold {
     }
 
     /// Has the key hold these rows.
-    pub(super) fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>) {
+    pub(super) fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>, journaled: &Journaled) {
         self.is_fresh = true;
         self.kind = Some(kind);
         self.expire_at = NewExpiry(expire_at);
@@ -208,9 +237,13 @@ impl KeyFold {
                 Some(Row::Put(_, bytes)) => bytes,
                 _ => &[],
             };
-            return self.rows.set_text(bytes);
+            return self.rows.set_text(bytes, journaled);
         }
         let bytes = rows.bytes();
+        if let Some(span) = journaled.span(bytes) {
+            self.rows = RowsFold::WholeAt(span);
+            return;
+        }
         match &mut self.rows {
             RowsFold::Whole(whole) => {
                 whole.clear();
@@ -221,7 +254,7 @@ impl KeyFold {
     }
 
     /// Changes rows of the key; tells how many bytes more this takes.
-    pub(super) fn change(&mut self, rows: effect::Rows<'_>) -> isize {
+    pub(super) fn change(&mut self, rows: effect::Rows<'_>, journaled: &Journaled) -> Result<isize, Error> {
         if self.kind == Some(Kind::String) {
             let before = self.rows.bytes();
             let put = rows.filter_map(|row| if let Row::Put(_, bytes) = row { Some(bytes) } else { None }).last();
@@ -232,15 +265,15 @@ impl KeyFold {
                 // The value is known as a whole now, and yet the key expires when it did.
                 self.expire_at = NewExpiry(moved.expire_at);
             }
-            put.into_iter().for_each(|bytes| self.rows.set_text(bytes));
-            return self.rows.bytes() as isize - before as isize;
+            put.into_iter().for_each(|bytes| self.rows.set_text(bytes, journaled));
+            return Ok(self.rows.bytes() as isize - before as isize);
         }
-        let (changed, mut grown) = self.rows.changed_rows();
+        let (changed, mut grown) = self.rows.changed_rows(journaled)?;
         for row in rows {
-            let bytes = if let Row::Put(_, bytes) = row { Some(Blob::from(bytes)) } else { None };
+            let bytes = if let Row::Put(_, bytes) = row { Some(RowBytes::of(bytes, journaled)) } else { None };
             grown += set_row(changed, element_of(&row), bytes);
         }
-        grown
+        Ok(grown)
     }
 }
 
@@ -248,18 +281,34 @@ impl RowsFold {
     /// Bytes they take in memory, roughly.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            RowsFold::None | RowsFold::Short(_) => 0,
+            RowsFold::None | RowsFold::Short(_) | RowsFold::TextAt(_) | RowsFold::WholeAt(_) => 0,
             RowsFold::Text(bytes) | RowsFold::Whole(bytes) => bytes.capacity(),
             RowsFold::Writes(writes) => writes.iter().map(|(_, bytes)| ROW_BYTES + bytes.len()).sum(),
             RowsFold::Moved(moved) => Moved::bytes_but_rows(&moved.from) + moved.rows.bytes(),
             RowsFold::Changed(rows) => {
-                let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, Blob::heap_bytes);
+                let row = |row: &ChangedRow| ROW_BYTES + row.element.len() + row.bytes.as_ref().map_or(0, RowBytes::heap_bytes);
                 rows.iter().map(row).sum()
             }
         }
     }
 
-    fn set_text(&mut self, bytes: &[u8]) {
+    /// Bytes of it that are left in the journal.
+    pub(super) fn left_bytes(&self) -> usize {
+        match self {
+            RowsFold::TextAt(span) | RowsFold::WholeAt(span) => span.len(),
+            RowsFold::Moved(moved) => moved.rows.left_bytes(),
+            RowsFold::Changed(rows) => {
+                rows.iter().map(|row| if let Some(RowBytes::At(span)) = &row.bytes { span.len() } else { 0 }).sum()
+            }
+            RowsFold::None | RowsFold::Short(_) | RowsFold::Text(_) | RowsFold::Writes(_) | RowsFold::Whole(_) => 0,
+        }
+    }
+
+    fn set_text(&mut self, bytes: &[u8], journaled: &Journaled) {
+        if let Some(span) = journaled.span(bytes) {
+            *self = RowsFold::TextAt(span);
+            return;
+        }
         match self {
             RowsFold::Text(text) if bytes.len() > INLINE_BYTES_MAX => {
                 text.clear();
@@ -271,7 +320,7 @@ impl RowsFold {
     }
 
     /// The rows as changes to what was there before, in a fresh key to nothing; and how many bytes more they take so.
-    fn changed_rows(&mut self) -> (&mut Dict<ChangedRow>, isize) {
+    fn changed_rows(&mut self, journaled: &Journaled) -> Result<(&mut Dict<ChangedRow>, isize), Error> {
         let rows = match self {
             RowsFold::Moved(moved) => &mut moved.rows,
             rows => rows,
@@ -280,30 +329,40 @@ impl RowsFold {
         if !matches!(rows, RowsFold::Changed(_)) {
             grown -= rows.bytes() as isize;
             let mut changed = Dict::default();
-            if let RowsFold::Whole(whole) = rows {
+            let mut put = |whole: &[u8], journaled: &Journaled| {
                 for row in effect::Rows::again(whole) {
                     if let Row::Put(element, bytes) = row {
-                        grown += set_row(&mut changed, element, Some(Blob::from(bytes)));
+                        grown += set_row(&mut changed, element, Some(RowBytes::of(bytes, journaled)));
                     }
                 }
+            };
+            match rows {
+                // Where these stand, nobody knows any more.
+                RowsFold::Whole(whole) => put(whole, &Journaled::default()),
+                RowsFold::WholeAt(span) => {
+                    let (whole, journaled) = journaled.read_rows(*span)?;
+                    put(&whole, &journaled);
+                }
+                _ => {}
             }
             *rows = RowsFold::Changed(Box::new(changed));
         }
         match rows {
-            RowsFold::Changed(changed) => (changed, grown),
+            RowsFold::Changed(changed) => Ok((changed, grown)),
             _ => unreachable!("it was made so above"),
         }
     }
 
     /// Writes bytes into a string; tells how many bytes more this takes.
-    pub(super) fn write_at(&mut self, is_fresh: bool, offset: u64, bytes: &[u8]) -> Result<usize, BadRow> {
+    pub(super) fn write_at(&mut self, is_fresh: bool, offset: u64, bytes: &[u8], journaled: &Journaled) -> Result<usize, Error> {
         if let RowsFold::Moved(moved) = self {
-            return moved.rows.write_at(false, offset, bytes);
+            return moved.rows.write_at(false, offset, bytes, journaled);
         }
         let before = if let RowsFold::Text(text) = self { text.capacity() } else { 0 };
         match self {
             RowsFold::None if is_fresh => *self = RowsFold::Text(Vec::new()),
             RowsFold::Short(text) => *self = RowsFold::Text(text.to_vec()),
+            RowsFold::TextAt(span) => *self = RowsFold::Text(journaled.read(*span)?),
             _ => {}
         }
         match self {
@@ -328,8 +387,8 @@ pub(super) fn element_of<'a>(row: &Row<'a>) -> &'a [u8] {
 }
 
 /// Sets a row; tells how many bytes more they take.
-fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<Blob>) -> isize {
-    let heap_bytes = |bytes: &Option<Blob>| bytes.as_ref().map_or(0, Blob::heap_bytes) as isize;
+fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<RowBytes>) -> isize {
+    let heap_bytes = |bytes: &Option<RowBytes>| bytes.as_ref().map_or(0, RowBytes::heap_bytes) as isize;
     let (hash, after) = (dict::hash(element) as u32, heap_bytes(&bytes));
     match changed.find(hash, element) {
         Some(at) => after - heap_bytes(&mem::replace(&mut changed.at_mut(at).bytes, bytes)),

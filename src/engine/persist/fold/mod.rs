@@ -1,6 +1,7 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
+pub mod journaled;
 mod key;
 mod moves;
 mod samples;
@@ -10,11 +11,13 @@ use std::mem;
 
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::Effect;
-use crate::engine::persist::batch;
+use crate::engine::persist::{Error, batch};
 use crate::engine::shard::DATABASES;
 use crate::engine::value::{BadRow, Kind};
+use crate::storage::journal::Origin;
 
-pub use key::{ChangedRow, KeyFold, Keyed, Moved, RowsFold, write_into, write_range};
+pub use journaled::Journaled;
+pub use key::{ChangedRow, KeyFold, Keyed, Moved, RowBytes, RowsFold, write_into, write_range};
 pub use moves::Moves;
 pub use samples::Samples;
 
@@ -25,6 +28,8 @@ pub struct Fold {
     pub databases: [DatabaseFold; DATABASES],
     /// The last database map that was set.
     pub stored: Option<u64>,
+    /// Where the effects stand.
+    journaled: Journaled,
     /// Bytes this takes in memory, roughly.
     bytes: usize,
     /// Keys before this one, and those from this one on, are not looked at.
@@ -53,6 +58,13 @@ pub type Place = (u8, Vec<u8>);
 
 /// Keys looked at to find the middle of all.
 const LOOKED_AT: usize = 4096;
+
+/// A shard's effects in a batch.
+struct Section<'b> {
+    shard: u8,
+    effects: &'b [u8],
+    origin: Option<Origin>,
+}
 
 /// What became of one database.
 #[derive(Default)]
@@ -85,6 +97,16 @@ impl Fold {
         Fold { limit: Some(Limit { bytes_max, halved_at: bytes_max }), ..self }
     }
 
+    /// The same fold, which leaves long values in the journal that its batches are from.
+    pub fn from_journal(self, journaled: Journaled) -> Fold {
+        Fold { journaled, ..self }
+    }
+
+    /// The journal in which it left values.
+    pub fn journaled(&self) -> &Journaled {
+        &self.journaled
+    }
+
     /// A fold that takes samples of all keys.
     pub fn sampling() -> Fold {
         Fold { samples: Some(Samples::default()), ..Fold::default() }
@@ -98,6 +120,11 @@ impl Fold {
     /// Bytes this takes in memory, roughly.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes it tells of, roughly: those it takes, and what it left in the journal.
+    pub fn told_bytes(&self) -> usize {
+        self.bytes + self.keyed().map(|(_, keyed)| keyed.fold.rows.left_bytes()).sum::<usize>()
     }
 
     /// How much it takes to know from which keys values went to which.
@@ -217,22 +244,28 @@ impl Fold {
     ///
     /// Of batches of the same run all sections of one shard are added before those of the next: what one shard holds
     /// stays in the processor's cache then, which is worth half the time.
-    pub fn add_batches(&mut self, batches: &[&[u8]]) -> Result<(), BadRow> {
-        let mut stretch: Vec<(u8, &[u8])> = Vec::new();
+    pub fn add_batches(&mut self, batches: &[&[u8]]) -> Result<(), Error> {
+        self.add(batches.iter().map(|bytes| (*bytes, None)))
+    }
+
+    /// The same for batches of which it is known where they stand in the journal.
+    pub fn add<'b>(&mut self, batches: impl Iterator<Item = (&'b [u8], Option<Origin>)>) -> Result<(), Error> {
+        let mut stretch: Vec<Section<'b>> = Vec::new();
         let mut run = None;
-        for bytes in batches {
+        for (bytes, origin) in batches {
             let batch = batch::read(bytes)?;
             if batch.meet || run.is_some_and(|run| run != batch.run) {
                 self.add_stretch(&mut stretch)?;
             }
             run = Some(batch.run);
             if batch.meet {
+                self.journaled.set_origin(origin);
                 batch::each_in_order(&batch.sections, |effect| self.add_meeting(effect))?;
                 // What is left was dropped with its database.
                 let left = mem::take(&mut self.parcels);
                 self.bytes -= left.values().map(|(_, fold)| fold.rows.bytes()).sum::<usize>();
             } else {
-                stretch.extend(batch.sections);
+                stretch.extend(batch.sections.into_iter().map(|(shard, effects)| Section { shard, effects, origin }));
             }
         }
         self.add_stretch(&mut stretch)?;
@@ -241,14 +274,17 @@ impl Fold {
         Ok(())
     }
 
-    fn add_stretch(&mut self, stretch: &mut Vec<(u8, &[u8])>) -> Result<(), BadRow> {
+    fn add_stretch(&mut self, stretch: &mut Vec<Section<'_>>) -> Result<(), Error> {
         // Sorting keeps the order of the same shard's sections.
-        stretch.sort_by_key(|(shard, _)| *shard);
-        stretch.drain(..).try_for_each(|(_, effects)| batch::each_effect(effects, |effect| self.add(effect)))
+        stretch.sort_by_key(|section| section.shard);
+        stretch.drain(..).try_for_each(|section| {
+            self.journaled.set_origin(section.origin);
+            batch::each_effect(section.effects, |effect| self.add_effect(effect))
+        })
     }
 
     /// Adds an effect of a batch whose sections meet.
-    fn add_meeting(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
+    fn add_meeting(&mut self, effect: Effect<'_>) -> Result<(), Error> {
         match effect {
             Effect::Flush { db } => {
                 let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)?;
@@ -256,7 +292,7 @@ impl Fold {
                 *database = DatabaseFold { is_flushed: true, keys: Dict::default() };
                 Ok(())
             }
-            Effect::Give { db, key, parcel } => self.fill(db, key, parcel, |fold| (mem::replace(fold, KeyFold::gone()), 0)),
+            Effect::Give { db, key, parcel } => Ok(self.fill(db, key, parcel, |fold| (mem::replace(fold, KeyFold::gone()), 0))?),
             Effect::Copy { db, key, parcel } => {
                 self.fill(db, key, parcel, |fold| {
                     let copy = fold.clone();
@@ -267,8 +303,8 @@ impl Fold {
                 self.shrink();
                 Ok(())
             }
-            Effect::Take { db, key, kind, expire_at, parcel } => self.open(db, key, kind, expire_at, parcel),
-            other => self.add(other),
+            Effect::Take { db, key, kind, expire_at, parcel } => Ok(self.open(db, key, kind, expire_at, parcel)?),
+            other => self.add_effect(other),
         }
     }
 
@@ -283,7 +319,7 @@ impl Fold {
         let place = (db, key.to_vec());
         self.sample(db, key);
         let fold = if self.looks_at(db, key) {
-            let (mut fold, more) = take(self.key(db, key)?);
+            let (mut fold, more) = take(self.key(db, key)?.0);
             self.bytes += more;
             self.bytes += fold.leave(&place);
             fold
@@ -320,12 +356,12 @@ impl Fold {
 
     /// Sets what became of a key, whatever that was; the rows count already.
     fn replace(&mut self, db: u8, key: &[u8], fold: KeyFold) -> Result<(), BadRow> {
-        let before = mem::replace(self.key(db, key)?, fold);
+        let before = mem::replace(self.key(db, key)?.0, fold);
         self.bytes -= before.rows.bytes();
         Ok(())
     }
 
-    fn add(&mut self, effect: Effect<'_>) -> Result<(), BadRow> {
+    fn add_effect(&mut self, effect: Effect<'_>) -> Result<(), Error> {
         if let (Some(db), Some(key)) = (effect.db(), effect.key()) {
             if let Some(samples) = &mut self.samples {
                 samples.note(&effect);
@@ -336,31 +372,33 @@ impl Fold {
         }
         match effect {
             // Only where sections meet.
-            Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => return Err(BadRow::Bytes),
+            Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. } => {
+                return Err(BadRow::Bytes.into());
+            }
             Effect::Map { stored } => self.stored = Some(stored),
             Effect::Remove { db, key } => {
                 self.replace(db, key, KeyFold::gone())?;
             }
             Effect::Expire { db, key, expire_at } => {
-                self.key(db, key)?.expire(expire_at);
+                self.key(db, key)?.0.expire(expire_at);
             }
             Effect::Put { db, key, kind, expire_at, rows } => {
-                let fold = self.key(db, key)?;
+                let (fold, journaled) = self.key(db, key)?;
                 let before = fold.rows.bytes();
-                fold.put(kind, expire_at, rows);
+                fold.put(kind, expire_at, rows, journaled);
                 let after = fold.rows.bytes();
                 self.bytes = self.bytes + after - before;
             }
             Effect::Change { db, key, kind, rows } => {
-                let fold = self.key(db, key)?;
+                let (fold, journaled) = self.key(db, key)?;
                 fold.make(kind);
-                let grown = fold.change(rows);
+                let grown = fold.change(rows, journaled)?;
                 self.bytes = self.bytes.wrapping_add_signed(grown);
             }
             Effect::WriteAt { db, key, offset, bytes } => {
-                let fold = self.key(db, key)?;
+                let (fold, journaled) = self.key(db, key)?;
                 fold.make(Kind::String);
-                let grown = fold.rows.write_at(fold.is_fresh, offset, bytes)?;
+                let grown = fold.rows.write_at(fold.is_fresh, offset, bytes, journaled)?;
                 self.bytes += grown;
             }
         }
@@ -368,7 +406,7 @@ impl Fold {
     }
 
     #[inline]
-    fn key(&mut self, db: u8, key: &[u8]) -> Result<&mut KeyFold, BadRow> {
+    fn key(&mut self, db: u8, key: &[u8]) -> Result<(&mut KeyFold, &Journaled), BadRow> {
         let database = self.databases.get_mut(usize::from(db)).ok_or(BadRow::Bytes)?;
         let hash = dict::hash(key) as u32;
         let at = match database.keys.find(hash, key) {
@@ -379,7 +417,7 @@ impl Fold {
                 database.keys.insert_new(hash, keyed)
             }
         };
-        Ok(&mut database.keys.at_mut(at).fold)
+        Ok((&mut database.keys.at_mut(at).fold, &self.journaled))
     }
 }
 
@@ -392,7 +430,7 @@ mod tests {
     fn of(sizes: &[(&str, usize)]) -> Fold {
         let mut fold = Fold::default();
         for (key, bytes) in sizes {
-            fold.key(0, key.as_bytes()).unwrap().rows = RowsFold::Text(vec![0; *bytes]);
+            fold.key(0, key.as_bytes()).unwrap().0.rows = RowsFold::Text(vec![0; *bytes]);
         }
         fold.bytes = fold.counted();
         fold
@@ -481,7 +519,7 @@ mod tests {
             batch::each_in_order(&[(0, &effects)], |effect| {
                 fold.add_meeting(effect)?;
                 assert!(fold.bytes() <= BYTES_MAX + 2 * value.len(), "{}", fold.bytes());
-                Ok(())
+                Ok::<_, Error>(())
             })
             .unwrap();
             fold.forget_others();
