@@ -19,8 +19,8 @@ use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
 use header::{FRONT_BYTES, Header};
 
-pub use record::Batch;
 pub use reading::{Origin, Reading, Shown, Span, Stretch};
+pub use record::Batch;
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header};
 
