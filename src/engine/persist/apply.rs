@@ -9,9 +9,7 @@ use crate::engine::effect::{self, Row};
 use crate::engine::persist::Error;
 use crate::engine::persist::chunk::{self, Bytes, Told};
 use crate::engine::persist::fold::{DatabaseFold, Fold, Journaled, KeyFold, Keyed, Moved, Place, RowsFold, write_into};
-use crate::engine::persist::record::{
-    Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, packed_bytes, push_packed, segment_key,
-};
+use crate::engine::persist::record::{Body, Large, Packed, Record, SEGMENT_BYTES, SMALL_BYTES_MAX, push_packed, segment_key};
 use crate::engine::value::{BadRow, Kind};
 use crate::storage::journal::Span;
 use crate::storage::tables::{DATABASES, Filling, KeyRow, KeyRows, Meta, Snapshot, Stored, StoredMut};
@@ -434,7 +432,7 @@ impl<'t, 'i> Writer<'t, 'i> {
 
     /// A key with rows that are all there.
     fn put_rows(&mut self, key: &[u8], kind: Kind, expire_at: u64, mut rows: Vec<Told<'_>>) -> Result<(), Error> {
-        let mut lens = rows.iter().map(|(element, bytes)| packed_bytes(element.len(), bytes.map_or(0, |bytes| bytes.len())));
+        let mut lens = rows.iter().filter_map(|(element, bytes)| Some(bytes.as_ref()?.packed_bytes(element)));
         let is_small = lens.try_fold(0, |sum, len| Some(sum + len).filter(|sum| *sum <= SMALL_BYTES_MAX)).is_some();
         if is_small {
             let mut packed = Vec::new();

@@ -30,12 +30,13 @@ pub enum Bytes<'a> {
 }
 
 impl Bytes<'_> {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
+    /// How long a packed row is with these.
+    pub fn packed_bytes(&self, element: &[u8]) -> usize {
+        let len = match self {
             Bytes::Here(bytes) => bytes.len(),
             Bytes::At(span) => span.len(),
-        }
+        };
+        packed_bytes(element.len(), len)
     }
 }
 
