@@ -71,6 +71,7 @@ pub fn told(error: redis::RedisError) -> anyhow::Error {
             anyhow::anyhow!("the server does not know this command; is it a flux of this version?")
         }
         (Some("NOAUTH"), _) => anyhow::anyhow!("the server wants a password: {PASSWORD}"),
+        (Some("LOADING"), _) => anyhow::anyhow!("the server is loading its data; ask again in a moment"),
         (Some("WRONGPASS"), _) => anyhow::anyhow!("the server refuses this password: {PASSWORD}"),
         (Some(_), Some(detail)) => anyhow::anyhow!("{detail}"),
         _ => anyhow::Error::new(error).context("failed to ask the server"),
@@ -124,13 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_missing_or_wrong_is_asked_for() {
+    fn what_the_server_says_is_told_with_what_to_do() {
         let said = |text: &str| {
             let reply = redis::parse_redis_value(text.as_bytes()).and_then(redis::Value::extract_error);
             told(reply.expect_err("it is an error")).to_string()
         };
         assert!(said("-NOAUTH Authentication required.\r\n").starts_with("the server wants a password: put"));
         assert!(said("-WRONGPASS invalid\r\n").starts_with("the server refuses this password: put"));
+        assert!(said("-LOADING Redis is loading the dataset in memory\r\n").ends_with("ask again in a moment"));
         assert_eq!(said("-FAILED because\r\n"), "because");
     }
 }
