@@ -161,6 +161,31 @@ fn nothing_names_the_machine_it_was_written_on() {
     assert!(found.is_empty(), "paths of some machine:\n{}", found.join("\n"));
 }
 
+/// A room that has a folder and no row would be built and never opened.
+#[test]
+fn every_room_that_is_built_is_listed() {
+    let floor = FLOORS.iter().find(|floor| floor.contains(&"peers")).expect("it is the first of them");
+    let built: Vec<&str> = floor.iter().filter(|room| root().join("src").join(room).is_dir()).copied().collect();
+    let listed: Vec<&str> = flux::node::ROOMS.iter().map(|room| room.name).collect();
+    assert_eq!(built, listed);
+}
+
+/// So adding one touches the room and nothing else, as CONTRIBUTING.md counts.
+#[test]
+fn a_rooms_commands_and_numbers_are_named_in_its_folder_alone() {
+    let files: Vec<(PathBuf, String)> =
+        rust_files("src").into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect();
+    for room in flux::node::ROOMS {
+        let folder = root().join("src").join(room.name);
+        let names = room.commands.iter().map(|command| command.name).chain(room.metrics.iter().map(|metric| metric.name));
+        for quoted in names.map(|name| format!("\"{name}\"")) {
+            let naming = files.iter().filter(|(_, text)| text.contains(&quoted)).map(|(path, _)| path);
+            let (inside, outside): (Vec<&PathBuf>, Vec<&PathBuf>) = naming.partition(|path| path.starts_with(&folder));
+            assert_eq!((inside.len(), outside), (1, Vec::new()), "{quoted} is named once");
+        }
+    }
+}
+
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
