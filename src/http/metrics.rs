@@ -8,6 +8,15 @@ use crate::engine::persist;
 use crate::metrics::Row;
 use crate::metrics::row::expose;
 
+/// How docs/metrics.md begins.
+const HEAD: &str = "# Metrics
+
+`GET /metrics` tells these in the text format of Prometheus. This page is made from their rows; `FLUX_BLESS=1 cargo test docs` writes it anew.
+
+| name | kind | labels | |
+|---|---|---|---|
+";
+
 /// The numbers of the door itself.
 const OF_DOOR: &[Row<Door>] = &[
     Row::counters(
@@ -42,9 +51,11 @@ pub fn text(instance: &Instance, now: u64) -> String {
     text
 }
 
-/// The names of all rows there are for an instance.
-pub fn names(instance: &Instance) -> Vec<&'static str> {
-    let own = OF_SNAPSHOT.iter().map(|row| row.name).chain(OF_INSTANCE.iter().map(|row| row.name));
-    let below = persist::METRICS.iter().map(|row| row.name).chain(OF_DOOR.iter().map(|row| row.name));
-    own.chain(below).chain(instance.metrics().flatten().map(|row| row.name)).collect()
+/// docs/metrics.md: all rows there are for an instance.
+pub fn markdown(instance: &Instance) -> String {
+    fn lines<T>(rows: &[Row<T>]) -> String {
+        rows.iter().map(Row::documented).collect()
+    }
+    let rooms: String = instance.metrics().map(lines).collect();
+    [HEAD, &lines(OF_SNAPSHOT), &lines(OF_INSTANCE), &lines(persist::METRICS), &lines(OF_DOOR), &rooms].concat()
 }

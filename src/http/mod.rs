@@ -103,6 +103,7 @@ struct Door {
     gate: Arc<Gate>,
     /// What came of requests.
     counts: counts::Counts,
+    pages: docs::Pages,
     /// Hosts that speak MCP.
     hosts: streamable::Hosts,
     /// Requests and sessions that may touch the keyspace.
@@ -179,6 +180,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
         stats: instance.stats.worker(),
         gate: Arc::default(),
         counts: counts::Counts::new(&routes::all(instance)),
+        pages: docs::Pages::default(),
         hosts: streamable::Hosts::new(door, instance.config.count(Name::PeerPayloadLimit) as usize),
         busy: Mutex::new(0),
         idle: Condvar::new(),

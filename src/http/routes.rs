@@ -20,6 +20,8 @@ const SESSION: Param = Param::header(streamable::SESSION, COMPARED, "The session
 const HTML: Gives = Gives::body("text/html", Shape::Text, "A page for people.");
 const FILE_HEADERS: &[(&str, &str)] = &[("ETag", "Names what is in it.")];
 const KNOWN: Gives = Gives::nothing(304, "It is known already.").headers(FILE_HEADERS);
+const NOT_TAKEN: Gives =
+    Gives::body("text/plain", Shape::Text, "`Accept` does not have the kinds that MCP says a host must take.").status(406);
 const IF_NONE_MATCH: Param = Param::header("If-None-Match", COMPARED, "What is known already, as entity tags.");
 
 /// The rows. Rooms have theirs in their own folders.
@@ -133,12 +135,17 @@ pub const ROUTES: &[Route] = &[
             Gives::json(Shape::Of(r#"{"type": "object"}"#), "The answer."),
             Gives::body("text/event-stream", Shape::Text, "The answer, and what is told before it."),
             Gives::nothing(202, "It needs no answer."),
+            NOT_TAKEN,
+            Gives::body("text/plain", Shape::Text, "What is sent is not `application/json`.").status(415),
         ])
         .errors(&["NOSESSION", "BUSY"]),
     Route::get("/mcp", |ask| Box::pin(streamable::serve(ask)))
         .help("What the server has to tell a host of MCP by itself.")
         .params(&[SESSION])
-        .gives(&[Gives::body("text/event-stream", Shape::Text, "The messages as they come. It does not end by itself.")])
+        .gives(&[
+            Gives::body("text/event-stream", Shape::Text, "The messages as they come. It does not end by itself."),
+            NOT_TAKEN,
+        ])
         .errors(&["NOSESSION"]),
     Route::delete("/mcp", |ask| Box::pin(streamable::serve(ask)))
         .help("Ends a session of MCP.")

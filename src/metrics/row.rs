@@ -14,6 +14,16 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
 /// A number of `T`, or a family of them.
 pub struct Row<T: ?Sized> {
     /// Its name in Prometheus: `flux_peers`.
@@ -86,13 +96,18 @@ impl<T: ?Sized> Row<T> {
         }
     }
 
+    /// What it is, as a line of docs/metrics.md.
+    pub fn documented(&self) -> String {
+        let labels: Vec<String> = match self.read {
+            Reading::One(_) => Vec::new(),
+            Reading::Each(labels, _) => labels.iter().map(|label| format!("`{label}`")).collect(),
+        };
+        format!("| `{}` | {} | {} | {} |\n", self.name, self.kind.name(), labels.join(", "), self.help)
+    }
+
     fn write(&self, text: &mut String, owner: &T) {
         let Row { name, help, .. } = self;
-        let kind = match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
+        let kind = self.kind.name();
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         match self.read {
             Reading::One(read) => line(text, name, "", &[], read(owner)),

@@ -30,6 +30,7 @@ fn docs_of_http_are_those_of_the_routes() {
         page.replace_range(start..end, &table);
     }
     check("docs/http.md", &page);
+    check("docs/metrics.md", &flux::http::metrics::markdown(&instance));
     check("schemas/openapi.json", &flux::http::openapi(&instance));
 }
 

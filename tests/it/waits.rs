@@ -524,6 +524,28 @@ fn who_sends_no_more_is_answered_what_waits_for_the_disk() {
     });
 }
 
+/// `/metrics` tells how many replies wait for the disk, and since when the first of them does.
+#[test]
+fn replies_that_wait_for_the_disk_are_counted_and_their_time_is_known() {
+    run(async {
+        let (house, outs) = (House::new(Some(Stage::Durable)), [(); 2].map(|()| Arc::default()));
+        let stats = &house.instance.stats;
+        stats.watch(&house.gate);
+        assert_eq!(stats.replies_waiting(), (0, None));
+        let before = clock::monotonic_ms();
+        let mut clients = [0, 1].map(|number: usize| house.connect(None, &outs[number]));
+        for client in &mut clients {
+            client.write_all(b"SET x 1\r\n").await.unwrap();
+        }
+        until("both to wait", || stats.replies_waiting().0 == 2).await;
+        let since = stats.replies_waiting().1.unwrap();
+        assert!((before..=clock::monotonic_ms()).contains(&since), "{since}");
+        house.sync(u64::MAX);
+        until("the answers", || outs.iter().all(|out| text(out) == "+OK\r\n")).await;
+        assert_eq!(stats.replies_waiting(), (0, None));
+    });
+}
+
 /// Whoever comes upon a key whose time is over tells of it, also `WATCH`, which looks at keys before it watches them.
 #[test]
 fn a_key_that_watch_finds_over_is_told_to_those_who_listen_watch_and_wait() {

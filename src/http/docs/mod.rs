@@ -2,13 +2,14 @@
 //! others, need no internet, and no other page may show them within itself.
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{openapi, routes};
+use super::{Door, openapi, routes};
 use crate::commands::route::refusal::{self, Refusal};
 use crate::commands::route::{Access, Answer, Ask, Gives, Kind, Param, Place, Route, answer};
 use crate::version::VERSION;
@@ -23,16 +24,27 @@ const FILES: &[(&str, &str, &str)] = &[
     ("docs.css", "text/css; charset=utf-8", include_str!("docs.css")),
 ];
 
+/// What takes a millisecond to make and never changes: made when it is first asked for, since anybody may ask, and often.
+#[derive(Default)]
+pub struct Pages {
+    page: OnceLock<Bytes>,
+    openapi: OnceLock<Bytes>,
+}
+
 pub async fn index(ask: Ask) -> Answer {
     let routes = routes::all(&ask.instance);
-    let mut response =
-        if wants_html(ask.headers()) { html("flux", &list(&routes)) } else { answer::json(listed(&routes).to_string()) };
+    let mut response = if wants_html(ask.headers()) {
+        sent(html("flux", &list(&routes)).into())
+    } else {
+        answer::json(listed(&routes).to_string())
+    };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 
 pub async fn page(ask: Ask) -> Answer {
-    Ok(html("flux: HTTP", &described(&routes::all(&ask.instance))))
+    let made = Door::of(&ask).pages.page.get_or_init(|| html("flux: HTTP", &described(&routes::all(&ask.instance))).into());
+    Ok(sent(made.clone()))
 }
 
 pub async fn file(ask: Ask) -> Answer {
@@ -44,7 +56,8 @@ pub async fn file(ask: Ask) -> Answer {
 }
 
 pub async fn for_programs(ask: Ask) -> Answer {
-    Ok(answer::json(openapi::document(&routes::all(&ask.instance)).to_string()))
+    let made = Door::of(&ask).pages.openapi.get_or_init(|| openapi::document(&routes::all(&ask.instance)).to_string().into());
+    Ok(answer::json(made.clone()))
 }
 
 /// Whether a client names HTML among what it takes, as browsers do and programs do not.
@@ -60,11 +73,14 @@ fn listed(routes: &[&Route]) -> Value {
 }
 
 /// A page. Its title and its body are HTML.
-fn html(title: &str, body: &str) -> Response {
-    let page = format!(
+fn html(title: &str, body: &str) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{title}</title>\n<link rel=\"stylesheet\" href=\"/docs/docs.css\">\n<script src=\"/docs/docs.js\" defer></script>\n{body}</html>\n"
-    );
+    )
+}
+
+fn sent(page: Bytes) -> Response {
     let headers: [(HeaderName, &str); 6] = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
