@@ -32,7 +32,32 @@ pub enum Error {
         /// What is wrong there.
         refused: Refused,
     },
+    /// What it asks for is not there, and whoever asks for it must not believe that it is.
+    #[error(
+        "{place}: {what} not available in this version of flux, and going on without it would look as if it were; leave `{setting}` out"
+    )]
+    Absent {
+        /// The file, variable or flag.
+        place: String,
+        /// The setting.
+        setting: &'static str,
+        /// What is missing, with its verb.
+        what: &'static str,
+    },
 }
+
+/// Settings that are remembered only, and that nobody may believe to work: what protects, or says what this server is to others. With the value
+/// that asks for nothing.
+const ABSENT: &[(&str, &str, &str)] = &[
+    ("aclfile", "", "access control lists are"),
+    ("tls-port", "0", "TLS is"),
+    ("tls-cert-file", "", "TLS is"),
+    ("tls-key-file", "", "TLS is"),
+    ("tls-ca-cert-file", "", "TLS is"),
+    ("tls-ca-cert-dir", "", "TLS is"),
+    ("replicaof", "", "replication is"),
+    ("cluster-enabled", "no", "being a node of a cluster is"),
+];
 
 fn hint(refused: &Refused) -> String {
     match refused {
@@ -52,7 +77,7 @@ pub struct Sources {
     pub variables: Vec<(String, String)>,
 }
 
-/// Reads all settings. Also tells which variables look like ours but are none, to warn of them.
+/// Reads all settings. Also tells what to warn of: variables that look like ours but are none, and settings that change nothing here.
 pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
     let config = Config::default();
     let variable = |name: &str| sources.variables.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
@@ -75,11 +100,44 @@ pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
         choose(&config, &place, Source::File, &pairs)?;
         config.set_file(path);
     }
-    let strangers = read_variables(&config, &sources.variables)?;
+    let mut warnings = read_variables(&config, sources)?;
     for (name, value) in &sources.flags {
         choose(&config, &format!("--{name}"), Source::Flag, &[(name.clone(), value.clone())])?;
     }
-    Ok((config, strangers))
+    refuse_absent(&config)?;
+    warnings.extend(without_effect(&config));
+    Ok((config, warnings))
+}
+
+/// Where a value comes from, for people.
+fn place(config: &Config, name: &str, source: Source) -> String {
+    match source {
+        Source::File => config.file().map_or_else(String::new, |path| path.display().to_string()),
+        Source::Environment => format!("{PREFIX}{}", name.replace('-', "_").to_ascii_uppercase()),
+        _ => format!("--{name}"),
+    }
+}
+
+fn refuse_absent(config: &Config) -> Result<(), Error> {
+    for (name, nothing, what) in ABSENT {
+        let setting = config::find(name).expect("the table of settings has it");
+        let (value, source) = config.show(setting);
+        if source != Source::Default && &*value != *nothing {
+            return Err(Error::Absent { place: place(config, name, source), setting: setting.name, what });
+        }
+    }
+    Ok(())
+}
+
+/// One line that names what was chosen though it does nothing here.
+fn without_effect(config: &Config) -> Option<String> {
+    let is_chosen = |setting: &&'static config::Setting| {
+        let (value, source) = config.show(setting);
+        !setting.has_effect() && source != Source::Default && &*value != setting.default
+    };
+    let names: Vec<&str> = config::settings().filter(is_chosen).map(|setting| setting.name).collect();
+    (!names.is_empty())
+        .then(|| format!("these settings are remembered for clients that ask, and change nothing here: {}", names.join(", ")))
 }
 
 fn choose(config: &Config, place: &str, source: Source, pairs: &[(String, String)]) -> Result<(), Error> {
@@ -90,20 +148,34 @@ fn choose(config: &Config, place: &str, source: Source, pairs: &[(String, String
     Ok(())
 }
 
-fn read_variables(config: &Config, variables: &[(String, String)]) -> Result<Vec<String>, Error> {
-    let mut strangers = Vec::new();
-    for (variable, value) in variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+fn read_variables(config: &Config, sources: &Sources) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
+    let is_flag = |setting: &config::Setting| sources.flags.iter().any(|(flag, _)| setting.names().any(|name| name == flag));
+    for (variable, value) in sources.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         let name = variable[PREFIX.len()..].to_ascii_lowercase();
         let setting = config::find(&name.replace('_', "-")).or_else(|| config::find(&name));
         match setting {
+            // A flag overrules it, whatever it says.
+            Some(setting) if is_flag(setting) => {}
+            Some(_) if is_link(value) => {
+                warnings.push(format!(
+                    "{variable} is passed over: it is the address of a linked container or service, not a setting"
+                ));
+            }
             Some(setting) => {
                 choose(config, variable, Source::Environment, &[(setting.name.into(), value.clone())])?;
             }
             None if OTHER_VARIABLES.contains(&variable.as_str()) => {}
-            None => strangers.push(variable.clone()),
+            None if is_link(value) => {}
+            None => warnings.push(format!("{variable} is set, but there is no such setting")),
         }
     }
-    Ok(strangers)
+    Ok(warnings)
+}
+
+/// Docker and Kubernetes tell a container of another one, or of a service, called `flux` in variables such as `FLUX_PORT=tcp://10.0.0.7:6379`.
+fn is_link(value: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
 /// Keeps the bounds of collections' compact forms as the settings have them.
@@ -196,12 +268,50 @@ mod tests {
                 ("HOME", "/"),
             ]),
         };
-        let (config, strangers) = read(&sources).expect("all fit");
+        let (config, warnings) = read(&sources).expect("all fit");
         assert_eq!(shown(&config, "port"), ("100".into(), Source::Flag));
         assert_eq!(shown(&config, "maxclients"), ("20".into(), Source::Environment));
         assert_eq!(shown(&config, "timeout"), ("3".into(), Source::File));
         assert_eq!(shown(&config, "hz"), ("10".into(), Source::Default));
-        assert_eq!(strangers, ["FLUX_PROT"]);
+        assert_eq!(warnings, ["FLUX_PROT is set, but there is no such setting"]);
+    }
+
+    #[test]
+    fn what_protects_and_is_not_there_is_refused_by_its_place_and_what_does_nothing_is_told() {
+        let read = |flags: &[(&str, &str)], variables: &[(&str, &str)]| {
+            read(&Sources { flags: owned(&[&[("data", "off")], flags].concat()), file: None, variables: owned(variables) })
+        };
+        for (flag, value) in [
+            ("aclfile", "a"),
+            ("tls-port", "1"),
+            ("slaveof", "localhost 6379"),
+            ("cluster-enabled", "yes"),
+            ("tls-cert-file", "c"),
+        ] {
+            let error = read(&[(flag, value)], &[]).err().expect("it must not look as if it were there").to_string();
+            assert!(error.starts_with("--") && error.contains("not available in this version of flux"), "{error}");
+        }
+        let error = read(&[], &[("FLUX_TLS_PORT", "6380")]).err().expect("it must not look as if it were there").to_string();
+        assert!(error.starts_with("FLUX_TLS_PORT: TLS is not available"), "{error}");
+        let (_, warnings) =
+            read(&[("tls-port", "0"), ("daemonize", "yes"), ("activedefrag", "no")], &[("FLUX_SUPERVISED", "auto")])
+                .expect("all fit");
+        assert_eq!(
+            warnings,
+            ["these settings are remembered for clients that ask, and change nothing here: daemonize, supervised"]
+        );
+    }
+
+    #[test]
+    fn variables_of_linked_containers_and_those_that_a_flag_overrules_stop_nothing() {
+        let variables =
+            owned(&[("FLUX_PORT", "tcp://10.0.0.7:6379"), ("FLUX_PORT_6379_TCP", "tcp://10.0.0.7:6379"), ("FLUX_HZ", "x")]);
+        let sources = Sources { flags: owned(&[("data", "off"), ("hz", "20")]), file: None, variables };
+        let (config, warnings) = read(&sources).expect("they are no settings");
+        assert_eq!(shown(&config, "port"), ("6379".into(), Source::Default));
+        assert_eq!(shown(&config, "hz"), ("20".into(), Source::Flag));
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("FLUX_PORT is passed over"), "{warnings:?}");
     }
 
     #[test]

@@ -190,9 +190,7 @@ fn chosen(matches: &ArgMatches) -> anyhow::Result<(Config, Vec<String>)> {
     let text = |value: OsString| value.into_string().ok();
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect();
     let sources = Sources { flags, file: matches.get_one("config").cloned(), variables };
-    let (config, strangers) = settings::read(&sources).context("failed to read the settings")?;
-    let warnings = strangers.iter().map(|variable| format!("{variable} is set, but there is no such setting"));
-    Ok((config, warnings.collect()))
+    settings::read(&sources).context("failed to read the settings")
 }
 
 fn command() -> Command {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Runtime;
@@ -33,7 +34,7 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     }
     settings::connect_limits(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to wait for signals")?;
-    outlive_file_limits(&runtime).context("failed to wait for signals")?;
+    outlive_signals(&runtime).context("failed to wait for signals")?;
     let taken = Taken::take(&config).context("failed to start")?;
     let held = data_folder(&config)?.map(|data| Held::at(&data)).transpose().context("failed to start")?;
     runtime.block_on(async {
@@ -46,15 +47,16 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
             name = ends.next() => tracing::info!("{name} received: finishing what is under way, then ending"),
             () = node.instance.ended() => tracing::info!("SHUTDOWN received: finishing what is under way, then ending"),
         }
+        let keeps_nothing = node.persistence.is_none();
         // Whoever asks twice does not want to wait.
         tokio::select! {
-            name = ends.next() => {
+            name = ends.again() => {
                 tracing::warn!("{name} received again: ending at once");
                 Ok(ExitCode::FAILURE)
             }
             ended = tokio::task::spawn_blocking(|| node.stop()) => {
                 ended.context("failed to end: a thread panicked")?.context("failed to end")?;
-                tracing::info!("ended; everything is on disk");
+                tracing::info!("ended; {}", if keeps_nothing { "nothing was kept on disk" } else { "everything is on disk" });
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -79,28 +81,63 @@ async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<N
     opening.finish().context("failed to start").map(Some)
 }
 
-/// A file that may not become longer (`ulimit -f`) is a write that fails, which clients are told of like others: it does not end the server.
-fn outlive_file_limits(runtime: &Runtime) -> io::Result<()> {
+/// Signals that would end a process that has not thought of them, and must not end a server in the midst of its work: those of a terminal that is
+/// closed, those that are for programs to give a meaning to, and that of a file that may not become longer (`ulimit -f`), which is a write that
+/// fails, of which clients are told as of others.
+fn outlive_signals(runtime: &Runtime) -> io::Result<()> {
     let _within = runtime.enter();
+    for (number, name) in [
+        (SignalKind::hangup(), "SIGHUP"),
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+        (SignalKind::alarm(), "SIGALRM"),
+    ] {
+        let mut heard = signal(number)?;
+        runtime.spawn(async move {
+            while heard.recv().await.is_some() {
+                tracing::info!(
+                    "{name} received, which means nothing here: going on (SIGTERM ends the server, CONFIG SET changes settings)"
+                );
+            }
+        });
+    }
     // It is handled from now on, whether anyone listens or not.
     signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
+
+/// Signals within this time of the first one are the same wish to end: some senders (`timeout`, terminals) send to the process and to its group.
+const SAME_WISH: Duration = Duration::from_millis(500);
 
 /// The signals that end a server.
 struct End {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
 }
 
 impl End {
     fn listen() -> io::Result<End> {
-        Ok(End { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt, quit) = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit());
+        Ok(End { terminate: signal(terminate)?, interrupt: signal(interrupt)?, quit: signal(quit)? })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+        }
+    }
+
+    /// The next one that is another wish than the last.
+    async fn again(&mut self) -> &'static str {
+        let same = tokio::time::sleep(SAME_WISH);
+        tokio::pin!(same);
+        loop {
+            tokio::select! {
+                () = &mut same => return self.next().await,
+                _ = self.next() => {}
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     number("active-defrag-cycle-max", "25", 1, 99).help(DEFRAG),
     number("active-defrag-max-scan-fields", "1000", 1, LONG).help(DEFRAG),
     switch("jemalloc-bg-thread", "yes").help(DEFRAG),
-    number("tls-port", "0", 0, 65535).help(TLS),
+    number("tls-port", "0", 0, 65535).at_start_because("TLS is not available in this version of flux").help(TLS),
     switch("tls-cluster", "no").help(TLS),
     switch("tls-replication", "no").help(TLS),
     choice("tls-auth-clients", "yes", &["no", "yes", "optional"]).help(TLS),
