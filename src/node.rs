@@ -233,7 +233,7 @@ impl Node {
         }
         drop(self.door);
         drop(self.rooms);
-        instance.engine.freeing().stop();
+        lifecycle.stop(Phase::Tend);
         let closed = self.persistence.map_or(Ok(()), |persistence| persistence.close(!skips_last_checkpoint));
         lifecycle.stop(Phase::Last);
         Ok(closed?)

@@ -446,23 +446,23 @@ impl Entry {
         if self.on_death == OnDeath::Done {
             return self.leave();
         }
-        let _ = self.over(State::Failed, Some(why));
+        self.over(State::Failed, Some(why));
     }
 
     /// It is no longer there, and shown no more.
     pub(super) fn leave(&self) {
-        if self.over(State::Stopping, None) {
-            self.life.0.living.lock().entries.remove(&self.number);
+        // What failed stays to be seen, when the task that carried it goes.
+        if self.now.lock().is_over {
+            return;
         }
+        // Before whoever waits for its end goes on.
+        self.life.0.living.lock().entries.remove(&self.number);
+        self.over(State::Stopping, None);
     }
 
-    /// False if it had ended before.
-    fn over(&self, state: State, why: Option<String>) -> bool {
+    fn over(&self, state: State, why: Option<String>) {
         let (wake, cut) = {
             let mut now = self.now.lock();
-            if now.is_over {
-                return false;
-            }
             (now.state, now.is_over) = (state, true);
             now.last_error = why.map(shortened).or(now.last_error.take());
             now.pid = None;
@@ -473,7 +473,6 @@ impl Entry {
         // Taken, so that it cannot be told between another's look and its sleep.
         drop(self.life.0.living.lock());
         self.life.0.ended.notify_all();
-        true
     }
 
     /// Waits until its thread is gone, which has nothing left to do; false if it lives.

@@ -75,7 +75,7 @@ impl Plan {
     }
 
     /// What wakes it when it is asked to stop, where it waits for something else than its [`Stop`], which has been told before. May be called
-    /// more than once, and must not wait. What it holds is dropped when the thing has ended.
+    /// more than once, also when it has just ended, and must not wait. What it holds is dropped when the thing has ended.
     pub fn woken_by(mut self, wake: impl Fn() + Send + Sync + 'static) -> Plan {
         self.wake = Some(Box::new(wake));
         self

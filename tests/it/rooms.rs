@@ -460,7 +460,9 @@ impl Open for Kitchen {
                 _ => Ok::<(), String>(()),
             }
         };
-        let plan = Plan::new("cook", Phase::Rooms).woken_by(move || leave.send("leave").unwrap());
+        let plan = Plan::new("cook", Phase::Rooms).woken_by(move || {
+            let _ = leave.send("leave");
+        });
         self.lifecycle.keep(plan, at_once, cook).unwrap();
         let chef = move |_: &_| assert!(chef_orders.recv().unwrap() != "drop it", "dropped it");
         let plan = Plan::new("chef", Phase::Rooms).woken_by(move || chef_leaves.send("leave").unwrap());

@@ -176,17 +176,20 @@ fn exit_code(status: WaitStatus) -> u8 {
     status.exit_status().or(signalled).map_or(KILLED, |code| code as u8)
 }
 
-/// Kills all that is left, until there are no children any more: whoever loses a parent meanwhile becomes one.
+/// Kills all that is left, until there are no children any more: whoever loses a parent meanwhile becomes one. Looking for them costs a
+/// read for each process of the machine, and is done only while there are some.
 fn kill_rest() {
-    loop {
+    // Fails when there are none.
+    while let Ok(ended) = wait(WaitOptions::NOHANG) {
+        if ended.is_some() {
+            continue;
+        }
         children().for_each(|child| {
             // Its whole group at once, if it has one, so that fewer are born meanwhile.
             let _ = kill_process_group(child, Signal::KILL);
             let _ = kill_process(child, Signal::KILL);
         });
-        if wait(WaitOptions::empty()).is_err() {
-            return;
-        }
+        let _ = wait(WaitOptions::empty());
     }
 }
 

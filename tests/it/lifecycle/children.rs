@@ -16,7 +16,7 @@ use crate::process::has;
 /// Says to this test's own process that it is the parent that is killed, and which pipe its children hold.
 const PARENT: &str = "FLUX_TEST_LIFECYCLE_PARENT";
 /// What a test waits for at most where it must not come to that.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Answers each frame with the same bytes, backwards, until there are no more.
 const ECHO: &str = "

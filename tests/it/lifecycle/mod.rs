@@ -154,7 +154,10 @@ fn obedient(life: &Lifecycle, backoff: Backoff) -> (Sender<&'static str>, Receiv
         }
     };
     let wake = order.clone();
-    let plan = Plan::new("kept", Phase::Rooms).woken_by(move || wake.send("end").unwrap());
+    // It may have ended in its pause.
+    let plan = Plan::new("kept", Phase::Rooms).woken_by(move || {
+        let _ = wake.send("end");
+    });
     life.keep(plan, backoff, body).unwrap();
     (order, births)
 }
