@@ -139,15 +139,20 @@ pub fn admit(identity: &Identity, asked: &Asked<'_>, state: &State<'_>) -> Resul
 /// Whether a command keeps to the keys it may touch. O(n) for the keys it names.
 fn check_keys(only: &[Only], asked: &Asked<'_>, table: &Table) -> Result<(), Error> {
     let Asked { command, leaf, args, number } = *asked;
-    let is_of_connection = matches!(leaf.group, Group::Connection | Group::Transactions) && leaf.flags & flag::ADMIN == 0;
+    let is_of_connection = matches!(leaf.group, Group::Connection | Group::Transactions)
+        && matches!(leaf.keys, Keys::None)
+        && leaf.flags & flag::ADMIN == 0;
     let names_keys = !matches!(leaf.keys, Keys::None) && !leaf.may_touch_any_key(args);
-    let needs_none = is_of_connection && matches!(leaf.keys, Keys::None);
-    if !names_keys && !needs_none {
+    if !names_keys && !is_of_connection {
         let name = full_name(command, leaf);
         return Err(Error::new(format!("NOPERM this user has no permissions to run the '{name}' command")));
     }
-    let may = |key: &[u8], mark: Mark| only.iter().any(|only| key.starts_with(&only.prefix) && (only.writes || !mark.writes()));
     let each = marks::of_each(leaf, table.marks(number.into()), args);
+    // Redis marks the keys of XREADGROUP as read, though it notes in the group what it gave.
+    let writes_all = leaf.is_write() && leaf.flags & flag::READ_ONLY == 0 && !each.iter().any(|(_, mark)| mark.writes());
+    let fits =
+        |only: &Only, key: &[u8], mark: Mark| key.starts_with(&only.prefix) && (only.writes || !writes_all && !mark.writes());
+    let may = |key: &[u8], mark: Mark| only.iter().any(|only| fits(only, key, mark));
     if each.into_iter().all(|(at, mark)| args.get(at).is_none_or(|key| may(key, mark))) { Ok(()) } else { Err(NO_KEY) }
 }
 

@@ -11,7 +11,7 @@ use atomic_waker::AtomicWaker;
 use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
+use redis::{Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -25,10 +25,12 @@ use crate::store::within::Within;
 const MAILBOX_BYTES: usize = 4 << 20;
 /// How often it is looked whether a cluster has other masters.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Between two rounds of tries to connect.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The setting that says which events at keys are published, and what it must have in it.
 const EVENTS: &str = "notify-keyspace-events";
 const ALL_EVENTS: &str = "AK";
-/// What is sent by a limit of ours, not by a stranger.
+/// What is read was written in this process.
 const LIMITS: Limits = Limits { bulk_bytes_max: u32::MAX as u64, is_authenticated: true };
 
 /// What a stream yields.
@@ -294,7 +296,8 @@ struct Ears {
     _wires: Vec<MultiplexedConnection>,
     /// Rung when one of them ends.
     ended: Arc<Notify>,
-    masters: usize,
+    /// Where they are.
+    addresses: Vec<String>,
 }
 
 /// Listens to a keyspace elsewhere, and goes on when a connection fails, for as long as the stream is there.
@@ -308,8 +311,8 @@ pub(super) async fn far(far: &Arc<Far>, topics: Topics) -> RedisResult<Messages>
 async fn keep(far: Arc<Far>, topics: Topics, queue: Arc<Queue>, mut ears: Ears) {
     loop {
         while timeout(LOOK_EVERY, ears.ended.notified()).await.is_err() {
-            let is_grown = topics.are_of_keys && far.masters().await.is_ok_and(|masters| masters.len() != ears.masters);
-            if is_grown {
+            // Those that cannot be asked now are asked again.
+            if topics.are_of_keys && far.masters().await.is_ok_and(|masters| addresses(&masters) != ears.addresses) {
                 break;
             }
         }
@@ -325,9 +328,6 @@ async fn keep(far: Arc<Far>, topics: Topics, queue: Arc<Queue>, mut ears: Ears) 
         queue.add_gap();
     }
 }
-
-/// Between two rounds of tries to connect.
-const PAUSE: Duration = Duration::from_secs(1);
 
 async fn hear(far: &Far, topics: &Topics, queue: &Arc<Queue>) -> RedisResult<Ears> {
     let clients = if topics.are_of_keys { far.masters().await? } else { vec![far.any()?] };
@@ -355,7 +355,11 @@ async fn hear(far: &Far, topics: &Topics, queue: &Arc<Queue>) -> RedisResult<Ear
         }
         wires.push(wire);
     }
-    Ok(Ears { _wires: wires, ended, masters: clients.len() })
+    Ok(Ears { _wires: wires, ended, addresses: addresses(&clients) })
+}
+
+fn addresses(clients: &[Client]) -> Vec<String> {
+    clients.iter().map(|client| client.get_connection_info().addr().to_string()).collect()
 }
 
 fn pushed(push: PushInfo) -> Option<Message> {

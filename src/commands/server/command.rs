@@ -251,17 +251,35 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
 }
 
 /// Where a key specification begins, and how its keys are found from there.
+#[derive(Clone, Copy)]
 enum Spec {
     /// The key at a position, and those after it up to `last` (counted from the first, or negative from the end).
     Range { index: usize, last: i64, step: usize },
     /// A count at a position, keys behind it.
     Counted { index: usize },
+    /// Behind a word, which is looked for from a position on; up to the last argument, of which every `part`th is keys (0: one key).
+    Word { word: &'static str, from: i64, part: i64 },
     /// In no way that can be told in a few words.
     Unknown,
 }
 
-fn specs(keys: Keys, count: usize) -> Vec<Spec> {
+/// Commands some of whose keys stand behind a word: their specifications after that of a key with a place of its own, if there is one.
+const WORDS: &[(&str, &[Spec])] = &[
+    ("georadius", &[behind("STORE", 6, 0), behind("STOREDIST", 6, 0)]),
+    ("georadiusbymember", &[behind("STORE", 5, 0), behind("STOREDIST", 5, 0)]),
+    ("xread", &[behind("STREAMS", 1, 2)]),
+    ("xreadgroup", &[behind("STREAMS", 4, 2)]),
+];
+
+const fn behind(word: &'static str, from: i64, part: i64) -> Spec {
+    Spec::Word { word, from, part }
+}
+
+fn specs(full_name: &str, keys: Keys, count: usize) -> Vec<Spec> {
     let one = |index| Spec::Range { index, last: 0, step: 1 };
+    if let (Keys::Found { first, .. }, Some((_, words))) = (keys, WORDS.iter().find(|(name, _)| *name == full_name)) {
+        return (first > 0).then(|| one(first)).into_iter().chain(words.iter().copied()).collect();
+    }
     match keys {
         Keys::None | Keys::Any => Vec::new(),
         Keys::Range { first, last, step } if count == 1 => {
@@ -280,7 +298,7 @@ fn specs(keys: Keys, count: usize) -> Vec<Spec> {
 
 fn write_key_specs(named: &Named, reply: &mut Reply) {
     let marks = marks::of(named.name);
-    let specs = specs(named.row.keys, marks.len());
+    let specs = specs(named.name, named.row.keys, marks.len());
     reply.set(specs.len());
     for (at, spec) in specs.iter().enumerate() {
         reply.map(3);
@@ -289,12 +307,25 @@ fn write_key_specs(named: &Named, reply: &mut Reply) {
         reply.bulk(b"begin_search");
         match spec {
             Spec::Range { index, .. } | Spec::Counted { index } => write_part(reply, "index", &[("index", *index as i64)]),
+            Spec::Word { word, from, .. } => {
+                reply.map(2);
+                put(reply, "type", "keyword");
+                reply.bulk(b"spec");
+                reply.map(2);
+                put(reply, "keyword", word);
+                reply.bulk(b"startfrom");
+                reply.int(*from);
+            }
             Spec::Unknown => write_part(reply, "unknown", &[]),
         }
         reply.bulk(b"find_keys");
         match spec {
             Spec::Range { last, step, .. } => {
                 write_part(reply, "range", &[("lastkey", *last), ("keystep", *step as i64), ("limit", 0)]);
+            }
+            Spec::Word { part, .. } => {
+                let last = if *part == 0 { 0 } else { -1 };
+                write_part(reply, "range", &[("lastkey", last), ("keystep", 1), ("limit", *part)]);
             }
             Spec::Counted { .. } => write_part(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]),
             Spec::Unknown => write_part(reply, "unknown", &[]),

@@ -63,6 +63,22 @@ impl Backend {
         }
     }
 
+    /// Has another of a cluster's servers serve a slot in which there is no key.
+    pub fn move_slot(&self, slot: &str, from: usize, to: usize) {
+        let Backend::Servers { servers, .. } = self else { panic!("this process is no cluster") };
+        let id = text(servers[to].connect().call(&["CLUSTER", "MYID"]).unwrap());
+        let old = text(servers[from].connect().call(&["CLUSTER", "MYID"]).unwrap());
+        let set = |server: &Process, words: &[&str]| {
+            let words = [&["CLUSTER", "SETSLOT", slot], words].concat();
+            assert_eq!(server.connect().call(&words).unwrap(), Reply::Line("+OK".into()), "{words:?}");
+        };
+        set(&servers[to], &["IMPORTING", &old]);
+        set(&servers[from], &["MIGRATING", &id]);
+        for server in [&servers[to], &servers[from]] {
+            set(server, &["NODE", &id]);
+        }
+    }
+
     /// Clients that wait for keys.
     pub fn blocked(&self) -> u64 {
         match self {

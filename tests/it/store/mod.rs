@@ -3,12 +3,14 @@
 mod backend;
 mod bodies;
 
+use std::process::Command;
 use std::time::Duration;
 
 use flux::commands::identity::{Identity, Only};
 use flux::store::{Blocking, Heard, Store, Topics};
 use redis::{AsyncCommands, RedisResult, cmd};
 
+use crate::process::Process;
 use backend::Backend;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -219,7 +221,57 @@ fn who_is_bound_to_keys_touches_no_others() {
         "BLPOP mine:l other 0.01",
         "SWAPDB 0 1",
         "LMOVE mine:l shared:l LEFT LEFT",
+        "XREADGROUP GROUP g c STREAMS shared:x >",
     ] {
         assert_eq!(ask(refused).as_deref(), Some("NOPERM"), "{refused}");
     }
+}
+
+#[test]
+fn a_slot_that_moves_to_another_master_is_followed() {
+    let Some(mut backend) = Backend::cluster() else { return };
+    run(async {
+        let mut store = backend.store();
+        let _: () = store.set("foo", "before").await.unwrap();
+        let _: () = store.del("foo").await.unwrap();
+        backend.move_slot("12182", 2, 0);
+        let _: () = store.set("foo", "after").await.unwrap();
+        let found: String = store.get("foo").await.unwrap();
+        assert_eq!(found, "after");
+        let there = backend.server().connect().call(&["GET", "foo"]).unwrap();
+        assert_eq!(there, crate::process::Reply::Bulk('$', b"after".to_vec()), "the first master has it now");
+    });
+}
+
+/// Through the program, since whom it trusts stands in a variable of its environment.
+#[test]
+fn a_server_is_asked_over_tls_if_its_certificate_is_trusted() {
+    let openssl = |args: &[&str]| Command::new("openssl").args(args).output().is_ok_and(|out| out.status.success());
+    if !crate::process::has("openssl (Debian: openssl)", Command::new("openssl").arg("version")) {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let settings = "[req]\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\nbasicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost\n";
+    std::fs::write(path("settings"), settings).unwrap();
+    let (config, key, certificate) = (path("settings"), path("key"), path("certificate"));
+    let make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
+    assert!(openssl(&[&make[..], &["-config", &config, "-keyout", &key, "-out", &certificate]].concat()));
+    let tls_port = crate::process::free_port().to_string();
+    let tls = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let Some(_server) = Process::redis(&[&tls[..], &["--tls-ca-cert-file", &certificate]].concat()) else { return };
+    let ask = |trusted: &str| {
+        let mut flux = Command::new(env!("CARGO_BIN_EXE_flux"));
+        flux.args(["status", "--url", &format!("rediss://localhost:{tls_port}")])
+            .env("SSL_CERT_FILE", trusted)
+            .env_remove("SSL_CERT_DIR");
+        String::from_utf8(flux.output().unwrap().stderr).unwrap()
+    };
+    // It got there: Redis has no such command.
+    let told = ask(&certificate);
+    assert!(told.contains("does not know this command"), "{told}");
+    let (other_key, other) = (path("other-key"), path("other"));
+    assert!(openssl(&[&make[..], &["-config", &config, "-keyout", &other_key, "-out", &other]].concat()));
+    let told = ask(&other);
+    assert!(told.contains("certificate"), "{told}");
 }
