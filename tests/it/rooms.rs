@@ -164,7 +164,9 @@ impl Calls for Hotel {
             if order.timeout_ms > 1 {
                 parts.end(Ok(Arc::from(&b"\"hello\""[..])));
             }
-            Ok(Ongoing::new("call-1".into(), taken, move |_| _ = left.fetch_add(1, SeqCst)))
+            Ok(Ongoing::new("call-1".into(), taken, move |_| {
+                left.fetch_add(1, SeqCst);
+            }))
         })
     }
 }
