@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::Route;
 use super::refusal::Refusal;
+use crate::engine::types::string::canonical_int;
 
 /// What headers that stand for a parameter of the query begin with.
 const HEADER_PREFIX: &str = "Flux-";
@@ -153,7 +154,7 @@ impl Kind {
 
     fn read(&self, text: &str) -> Option<Value> {
         if let Kind::Number { min, max } = self {
-            return text.parse().ok().filter(|number| (min..=max).contains(&number)).map(Value::Number);
+            return canonical_int(text.as_bytes()).filter(|number| (min..=max).contains(&number)).map(Value::Number);
         }
         let fits = match self {
             Kind::Number { .. } => false,

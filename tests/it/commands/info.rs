@@ -772,7 +772,8 @@ fn it_is_a_text_in_either_protocol_and_sections_are_chosen_as_in_redis() {
         assert_eq!(titles(&["INFO", "nothing"], '$'), "");
         assert_eq!(titles(&["INFO", ""], '$'), "");
         assert_eq!(titles(&["INFO", "default"], '$'), titles(&["INFO"], '$'));
-        assert_eq!(titles(&["INFO", "all"], '$'), titles(&["INFO", "everything"], '$'));
+        let everything = titles(&["INFO", "everything"], '$');
+        assert_eq!(titles(&["INFO", "all"], '$'), everything.trim_end_matches(" Peers"), "rooms tell theirs as modules do");
         assert_eq!(titles(&["INFO", "keyspace", "cpu", "cpu"], '$'), "CPU Keyspace");
         assert_eq!(titles(&["INFO", "default", "latencystats"], '$').matches("Latencystats").count(), 1);
     }
