@@ -82,6 +82,11 @@ impl Ask {
         self.values.number(name).and_then(|number| number.try_into().ok())
     }
 
+    /// A parameter as it is written, be it a number or text, if it was given.
+    pub fn said(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned).or_else(|| self.number::<i64>(name).map(|number| number.to_string()))
+    }
+
     /// A part of the path.
     pub fn part(&self, name: &str) -> &str {
         self.text(name).unwrap_or_default()

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 
+use crate::commands::args::Rest;
 use crate::commands::instance::Instance;
 use crate::commands::room;
 use crate::commands::route::ask::while_open;
 use crate::commands::route::{Answer, Ask, Refusal, answer, sse};
-use crate::peers::calls::{Failure, Order, Outcome, Part, Route};
-use crate::peers::{self, Ongoing};
+use crate::peers::calls::{Failure, Order, Outcome, Part};
+use crate::peers::{self, Ongoing, order};
+use crate::resp::OwnedArgs;
 
 pub async fn call(mut ask: Ask) -> Answer {
     let peers = peers::handle(&ask.instance).ok_or_else(|| Refusal::new("ERR", room::not_here(peers::ROOM.name).0))?;
@@ -29,19 +31,24 @@ fn payload(body: Bytes) -> Bytes {
     if body.trim_ascii().is_empty() { Bytes::from_static(b"null") } else { body }
 }
 
+/// Those that are said as `FLUX.CALL` has them.
+const PLAIN: [&str; 5] = ["timeout", "priority", "retries", "to", "gather"];
+
 fn order(payload: &[u8], ask: &Ask) -> Result<Order, Refusal> {
     let mut order = Order::new(ask.part("capability"), payload);
-    order.timeout_ms = ask.number("timeout").unwrap_or(order.timeout_ms);
-    order.priority = ask.number("priority").unwrap_or(order.priority);
-    order.retries = ask.number("retries").unwrap_or(order.retries);
-    order.gather = ask.number("gather");
-    order.to = ask.text("to").map(Into::into);
-    order.route = match (ask.text("route"), ask.text("sticky")) {
-        (None | Some("sticky"), Some(key)) => Route::Sticky(key.into()),
-        (None | Some("least-loaded"), None) => Route::LeastLoaded,
-        (Some("round-robin"), None) => Route::RoundRobin,
+    let said = PLAIN.iter().flat_map(|name| ask.said(name).into_iter().flat_map(|value| [(*name).to_owned(), value]));
+    let route = match (ask.text("route"), ask.text("sticky")) {
+        (None, None) => vec![],
+        (None | Some("sticky"), Some(key)) => vec!["route", "sticky", key],
+        (Some(route @ ("least-loaded" | "round-robin")), None) => vec!["route", route],
         _ => return Err(Refusal::bad_request("`route` is least-loaded or round-robin, without `sticky`; or `sticky` is a key")),
     };
+    let words: Vec<String> = said.chain(route.into_iter().map(str::to_owned)).collect();
+    let words = OwnedArgs::new(words.iter().map(String::as_bytes));
+    order::read(&mut order, Rest::of(words.args(), 0)).map_err(|error| {
+        let (code, text) = error.0.split_once(' ').unwrap_or_default();
+        Refusal::new(code, text)
+    })?;
     Ok(order)
 }
 
