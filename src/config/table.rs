@@ -108,7 +108,7 @@ settings! {
             .help("Folder that holds the data; `off` keeps it in memory only.");
         Appendfsync = choice("appendfsync", "everysec", &["everysec", "always", "no"])
             .help("When writes reach the disk: before the reply (always), within a second (everysec), when the system likes (no).");
-        CheckpointBytes = bytes("checkpoint-bytes", "64mb", MB, LONG)
+        CheckpointBytes = bytes("checkpoint-bytes", "128mb", MB, LONG)
             .help("Size of the journal at which a checkpoint folds it into the tables.");
         CheckpointInterval = number("checkpoint-interval", "300", 1, INT)
             .help("Seconds after which a checkpoint is made whatever the size of the journal.");

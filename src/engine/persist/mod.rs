@@ -92,7 +92,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             fsync: Fsync::Everysec,
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 128 << 20,
             checkpoint_interval: Duration::from_secs(300),
             memory_limit: 0,
             write_retry: Duration::from_millis(100),
