@@ -304,8 +304,11 @@ mod tests {
 
     #[test]
     fn variables_of_linked_containers_and_those_that_a_flag_overrules_stop_nothing() {
-        let variables =
-            owned(&[("FLUX_PORT", "tcp://10.0.0.7:6379"), ("FLUX_PORT_6379_TCP", "tcp://10.0.0.7:6379"), ("FLUX_MAXCLIENTS", "x")]);
+        let variables = owned(&[
+            ("FLUX_PORT", "tcp://10.0.0.7:6379"),
+            ("FLUX_PORT_6379_TCP", "tcp://10.0.0.7:6379"),
+            ("FLUX_MAXCLIENTS", "x"),
+        ]);
         let sources = Sources { flags: owned(&[("data", "off"), ("maxclients", "20")]), file: None, variables };
         let (config, warnings) = read(&sources).expect("they are no settings");
         assert_eq!(shown(&config, "port"), ("6379".into(), Source::Default));
