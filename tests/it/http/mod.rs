@@ -3,6 +3,7 @@
 mod call;
 mod context;
 mod docs;
+mod docs_page;
 mod events;
 mod guard;
 mod health;
