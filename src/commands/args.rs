@@ -37,6 +37,24 @@ pub fn timeout(args: Args<'_>, at: usize) -> Result<Option<u64>, Error> {
     }
 }
 
+/// Characters of a word that are repeated to who wrote it.
+const WORD_CHARS_MAX: usize = 64;
+
+/// The error for a word that a command of ours does not know where an option may stand. It begins as Redis' own, which clients know.
+pub fn unknown_option(args: Args<'_>, at: usize) -> Error {
+    Error::new(format!("{}: there is no option '{}'", error::SYNTAX.0, shown(args, at)))
+}
+
+/// What stands behind an option's name.
+pub fn option_value<'a>(args: Args<'a>, at: usize) -> Result<&'a [u8], Error> {
+    args.get(at + 1).ok_or_else(|| Error::new(format!("{}: nothing stands behind '{}'", error::SYNTAX.0, shown(args, at))))
+}
+
+fn shown(args: Args<'_>, at: usize) -> String {
+    let word = String::from_utf8_lossy(args.get(at).unwrap_or_default());
+    word.chars().filter(|letter| !letter.is_control()).take(WORD_CHARS_MAX).collect()
+}
+
 /// The error for a call with the wrong number of arguments. `name` is in lower case, `config|get` for a subcommand.
 pub fn wrong_number(name: &str) -> Error {
     Error::new(format!("ERR wrong number of arguments for '{name}' command"))

@@ -88,7 +88,7 @@ fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
             at += 1;
             continue;
         }
-        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+        let value = read::option_value(args, at)?;
         if args.is(at, "to") {
             order.to = Some(names::id("peer id", value)?.into());
         } else if args.is(at, "timeout") {
@@ -110,7 +110,7 @@ fn read_order(args: Args<'_>, limit: usize) -> Result<(Order, bool), Error> {
         } else if args.is(at, "route") {
             (order.route, at) = read_route(args, at)?;
         } else {
-            return Err(error::SYNTAX);
+            return Err(read::unknown_option(args, at));
         }
         at += 2;
     }
@@ -250,13 +250,13 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     }
     let (mut count, mut timeout_ms) = (1, 0);
     for at in (1..args.len()).step_by(2) {
-        args.get(at + 1).ok_or(error::SYNTAX)?;
+        read::option_value(args, at)?;
         if args.is(at, "count") {
             count = number(args, at, 1..=COUNT_MAX as u64)? as usize;
         } else if args.is(at, "timeout") {
             timeout_ms = number(args, at, 0..=calls::TIMEOUT_MS_MAX)?;
         } else {
-            return Err(error::SYNTAX);
+            return Err(read::unknown_option(args, at));
         }
     }
     let client = session.client.id;
@@ -308,7 +308,7 @@ pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
         wire::json("chunk", data)?;
         Answer::Chunk(data.into())
     } else {
-        return Err(error::SYNTAX);
+        return Err(read::unknown_option(args, 2));
     };
     let id = String::from_utf8_lossy(args.at(1));
     let (_, answered) = presence::attached_with(room, session, |calls, peer| calls.answer(Some(&peer.id), &id, answer))?;

@@ -7,6 +7,7 @@
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::args as read;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -178,7 +179,7 @@ pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
         match () {
             () if args.is(at, "IFVERSION") => wanted = Some(number(args, at)?),
             () if args.is(at, "TTL") => ttl = Some(number(args, at)?).filter(|ms| *ms > 0),
-            () => return Err(error::SYNTAX),
+            () => return Err(read::unknown_option(args, at)),
         }
     }
     let author = Author::of(room, session);
@@ -377,7 +378,7 @@ pub fn load(room: &Room, session: &mut Session) {
 
 /// The number behind an option's name.
 fn number(args: Args<'_>, at: usize) -> Result<u64, Error> {
-    let text = args.get(at + 1).ok_or(error::SYNTAX)?;
+    let text = read::option_value(args, at)?;
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)
 }
 

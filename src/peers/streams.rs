@@ -4,6 +4,7 @@
 //! so whoever pushes again finds out and begins anew, with number 1.
 
 use crate::commands::Outcome;
+use crate::commands::args as read;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -151,7 +152,7 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
         match () {
             () if args.is(at, "FROM") => from = number(args, at)?,
             () if args.is(at, "COUNT") => count = number(args, at)?,
-            () => return Err(error::SYNTAX),
+            () => return Err(read::unknown_option(args, at)),
         }
         at += 2;
     }
@@ -194,7 +195,7 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
 
 /// The number behind an option's name.
 fn number(args: Args<'_>, at: usize) -> Result<u64, Error> {
-    let text = args.get(at + 1).ok_or(error::SYNTAX)?;
+    let text = read::option_value(args, at)?;
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(error::NOT_INTEGER)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock;
 use crate::commands::Outcome;
+use crate::commands::args as read;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
@@ -117,13 +118,13 @@ fn change(
 pub fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut workspace, mut capability) = (None, None);
     for at in (1..args.len()).step_by(2) {
-        let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+        let value = read::option_value(args, at)?;
         if args.is(at, "workspace") {
             workspace = Some(names::workspace(value)?);
         } else if args.is(at, "capability") {
             capability = Some(names::capability(value)?);
         } else {
-            return Err(error::SYNTAX);
+            return Err(read::unknown_option(args, at));
         }
     }
     write_peers(&list(room, session, workspace, capability)?, reply);
