@@ -12,12 +12,13 @@ use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::commands::{Outcome, args as read};
 use crate::engine::block::{Block, Waiter};
-use crate::engine::error::{self, Error};
+use crate::engine::error::Error;
 use crate::id;
 use crate::peers::calls::{Action, Failure};
 use crate::peers::checking::Origin;
-use crate::peers::directory::{Capabilities, Capability, Id, Kind, Peer, Secret};
-use crate::peers::presence::{KEY_TTLS, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
+use crate::peers::directory::{Capabilities, Capability, Generation, Id, Kind, Peer, Secret};
+use crate::peers::presence::leaving::forsake;
+use crate::peers::presence::{KEY_TTLS, Left, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
 use crate::peers::room::{Room, Todo};
 use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
@@ -39,6 +40,8 @@ struct Registration {
     ttl_ms: u64,
     /// The calls it runs, if it says so.
     running: Option<HashSet<String>>,
+    /// Its place among the registrations of the peer, if it says so.
+    generation: Option<Generation>,
 }
 
 /// A registration that is read on the thread that checks, for the command that is run again then.
@@ -78,9 +81,10 @@ fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Re
 
 impl Registration {
     fn read(args: Args<'_>, compiling: &mut Compiling) -> Result<Registration, Error> {
-        let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(|error| {
-            Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"))
-        })?;
+        let invalid =
+            |error| Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"));
+        let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(invalid)?;
+        serde_json::from_slice::<wire::PeerFields>(args.at(1)).map_err(invalid)?;
         if wire.id.is_empty() {
             wire.id = id::uuid();
         }
@@ -101,10 +105,10 @@ impl Registration {
                 .map_err(|why| Error::new(format!("ERR invalid schema of \"{}\": {why}", capability.name)))?;
             capabilities.push(compiled);
         }
-        let (mut secret, mut ttl_ms, mut running) = (None, TTL_MS, None);
+        let (mut secret, mut ttl_ms, mut running, mut generation) = (None, TTL_MS, None, None);
         let mut at = 2;
         while at < args.len() {
-            let value = args.get(at + 1).ok_or(error::SYNTAX)?;
+            let value = read::option_value(args, at)?;
             if args.is(at, "secret") {
                 let text = std::str::from_utf8(value).ok().filter(|text| (1..=SECRET_BYTES_MAX).contains(&text.len()));
                 secret =
@@ -119,19 +123,30 @@ impl Registration {
                 let ids = (at + 2..at + 2 + count).map(|at| String::from_utf8_lossy(args.at(at)).into_owned());
                 running = Some(ids.collect());
                 at += count;
+            } else if args.is(at, "generation") {
+                generation = Some(Generation { run: names::id("run", value)?.into(), number: read_generation(args, at + 2)? });
+                at += 1;
             } else {
-                return Err(error::SYNTAX);
+                return Err(read::unknown_option(args, at));
             }
             at += 2;
         }
         let capabilities = capabilities.into_iter().collect();
-        Ok(Registration { wire, capabilities, secret, ttl_ms, running })
+        Ok(Registration { wire, capabilities, secret, ttl_ms, running, generation })
     }
 
-    /// The peer that comes of it. What it was before keeps its workspaces and clients.
+    /// The peer that comes of it. What it was before keeps its clients, and its workspaces unless registrations are counted. Where this one
+    /// tells nothing that is newer, it is as before: the connection is attached to it, and no more.
     fn peer(&self, before: Option<&Peer>, secret: &Secret, client: u64) -> Peer {
         let now = clock::monotonic_ms();
+        let (expire_at, key_until) = (now + self.ttl_ms, now + KEY_TTLS * self.ttl_ms);
+        if let Some(before) = before.filter(|before| self.is_known_to(before)) {
+            return Peer { ttl_ms: self.ttl_ms, expire_at, key_until, doubts: 0, ..before.clone() };
+        }
         let mut workspaces = before.map(|peer| peer.workspaces.clone()).unwrap_or_default();
+        if self.generation.is_some() {
+            workspaces.retain(|name| self.wire.workspaces.iter().any(|told| **told == **name));
+        }
         for workspace in &self.wire.workspaces {
             if !workspaces.iter().any(|other| **other == **workspace) {
                 workspaces.push(workspace.as_str().into());
@@ -147,17 +162,27 @@ impl Registration {
             farewells: Vec::new(),
             started_at: if started_at == 0 { clock::now_ms() } else { started_at },
             ttl_ms: self.ttl_ms,
-            expire_at: now + self.ttl_ms,
-            key_until: now + KEY_TTLS * self.ttl_ms,
+            expire_at,
+            key_until,
             doubts: 0,
             kind: Kind::New { secret: secret.clone(), clients: smallvec::smallvec![client] },
+            told: self.generation.clone(),
         };
         peer.rewrite();
         peer
     }
+
+    fn is_known_to(&self, peer: &Peer) -> bool {
+        self.generation.as_ref().zip(peer.told.as_ref()).is_some_and(|(told, known)| told.is_known_to(known))
+    }
 }
 
-/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
+fn read_generation(args: Args<'_>, at: usize) -> Result<u64, Error> {
+    let number = args.get(at).map(|_| read::int(args, at)).transpose()?.and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| Error::new("ERR invalid GENERATION: say the run, then a number from 0 on"))
+}
+
+/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [GENERATION run n] [RUNNING n id …]`
 pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(registration) = read(room, session, args, reply)? else { return Ok(()) };
     if session.slot::<Presence>().peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
@@ -165,14 +190,17 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     }
     let given = registration.secret.clone().unwrap_or_else(id::secret);
     let secret = Secret::of(given.as_bytes());
-    let (peer, actions) = loop {
+    let (before, peer, actions) = loop {
         let before = room.state.lock().directory.get(&registration.wire.id).cloned();
         let peer = registration.peer(before.as_ref(), &secret, session.client.id);
-        if let Some(done) = try_register(room, session, &peer, before.as_ref(), &secret)? {
-            break done;
+        if let Some((peer, actions)) = try_register(room, session, &peer, before.as_ref(), &secret)? {
+            break (before, peer, actions);
         }
     };
     session.slot::<Presence>().peer = Some(Arc::clone(&peer.id));
+    for workspace in only_in(before.as_ref(), Some(&peer)) {
+        forsake(room, session, &workspace, &peer.id);
+    }
     calling::act(room, session, actions);
     if let Some(running) = &registration.running {
         let actions = {
@@ -203,11 +231,10 @@ fn try_register(
     before: Option<&Peer>,
     secret: &Secret,
 ) -> Result<Option<(Peer, Vec<Action>)>, Error> {
-    let joined: Vec<Id> =
-        peer.workspaces.iter().filter(|name| before.is_none_or(|before| !before.workspaces.contains(name))).cloned().collect();
+    let (joined, left) = (only_in(Some(peer), before), only_in(before, Some(peer)));
     let mut keys = peer.keys();
     keys.extend(before.map(Peer::keys).unwrap_or_default());
-    keys.extend(joined.iter().flat_map(|workspace| log::keys(workspace)));
+    keys.extend(joined.iter().chain(&left).flat_map(|workspace| log::keys(workspace)));
     let client = session.client.id;
     together(session, &keys, |together| {
         let mut state = room.state.lock();
@@ -239,7 +266,7 @@ fn try_register(
             state.calls.station(&mut state.directory, peer, clock::monotonic_ms())
         };
         drop(state);
-        let written = write(together, peer, before);
+        let written = write(together, peer, before, &left);
         if let Err(error) = written {
             let orphans = {
                 let state = &mut *room.state.lock();
@@ -254,12 +281,22 @@ fn try_register(
         for workspace in &joined {
             log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
         }
+        for workspace in &left {
+            let left = Some(Left::Stopped.word().to_owned());
+            log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
+        }
         Ok(Some((peer.clone(), actions)))
     })
 }
 
-/// Writes all keys of a peer.
-fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Result<(), Error> {
+/// The workspaces in which one is and the other is not.
+fn only_in(one: Option<&Peer>, other: Option<&Peer>) -> Vec<Id> {
+    let others: HashSet<&Id> = other.iter().flat_map(|peer| &peer.workspaces).collect();
+    one.iter().flat_map(|peer| &peer.workspaces).filter(|name| !others.contains(name)).cloned().collect()
+}
+
+/// Writes all keys of a peer, and removes it from workspaces that it `left`.
+fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>, left: &[Id]) -> Result<(), Error> {
     write_own(together, peer)?;
     let id = peer.id.as_bytes();
     together.run::<i64>(&[b"SADD", names::PEERS.as_bytes(), id])?;
@@ -270,6 +307,10 @@ fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Res
         if peer.capability(&capability.name).is_none() {
             together.run::<i64>(&[b"SREM", names::function(&capability.name).as_bytes(), id])?;
         }
+    }
+    for workspace in left {
+        together.run::<i64>(&[b"SREM", names::workspace_peers(workspace).as_bytes(), id])?;
+        together.run::<i64>(&[b"SREM", names::peer_workspaces(&peer.id).as_bytes(), workspace.as_bytes()])?;
     }
     for workspace in &peer.workspaces {
         together.run::<i64>(&[b"SADD", names::workspace_peers(workspace).as_bytes(), id])?;
