@@ -92,7 +92,11 @@ pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
                 sources.flags.iter().rev().find(|(name, _)| name == "data" || name == "dir").map(|(_, value)| value.clone());
             let folder = chosen.or_else(|| variable("FLUX_DATA")).unwrap_or_else(|| config.text(Name::Data).to_string());
             let path = PathBuf::from(&folder).join(FILE_NAME);
-            if folder == "off" { None } else { Some((path.clone(), config::read_file(&path)?.unwrap_or_default())) }
+            if folder.eq_ignore_ascii_case("off") {
+                None
+            } else {
+                Some((path.clone(), config::read_file(&path)?.unwrap_or_default()))
+            }
         }
     };
     if let Some((path, pairs)) = file {

@@ -96,6 +96,15 @@ impl<'a> Rest<'a> {
         words.iter().find(|(word, _)| self.word(word)).map(|(_, meaning)| *meaning)
     }
 
+    /// The same, as commands of our own say it: the error names the word, and begins as Redis' own, which clients know.
+    pub fn end_named(self) -> Result<(), Error> {
+        let Some(word) = self.peek() else { return Ok(()) };
+        let word = String::from_utf8_lossy(word);
+        let word: String = word.chars().filter(|letter| !letter.is_control()).take(WORD_CHARS_MAX).collect();
+        let why = if self.left() == 1 { "nothing stands behind" } else { "there is no option" };
+        Err(Error::new(format!("{}: {why} '{word}'", error::SYNTAX.0)))
+    }
+
     /// That nothing is left: what is, is a mistake.
     pub fn end(self) -> Result<(), Error> {
         if self.left() == 0 { Ok(()) } else { Err(error::SYNTAX) }
@@ -138,6 +147,9 @@ pub fn timeout(args: Args<'_>, at: usize) -> Result<Option<u64>, Error> {
         ms => Ok(Some(ms as u64)),
     }
 }
+
+/// Characters of a word that are repeated to who wrote it.
+const WORD_CHARS_MAX: usize = 64;
 
 /// The error for a call with the wrong number of arguments. `name` is in lower case, `config|get` for a subcommand.
 pub fn wrong_number(name: &str) -> Error {

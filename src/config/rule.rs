@@ -49,6 +49,10 @@ pub fn addresses(value: &str) -> Option<Vec<Address>> {
         .collect()
 }
 
+pub(super) fn folder(_: &str, value: &str) -> Result<String, String> {
+    Ok(if value.eq_ignore_ascii_case("off") { "off".into() } else { value.into() })
+}
+
 pub(super) fn bind(_: &str, value: &str) -> Result<String, String> {
     let words: Vec<&str> = value.split_whitespace().collect();
     if words.len() > ADDRESSES_MAX {

@@ -102,7 +102,7 @@ settings! {
         LfuDecayTime = number("lfu-decay-time", "1", 0, INT).help("Minutes after which a key's use counter falls by one; 0 is never.");
     }
     Durability "Durability" {
-        Data = text("data", "./state")
+        Data = setting("data", "./state", Kind::Rule(rule::folder))
             .aliases(&["dir"])
             .at_start_because("can't set protected config")
             .help("Folder that holds the data; `off` keeps it in memory only.");

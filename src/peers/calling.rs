@@ -11,7 +11,7 @@ use crate::commands::args::Rest;
 use crate::commands::session::Session;
 use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
-use crate::engine::error::{self, Error};
+use crate::engine::error::Error;
 use crate::engine::keys::Waiting;
 use crate::peers::calls::{
     self, Action, Answer, Caller, Failure, Fetched, Job, Ongoing, Order, Parts, PartsTaken, Refused, ends,
@@ -178,7 +178,7 @@ pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         } else if let Some(ms) = rest.value("timeout") {
             timeout_ms = order::number("TIMEOUT", ms, 0..=calls::TIMEOUT_MS_MAX as i64)? as u64;
         } else {
-            break rest.end()?;
+            break rest.end_named()?;
         }
     }
     let client = session.client.id;
@@ -230,7 +230,7 @@ pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
         wire::json("chunk", data)?;
         Answer::Chunk(data.into())
     } else {
-        return Err(error::SYNTAX);
+        return Rest::of(args, 2).end_named();
     };
     let id = String::from_utf8_lossy(args.at(1));
     let (_, answered) = presence::attached_with(room, session, |calls, peer| calls.answer(Some(&peer.id), &id, answer))?;

@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the peer's capabilities, workspaces and calls")
         .doc(
-            "peer-json [SECRET secret] [TTL milliseconds] [RUNNING count [call-id ...]]",
+            "peer-json [SECRET secret] [TTL milliseconds] [GENERATION run number] [RUNNING count [call-id ...]]",
             "Makes this connection a peer, or attaches it to the peer with this id and secret.",
         )
         .secrets(given_to_register),

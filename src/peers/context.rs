@@ -181,7 +181,7 @@ pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
         } else if let Some(ms) = rest.value("TTL") {
             ttl = Some(natural(ms)?).filter(|ms| *ms > 0);
         } else {
-            break rest.end()?;
+            break rest.end_named()?;
         }
     }
     let author = Author::of(room, session);

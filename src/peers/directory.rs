@@ -50,6 +50,25 @@ pub struct Peer {
     pub doubts: u64,
     /// How it speaks.
     pub kind: Kind,
+    /// Which of its registrations this came of, if it counts them.
+    pub told: Option<Generation>,
+}
+
+/// A registration's place among those of one run of a peer. A peer has several connections, which the server reads in any order, so the
+/// order in which it wrote must be said.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Names the run: the program, from its start to its end.
+    pub run: Id,
+    /// Grows with each registration that tells something.
+    pub number: u64,
+}
+
+impl Generation {
+    /// Whether all that this one tells is known already to who has heard the other.
+    pub fn is_known_to(&self, other: &Generation) -> bool {
+        self.run == other.run && self.number <= other.number
+    }
 }
 
 /// How a peer speaks.
@@ -256,6 +275,7 @@ impl Peer {
             key_until: expire_at,
             doubts: 0,
             kind,
+            told: None,
         }
     }
 

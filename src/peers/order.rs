@@ -45,7 +45,7 @@ pub fn read(order: &mut Order, mut rest: Rest<'_>) -> Result<bool, Error> {
         } else if rest.left() > 1 && rest.word("route") {
             order.route = route(&mut rest)?;
         } else {
-            break rest.end()?;
+            break rest.end_named()?;
         }
     }
     if order.gather.is_some() && order.to.is_some() {

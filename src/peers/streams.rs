@@ -151,7 +151,7 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
         } else if let Some(chunks) = rest.value("COUNT") {
             count = natural(chunks)?;
         } else {
-            break rest.end()?;
+            break rest.end_named()?;
         }
     }
     let stream = Stream::new(workspace, peer, key);

@@ -1,6 +1,7 @@
 //! JSON as it goes over the wire: peers, jobs, results, events. Fields that older peers do not know are left out where they
 //! say nothing.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -46,6 +47,30 @@ pub struct Capability {
     /// How often a call that failed is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<u32>,
+}
+
+/// The names of a peer's fields, read strictly: a peer that registers hears of one that it mistyped. Keys that old peers write themselves may
+/// have more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "only that they can be read matters")]
+pub struct PeerFields {
+    id: Option<IgnoredAny>,
+    name: Option<IgnoredAny>,
+    capabilities: Option<Vec<CapabilityFields>>,
+    workspaces: Option<IgnoredAny>,
+    started_at: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only that they can be read matters")]
+struct CapabilityFields {
+    name: Option<IgnoredAny>,
+    description: Option<IgnoredAny>,
+    schema: Option<IgnoredAny>,
+    concurrency: Option<IgnoredAny>,
+    retry: Option<IgnoredAny>,
 }
 
 /// A job on an old peer's list.

@@ -17,7 +17,7 @@ const HEARTBEAT_MS = 3_000;
 const UNANSWERED_MAX = 2;
 /** How long `stop` waits for the server to say goodbye. */
 const LEAVE_MS = 1_000;
-/** How long the server waits for a heartbeat. Browsers let pages in the background run only once a minute. */
+/** How long the server waits for a heartbeat. Pages in the background run only once a minute. */
 const TTL_MS = isBrowser ? 180_000 : 10_000;
 /** After how long without a server `start` says what is wrong, while it goes on trying. */
 const SILENT_MS = 2_000;
@@ -32,6 +32,9 @@ export class Flux {
   #options;
   #address;
   #secret;
+  /** Counts what is told: so the server knows what comes late. */
+  #teller = randomId();
+  #told = 0;
   #handlers = new Map();
   /** A capability that the server is being asked to take: `[name, capability]`. */
   #proposed = null;
@@ -68,7 +71,7 @@ export class Flux {
     const capability = offered(name, handler);
     if (this.#state !== "started") return Promise.resolve(void this.#handlers.set(name, capability));
     const exposing = this.#exposing.then(() => this.#propose(name, capability));
-    // A program that does not wait for it must not end by the server's no.
+    // A program that does not wait must not end by a no.
     this.#exposing = exposing.catch(({ message }) => console.warn(`flux: ${JSON.stringify(name)} is not offered: ${message}`));
     return exposing;
   }
@@ -226,7 +229,7 @@ export class Flux {
     this.#mustRun();
     this.#proposed = [name, capability];
     try {
-      await this.#register((args) => this.#call(args, { again: true }), undefined, this.#proposed);
+      await this.#register((args) => this.#call(args, { again: true }), { proposed: this.#proposed });
       this.#handlers.set(name, capability);
     } finally {
       this.#proposed = null;
@@ -243,7 +246,7 @@ export class Flux {
     const channels = [`flux:res:${this.id}`, `flux:cancel:${this.id}`, ...[...this.#workspaces].map(eventsOf)];
     const hello = this.#hello(call);
     const rest = [this.#register(call), ...channels.map((channel) => call(["SUBSCRIBE", channel]))];
-    // When the server refuses the first, it refuses the rest; the first says why.
+    // When all are refused, the first says why.
     await Promise.all([hello, ...rest]);
     const { server } = await rest[0];
     this.#isRestarted = this.#run !== null && this.#run !== server;
@@ -255,14 +258,16 @@ export class Flux {
     return call(["HELLO", 3, ...(password ? ["AUTH", username || "default", password] : [])]);
   }
 
-  /** `running` are the calls that we still have, said on a new connection for work; `proposed` is one more capability. */
-  #register(call, running, proposed) {
-    const offers = this.#state === "stopping" ? [] : new Map([...this.#handlers, ...(proposed ? [proposed] : [])]);
-    const capabilities = [...offers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
-    const { id, name } = this;
-    const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
-    const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl];
-    if (running) words.push("RUNNING", running.length, ...running);
+  /** For work it tells the calls `running`, and what we are as the oldest news. */
+  #register(call, { running, proposed } = {}) {
+    const words = () => {
+      const offers = this.#state === "stopping" ? [] : new Map([...this.#handlers, ...(proposed ? [proposed] : [])]);
+      const capabilities = [...offers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
+      const { id, name } = this;
+      const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
+      const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl, "GENERATION", this.#teller];
+      return running ? [...words, 0, "RUNNING", running.length, ...running] : [...words, ++this.#told];
+    };
     return call(words).catch((error) => {
       if (error.code === "ERR" && /unknown command/i.test(error.message)) throw new FluxError("INVALID", "the server is not flux: it has no FLUX.REGISTER");
       throw error;
@@ -294,7 +299,7 @@ export class Flux {
       tls: this.#options.tls,
       patience: this.#options.jobTimeout,
       greet: async (call) => {
-        const [hello] = await Promise.all([this.#hello(call), this.#register(call, this.#work.held), nesting.load()]);
+        const [hello] = await Promise.all([this.#hello(call), this.#register(call, { running: this.#work.held }), nesting.load()]);
         this.#workId = hello.id;
       },
       onUp: () => this.#work.resume(),

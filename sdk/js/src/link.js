@@ -14,7 +14,7 @@ const CONNECT_MS = 5_000;
 const PAUSE_MS = [50, 3_000];
 /** Commands that wait for a reply or a connection; past it they fail with BUSY. */
 const COMMANDS_MAX = 100_000;
-/** Characters that are written together: a string has an end. */
+/** Characters written together. */
 const OUT_MAX = 2 ** 24;
 /** What a server says while it starts; everything else it refuses, it will refuse again. */
 const PASSING = ["LOADING", "DISCONNECTED", "TIMEOUT"];
@@ -52,7 +52,8 @@ export class Link {
 
   /**
    * Sends a command, gives its reply. While there is no connection it waits, or fails if `now`. A command whose
-   * connection was lost before its reply fails with DISCONNECTED, or is sent `again` over the next one.
+   * connection was lost before its reply fails with DISCONNECTED, or is sent `again` over the next one. A function of
+   * `args` is asked when it is sent.
    */
   call(args, { now = false, again = false } = {}) {
     return new Promise((resolve, reject) => {
@@ -90,7 +91,7 @@ export class Link {
         // Otherwise a server that drops us at once would be asked without a pause.
         if (Date.now() - upAt > PAUSE_MS[1]) failures = 0;
       } catch (refusal) {
-        // What was said by then failed with the connection; why it ended says more.
+        // Why it ended says more.
         error = refusal.cause?.code === "PROTOCOL" ? refusal.cause : refusal;
       }
       if (this.#isClosed) return;
@@ -182,7 +183,7 @@ export class Link {
     // One that cannot be written fails alone.
     let text;
     try {
-      text = encode(command.args);
+      text = encode(typeof command.args === "function" ? command.args() : command.args);
     } catch (error) {
       return command.reject(error);
     }
@@ -208,7 +209,7 @@ export class Link {
     const command = this.#sent[this.#answered];
     if (!command) throw new FluxError("PROTOCOL", "the server answered what was not asked");
     this.#sent[this.#answered++] = undefined;
-    // Moved in one go now and then: removing the first of a long array each time would be slow.
+    // Now and then: each time would be slow.
     if (this.#answered > 1024 || this.#answered === this.#sent.length) this.#sent = this.#sent.slice(this.#answered), (this.#answered = 0);
     if (reply instanceof Error) command.reject(reply);
     else command.resolve(reply);

@@ -63,7 +63,7 @@ export class Work {
     const dead = new FluxError("TIMEOUT", "the server does not answer");
     const timer = setTimeout(() => this.#link.reset(dead), WAIT_MS + SLACK_MS);
     const jobs = await this.#link.call(["FLUX.NEXT", "COUNT", free, "TIMEOUT", WAIT_MS], { now: true }).catch((error) => {
-      // A cut comes back by itself; another refusal (we are not registered any more) needs a new beginning.
+      // A cut comes back by itself; another refusal needs a new beginning.
       if (error.code !== "DISCONNECTED") this.#link.reset(error);
       return null;
     });
@@ -79,7 +79,7 @@ export class Work {
     this.#forsake(id, this.#running.get(id), why === "TIMEOUT" ? late() : new FluxError("CANCELLED", "the call was cancelled"));
   }
 
-  /** Nobody waits for what a handler gives: it is told, and its place is free, however long it goes on. */
+  /** Nobody waits for what a handler gives: its place is free, however long it goes on. */
   #forsake(id, aborter, error) {
     if (aborter && this.#running.get(id) === aborter) this.#running.delete(id);
     aborter?.abort(error);
@@ -96,7 +96,7 @@ export class Work {
     return idle;
   }
 
-  // Again and again, since the server may not have begun to wait when it is told to end it.
+  // Again and again: the server may not have begun to wait.
   #unblock(unblock) {
     if (!this.#isAsking) return;
     unblock();
@@ -108,7 +108,7 @@ export class Work {
     for (const aborter of this.#running.values()) aborter.abort(error);
   }
 
-  // Handlers that end at once have then replied, and the replies leave together with the question for more.
+  // So replies leave together with the question for more.
   #askSoon() {
     soon(() => this.ask());
   }
@@ -122,7 +122,7 @@ export class Work {
   async #run(id, fn, payload, from, left, attempt) {
     const aborter = new AbortController();
     const turn = this.#turn;
-    // Given once more after all: what the first try gives is not taken any more.
+    // Given once more: what the first try gives is not taken.
     this.cancel(id);
     this.#running.set(id, aborter);
     const timer = setTimeout(() => this.#forsake(id, aborter, late()), left);
@@ -151,7 +151,7 @@ export class Work {
       if (!handler) throw new Error(`no handler for ${JSON.stringify(fn)}`);
       const result = await nesting.run(nest, async () => drained(await handler(JSON.parse(payload), context), context));
       outcome = ["OK", json("the result", result)];
-      // What follows a part that is missing is no result.
+      // With a part missing it is no result.
       await last;
       if (lost) throw new Error(`a chunk was not taken: ${lost.message}`);
     } catch (error) {

@@ -92,6 +92,12 @@ class Flux:
         # What the server is being asked to take, one after the other, so that its no is about one.
         self._proposed: Capability | None = None
         self._exposing = asyncio.Lock()
+        # Names this object, and counts what it told the server of itself: so the server knows what it reads too late.
+        self._teller = str(uuid.uuid4())
+        self._told_count = 0
+        self._telling = asyncio.Lock()
+        # Joining and leaving are done in the order in which they were asked for.
+        self._moving = asyncio.Lock()
         self._listeners: dict[str, list[Callable[[Event], Any]]] = {type: [] for type in EVENTS}
         self._workspaces: set[str] = set()
         self._started_at = 0
@@ -202,24 +208,26 @@ class Flux:
         """Joins a workspace; gives the peers that are in it."""
         check.text("the workspace", workspace)
         self._must_run()
-        is_new = workspace not in self._workspaces
-        self._workspaces.add(workspace)
-        try:
-            await self._events.call("SUBSCRIBE", _events_of(workspace), again=True)
-            peers = await self._command("FLUX.JOIN", workspace, again=True)
-        except BaseException:
-            if is_new:
-                self._workspaces.discard(workspace)
-            raise
+        async with self._moving:
+            is_new = workspace not in self._workspaces
+            self._workspaces.add(workspace)
+            try:
+                await self._events.call("SUBSCRIBE", _events_of(workspace), again=True)
+                peers = await self._command("FLUX.JOIN", workspace, again=True)
+            except BaseException:
+                if is_new:
+                    self._workspaces.discard(workspace)
+                raise
         self._streams.catch_up([workspace])
         return [Peer.read(text) for text in peers]
 
     async def leave(self, workspace: str) -> None:
         check.text("the workspace", workspace)
         self._must_run()
-        self._workspaces.discard(workspace)
-        await self._command("FLUX.LEAVE", workspace, again=True)
-        await self._events.call("UNSUBSCRIBE", _events_of(workspace), again=True)
+        async with self._moving:
+            self._workspaces.discard(workspace)
+            await self._command("FLUX.LEAVE", workspace, again=True)
+            await self._events.call("UNSUBSCRIBE", _events_of(workspace), again=True)
 
     async def peers(self, workspace: str | None = None) -> list[Peer]:
         """The peers of a workspace, or all."""
@@ -339,14 +347,24 @@ class Flux:
         # Before anyone can answer us or call us we must hear it.
         if not self._is_up.done():
             await self._events.ready(time.monotonic() + self._job_timeout)
-        reply = await self._register(wire)
+        reply = await self._tell(wire)
         run_id = dict(zip(reply[::2], reply[1::2])).get("server")
         self._is_restarted = self._run_id not in (None, run_id)
         self._run_id = run_id
 
-    async def _register(self, wire: Wire, running: list[str] | None = None, proposed: Capability | None = None) -> list[Any]:
-        """`running` are the calls that we still have, said on a new connection for work; `proposed` is one more capability."""
-        words = ["FLUX.REGISTER", self._told(proposed), "SECRET", self._secret, "TTL", round(self._ttl * 1000)]
+    async def _tell(self, wire: Wire, proposed: Capability | None = None) -> list[Any]:
+        """Tells the server what we are, with one more capability if one is `proposed`. Over the connection for commands, and one
+        after the other: what is told next has what the server has taken."""
+        async with self._telling:
+            self._told_count += 1
+            reply = await self._register(wire, self._told(proposed), self._told_count)
+            if proposed is not None:
+                self._capabilities[proposed.name] = proposed
+            return reply
+
+    async def _register(self, wire: Wire, told: str, generation: int, running: list[str] | None = None) -> list[Any]:
+        """`running` are the calls that we still have, said on a new connection for work."""
+        words = ["FLUX.REGISTER", told, "SECRET", self._secret, "TTL", round(self._ttl * 1000), "GENERATION", self._teller, generation]
         if running is not None:
             words += ["RUNNING", len(running), *running]
         try:
@@ -370,7 +388,7 @@ class Flux:
         """Tells the server what has changed about us."""
         wire = self._commands.wire
         if wire is not None:
-            await self._register(wire)
+            await self._tell(wire)
 
     async def _propose(self, capability: Capability) -> None:
         """Has the server take a capability; what it refuses is as if it had not been offered."""
@@ -380,13 +398,12 @@ class Flux:
                 until = time.monotonic() + self._job_timeout
                 while True:
                     try:
-                        await self._register(await self._commands.ready(until), proposed=capability)
+                        await self._tell(await self._commands.ready(until), capability)
                         break
                     except FluxError as error:
                         # After a cut it is asked again: until there is a connection, or patience ends.
                         if error.code != "DISCONNECTED" or time.monotonic() >= until:
                             raise
-                self._capabilities[capability.name] = capability
             except FluxError as error:
                 log.warning("the capability %r is not offered: %s", capability.name, error)
                 raise
@@ -434,7 +451,8 @@ class Flux:
 
         async def greet(wire: Wire) -> None:
             work.client_id = int(await wire.call("CLIENT", "ID"))
-            await self._register(wire, work.held)
+            # The oldest news: the server may read it after what the other connection told.
+            await self._register(wire, self._told(None), 0, work.held)
             work.turn += 1
 
         self._work_link = Link("work", self._options, greet, patience=self._job_timeout)

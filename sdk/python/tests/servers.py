@@ -72,7 +72,9 @@ class Server:
 class Door:
     """A way to a server through which nothing comes while it is shut, and which can cut what is under way."""
 
-    def __init__(self, server):
+    def __init__(self, server, delay=None):
+        """`delay(number)` is awaited before each piece that a client sends over the connection of that number, from 1 on."""
+        self._delay, self._count = delay, 0
         self._target, self._pairs, self._listener, self.port = server.port, set(), None, 0
         self._silent = set()
 
@@ -107,12 +109,15 @@ class Door:
             return
         both = {writer, inner_writer}
         self._pairs |= both
-        await asyncio.gather(self._carry(reader, inner_writer), self._carry(inner_reader, writer))
+        self._count += 1
+        await asyncio.gather(self._carry(reader, inner_writer, self._count), self._carry(inner_reader, writer))
         self._pairs -= both
 
-    async def _carry(self, reader, writer):
+    async def _carry(self, reader, writer, number=None):
         try:
             while data := await reader.read(65536):
+                if self._delay is not None and number is not None:
+                    await self._delay(number)
                 if writer not in self._silent:
                     writer.write(data)
                     await writer.drain()

@@ -1,6 +1,7 @@
 //! Keeps a peer there: connects, registers, listens, says that it lives, and does it all again when the connection fails.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, Value};
@@ -163,22 +164,17 @@ async fn connect(store: &Store, pushes: Option<Pushes>) -> Result<Link, Error> {
     store.link(hear).await.map_err(Error::Connection)
 }
 
-/// Registers over a connection. `running`: the calls this peer still has, said where it takes work.
+/// Registers over a connection. `running`: the calls this peer still has, said where it takes work; what is said there of the peer is the
+/// oldest news, since the server may read it after what the other connection told.
 async fn register(shared: &Shared, connection: &mut Link, running: Option<Vec<String>>) -> Result<(), Error> {
     let mut command = redis::cmd("FLUX.REGISTER");
-    command.arg(shared.record().to_string());
-    let secret = shared.secret.lock().clone();
-    if let Some(secret) = secret {
-        command.arg("SECRET").arg(secret);
-    }
+    command.arg(shared.record().to_string()).arg("SECRET").arg(&shared.secret);
+    let number = if running.is_some() { 0 } else { shared.told.fetch_add(1, Relaxed) + 1 };
+    command.arg("GENERATION").arg(&shared.id).arg(number);
     if let Some(running) = running {
         command.arg("RUNNING").arg(running.len()).arg(running);
     }
-    let registered: std::collections::HashMap<String, Value> = command.query_async(connection).await?;
-    if let Some(Value::BulkString(secret)) = registered.get("secret") {
-        *shared.secret.lock() = Some(String::from_utf8_lossy(secret).into_owned());
-    }
-    Ok(())
+    Ok(command.exec_async(connection).await?)
 }
 
 /// Stays until the connection fails or the peer is stopped.

@@ -13,6 +13,7 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -140,7 +141,9 @@ impl Builder {
             concurrency: self.concurrency,
             capabilities: self.capabilities,
             workspaces: Mutex::default(),
-            secret: Mutex::default(),
+            moving: tokio::sync::Mutex::default(),
+            secret: crate::id::secret(),
+            told: AtomicU64::new(0),
             link: watch::channel(None).0,
             calls: Mutex::default(),
             running: Mutex::default(),
@@ -164,8 +167,12 @@ struct Shared {
     concurrency: usize,
     capabilities: BTreeMap<String, Capability>,
     workspaces: Mutex<BTreeSet<String>>,
-    /// What the server gave it at its first registration; proves after a reconnect that it is the same peer.
-    secret: Mutex<Option<String>>,
+    /// Joining and leaving are done one after the other, so that the server hears of them in the order of `workspaces`.
+    moving: tokio::sync::Mutex<()>,
+    /// Proves over each of its connections that it is the same peer.
+    secret: String,
+    /// How often it told the server what it is, so that the server knows what it reads too late.
+    told: AtomicU64,
     /// The connection for commands, while there is one.
     link: watch::Sender<Option<Link>>,
     /// Calls it made that have not ended.
@@ -255,15 +262,25 @@ impl Peer {
 
     /// Joins a workspace: its events come from now on. Answers who is there, this peer among them.
     pub async fn join(&self, workspace: &str) -> Result<Vec<PeerRecord>, Error> {
+        let _turn = self.shared.moving.lock().await;
+        // Before it is asked for: a connection that is made meanwhile tells the server of it, too.
+        let is_new = self.shared.workspaces.lock().insert(workspace.to_owned());
+        let joined = self.ask_to_join(workspace).await;
+        if joined.is_err() && is_new {
+            self.shared.workspaces.lock().remove(workspace);
+        }
+        read_all(&joined?)
+    }
+
+    async fn ask_to_join(&self, workspace: &str) -> Result<Vec<String>, Error> {
         let mut connection = self.shared.connection().await?;
         connection.subscribe(life::events_channel(workspace)).await?;
-        let peers: Vec<String> = redis::cmd("FLUX.JOIN").arg(workspace).query_async(&mut connection).await?;
-        self.shared.workspaces.lock().insert(workspace.to_owned());
-        read_all(&peers)
+        Ok(redis::cmd("FLUX.JOIN").arg(workspace).query_async(&mut connection).await?)
     }
 
     /// Leaves a workspace.
     pub async fn leave(&self, workspace: &str) -> Result<(), Error> {
+        let _turn = self.shared.moving.lock().await;
         self.shared.workspaces.lock().remove(workspace);
         let mut connection = self.shared.connection().await?;
         connection.unsubscribe(life::events_channel(workspace)).await?;

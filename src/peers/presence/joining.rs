@@ -123,7 +123,7 @@ pub fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
         } else if let Some(name) = rest.value("capability") {
             capability = Some(names::capability(name)?);
         } else {
-            break rest.end()?;
+            break rest.end_named()?;
         }
     }
     write_peers(&list(room, session, workspace, capability)?, reply);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::commands::Outcome;
-use crate::commands::args::{Rest, parse_int};
+use crate::commands::args::{Rest, natural, parse_int};
 use crate::commands::identity::Who;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
@@ -18,8 +18,9 @@ use crate::engine::error::Error;
 use crate::id;
 use crate::peers::calls::{Action, Failure};
 use crate::peers::checking::Origin;
-use crate::peers::directory::{Capabilities, Capability, Id, Kind, Peer, Secret};
-use crate::peers::presence::{KEY_TTLS, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
+use crate::peers::directory::{Capabilities, Capability, Generation, Id, Kind, Peer, Secret};
+use crate::peers::presence::leaving::forsake;
+use crate::peers::presence::{KEY_TTLS, Left, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
 use crate::peers::room::{Room, Todo};
 use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
@@ -41,6 +42,8 @@ struct Registration {
     ttl_ms: u64,
     /// The calls it runs, if it says so.
     running: Option<HashSet<String>>,
+    /// Its place among the registrations of the peer, if it says so.
+    generation: Option<Generation>,
 }
 
 /// A registration that is read on the thread that checks, for the command that is run again then.
@@ -78,11 +81,15 @@ fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Re
     Ok(None)
 }
 
+/// What a generation must be.
+const GENERATION: Error = Error::text("ERR invalid GENERATION: say the run, then a number from 0 on");
+
 impl Registration {
     fn read(args: Args<'_>, compiling: &mut Compiling) -> Result<Registration, Error> {
-        let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(|error| {
-            Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"))
-        })?;
+        let invalid =
+            |error| Error::new(format!("ERR invalid peer: it must be JSON with `id`, `name`, `capabilities` …: {error}"));
+        let mut wire: wire::Peer = serde_json::from_slice(args.at(1)).map_err(invalid)?;
+        serde_json::from_slice::<wire::PeerFields>(args.at(1)).map_err(invalid)?;
         if wire.id.is_empty() {
             wire.id = id::uuid();
         }
@@ -104,6 +111,7 @@ impl Registration {
             capabilities.push(compiled);
         }
         let (mut secret, mut ttl_ms, mut running) = (None, TTL_MS, None);
+        let mut generation = None;
         let mut rest = Rest::of(args, 2);
         loop {
             if let Some(text) = rest.value("secret") {
@@ -117,18 +125,29 @@ impl Registration {
                 let ids = usize::try_from(parse_int(count)?).ok().and_then(|count| rest.take_many(count));
                 let ids = ids.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
                 running = Some(ids.iter().map(|id| String::from_utf8_lossy(id).into_owned()).collect());
+            } else if let Some([run, number]) = rest.values("generation") {
+                generation =
+                    Some(Generation { run: names::id("run", run)?.into(), number: natural(number).map_err(|_| GENERATION)? });
             } else {
-                break rest.end()?;
+                break rest.end_named()?;
             }
         }
         let capabilities = capabilities.into_iter().collect();
-        Ok(Registration { wire, capabilities, secret, ttl_ms, running })
+        Ok(Registration { wire, capabilities, secret, ttl_ms, running, generation })
     }
 
-    /// The peer that comes of it. What it was before keeps its workspaces and clients.
+    /// The peer that comes of it. What it was before keeps its clients, and its workspaces unless registrations are counted. Where this one
+    /// tells nothing that is newer, it is as before: the connection is attached to it, and no more.
     fn peer(&self, before: Option<&Peer>, secret: &Secret, client: u64) -> Peer {
         let now = clock::monotonic_ms();
+        let (expire_at, key_until) = (now + self.ttl_ms, now + KEY_TTLS * self.ttl_ms);
+        if let Some(before) = before.filter(|before| self.is_known_to(before)) {
+            return Peer { ttl_ms: self.ttl_ms, expire_at, key_until, doubts: 0, ..before.clone() };
+        }
         let mut workspaces = before.map(|peer| peer.workspaces.clone()).unwrap_or_default();
+        if self.generation.is_some() {
+            workspaces.retain(|name| self.wire.workspaces.iter().any(|told| **told == **name));
+        }
         for workspace in &self.wire.workspaces {
             if !workspaces.iter().any(|other| **other == **workspace) {
                 workspaces.push(workspace.as_str().into());
@@ -144,17 +163,22 @@ impl Registration {
             farewells: Vec::new(),
             started_at: if started_at == 0 { clock::now_ms() } else { started_at },
             ttl_ms: self.ttl_ms,
-            expire_at: now + self.ttl_ms,
-            key_until: now + KEY_TTLS * self.ttl_ms,
+            expire_at,
+            key_until,
             doubts: 0,
             kind: Kind::New { secret: secret.clone(), clients: smallvec::smallvec![client] },
+            told: self.generation.clone(),
         };
         peer.rewrite();
         peer
     }
+
+    fn is_known_to(&self, peer: &Peer) -> bool {
+        self.generation.as_ref().zip(peer.told.as_ref()).is_some_and(|(told, known)| told.is_known_to(known))
+    }
 }
 
-/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [RUNNING n id …]`
+/// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [GENERATION run n] [RUNNING n id …]`
 pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(registration) = read(room, session, args, reply)? else { return Ok(()) };
     if session.slot::<Presence>().peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
@@ -162,15 +186,18 @@ pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut 
     }
     let given = registration.secret.clone().unwrap_or_else(id::secret);
     let secret = Secret::of(given.as_bytes());
-    let (peer, actions) = loop {
+    let (before, peer, actions) = loop {
         let before = room.state.lock().directory.get(&registration.wire.id).cloned();
         let peer = registration.peer(before.as_ref(), &secret, session.client.id);
-        if let Some(done) = try_register(room, session, &peer, before.as_ref(), &secret)? {
-            break done;
+        if let Some((peer, actions)) = try_register(room, session, &peer, before.as_ref(), &secret)? {
+            break (before, peer, actions);
         }
     };
     session.slot::<Presence>().peer = Some(Arc::clone(&peer.id));
     session.is_now(Who::Peer(Arc::clone(&peer.id)));
+    for workspace in only_in(before.as_ref(), Some(&peer)) {
+        forsake(room, session, &workspace, &peer.id);
+    }
     calling::act(room, session, actions);
     if let Some(running) = &registration.running {
         let actions = {
@@ -201,11 +228,10 @@ fn try_register(
     before: Option<&Peer>,
     secret: &Secret,
 ) -> Result<Option<(Peer, Vec<Action>)>, Error> {
-    let joined: Vec<Id> =
-        peer.workspaces.iter().filter(|name| before.is_none_or(|before| !before.workspaces.contains(name))).cloned().collect();
+    let (joined, left) = (only_in(Some(peer), before), only_in(before, Some(peer)));
     let mut keys = peer.keys();
     keys.extend(before.map(Peer::keys).unwrap_or_default());
-    keys.extend(joined.iter().flat_map(|workspace| log::keys(workspace)));
+    keys.extend(joined.iter().chain(&left).flat_map(|workspace| log::keys(workspace)));
     let client = session.client.id;
     together(session, &keys, |together| {
         let mut state = room.state.lock();
@@ -237,7 +263,7 @@ fn try_register(
             state.calls.station(&mut state.directory, peer, clock::monotonic_ms())
         };
         drop(state);
-        let written = write(together, peer, before);
+        let written = write(together, peer, before, &left);
         if let Err(error) = written {
             let orphans = {
                 let state = &mut *room.state.lock();
@@ -252,12 +278,22 @@ fn try_register(
         for workspace in &joined {
             log::publish(room, together, &Event::new("peer:joined", workspace, &peer.id, &peer.name));
         }
+        for workspace in &left {
+            let left = Some(Left::Stopped.word().to_owned());
+            log::publish(room, together, &Event { left, ..Event::new("peer:left", workspace, &peer.id, &peer.name) });
+        }
         Ok(Some((peer.clone(), actions)))
     })
 }
 
-/// Writes all keys of a peer.
-fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Result<(), Error> {
+/// The workspaces in which one is and the other is not.
+fn only_in(one: Option<&Peer>, other: Option<&Peer>) -> Vec<Id> {
+    let others: HashSet<&Id> = other.iter().flat_map(|peer| &peer.workspaces).collect();
+    one.iter().flat_map(|peer| &peer.workspaces).filter(|name| !others.contains(name)).cloned().collect()
+}
+
+/// Writes all keys of a peer, and removes it from workspaces that it `left`.
+fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>, left: &[Id]) -> Result<(), Error> {
     write_own(together, peer)?;
     let id = peer.id.as_bytes();
     together.run::<i64>(&[b"SADD", names::PEERS.as_bytes(), id])?;
@@ -268,6 +304,10 @@ fn write(together: &mut Together<'_>, peer: &Peer, before: Option<&Peer>) -> Res
         if peer.capability(&capability.name).is_none() {
             together.run::<i64>(&[b"SREM", names::function(&capability.name).as_bytes(), id])?;
         }
+    }
+    for workspace in left {
+        together.run::<i64>(&[b"SREM", names::workspace_peers(workspace).as_bytes(), id])?;
+        together.run::<i64>(&[b"SREM", names::peer_workspaces(&peer.id).as_bytes(), workspace.as_bytes()])?;
     }
     for workspace in &peer.workspaces {
         together.run::<i64>(&[b"SADD", names::workspace_peers(workspace).as_bytes(), id])?;

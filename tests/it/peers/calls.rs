@@ -64,6 +64,9 @@ fn errors_say_what_is_wrong() {
         let words: Vec<&str> = ["FLUX.CALL", "echo", "1"].iter().chain(options).copied().collect();
         assert!(client.error(&words).starts_with("ERR "), "{options:?}");
     }
+    let mistyped = client.error(&["FLUX.CALL", "echo", "1", "TIMOUT", "5"]);
+    assert_eq!(mistyped, "ERR syntax error: there is no option 'TIMOUT'");
+    assert_eq!(client.error(&["FLUX.CALL", "echo", "1", "TO"]), "ERR syntax error: nothing stands behind 'TO'");
 }
 
 #[test]

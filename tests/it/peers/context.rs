@@ -159,7 +159,7 @@ fn a_value_whose_time_is_over_is_deleted_with_all_that_belongs_to_it() {
         FLUX.CTX.SET w k text
         TTL flux:ws:w:ctx:k => -1
         FLUX.CTX.SET w k text TTL x => ERR value is not an integer or out of range
-        FLUX.CTX.SET w k text TTL => ERR syntax error
+        FLUX.CTX.SET w k text TTL => ERR syntax error: nothing stands behind 'TTL'
         ",
     );
 }
@@ -219,7 +219,7 @@ fn names_and_options_are_checked() {
         FLUX.CTX.SET w '' v => ERR invalid key: it is empty
         FLUX.CTX.GET w {long} => ERR invalid key: it is 257 bytes long, the limit is 256
         FLUX.CTX.SET w k v IFVERSION -1 => ERR value is not an integer or out of range
-        FLUX.CTX.SET w k v NONSENSE 1 => ERR syntax error
+        FLUX.CTX.SET w k v NONSENSE 1 => ERR syntax error: there is no option 'NONSENSE'
         FLUX.CTX.GET w k NONSENSE => ERR syntax error
         FLUX.CTX.KEYS w WITHVERSIONS x => ERR syntax error
         FLUX.CTX.DEL w k IFVERSION => ERR syntax error

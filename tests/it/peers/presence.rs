@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::peers::client::{Client, Old, many, text, texts};
+use crate::peers::client::{Client, Old, jobs, many, text, texts};
 use crate::process::{Process, Reply, until};
 
 fn registered(reply: &Reply) -> Vec<String> {
@@ -90,13 +90,70 @@ fn bad_peers_are_refused_with_the_reason() {
         (r#"{"name":"\u0001"}"#, "ERR invalid peer name"),
         (r#"{"capabilities":[{"name":"a:b"}]}"#, "ERR invalid capability name: it must not hold `:`"),
         (r#"{"workspaces":["*"]}"#, "ERR invalid workspace name: it must not hold `*`"),
+        (r#"{"nmae":"ada"}"#, "unknown field `nmae`, expected one of `id`, `name`, `capabilities`, `workspaces`, `startedAt`"),
+        (r#"{"capabilities":[{"name":"f","retries":1}]}"#, "unknown field `retries`"),
     ] {
         let told = client.error(&["FLUX.REGISTER", peer]);
-        assert!(told.starts_with(why), "{peer}: {told}");
+        assert!(told.starts_with("ERR invalid ") && told.contains(why), "{peer}: {told}");
+    }
+    for wrong in [&["GENERATION"][..], &["GENERATION", "run"], &["GENERATION", "run", "-1"], &["GENERATION", "a b", "1"]] {
+        let words: Vec<&str> = ["FLUX.REGISTER", "{}"].iter().chain(wrong).copied().collect();
+        assert!(client.error(&words).starts_with("ERR "), "{wrong:?}");
     }
     assert!(client.error(&["FLUX.REGISTER", "{}", "TTL", "10"]).starts_with("ERR invalid TTL"));
     assert!(client.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
     assert!(client.error(&["FLUX.JOIN", "lab"]).starts_with("NOPEER "));
+}
+
+/// What the server knows of the peer `ada`: its capabilities and workspaces.
+fn known(client: &mut Client) -> (Vec<String>, Vec<String>) {
+    let peer: Value = serde_json::from_str(&client.text(&["GET", "flux:peer:ada"])).unwrap();
+    let name = |of: &Value| of.as_str().unwrap().to_owned();
+    let capabilities = peer["capabilities"].as_array().unwrap().iter().map(|of| name(&of["name"])).collect();
+    (capabilities, peer["workspaces"].as_array().unwrap().iter().map(name).collect())
+}
+
+/// Registers `ada`, as one of the registrations that she counts.
+fn tell(client: &mut Client, capabilities: &[&str], workspaces: &[&str], generation: [&str; 2]) {
+    let capabilities: Vec<Value> = capabilities.iter().map(|name| json!({ "name": name })).collect();
+    let peer = json!({ "id": "ada", "capabilities": capabilities, "workspaces": workspaces }).to_string();
+    client.ok(&["FLUX.REGISTER", &peer, "SECRET", "s", "GENERATION", generation[0], generation[1]]);
+}
+
+fn names(all: &[&str]) -> Vec<String> {
+    all.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn what_a_peer_told_later_counts_in_whatever_order_the_server_reads_it() {
+    let server = Process::flux(&[]);
+    let (mut commands, mut work, mut listener) = (Client::new(&server), Client::new(&server), Client::new(&server));
+    listener.listen(&["flux:ws:lab:events"]);
+    tell(&mut commands, &["a", "b"], &["lab", "den"], ["one", "2"]);
+    assert_eq!(listener.heard()["type"], "peer:joined");
+    for late in ["0", "1", "2"] {
+        tell(&mut work, &["a"], &["lab", "attic"], ["one", late]);
+        assert_eq!(known(&mut commands), (names(&["a", "b"]), names(&["lab", "den"])), "{late}");
+    }
+    work.send(&["FLUX.NEXT"]);
+    let mut caller = Client::new(&server);
+    caller.send(&["FLUX.CALL", "b", "1"]);
+    assert_eq!(jobs(&work.read())[0][1], "b", "it is attached all the same");
+
+    // A newer one is all there is, and tells whom it concerns.
+    tell(&mut commands, &["c"], &["den"], ["one", "3"]);
+    assert_eq!(known(&mut commands), (names(&["c"]), names(&["den"])));
+    let left = listener.heard();
+    assert_eq!((&left["type"], &left["left"]), (&json!("peer:left"), &json!("stopped")));
+    assert_eq!(commands.text(&["SISMEMBER", "flux:ws:lab:peers", "ada"]), "0");
+    assert_eq!(commands.text(&["SISMEMBER", "flux:peer:ada:ws", "lab"]), "0");
+
+    // Another run counts anew, and who does not count is believed, and adds workspaces.
+    tell(&mut work, &["d"], &[], ["two", "0"]);
+    assert_eq!(known(&mut commands), (names(&["d"]), vec![]));
+    let uncounted = json!({ "id": "ada", "capabilities": [{ "name": "e" }], "workspaces": ["lab"] }).to_string();
+    commands.ok(&["FLUX.REGISTER", &uncounted, "SECRET", "s"]);
+    assert_eq!(known(&mut commands), (names(&["e"]), names(&["lab"])));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn only_a_peer_has_streams_and_only_of_its_own() {
         a: FLUX.STREAM.PUSH a:b s x => ERR invalid workspace name: it must not hold `:`
         a: FLUX.STREAM.PUSH w '' x => ERR invalid key: it is empty
         FLUX.STREAM.READ w a/b s => ERR invalid peer id: …
-        FLUX.STREAM.READ w p1 s FROM => ERR syntax error
+        FLUX.STREAM.READ w p1 s FROM => ERR syntax error: nothing stands behind 'FROM'
         FLUX.STREAM.READ w p1 s FROM x => ERR value is not an integer or out of range
         ",
     );
