@@ -35,7 +35,7 @@ pub fn refusal(args: Args<'_>) -> Option<Error> {
         Some((container, subcommand)) => args.is(0, container) && args.is(1, subcommand),
         None => args.is(0, name),
     };
-    let (what, _) = ABSENT.iter().find(|(_, names)| names.iter().any(|name| is_meant(&name)))?;
+    let (what, _) = ABSENT.iter().find(|(_, names)| names.iter().any(is_meant))?;
     Some(Error::new(format!("ERR {what} not available in this version of flux")))
 }
 

@@ -1,14 +1,14 @@
 //! The binary from outside: what it prints, its exit codes, how it starts and ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::process::{Process, until};
+use crate::process::{Process, free_port, until};
 
 fn flux(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
@@ -157,6 +157,18 @@ fn shutdown_ends_the_server_with_0() {
 }
 
 #[test]
+fn an_address_that_another_process_has_is_done_without_and_that_is_told() {
+    let port = free_port();
+    let Ok(_taken) = TcpListener::bind(("::1", port)) else {
+        println!("ignored: this machine has no IPv6");
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    let server = Process::flux_at(dir.path(), port);
+    assert!(server.log().contains(&format!("another process listens on [::1]:{port}: going on without it")), "{}", server.log());
+}
+
+#[test]
 fn a_second_server_on_the_same_folder_is_refused() {
     let dir = TempDir::new().unwrap();
     let _server = Server::start(dir.path(), &[]);
@@ -290,9 +302,9 @@ fn what_fails_leaves_nothing_behind() {
     bytes[..middle].iter_mut().skip(4096).for_each(|byte| *byte ^= 0x55);
     std::fs::write(path("bad"), bytes).unwrap();
     let taken = server.url().rsplit(':').next().unwrap().to_owned();
-    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = TcpListener::bind("127.0.0.1:0").unwrap();
     let http_port = http.local_addr().unwrap().port().to_string();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let memory = Server::start(Path::new("off"), &[]);
     let before = names();
     let cases: [&[&str]; 8] = [
@@ -318,7 +330,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     let folder = dir.path().join("copies");
     std::fs::create_dir(&folder).unwrap();
     // It takes the command and never answers, as a server does whose disk is slow.
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", server.local_addr().unwrap());
     let copy = folder.join("copy");
     let child = flux(&["backup", copy.to_str().unwrap(), "--url", &url]).stderr(Stdio::null()).spawn().unwrap();

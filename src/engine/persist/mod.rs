@@ -127,7 +127,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// What is to be restored is not a whole backup.
-    #[error("read `{}`: it is not a whole backup: {cause}; make one with `flux backup FILE`, or take another one", path.display())]
+    #[error("read `{}`: it is damaged, or not a whole backup: {cause}; make one with `flux backup FILE`, or take another one", path.display())]
     NoBackup {
         /// The file.
         path: PathBuf,
