@@ -314,11 +314,25 @@ fn start_chores(instance: &Arc<Instance>) -> Result<(), Error> {
 /// The addresses a setting names, without those that are optional and cannot be had.
 fn usable(setting: &str, port: u16) -> Vec<SocketAddr> {
     // One port for all addresses cannot be chosen by the system, so only those that must be there count then.
-    let is_usable = |address: &config::Address| {
-        !address.is_optional || (port != 0 && std::net::TcpListener::bind((address.ip, port)).is_ok())
-    };
+    let is_usable =
+        |address: &config::Address| !address.is_optional || (port != 0 && can_be_had(SocketAddr::new(address.ip, port)));
     let addresses = config::addresses(setting).unwrap_or_default();
     addresses.into_iter().filter(is_usable).map(|address| SocketAddr::new(address.ip, port)).collect()
+}
+
+/// Whether this process can listen there. Where another one does, clients that use that address reach the other one: that is told.
+fn can_be_had(address: SocketAddr) -> bool {
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => true,
+        Err(error) => {
+            if error.kind() == std::io::ErrorKind::AddrInUse {
+                tracing::warn!(
+                    "another process listens on {address}: going on without it, so who asks there does not reach this server"
+                );
+            }
+            false
+        }
+    }
 }
 
 /// The addresses that a door is to listen on; None where there is to be none.

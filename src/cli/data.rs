@@ -88,6 +88,11 @@ fn refuse_strange(folder: &Path) -> anyhow::Result<()> {
     bail!("`{}` is no data folder of flux; name the folder that `flux serve --data DIR` keeps its data in", folder.display());
 }
 
+/// Whether nothing is there, not even the folder.
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
 /// Whether a file begins as backups do, which are databases of redb.
 fn is_database(file: &Path) -> std::io::Result<bool> {
     let mut start = [0; MAGIC.len()];
@@ -116,7 +121,7 @@ pub fn restore(file: &Path, folder: &Path) -> anyhow::Result<ExitCode> {
         bail!("`{}` is not a backup; name a file that `flux backup FILE` wrote", file.display());
     }
     let pieces = Pieces::begin();
-    if std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none()) {
+    if is_empty(folder) {
         pieces.missing_folders(folder);
         for name in [LOCK.to_owned(), TABLES.to_owned(), format!("{TABLES}.part"), segment_name(RESTORED_FIRST)] {
             pieces.file(folder.join(name));
@@ -141,11 +146,17 @@ pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         bail!("{}", no_folder(folder));
     }
     refuse_strange(folder)?;
+    if is_empty(folder) {
+        bail!("`{}` is empty: there is nothing to check; `flux serve --data` would begin a new keyspace in it", folder.display());
+    }
     let progress = Progress::of_reading("checking", folder_bytes(folder), READS_TO_CHECK);
     let checked = persist::check(folder, PROBLEMS_MAX).context("failed to check")?;
     drop(progress);
     checked.notes.iter().for_each(|note| eprintln!("flux: note: {note}"));
-    let seen = format!("{} keys, {} rows, {} batches in the journal", checked.keys, checked.rows, checked.batches);
+    let seen = format!(
+        "{} keys, {} rows in the tables; {} batches in the journal with what changed since",
+        checked.keys, checked.rows, checked.batches
+    );
     if checked.problems.is_empty() {
         println!("{}: no problem found ({seen})", folder.display());
         return Ok(ExitCode::SUCCESS);
@@ -153,6 +164,7 @@ pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     for problem in &checked.problems {
         eprintln!("{}: {}", problem.place, problem.cause);
     }
-    eprintln!("{}: {} problems found ({seen})", folder.display(), checked.problems.len());
+    let problems = if checked.problems.len() == 1 { "problem" } else { "problems" };
+    eprintln!("{}: {} {problems} found ({seen})", folder.display(), checked.problems.len());
     Ok(ExitCode::FAILURE)
 }

@@ -114,7 +114,7 @@ Examples:
 const MAN: &str = "Writes manual pages, flux.1 and one for each command, into a folder, which is made if it is missing.
 
 Example:
-  flux man ~/.local/share/man/man1 && man flux-serve";
+  flux man ~/.local/share/man/man1 && man ~/.local/share/man/man1/flux-serve.1";
 
 const MCP: &str =
     "Offers every capability that has a schema as a tool, over standard input and output, to a program that speaks the

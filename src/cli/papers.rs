@@ -21,7 +21,12 @@ pub fn completions(mut command: Command, shell: Shell) -> anyhow::Result<ExitCod
 pub fn man(command: Command, folder: &Path) -> anyhow::Result<ExitCode> {
     let failed = || format!("failed to write manual pages into `{}`", folder.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
-    clap_mangen::generate_to(command, folder).with_context(failed)?;
+    clap_mangen::generate_to(told_whole(command), folder).with_context(failed)?;
     println!("written to {}; read one with: man {}", folder.display(), folder.join("flux.1").display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A page has room for what `-h` leaves out.
+fn told_whole(command: Command) -> Command {
+    command.mut_args(|arg| arg.hide_short_help(false)).mut_subcommands(told_whole)
 }

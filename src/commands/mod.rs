@@ -1,6 +1,7 @@
 //! The commands: one table row each, grouped as Redis groups them. Rows hold all facts about a command; dispatch,
 //! `COMMAND`'s replies, docs/commands.md and schemas/commands.json are made from them.
 
+pub mod absent;
 pub mod admit;
 pub mod args;
 pub mod bitmap;

@@ -69,6 +69,15 @@ impl From<Damage> for Error {
 impl Error {
     /// Whether there was no space left: the one failure after which a file is what it was before.
     pub fn is_full(&self) -> bool {
+        self.is_of(std::io::ErrorKind::StorageFull)
+    }
+
+    /// Whether the system lets this user not do what was asked.
+    pub fn is_denied(&self) -> bool {
+        self.is_of(std::io::ErrorKind::PermissionDenied)
+    }
+
+    fn is_of(&self, kind: std::io::ErrorKind) -> bool {
         let source = match self {
             Error::Io { source, .. } => source,
             Error::Database { source, .. } => match &**source {
@@ -77,7 +86,7 @@ impl Error {
             },
             _ => return false,
         };
-        source.kind() == std::io::ErrorKind::StorageFull
+        source.kind() == kind
     }
 
     pub(crate) fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {

@@ -1,12 +1,14 @@
 //! The binary from outside: what it prints, its exit codes, how it starts and ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::process::{Process, free_port, until};
 
 fn flux(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
@@ -97,6 +99,52 @@ fn a_signal_ends_the_server_with_0_and_nothing_is_lost() {
 }
 
 #[test]
+fn signals_that_are_no_wish_to_end_leave_the_server_and_all_it_was_told_alone() {
+    for end in ["-TERM", "-QUIT"] {
+        let dir = TempDir::new().unwrap();
+        let server = Server::start(dir.path(), &[]);
+        let mut connection = server.connect();
+        let mut count = 0;
+        for signal in ["-HUP", "-USR1", "-USR2"] {
+            for _ in 0..100 {
+                count = redis::cmd("INCR").arg("count").query(&mut connection).unwrap();
+            }
+            server.signal(signal);
+            assert_eq!(redis::cmd("PING").query::<String>(&mut server.connect()).unwrap(), "PONG", "{signal}");
+        }
+        assert_eq!((count, server.end(end)), (300, Some(0)), "{end}");
+        let server = Server::start(dir.path(), &[]);
+        assert_eq!(get(&mut server.connect(), "count").as_deref(), Some("300"), "{end}");
+    }
+}
+
+/// The status line of what the server's HTTP port answers.
+fn http_status(server: &Process, path: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", server.http_port())).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut status = String::new();
+    BufReader::new(socket).read_line(&mut status).unwrap();
+    status
+}
+
+#[test]
+fn a_data_folder_that_is_removed_is_noticed_and_nothing_more_is_acknowledged() {
+    let mut server = Process::flux(&[]);
+    let mut connection = server.connect();
+    let mut call = |words: &[&str]| format!("{:?}", connection.call(words).unwrap());
+    assert!(call(&["SET", "key", "value"]).contains("OK"));
+    assert!(http_status(&server, "/ready").contains("200"));
+    std::fs::remove_dir_all(server.data()).unwrap();
+    until("that writes are refused", || call(&["SET", "key", "later"]).contains("MISCONF"));
+    assert!(http_status(&server, "/ready").contains("503"));
+    assert!(server.log().contains("the journal was removed from"), "{}", server.log());
+    assert!(call(&["SHUTDOWN"]).contains("ERR Errors trying to SHUTDOWN. Check logs."));
+    assert!(call(&["GET", "key"]).contains("Bulk"), "the server goes on");
+    server.connect().send(&["SHUTDOWN", "FORCE"]).unwrap();
+    assert_eq!(server.ended().code(), Some(1));
+}
+
+#[test]
 fn shutdown_ends_the_server_with_0() {
     let dir = TempDir::new().unwrap();
     let mut server = Server::start(dir.path(), &[]);
@@ -106,6 +154,18 @@ fn shutdown_ends_the_server_with_0() {
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
     let server = Server::start(dir.path(), &[]);
     assert_eq!(get(&mut server.connect(), "key").as_deref(), Some("value"));
+}
+
+#[test]
+fn an_address_that_another_process_has_is_done_without_and_that_is_told() {
+    let port = free_port();
+    let Ok(_taken) = TcpListener::bind(("::1", port)) else {
+        println!("ignored: this machine has no IPv6");
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    let server = Process::flux_at(dir.path(), port);
+    assert!(server.log().contains(&format!("another process listens on [::1]:{port}: going on without it")), "{}", server.log());
 }
 
 #[test]
@@ -242,9 +302,9 @@ fn what_fails_leaves_nothing_behind() {
     bytes[..middle].iter_mut().skip(4096).for_each(|byte| *byte ^= 0x55);
     std::fs::write(path("bad"), bytes).unwrap();
     let taken = server.url().rsplit(':').next().unwrap().to_owned();
-    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = TcpListener::bind("127.0.0.1:0").unwrap();
     let http_port = http.local_addr().unwrap().port().to_string();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let memory = Server::start(Path::new("off"), &[]);
     let before = names();
     let cases: [&[&str]; 8] = [
@@ -270,7 +330,7 @@ fn an_interrupted_backup_leaves_nothing_behind() {
     let folder = dir.path().join("copies");
     std::fs::create_dir(&folder).unwrap();
     // It takes the command and never answers, as a server does whose disk is slow.
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", server.local_addr().unwrap());
     let copy = folder.join("copy");
     let child = flux(&["backup", copy.to_str().unwrap(), "--url", &url]).stderr(Stdio::null()).spawn().unwrap();
@@ -344,6 +404,9 @@ fn the_version_tells_the_build_and_the_command_line_is_told_to_shells_and_man() 
     assert!(run(&["man", folder.to_str().unwrap()]).status.success());
     let page = std::fs::read_to_string(folder.join("flux-serve.1")).unwrap();
     assert!(page.starts_with(".ie") && page.contains("maxmemory") && folder.join("flux.1").exists(), "{page}");
+    let lines: Vec<&str> = page.lines().collect();
+    let untold = lines.windows(3).find(|three| three[0] == ".TP" && three[2].is_empty());
+    assert_eq!(untold, None, "each option has its description");
 }
 
 #[test]
@@ -370,6 +433,11 @@ fn what_cannot_be_used_is_told_once_with_what_to_do() {
     std::fs::write(&file, "hello").unwrap();
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(dir.path().join("folder/script.js"), "hello").unwrap();
+    let (empty, half, begun) = (path("empty"), path("half"), path("begun"));
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir(&half).unwrap();
+    std::fs::write(dir.path().join("half/tables.redb.part"), "redb").unwrap();
+    std::fs::write(&begun, b"redb\x1a\x0a\xa9\x0d\x0a").unwrap();
     let locked = Server::start(Path::new("off"), &["--requirepass", "secret"]);
     let wrong = locked.url().replace("redis://", "redis://:wrong@");
     let server = Server::start(&dir.path().join("data"), &[]);
@@ -378,7 +446,12 @@ fn what_cannot_be_used_is_told_once_with_what_to_do() {
     let nowhere = path("missing/copy");
     let port = url.rsplit(':').next().unwrap().to_owned();
     let off = ["serve", "--data", "off", "--http-port", "off"];
-    let cases: [(&[&str], &str); 18] = [
+    let cases: [(&[&str], &str); 20] = [
+        (&["check", "--data", &empty], "is empty: there is nothing to check"),
+        (
+            &["restore", &begun, "--data", &half],
+            "a restore into this folder was broken off; empty it, and restore the backup again",
+        ),
         (&["check", "--data", &file], "is a file, not a data folder; name the folder"),
         (&["check", "--data", &missing], "is not there; name the folder"),
         (&["backup", &copy, "--data", &file], "is a file, not a data folder; name the folder"),
@@ -435,7 +508,11 @@ fn a_limit_on_the_size_of_files_is_an_error_to_writers_and_nothing_is_lost() {
     };
     assert_eq!(error.code(), Some("MISCONF"), "{error}");
     assert_eq!(get(&mut limited.connect(), "key:0").as_ref(), Some(&value));
+    let refused = redis::cmd("SHUTDOWN").exec(&mut limited.connect()).expect_err("something is in memory only");
+    assert_eq!(refused.detail(), Some("Errors trying to SHUTDOWN. Check logs."));
     assert_eq!(limited.child.try_wait().unwrap(), None, "the server goes on");
+    assert!(redis::cmd("SHUTDOWN").arg("NOSAVE").exec(&mut limited.connect()).is_err(), "the connection is closed");
+    assert_eq!(limited.child.wait().unwrap().code(), Some(1), "not all was saved");
     drop(limited);
     let server = Server::start(dir.path(), &[]);
     let found: usize = redis::cmd("DBSIZE").query(&mut server.connect()).unwrap();

@@ -21,6 +21,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
+use crate::engine::persist::{self, Persistence};
 use crate::lifecycle::{Phase, Plan};
 use crate::resp::{Args, Reply};
 
@@ -137,10 +138,23 @@ pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome
     if is("abort") {
         return Err(Error::new("ERR No shutdown in progress."));
     }
+    if !is("nosave") && !is("force") {
+        refuse_loss(&session.instance)?;
+    }
     session.instance.skips_last_checkpoint.store(is("nosave"), Relaxed);
     session.closes = true;
     session.instance.end();
     Ok(())
+}
+
+/// Refuses to end while the journal cannot be written: some of what was acknowledged may be in memory only.
+fn refuse_loss(instance: &Instance) -> Result<(), Error> {
+    let Some(cause) = instance.persistence().and_then(Persistence::commit_error) else { return Ok(()) };
+    tracing::error!(
+        "SHUTDOWN is refused, since changes that were acknowledged may be in memory only: {cause}; make room, or copy the data to another \
+         server, or end without them: SHUTDOWN NOSAVE"
+    );
+    Err(Error::text("ERR Errors trying to SHUTDOWN. Check logs."))
 }
 
 /// `FLUX BACKUP`
@@ -157,7 +171,7 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     let is_trusted = session.identity.from.reach == Reach::Within;
     elsewhere(session, args, reply, "backup", move |_, reply| {
         let failed = |cause: String| Error::new(format!("ERR failed to back up: {cause}"));
-        let place = Place::open(&path).map_err(|cause| failed(format!("open the folder of `{}`: {cause}", path.display())))?;
+        let place = Place::open(&path).map_err(|cause| failed(unopened(&path, &cause)))?;
         let may_be_made = is_trusted && !place.exists();
         if !place.is_offered() && !may_be_made {
             return Err(failed(format!(
@@ -169,10 +183,25 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
         backups.fetch_add(1, Relaxed);
         let backed_up = persistence.backup(&place.path);
         backups.fetch_sub(1, Relaxed);
-        backed_up.map_err(|cause| failed(cause.to_string()))?;
+        backed_up.map_err(|cause| failed(place.told(&cause, &path, &persistence)))?;
         reply.ok();
         Ok(())
     })
+}
+
+/// Why the folder of a path cannot be opened.
+fn unopened(path: &Path, cause: &io::Error) -> String {
+    if cause.kind() == io::ErrorKind::PermissionDenied {
+        return denied(path);
+    }
+    format!("open the folder of `{}`: {cause}", path.display())
+}
+
+fn denied(path: &Path) -> String {
+    format!(
+        "write `{}`: permission denied: the server writes it, so the server's user must be able to write there",
+        path.display()
+    )
 }
 
 /// Where a client wants a file. A client of Redis is not a user of the machine, and the server may write where that client's user may
@@ -194,6 +223,21 @@ impl Place {
         // A system that does not have it gets the path as it is.
         let folder = if through.exists() { &through } else { folder };
         Ok(Place { path: folder.join(name), _folder: opened })
+    }
+
+    /// Why no backup came to be, in terms of what the client knows: the path it gave, and not the one that was used.
+    fn told(&self, cause: &persist::Error, given: &Path, persistence: &Persistence) -> String {
+        if cause.is_denied() {
+            return denied(given);
+        }
+        if let Some(trouble) = persistence.commit_error() {
+            return format!(
+                "a backup is made of what is in the data folder, and the latest changes cannot be written there: {trouble}; that must be \
+                 mended first (on a full disk: make room)"
+            );
+        }
+        let (used, real) = (self.path.parent().unwrap_or(&self.path), given.parent().unwrap_or(given));
+        cause.to_string().replace(&*used.to_string_lossy(), &real.to_string_lossy())
     }
 
     fn exists(&self) -> bool {

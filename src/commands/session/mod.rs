@@ -18,7 +18,7 @@ use crate::commands::room::{self, Slots};
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
-use crate::commands::{args, marks, monitor, slowlog, transactions};
+use crate::commands::{absent, args, marks, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
@@ -704,6 +704,9 @@ pub fn leaf(command: &'static Command, args: Args<'_>) -> Result<&'static Comman
     match command.subcommands.iter().find(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes())) {
         Some(sub) => Ok(sub),
         None => {
+            if let Some(refusal) = absent::refusal(args) {
+                return Err(refusal);
+            }
             let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
             Err(Error::new(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.name.to_uppercase())))
         }
@@ -722,6 +725,9 @@ pub fn full_name(command: &Command, leaf: &Command) -> String {
 }
 
 fn unknown(args: Args<'_>) -> Error {
+    if let Some(refusal) = absent::refusal(args) {
+        return refusal;
+    }
     let name = String::from_utf8_lossy(&args.at(0)[..args.at(0).len().min(128)]).into_owned();
     let mut with = String::new();
     for arg in table::shown_of_stranger(args) {

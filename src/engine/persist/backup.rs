@@ -113,6 +113,7 @@ pub fn restore(file: &Path, dir: &Path) -> Result<(), Error> {
     make_private(dir).map_err(|source| io("create", dir, source))?;
     let mut entries = std::fs::read_dir(dir).map_err(|source| io("read", dir, source))?;
     if entries.next().is_some() {
+        opening::refuse_half_restored(&Files::default(), dir)?;
         return Err(Error::NotEmpty { path: dir.to_owned() });
     }
     let folder = Folder::open(dir)?;

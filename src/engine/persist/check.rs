@@ -28,6 +28,8 @@ pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
     let meta = if has_tables {
         match Tables::open(&*disk, &place, CACHE_BYTES) {
             Ok(tables) => check.tables(tables),
+            // Who may not look has found no problem.
+            Err(error) if error.is_denied() => return Err(error.into()),
             Err(error) => check.failed("tables", error),
         }
     } else {
@@ -41,6 +43,7 @@ pub fn check(dir: &Path, problems_max: usize) -> Result<Checked, Error> {
             }
             check.survey(&disk, dir, survey, expected.covered);
         }
+        Err(error) if error.is_denied() => return Err(error),
         Err(error) => check.problem("journal", error),
     }
     Ok(check.checked)

@@ -116,6 +116,7 @@ struct Progress {
     /// Bytes written and not synced.
     unsynced_bytes: u64,
     synced_at: Instant,
+    looked_at: Instant,
     marked_at: Instant,
     sync_took: Duration,
     /// Whether someone waits for a sync.
@@ -136,6 +137,7 @@ pub fn run(inner: &Inner) {
         last_seq: inner.seq_of(0),
         unsynced_bytes: 0,
         synced_at: clock::instant(),
+        looked_at: clock::instant(),
         marked_at: clock::instant(),
         sync_took: Duration::ZERO,
         is_awaited: false,
@@ -151,6 +153,9 @@ pub fn run(inner: &Inner) {
         progress.is_awaited |= commits.is_urgent.swap(false, SeqCst);
         commits.is_full.store(false, SeqCst);
         gather(inner, &mut progress);
+        if progress.must_look() {
+            inner.note_removal();
+        }
         let must_sync = is_stopping || progress.must_sync(inner.fsync());
         let has_work = !progress.waiting.is_empty()
             || progress.may_trim(inner)
@@ -183,6 +188,7 @@ pub fn run(inner: &Inner) {
                 failed(inner, &mut progress, &error);
                 last_tries -= u32::from(is_stopping);
                 if last_tries == 0 {
+                    progress.tell_loss(&error);
                     break;
                 }
                 thread::park_timeout(inner.options.write_retry);
@@ -206,6 +212,24 @@ impl Progress {
     /// Whether it is time for the journal's file to say how much of it is on disk.
     fn must_mark(&self, journal: &Journal, is_stopping: bool) -> bool {
         journal.wants_mark() && (is_stopping || clock::since(self.marked_at) >= MARK)
+    }
+
+    /// Says what is given up at the end.
+    fn tell_loss(&self, error: &Error) {
+        let changes: usize = self.waiting.iter().flat_map(|cut| &cut.shards).map(|(_, effects)| effects.len()).sum();
+        tracing::error!(
+            "the latest changes, {changes} bytes of the journal, were not saved and are lost: they were acknowledged, and could not be \
+             written: {error}"
+        );
+    }
+
+    /// Whether it is time to see that the journal is still in its folder.
+    fn must_look(&mut self) -> bool {
+        let is_time = clock::since(self.looked_at) >= LOOK;
+        if is_time {
+            self.looked_at = clock::instant();
+        }
+        is_time
     }
 
     /// Whether it is time to let go of what the tables hold.

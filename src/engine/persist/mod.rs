@@ -46,6 +46,7 @@ use crate::id;
 use crate::lifecycle::{Phase, Plan};
 use crate::memory::{self, Aside};
 use crate::panics;
+use crate::storage::folder::segment_number;
 use crate::storage::journal::{SEGMENT_BYTES, Stretch};
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
@@ -126,7 +127,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// What is to be restored is not a whole backup.
-    #[error("read `{}`: it is not a whole backup: {cause}; make one with `flux backup FILE`, or take another one", path.display())]
+    #[error("read `{}`: it is damaged, or not a whole backup: {cause}; make one with `flux backup FILE`, or take another one", path.display())]
     NoBackup {
         /// The file.
         path: PathBuf,
@@ -153,6 +154,11 @@ impl Error {
     /// Whether it is what rows of the tables say that is not what was written, and not how redb finds them.
     fn is_of_rows(&self) -> bool {
         matches!(self, Error::Corrupt { .. } | Error::Storage(storage::Error::Row { .. }))
+    }
+
+    /// Whether the system lets this user not do what was asked.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Error::Storage(error) if error.is_denied())
     }
 
     /// Whether there was no space left.
@@ -374,6 +380,23 @@ impl Inner {
             tracing::error!(
                 "{error}; commands that change data are refused: copy the data to another server while this one runs"
             );
+        }
+    }
+
+    /// Notes that someone has removed the folder or the journal in it: what is written from then on would be gone with the process.
+    fn note_removal(&self) {
+        let is_journal = |path: PathBuf| path.file_name().is_some_and(|name| segment_number(&name.to_string_lossy()).is_some());
+        let is_gone = match self.disk.list(self.folder.path()) {
+            Ok(files) => !files.into_iter().any(is_journal),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if is_gone {
+            let text = format!("the journal was removed from `{}` while the server runs", self.folder.path().display());
+            if self.damage.set(text.clone()).is_ok() {
+                tracing::error!(
+                    "{text}; commands that change data are refused: copy the data to another server while this one runs"
+                );
+            }
         }
     }
 
@@ -668,7 +691,8 @@ impl Persistence {
         self.commit_error().or_else(|| growth::stuck_text(&self.0))
     }
 
-    fn commit_error(&self) -> Option<String> {
+    /// Why the journal cannot be written, if it cannot: some of what was acknowledged may be in memory only.
+    pub fn commit_error(&self) -> Option<String> {
         self.0.damage.get().cloned().or_else(|| self.0.commits.error.lock().clone())
     }
 
