@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::cli::failure::told;
 use crate::cli::pieces::Pieces;
 use crate::cli::progress::{Progress, folder_bytes};
-use crate::cli::reach::connect;
+use crate::cli::reach::Target;
 use crate::engine::persist;
 use crate::storage;
 use crate::storage::folder::{LOCK, LOST, TABLES, segment_name, segment_number};
@@ -47,10 +47,10 @@ pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks a running server to copy its data.
-pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
+pub fn backup_server(target: &Target, file: &Path) -> anyhow::Result<ExitCode> {
     refuse_existing(file)?;
     let file = std::path::absolute(file).context("failed to find out where the file would be")?;
-    let mut connection = connect(url).context("failed to back up; to copy the folder of a stopped server use --data DIR")?;
+    let mut connection = target.connect().context("failed to back up; to copy the folder of a stopped server use --data DIR")?;
     // The server takes the place of a file of ours only: see `commands::server::saving`.
     let failed = || format!("failed to make `{}`; its folder must be there, and yours to write in", file.display());
     let pieces = Pieces::begin();
@@ -59,7 +59,7 @@ pub fn backup_server(url: &str, file: &Path) -> anyhow::Result<ExitCode> {
     pieces.part_of(&file);
     let progress = Progress::of_backup("backing up", file.clone());
     let mut request = redis::cmd("FLUX");
-    connection.ask::<()>(request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes())).map_err(told)?;
+    connection.wait::<()>(request.arg("BACKUP").arg(file.as_os_str().as_encoded_bytes())).map_err(told)?;
     drop(progress);
     pieces.keep();
     println!("written to {}", file.display());

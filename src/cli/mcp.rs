@@ -6,17 +6,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use rmcp::ServiceExt;
 
-use crate::cli::reach;
+use crate::cli::failure::chain;
+use crate::cli::reach::{self, Target};
 use crate::http::mcp::{Open, Refusal, Server};
 
 /// Serves the host on standard input and output until it ends. What is logged goes to standard error.
-pub fn serve(url: &str) -> anyhow::Result<ExitCode> {
-    let store = reach::store(url)?;
+pub fn serve(target: Target) -> anyhow::Result<ExitCode> {
     let open: Open = Arc::new(move |hear| {
-        let store = store.clone();
+        let target = target.clone();
         Box::pin(async move {
-            let unreached = |error| Refusal::new("UNREACHABLE", format!("the flux server cannot be reached: {error}"));
-            store.link(hear).await.map_err(unreached)
+            let unreached = |error| Refusal::new("UNREACHABLE", format!("the flux server cannot be reached: {}", chain(&error)));
+            target.link(hear).await.map_err(unreached)
         })
     });
     let runtime = reach::runtime()?;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 when all went well, 1 when it did not, 2 when the command line was wrong, 3 when a peer's handler failed.
 
+mod advice;
 mod data;
 mod failure;
 mod log;
@@ -135,6 +136,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
+            let error = advice::with_advice(error);
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
@@ -162,12 +164,12 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let file = path(matches, "file");
             match matches.get_one::<PathBuf>("data") {
                 Some(folder) => data::backup_folder(folder, &file),
-                None => data::backup_server(&reach::url(matches), &file),
+                None => data::backup_server(&reach::Target::named(matches)?, &file),
             }
         }
         Some(("restore", matches)) => data::restore(&path(matches, "file"), &path(matches, "data")),
         Some(("check", matches)) => data::check(&path(matches, "data")),
-        Some(("mcp", matches)) => mcp::serve(&reach::url(matches)),
+        Some(("mcp", matches)) => mcp::serve(reach::Target::named(matches)?),
         Some(("top", matches)) => top::run(matches),
         Some(("completions", matches)) => {
             papers::completions(command(), *matches.get_one::<Shell>("shell").expect("clap asks for it"))
@@ -223,7 +225,8 @@ fn command() -> Command {
                 .long_about(BACKUP)
                 .arg(file("The file to write"))
                 .arg(folder().conflicts_with("url").help("A data folder that no server is using"))
-                .arg(reach::option()),
+                .arg(reach::option())
+                .arg(reach::patience()),
         )
         .subcommand(
             Command::new("restore")
@@ -237,7 +240,8 @@ fn command() -> Command {
             Command::new("mcp")
                 .about("Offers what peers can do to a program that speaks MCP")
                 .long_about(MCP)
-                .arg(reach::option()),
+                .arg(reach::option())
+                .arg(reach::patience()),
         )
         .subcommand(top::command())
         .subcommand(

@@ -8,17 +8,18 @@ use std::io::Read;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use redis::PushInfo;
 use redis::streams::{StreamRangeReply, StreamReadReply};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::cli::failure::{AllFailed, HandlerFailed, told, unreached};
+use crate::cli::failure::{AllFailed, HandlerFailed, told};
 use crate::cli::out::print;
-use crate::cli::reach::{self, connect, is_away, reconnect};
+use crate::cli::reach::{self, Target, in_time, is_away, milliseconds};
 use crate::id;
 use crate::peers::names;
 use crate::peers::wire;
@@ -140,7 +141,7 @@ struct Row {
 /// A command line on its way to a server.
 struct Ask<'a> {
     matches: &'a ArgMatches,
-    url: String,
+    target: Target,
     json: bool,
 }
 
@@ -148,15 +149,17 @@ struct Ask<'a> {
 pub fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|row| {
         let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON for scripts");
-        (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(reach::option())
+        let command = (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(reach::option());
+        // A call's own time limit is the one that matters.
+        if row.name == "call" { command } else { command.arg(reach::patience()) }
     })
 }
 
 /// Does what one of [`commands`] asks; None if it is none of them.
 pub fn run(name: &str, matches: &ArgMatches) -> Option<anyhow::Result<ExitCode>> {
     let row = COMMANDS.iter().find(|row| row.name == name)?;
-    let ask = Ask { matches, url: reach::url(matches), json: matches.get_flag("json") };
-    Some((row.run)(&ask).map(|()| ExitCode::SUCCESS))
+    let asked = Target::named(matches).and_then(|target| (row.run)(&Ask { matches, target, json: matches.get_flag("json") }));
+    Some(asked.map(|()| ExitCode::SUCCESS))
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -178,7 +181,7 @@ impl Ask<'_> {
 
     /// Prints JSON texts as one array, or has a table made of them.
     fn list(&self, command: &redis::Cmd, table: fn(&[Value]) -> String) -> anyhow::Result<()> {
-        let texts: Vec<String> = connect(&self.url)?.ask(command).map_err(told)?;
+        let texts: Vec<String> = self.target.ask(command)?;
         let rows: Vec<Value> = texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>().context(STRANGE)?;
         if self.json {
             return print(&format!("{}\n", Value::Array(rows)));
@@ -188,7 +191,7 @@ impl Ask<'_> {
 
     /// Prints one JSON text, or has lines made of it.
     fn one(&self, command: &redis::Cmd, lines: fn(&Value) -> String) -> anyhow::Result<()> {
-        let text: String = connect(&self.url)?.ask(command).map_err(told)?;
+        let text: String = self.target.ask(command)?;
         let value: Value = serde_json::from_str(&text).context(STRANGE)?;
         if self.json {
             return print(&format!("{value}\n"));
@@ -228,7 +231,7 @@ fn workspaces(ask: &Ask<'_>) -> anyhow::Result<()> {
 }
 
 fn clean(ask: &Ask<'_>) -> anyhow::Result<()> {
-    let removed: u64 = connect(&ask.url)?.ask(&redis::cmd("FLUX.CLEAN")).map_err(told)?;
+    let removed: u64 = ask.target.ask(&redis::cmd("FLUX.CLEAN"))?;
     print(&if ask.json { format!("{{\"removed\":{removed}}}\n") } else { format!("{removed} stale entries removed\n") })
 }
 
@@ -251,7 +254,11 @@ fn call(ask: &Ask<'_>) -> anyhow::Result<()> {
             command.arg(name.to_uppercase()).arg(*number);
         }
     }
-    let result = reach::runtime()?.block_on(outcome(ask, command))?;
+    let runtime = reach::runtime()?;
+    let result = runtime.block_on(outcome(ask, command, Duration::from_millis(timeout_ms)));
+    // Looking up a name cannot be broken off.
+    runtime.shutdown_background();
+    let result = result?;
     print(&if ask.json { format!("{result}\n") } else { show::result(&result) })?;
     if ask.matches.contains_id("gather") { some_answer(ask, &result) } else { Ok(()) }
 }
@@ -284,20 +291,24 @@ fn some_answer(ask: &Ask<'_>, gathered: &str) -> anyhow::Result<()> {
 }
 
 /// What a call comes to. Pieces of it, which come between replies, are printed meanwhile.
-async fn outcome(ask: &Ask<'_>, mut command: redis::Cmd) -> anyhow::Result<String> {
+async fn outcome(ask: &Ask<'_>, mut command: redis::Cmd, timeout: Duration) -> anyhow::Result<String> {
+    // Whoever gives a call a second is not to learn after ten that nobody answers.
+    let target = ask.target.clone().within(timeout.max(CONNECT_MIN));
     let (sender, mut pieces) = mpsc::unbounded_channel();
     let hear = Arc::new(move |push| drop(sender.send(push)));
-    let mut line = reach::store(&ask.url)?.link(hear).await.map_err(unreached)?;
+    let mut line = target.link(hear).await?;
     let id = id::call();
-    line.subscribe(names::results(&id)).await.map_err(told)?;
+    in_time(target.patience(), line.subscribe(names::results(&id))).await.map_err(|error| target.failed(error))?;
     command.arg("ID").arg(&id).arg("CHUNKS");
-    let mut outcome = pin!(command.query_async::<String>(&mut line));
+    // The server ends the call in time, if it answers at all.
+    let longest = timeout.saturating_add(target.patience());
+    let mut outcome = pin!(in_time(longest, command.query_async::<String>(&mut line)));
     loop {
         tokio::select! {
             // What came before the result is printed before it.
             biased;
             Some(push) = pieces.recv() => print(&piece(&push, ask.json).unwrap_or_default())?,
-            outcome = &mut outcome => return outcome.map_err(|error| not_called(ask, error)),
+            outcome = &mut outcome => return outcome.map_err(|error| not_called(ask, error, longest)),
         }
     }
 }
@@ -309,7 +320,12 @@ fn piece(push: &PushInfo, json: bool) -> Option<String> {
     Some(if json { format!("{{\"seq\":{},\"chunk\":{chunk}}}\n", seq.unwrap_or_default()) } else { show::result(chunk.get()) })
 }
 
-fn not_called(ask: &Ask<'_>, error: redis::RedisError) -> anyhow::Error {
+fn not_called(ask: &Ask<'_>, error: redis::RedisError, longest: Duration) -> anyhow::Error {
+    if error.is_timeout() {
+        return anyhow!(
+            "the server did not answer within {longest:?}, though the call's time is over; is it stopped, or cut off?"
+        );
+    }
     match (error.code(), error.detail()) {
         (Some("FAILED"), Some(message)) => {
             let capability = ask.text("capability").expect("clap asks for it").to_owned();
@@ -333,35 +349,21 @@ fn payload(given: &str) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
-/// `500ms`, `30s`, `5m`, `1h` or a number of seconds.
-fn milliseconds(text: &str) -> anyhow::Result<u64> {
-    let number_end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_end);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => bail!("failed to read the time `{text}`: say 500ms, 30s, 5m or 1h"),
-    };
-    let number: u64 = number.parse().with_context(|| format!("failed to read the time `{text}`: say 500ms, 30s, 5m or 1h"))?;
-    number.checked_mul(unit_ms).with_context(|| format!("failed to read the time `{text}`: it is too long"))
-}
-
 /// Out of the workspace's log, so that nothing is missed while the server is away.
 fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
     let workspace = ask.text("workspace").expect("clap asks for it");
     let log = names::log(workspace);
     let mut here = redis::cmd("FLUX.PEERS");
     here.arg("WORKSPACE").arg(workspace);
-    let mut server = connect(&ask.url)?;
+    let mut server = ask.target.connect()?;
     // The end of the log comes first, so that nobody who joins in between is missed.
     let mut newest = redis::cmd("XREVRANGE");
     newest.arg(&log).arg("+").arg("-").arg("COUNT").arg(1);
-    let newest: StreamRangeReply = server.ask(&newest).map_err(told)?;
+    let failed = |error| ask.target.failed(error);
+    let newest: StreamRangeReply = server.ask(&newest).map_err(failed)?;
     let mut last = newest.ids.into_iter().next().map_or_else(|| BEGINNING.to_owned(), |entry| entry.id);
     if ask.json {
-        let _: Vec<String> = server.ask(&here).map_err(told)?;
+        let _: Vec<String> = server.ask(&here).map_err(failed)?;
     } else {
         ask.list(&here, show::peers)?;
         print(&format!("watching `{workspace}`; Ctrl-C ends\n"))?;
@@ -369,7 +371,8 @@ fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
     loop {
         let mut next = redis::cmd("XREAD");
         next.arg("BLOCK").arg(0).arg("STREAMS").arg(&log).arg(&last);
-        match server.ask::<Option<StreamReadReply>>(&next) {
+        // Nothing may happen for a long time.
+        match server.wait::<Option<StreamReadReply>>(&next) {
             Ok(read) => {
                 for entry in read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids) {
                     let text: String = entry.get("event").unwrap_or_default();
@@ -379,7 +382,7 @@ fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
             }
             Err(error) if is_away(&error) => {
                 eprintln!("flux: the server is away; watching goes on when it is back");
-                server = reconnect(&ask.url)?;
+                server = ask.target.reconnect()?;
                 eprintln!("flux: the server is back");
             }
             Err(error) => return Err(told(error)),
@@ -387,6 +390,8 @@ fn watch(ask: &Ask<'_>) -> anyhow::Result<()> {
     }
 }
 
+/// How long a server may take at least to take a call, however little time the call itself has.
+const CONNECT_MIN: Duration = Duration::from_secs(1);
 /// What is before all entries of a log.
 const BEGINNING: &str = "0-0";
 
@@ -396,19 +401,4 @@ fn event(text: &str, json: bool) -> String {
         return format!("{text}\n");
     }
     serde_json::from_str::<Value>(text).map_or_else(|_| String::new(), |event| show::event(&event))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_with_their_units() {
-        let read = |text| milliseconds(text).ok();
-        assert_eq!(
-            [read("500ms"), read("30s"), read("2"), read("5m"), read("1h")],
-            [500, 30_000, 2000, 300_000, 3_600_000].map(Some)
-        );
-        assert_eq!([read(""), read("s"), read("-1s"), read("1d"), read("99999999999999999999s")], [None; 5]);
-    }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -149,6 +149,9 @@ fn data_folder(config: &Config) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let hint = || format!("failed to use `{folder}` as data folder; choose another with --data DIR, or --data off");
+    if Path::new(&*folder).is_file() {
+        bail!("`{folder}` is a file, not a data folder; choose another with --data DIR, or --data off");
+    }
     make_private(Path::new(&*folder)).with_context(hint)?;
     let path = std::fs::canonicalize(&*folder).with_context(hint)?;
     config.settle(Name::Data, &path.to_string_lossy());

@@ -1,31 +1,38 @@
 //! `flux top`: what a server does, live: a screen for people, or a JSON object on each line for programs.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal, Read, stdin, stdout};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use parking_lot::Mutex;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::failure::told;
 use crate::cli::out::print;
 use crate::cli::pieces::on_interrupt;
-use crate::cli::reach::{self, Server, connect, is_away, reconnect};
+use crate::cli::reach::{self, Server, Target, is_away};
 use crate::clock;
+use crate::lifecycle::{Lifecycle, Phase, Plan};
 
 const HELP: &str =
     "Shows what a server does, anew every second: commands, clients, memory, hit rate, journal and checkpoints, peers, and the
-commands that take longest. Ctrl-C ends it. Where the output is no terminal, or with --json, each second is a line of JSON.
+commands that take longest; what it asks itself does not count. q or Ctrl-C ends it. Where the output is no terminal, or with --json, each
+second is a line of JSON.
 
 Examples:
   flux top
   flux top --json | jq .ops_per_second
   flux top --interval 10 --count 6 --json              a minute, in six lines";
 
+/// What is asked at each look.
+const INFO: &str = "INFO";
+const STATUS: &str = "FLUX.STATUS";
 /// Commands that are shown.
 const COMMANDS_SHOWN: usize = 10;
 /// Goes to a screen of its own and hides the cursor, and back.
@@ -48,15 +55,16 @@ pub fn command() -> Command {
         .arg(number("interval", "Seconds between two looks").default_value("1"))
         .arg(number("count", "How many looks; without it, until interrupted"))
         .arg(reach::option())
+        .arg(reach::patience())
 }
 
 /// Looks until it is interrupted, or has looked as often as was asked for.
 pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let url = reach::url(matches);
+    let target = Target::named(matches)?;
     let interval = Duration::from_secs(matches.get_one::<u32>("interval").copied().unwrap_or(1).into());
     let mut left = matches.get_one::<u32>("count").copied();
-    let mut server = connect(&url)?;
-    let mut before = Sample::take(&mut server).map_err(told)?;
+    let mut server = target.connect()?;
+    let mut before = Sample::take(&mut server).map_err(|error| target.failed(error))?;
     let screen = (!matches.get_flag("json") && stdout().is_terminal()).then(Screen::enter).transpose()?;
     while left != Some(0) {
         thread::sleep(interval);
@@ -64,18 +72,18 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             Ok(now) => now,
             Err(error) if is_away(&error) => {
                 match &screen {
-                    Some(screen) => screen.show("the server is away; this goes on when it is back\n")?,
+                    Some(screen) => screen.0.show("the server is away; this goes on when it is back\n")?,
                     None => eprintln!("flux: the server is away; this goes on when it is back"),
                 }
-                server = reconnect(&url)?;
-                before = Sample::take(&mut server).map_err(told)?;
+                server = target.reconnect()?;
+                before = Sample::take(&mut server).map_err(|error| target.failed(error))?;
                 continue;
             }
-            Err(error) => return Err(told(error)),
+            Err(error) => return Err(target.failed(error)),
         };
         let view = View::between(&before, &now);
         match &screen {
-            Some(screen) => screen.show(&view.text())?,
+            Some(screen) => screen.0.show(&view.text())?,
             None => print(&format!("{}\n", serde_json::to_string(&view).context("failed to write JSON")?))?,
         }
         before = now;
@@ -84,32 +92,88 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A screen of our own, until it is dropped or the user interrupts.
-struct Screen;
+/// A screen of our own, until it is dropped or the user ends it. Its last picture stays then.
+struct Screen(Arc<Frame>);
+
+struct Frame {
+    /// None once the screen is left.
+    picture: Mutex<Option<String>>,
+    keyboard: Keyboard,
+}
 
 impl Screen {
     fn enter() -> anyhow::Result<Screen> {
+        let frame = Arc::new(Frame { picture: Mutex::new(Some(String::new())), keyboard: Keyboard::take() });
         print(ENTER)?;
-        on_interrupt(|| {
-            let _ = print(LEAVE);
-            std::process::exit(0);
-        });
-        Ok(Screen)
+        let interrupted = Arc::clone(&frame);
+        on_interrupt(move || interrupted.end());
+        if frame.keyboard.is_ours() {
+            let pressed = Arc::clone(&frame);
+            // It ends with the process: reading a terminal cannot be broken off. Where it cannot be started, an interrupt does as well.
+            let _ = Lifecycle::default().work(Plan::new("keyboard", Phase::Finish), move |_| pressed.end_at_q());
+        }
+        Ok(Screen(frame))
     }
+}
 
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+impl Frame {
     /// Shows a text, cut to what fits.
     fn show(&self, text: &str) -> anyhow::Result<()> {
+        let mut picture = self.picture.lock();
+        let Some(picture) = picture.as_mut() else { return Ok(()) };
+        text.clone_into(picture);
         let size = rustix::termios::tcgetwinsize(stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
         let (rows, columns) = size.map_or((24, 80), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
         let lines = text.lines().take(rows - 1);
         let lines = lines.map(|line| format!("{}{CLEAR_LINE}\r\n", line.chars().take(columns).collect::<String>()));
         print(&format!("{HOME}{}{CLEAR_REST}", lines.collect::<String>()))
     }
+
+    /// Ends the process when the user presses q, or has no terminal any more.
+    fn end_at_q(&self) {
+        let mut key = [0];
+        while stdin().read(&mut key).is_ok_and(|read| read == 1) && !matches!(key, [b'q' | b'Q']) {}
+        self.end();
+    }
+
+    fn end(&self) {
+        self.leave();
+        std::process::exit(0);
+    }
+
+    fn leave(&self) {
+        if let Some(picture) = self.picture.lock().take() {
+            self.keyboard.give_back();
+            let _ = print(&format!("{LEAVE}{picture}"));
+        }
+    }
 }
 
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = print(LEAVE);
+/// The terminal's keyboard, whose keys come at once and unseen as long as it is ours; as it was before, if it is a terminal's.
+struct Keyboard(Option<Termios>);
+
+impl Keyboard {
+    fn take() -> Keyboard {
+        let Ok(before) = tcgetattr(stdin()) else { return Keyboard(None) };
+        let mut ours = before.clone();
+        ours.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        Keyboard(tcsetattr(stdin(), OptionalActions::Now, &ours).is_ok().then_some(before))
+    }
+
+    fn is_ours(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn give_back(&self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, before);
+        }
     }
 }
 
@@ -123,8 +187,8 @@ struct Sample {
 
 impl Sample {
     fn take(server: &mut Server) -> redis::RedisResult<Sample> {
-        let info: String = server.ask(redis::cmd("INFO").arg("everything"))?;
-        let peers = match server.ask::<String>(&redis::cmd("FLUX.STATUS")) {
+        let info: String = server.ask(redis::cmd(INFO).arg("everything"))?;
+        let peers = match server.ask::<String>(&redis::cmd(STATUS)) {
             Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
             Err(error) if is_away(&error) => return Err(error),
             Err(_) => Value::Null,
@@ -201,6 +265,9 @@ impl View {
         // A counter that is smaller than before was set back (CONFIG RESETSTAT).
         let grown = |name: &str| now.number(name).saturating_sub(before.number(name)) as f64;
         let rate = |name: &str| tenths(grown(name) / seconds);
+        // What we asked ourselves in between. A server without peers does not know FLUX.STATUS, which is an error.
+        let (asked, refused) = if now.peers.is_null() { (1.0, 1.0) } else { (2.0, 0.0) };
+        let of_others = |name: &str, ours: f64| tenths((grown(name) - ours).max(0.0) / seconds);
         let (hits, misses) = (grown("keyspace_hits"), grown("keyspace_misses"));
         View {
             time_ms: clock::now_ms(),
@@ -210,8 +277,8 @@ impl View {
                 .unwrap_or("?")
                 .into(),
             uptime_s: now.number("uptime_in_seconds"),
-            ops_per_second: rate("total_commands_processed"),
-            errors_per_second: rate("total_error_replies"),
+            ops_per_second: of_others("total_commands_processed", asked),
+            errors_per_second: of_others("total_error_replies", refused),
             input_bytes_per_second: rate("total_net_input_bytes"),
             output_bytes_per_second: rate("total_net_output_bytes"),
             clients: now.number("connected_clients"),
@@ -251,7 +318,7 @@ impl View {
             .collect::<Vec<_>>()
             .join(", ");
         let mut text = format!(
-            "flux {}, up {} s; Ctrl-C ends\n\n\
+            "flux {}, up {} s; q ends\n\n\
              commands    {:.0}/s, {:.0} errors/s\n\
              network     {}/s in, {}/s out\n\
              clients     {} of {}, {} blocked\n\
@@ -299,7 +366,8 @@ fn timed(before: &Sample, now: &Sample, seconds: f64) -> Vec<Timed> {
     let row = |field: &String| {
         let name = field.strip_prefix("cmdstat_")?;
         let grown = |part: &str| (now.part(field, part) - before.part(field, part)).max(0.0);
-        let calls = grown("calls");
+        let is_asked_here = [INFO, STATUS].iter().any(|ours| name.eq_ignore_ascii_case(ours));
+        let calls = (grown("calls") - f64::from(is_asked_here)).max(0.0);
         let p99_usec = now.part(&format!("latency_percentiles_usec_{name}"), "p99");
         let row = Timed {
             name: name.replace('|', " "),
@@ -334,8 +402,8 @@ mod tests {
         let before = sample(start, "total_commands_processed:100 keyspace_hits:10 cmdstat_get:calls=90,usec=90 evicted_keys:9");
         let now = sample(
             start + Duration::from_secs(2),
-            "total_commands_processed:300 keyspace_hits:13 keyspace_misses:1 cmdstat_get:calls=190,usec=190 evicted_keys:1 \
-             cmdstat_config|get:calls=2,usec=50 cmdstat_set:calls=0,usec=0 latency_percentiles_usec_get:p50=1.0,p99=7.5 \
+            "total_commands_processed:302 keyspace_hits:13 keyspace_misses:1 cmdstat_get:calls=190,usec=190 evicted_keys:1 \
+             cmdstat_config|get:calls=2,usec=50 cmdstat_set:calls=0,usec=0 cmdstat_info:calls=1,usec=900 cmdstat_flux.status:calls=1,usec=5 latency_percentiles_usec_get:p50=1.0,p99=7.5 \
              db0:keys=3,expires=0 db9:keys=4,expires=1 uptime_in_seconds:7",
         );
         let view = View::between(&before, &now);

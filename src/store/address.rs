@@ -17,8 +17,6 @@ const HINT: &str = "an address looks like redis://HOST:PORT, rediss://HOST:PORT 
 
 /// How long a connection may be quiet until it is looked whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long a node may take to accept a connection.
-pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a cluster may take to answer. Those who give up earlier say so themselves, and some wait for hours.
 const ANSWER_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -75,10 +73,10 @@ impl Address {
         &self.shown
     }
 
-    pub(super) fn cluster_client(nodes: &[ConnectionInfo]) -> RedisResult<ClusterClient> {
+    pub(super) fn cluster_client(nodes: &[ConnectionInfo], connect_max: Duration) -> RedisResult<ClusterClient> {
         ClusterClient::builder(nodes.iter().cloned())
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(CONNECT_MAX)
+            .connection_timeout(connect_max)
             .response_timeout(ANSWER_MAX)
             .tcp_settings(tcp())
             .build()

@@ -13,7 +13,7 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, 
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::id;
-use crate::store::address::{Address, CONNECT_MAX, Place};
+use crate::store::address::{Address, Place};
 use crate::store::line::{Kind, Line};
 use crate::store::link::Hear;
 
@@ -29,6 +29,8 @@ pub(super) struct Far {
     pub address: Address,
     /// For how long it is tried to connect before a command fails.
     pub patience: Duration,
+    /// How long each try may take.
+    pub connect_max: Duration,
     client: Way,
     /// The connection that all commands share which do not wait, with its number.
     common: tokio::sync::Mutex<(u64, Option<Common>)>,
@@ -54,12 +56,12 @@ pub(super) enum Wire {
 }
 
 impl Far {
-    pub fn open(address: Address, patience: Duration) -> RedisResult<Far> {
+    pub fn open(address: Address, patience: Duration, connect_max: Duration) -> RedisResult<Far> {
         let client = match &address.place {
             Place::One(info) => Way::One(Client::open(info.clone())?),
-            Place::Cluster(nodes) => Way::Cluster(Address::cluster_client(nodes)?, nodes.clone()),
+            Place::Cluster(nodes) => Way::Cluster(Address::cluster_client(nodes, connect_max)?, nodes.clone()),
         };
-        Ok(Far { address, patience, client, common: tokio::sync::Mutex::default(), idle: Mutex::default() })
+        Ok(Far { address, patience, connect_max, client, common: tokio::sync::Mutex::default(), idle: Mutex::default() })
     }
 
     /// The database it works in.
@@ -94,7 +96,7 @@ impl Far {
         let wire = match &self.client {
             Way::One(client) => {
                 let gone = Arc::clone(&is_gone);
-                let config = config().set_push_sender(move |push: PushInfo| {
+                let config = self.config().set_push_sender(move |push: PushInfo| {
                     gone.fetch_or(push.kind == PushKind::Disconnection, Relaxed);
                     Ok::<_, std::convert::Infallible>(())
                 });
@@ -121,7 +123,7 @@ impl Far {
             let text = format!("{}: peers belong to one server", self.address);
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no such connection to a cluster", text)));
         };
-        let config = config().set_push_sender(move |push| {
+        let config = self.config().set_push_sender(move |push| {
             hear(push);
             Ok::<_, std::convert::Infallible>(())
         });
@@ -171,10 +173,10 @@ impl Far {
         let begun = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
-            let error = match timeout(CONNECT_MAX, connect()).await {
+            let error = match timeout(self.connect_max, connect()).await {
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => error,
-                Err(_) => RedisError::from((ErrorKind::Io, "nothing came back", format!("within {CONNECT_MAX:?}"))),
+                Err(_) => RedisError::from((ErrorKind::Io, "nothing came back", format!("within {:?}", self.connect_max))),
             };
             if !is_passing(&error) || begun.elapsed() + pause > self.patience {
                 return Err(self.named(error));
@@ -183,6 +185,11 @@ impl Far {
             sleep(pause.mul_f64(0.5 + id::random_below(1000) as f64 / 1000.0)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Calls take as long as they take: whoever waits for them gives them up.
+    pub fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_max))
     }
 
     /// An error of a connection with the address; what the server says itself stays as it is.
@@ -206,11 +213,6 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
 /// Whether it may be different in a moment.
 fn is_passing(error: &RedisError) -> bool {
     error.is_io_error() || error.code() == Some("LOADING") || error.kind() == ErrorKind::ClusterConnectionNotFound
-}
-
-/// Calls take as long as they take: whoever waits for them gives them up.
-pub(super) fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_MAX))
 }
 
 /// A node at another address than one that is known.

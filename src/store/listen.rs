@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::lifecycle;
 use crate::resp::{Args, Limits, OwnedArgs, Parser};
-use crate::store::far::{Far, config};
+use crate::store::far::Far;
 use crate::store::within::Within;
 
 /// Bytes of messages that wait for a reader where nothing else is said.
@@ -335,7 +335,7 @@ async fn hear(far: &Far, topics: &Topics, queue: &Arc<Queue>) -> RedisResult<Ear
     let mut wires = Vec::new();
     for client in &clients {
         let (queue, ended) = (Arc::clone(queue), Arc::clone(&ended));
-        let config = config().set_push_sender(move |push: PushInfo| {
+        let config = far.config().set_push_sender(move |push: PushInfo| {
             if push.kind == PushKind::Disconnection {
                 ended.notify_one();
             } else if let Some(message) = pushed(push) {

@@ -51,6 +51,8 @@ pub use script::Script;
 
 /// For how long it is tried to connect where nothing else is said: a server that is started anew is back by then.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a try to connect may take where nothing else is said.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Sessions of this process that are kept for the next commands.
 const IDLE_MAX: usize = 64;
 /// How often a transaction is tried whose watched keys change meanwhile. Each time someone else's was done.
@@ -91,7 +93,7 @@ impl Store {
 
     /// The same, for an address that was read.
     pub fn at(address: Address) -> RedisResult<Store> {
-        Ok(Store(Way::Far(Arc::new(Far::open(address, PATIENCE)?))))
+        Ok(Store(Way::Far(Arc::new(Far::open(address, PATIENCE, CONNECT_MAX)?))))
     }
 
     /// The keyspace of this process, for a part of the program. It keeps the instance; so a room, which the instance keeps, makes one when it needs
@@ -118,7 +120,15 @@ impl Store {
     pub fn patience(self, patience: Duration) -> RedisResult<Store> {
         match &self.0 {
             Way::Within(_) => Ok(self),
-            Way::Far(far) => Ok(Store(Way::Far(Arc::new(Far::open(far.address.clone(), patience)?)))),
+            Way::Far(far) => Ok(Store(Way::Far(Arc::new(Far::open(far.address.clone(), patience, far.connect_max)?)))),
+        }
+    }
+
+    /// How long each try to connect to a keyspace elsewhere may take: 5 seconds where nothing is said.
+    pub fn connect_max(self, longest: Duration) -> RedisResult<Store> {
+        match &self.0 {
+            Way::Within(_) => Ok(self),
+            Way::Far(far) => Ok(Store(Way::Far(Arc::new(Far::open(far.address.clone(), far.patience, longest)?)))),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Peers from the command line: what `flux peers` and its like print, and how they fail.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -181,6 +181,66 @@ fn nobody_at_the_url_is_an_error_that_says_what_to_do() {
     let output = Command::new(env!("CARGO_BIN_EXE_flux")).args(["peers", "--url", "redis://127.0.0.1:1"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && text.contains("flux serve"), "{text}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_an_error_of_every_command() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Without a scheme, as other tools have it.
+    let address = silent.local_addr().unwrap().to_string();
+    let dir = tempfile::TempDir::new().unwrap();
+    let copy = dir.path().join("copy").display().to_string();
+    for words in [
+        &["peers"][..],
+        &["status"],
+        &["capabilities"],
+        &["describe", "x"],
+        &["workspaces"],
+        &["clean"],
+        &["watch", "w"],
+        &["top"],
+        &["backup", &copy],
+    ] {
+        assert_gives_up(words, &address, "did not answer within 50ms");
+    }
+    assert_gives_up(&["call", "x"], &address, "did not answer within 1s");
+}
+
+/// Has a command wait 50 ms for a server, and expects an error.
+#[track_caller]
+fn assert_gives_up(words: &[&str], address: &str, error: &str) {
+    let flux = env!("CARGO_BIN_EXE_flux");
+    let output = Command::new(flux).args(words).args(["--timeout", "50ms", "--url", address]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains(error), "{words:?}: {text}");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_an_error_that_tells_how_long_was_waited() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    // It greets whoever connects, takes subscriptions, and answers nothing else.
+    thread::spawn(move || {
+        for wire in silent.incoming() {
+            thread::spawn(move || greet_only(wire.unwrap()));
+        }
+    });
+    for words in [&["status"][..], &["watch", "w"], &["top"]] {
+        assert_gives_up(words, &address, "did not answer within 50ms");
+    }
+    assert_gives_up(&["call", "x"], &address, "did not answer within 1.05s, though the call's time is over");
+}
+
+fn greet_only(mut wire: std::net::TcpStream) {
+    let mut read = [0; 4096];
+    while let Ok(count @ 1..) = wire.read(&mut read) {
+        let text = String::from_utf8_lossy(&read[..count]).to_uppercase();
+        if text.contains("HELLO") {
+            wire.write_all(b"%1\r\n+proto\r\n:3\r\n").unwrap();
+        } else if text.contains("SUBSCRIBE") {
+            wire.write_all(b">3\r\n+subscribe\r\n+channel\r\n:1\r\n").unwrap();
+        }
+    }
 }
 
 #[test]

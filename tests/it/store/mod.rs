@@ -110,6 +110,15 @@ fn errors_of_connections_tell_the_address_and_no_password() {
 }
 
 #[test]
+fn a_server_that_accepts_and_never_answers_is_given_up_after_the_time_that_was_said() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = Store::open(&format!("redis://{}", silent.local_addr().unwrap())).unwrap();
+    let store = store.connect_max(Duration::from_millis(50)).unwrap().patience(Duration::ZERO).unwrap();
+    let said = run(async move { store.line().await.err() }).unwrap().to_string();
+    assert!(said.contains("50ms") || said.contains("timed out"), "{said}");
+}
+
+#[test]
 fn a_line_whose_call_was_given_up_is_closed_and_says_so() {
     let backend = Backend::within();
     run(async {
