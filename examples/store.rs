@@ -19,9 +19,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // It waits for a job, and holds no thread meanwhile.
     let mut worker = store.clone();
-    let job = tokio::spawn(async move { cmd("BLPOP").arg("example:jobs").arg(5).query_async::<Vec<String>>(&mut worker).await });
-    store.rpush("example:jobs", "compile").await?;
-    println!("a worker took {:?}", job.await??);
+    let mut take = cmd("BLPOP");
+    take.arg("example:jobs").arg(5);
+    let (job, _) = tokio::try_join!(take.query_async::<Vec<String>>(&mut worker), store.rpush("example:jobs", "compile"))?;
+    println!("a worker took {job:?}");
 
     // Several keys together, if nobody changes them meanwhile: they have one hash tag.
     let change = async |line: &mut flux::store::Line, pipeline: &mut redis::Pipeline| {
