@@ -122,6 +122,7 @@ impl Opening {
         let instance = share(engine, &config);
         let door_options = door_options(&config);
         fit_clients(&instance, door_options.workers)?;
+        instance.engine.set_filled(true);
         instance.loading.begin();
         let door = server::start(&instance, taken.door, &door_options)?;
         let _ = instance.listeners.set(Listeners { addresses: door.addresses.clone(), unix_socket: unix_socket(&config) });
@@ -169,6 +170,7 @@ impl Opening {
 impl Inside {
     fn open(instance: &Arc<Instance>, held: Option<Held>, options: persist::Options) -> Result<Inside, Error> {
         let persistence = held.map(|held| Persistence::load(held, &instance.engine, options)).transpose()?;
+        instance.engine.set_filled(false);
         if let Some(persistence) = &persistence {
             instance.set_durability(Arc::new(persistence.clone()));
             instance.set_persistence(persistence.clone());

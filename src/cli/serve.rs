@@ -69,14 +69,19 @@ async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<N
     let instance = Arc::clone(&opening.instance);
     let progress = Progress::of_loading(Arc::clone(&instance.loading));
     let end = tokio::select! {
+        biased;
         () = opening.done() => None,
         name = ends.next() => Some(name),
         () = instance.ended() => Some("SHUTDOWN"),
     };
     drop(progress);
     if let Some(name) = end {
-        tracing::info!("{name} received while loading: ending at once");
-        return Ok(None);
+        if instance.loading.give_up() {
+            tracing::info!("{name} received while loading: ending at once");
+            return Ok(None);
+        }
+        // It came when all was there, so clients may have changed something since: the end is that of a server.
+        instance.end();
     }
     opening.finish().context("failed to start").map(Some)
 }

@@ -52,6 +52,9 @@ pub fn make_room(engine: &Engine) -> Option<Evicted> {
 fn evict(engine: &Engine, bytes_max: u64) -> Evicted {
     let policy = engine.eviction().policy();
     let mut evicted = Evicted::default();
+    if engine.is_filled() {
+        return evicted;
+    }
     while engine.counted_bytes() > bytes_max {
         // What is removed already and waits to be freed costs nobody a key.
         if engine.freeing().free_one() {

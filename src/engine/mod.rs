@@ -115,6 +115,8 @@ pub struct Engine {
     durable: AtomicU64,
     shows_only_durable: AtomicBool,
     may_expire: AtomicBool,
+    /// Set while others fill it from a folder, and clients look on: nothing goes by itself then, since it may be changed yet by what is to come.
+    is_filled: AtomicBool,
     sweeps: AtomicBool,
     eviction: Eviction,
     freeing: Arc<Freeing>,
@@ -143,6 +145,7 @@ impl Engine {
             durable: AtomicU64::new(0),
             shows_only_durable: AtomicBool::new(false),
             may_expire: AtomicBool::new(true),
+            is_filled: AtomicBool::new(false),
             sweeps: AtomicBool::new(true),
             eviction: Eviction::default(),
             freeing: Arc::new(Freeing::new(&lifecycle)),
@@ -313,7 +316,18 @@ impl Engine {
 
     /// Whether keys whose time is over may be removed now; off while loading and while writes are paused.
     pub fn may_expire(&self) -> bool {
-        self.may_expire.load(Relaxed)
+        self.may_expire.load(Relaxed) && !self.is_filled()
+    }
+
+    /// Whether a folder is being loaded into it while clients are there. No key is evicted then, and none expires.
+    #[inline]
+    pub fn is_filled(&self) -> bool {
+        self.is_filled.load(Relaxed)
+    }
+
+    /// See [`Self::is_filled`].
+    pub fn set_filled(&self, is_filled: bool) {
+        self.is_filled.store(is_filled, Relaxed);
     }
 
     /// Whether keys whose time is over may be removed from here on. They are not there for anyone in any case.

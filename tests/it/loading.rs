@@ -204,3 +204,40 @@ fn a_peer_that_comes_while_it_loads_is_let_in_when_that_is_over() {
         started.join().unwrap();
     });
 }
+
+/// What was loaded so far is not all there is of it: a key that seems too much, or whose time seems over, may be changed by what is to come.
+#[test]
+fn no_key_is_evicted_or_expires_while_others_are_still_loaded() {
+    const LARGE: usize = 60;
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::flux_in(&data, &["--appendfsync", "always"]);
+    let mut client = server.connect();
+    assert_eq!(line(&mut client, &["SET", "session", "kept", "PX", "1"]), "+OK");
+    assert_eq!(line(&mut client, &["SET", "session", "kept"]), "+OK");
+    let soon = flux::clock::now_ms() + 1000;
+    assert_eq!(line(&mut client, &["PEXPIREAT", "session", &soon.to_string()]), ":1");
+    assert_eq!(line(&mut client, &["SAVE"]), "+OK");
+    assert_eq!(line(&mut client, &["PERSIST", "session"]), ":1");
+    let large = "x".repeat(50_000);
+    for number in 0..LARGE {
+        assert_eq!(line(&mut client, &["SET", &format!("large:{number}"), &large]), "+OK");
+    }
+    server.kill();
+    let mut server = loading(&dir, &["--maxmemory", "1mb", "--maxmemory-policy", "allkeys-random"]);
+    let mut client = server.connect();
+    until("the time of the key as the tables have it is over", || flux::clock::now_ms() > soon);
+    until("more is loaded than may stay", || info(&mut client, "used_memory") > Some(1.5e6));
+    assert_eq!(line(&mut client, &["SET", "key", "1"]), LOADING);
+    assert_eq!(line(&mut client, &["CONFIG", "SET", "maxmemory", "1mb"]), "+OK");
+    assert_eq!(line(&mut client, &["WATCH", "session"]), "+OK");
+    assert_eq!(info(&mut client, "loading"), Some(1.0), "all of this came before it was over");
+    release(&mut client);
+    server.waits_until(|server| server.log().contains(" ready on "));
+    assert_eq!(info(&mut client, "evicted_keys"), Some(0.0));
+    assert_eq!(line(&mut client, &["DBSIZE"]), format!(":{}", LARGE + 1));
+    assert_eq!(line(&mut client, &["GET", "session"]), "kept");
+    server.kill();
+    let server = Process::flux_in(&data, &[]);
+    assert_eq!(line(&mut server.connect(), &["DBSIZE"]), format!(":{}", LARGE + 1));
+}

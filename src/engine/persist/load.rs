@@ -31,6 +31,8 @@ const BATCH: usize = 256;
 const NEAR: usize = 8;
 /// How often used memory is looked at, in keys.
 const LIMIT_LOOKS: u64 = 1024;
+/// One scans for them all, so more would only wait.
+const INSERTERS_MAX: usize = 8;
 /// A string no longer than this stands in its entry: leaving it on disk would save nothing.
 pub const INLINE_BYTES_MAX: usize = 22;
 
@@ -91,7 +93,8 @@ impl Load<'_> {
         let receiver = Mutex::new(receiver);
         thread::scope(|scope| {
             let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            let inserters: Vec<_> = (1..processors.max(2)).map(|_| scope.spawn(|| self.insert(db, stored, &receiver))).collect();
+            let inserters: Vec<_> =
+                (1..processors.clamp(2, INSERTERS_MAX)).map(|_| scope.spawn(|| self.insert(db, stored, &receiver))).collect();
             let (mut rows, mut told) = (Rows::default(), 0);
             let hand_over = |rows| sender.send(rows).expect("inserters take rows until the last");
             let scanned = stored.each_key(|key, record| {

@@ -319,8 +319,11 @@ impl Part {
 const TABLES_CACHE_BYTES: usize = 1 << 20;
 /// Threads that read values back. A disk answers several at once in the time of one, and each is mostly asleep.
 const READERS: usize = 4;
-/// Journal read in one go while replaying.
-const REPLAY_BYTES: usize = 16 << 20;
+/// Journal read in one go while replaying, at most, and at least where memory has a limit. What it becomes meanwhile may be several times as much.
+const REPLAY_BYTES_MAX: usize = 16 << 20;
+const REPLAY_BYTES_MIN: usize = 1 << 20;
+/// The share of a limit that is read in one go.
+const REPLAY_SHARE: u64 = 32;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -404,13 +407,19 @@ impl Inner {
         self.commits.error.lock().clone().unwrap_or_else(|| "the journal is closed".into())
     }
 
+    fn replay_bytes(&self) -> usize {
+        let limits = [self.options.memory_limit, self.engine.eviction().bytes_max()];
+        let limit = limits.into_iter().filter(|limit| *limit != 0).min();
+        limit.map_or(REPLAY_BYTES_MAX, |limit| ((limit / REPLAY_SHARE) as usize).clamp(REPLAY_BYTES_MIN, REPLAY_BYTES_MAX))
+    }
+
     /// Replays the journal after a batch; tells how many batches that were, and how many values that got another key were lost before.
     fn replay(&self, covered: u64) -> Result<(u64, u64), Error> {
         let reading = self.journal.read().as_ref().expect("it was opened a moment ago").reading();
         let (mut stretch, mut count, mut lost, now) = (Stretch::after(covered), 0, 0, clock::now_ms());
         loop {
             let first = stretch.last + 1;
-            let is_end = reading.read_stretch(u64::MAX, REPLAY_BYTES, &mut stretch)?;
+            let is_end = reading.read_stretch(u64::MAX, self.replay_bytes(), &mut stretch)?;
             self.journal_bytes.fetch_add(stretch.bytes() as u64, Relaxed);
             self.options.progress.add(stretch.bytes() as u64);
             for _ in stretch.batches() {

@@ -1,7 +1,7 @@
 //! How far a folder is loaded, for those who look on meanwhile.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
@@ -10,13 +10,20 @@ use crate::clock;
 /// How far a folder is loaded. One that nothing is loaded for stays as it is made.
 #[derive(Debug, Default)]
 pub struct Progress {
-    is_on: AtomicBool,
+    state: AtomicU8,
     began_at: AtomicU64,
     began_ms: AtomicU64,
     total_bytes: AtomicU64,
     loaded_bytes: AtomicU64,
     key_delay: AtomicI64,
 }
+
+/// Nothing is being loaded.
+const OFF: u8 = 0;
+/// It goes on.
+const ON: u8 = 1;
+/// It is never over: the process ends instead.
+const GIVEN_UP: u8 = 2;
 
 /// A look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,18 +59,23 @@ impl Progress {
     pub fn begin(&self) {
         self.began_at.store(clock::now_ms() / 1000, Relaxed);
         self.began_ms.store(clock::monotonic_ms(), Relaxed);
-        self.is_on.store(true, Release);
+        self.state.store(ON, Release);
     }
 
     /// All is there.
     pub fn end(&self) {
-        self.is_on.store(false, Release);
+        let _ = self.state.compare_exchange(ON, OFF, AcqRel, Acquire);
+    }
+
+    /// Has it never be over, so that nobody changes anything before the process ends; false where it is over already.
+    pub fn give_up(&self) -> bool {
+        self.state.compare_exchange(ON, GIVEN_UP, AcqRel, Acquire).is_ok()
     }
 
     /// Whether it goes on.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.is_on.load(Acquire)
+        self.state.load(Acquire) != OFF
     }
 
     /// How far it is, while it goes on.
@@ -115,6 +127,19 @@ mod tests {
         assert_eq!(look(10_000, 1000).left_s(), 0);
         assert_eq!(look(10_000, 250).percent(), 25.0);
         assert_eq!(Look { total_bytes: 0, ..look(0, 0) }.percent(), 0.0);
+    }
+
+    #[test]
+    fn what_was_given_up_is_never_over_and_what_is_over_cannot_be_given_up() {
+        let progress = Progress::default();
+        assert!(!progress.give_up());
+        progress.begin();
+        assert!(progress.give_up());
+        progress.end();
+        assert!(progress.is_on());
+        progress.begin();
+        progress.end();
+        assert!(!progress.give_up() && !progress.is_on());
     }
 
     #[test]

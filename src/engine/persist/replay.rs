@@ -22,6 +22,8 @@ use crate::engine::{Engine, Padded, SHARDS, shard_of};
 /// What replayed keys have as the epoch of their last change: no checkpoint of this process covers them yet.
 const CHANGED: u8 = 1;
 
+/// Effects that are done again while a shard is locked: what they need may have to be read from the disk.
+const AT_ONCE: usize = 256;
 /// Effects are looked ahead for, so that the waits for memory overlap: so many until their buckets are near, and then until their entries
 /// are.
 const NEAR: usize = 8;
@@ -83,9 +85,11 @@ fn replay_apart(engine: &Engine, backing: &dyn Backing, apart: BTreeMap<u8, Vec<
     let shards = Mutex::new(0..SHARDS);
     at_once(|| {
         while let Some(number) = { shards.lock().next() } {
-            let mut shard = engine.shards[number].0.lock();
-            // A key is in one of them only, since one thread took all sections that it stands in.
-            sorted.iter().try_for_each(|by_shard| redo_all(engine, backing, &mut shard, &by_shard[number], now))?;
+            // A key is in one of them only, since one thread took all sections that it stands in. Others may look at the shard in between.
+            let some = sorted.iter().flat_map(|by_shard| by_shard[number].chunks(AT_ONCE));
+            for effects in some {
+                redo_all(engine, backing, &mut engine.shards[number].0.lock(), effects, now)?;
+            }
         }
         Ok(())
     })?;
