@@ -158,8 +158,11 @@ impl Opening {
             Ok(Inside { persistence, rooms }) => Ok(Node { instance, persistence, door: Some(door), http, rooms }),
             Err(error) => {
                 instance.end();
-                instance.cut();
-                [Phase::Accept, Phase::Finish, Phase::Last].into_iter().for_each(|phase| instance.lifecycle().stop(phase));
+                let cuts = Arc::clone(&instance);
+                let deadline = Deadline::new(Duration::ZERO, CUT_PATIENCE, move || cuts.cut());
+                for phase in [Phase::Accept, Phase::Finish, Phase::Last] {
+                    instance.lifecycle().stop_by(phase, &deadline);
+                }
                 drop(door);
                 Err(error)
             }
@@ -237,7 +240,7 @@ impl Node {
         drop(self.rooms);
         lifecycle.stop(Phase::Tend);
         let closed = self.persistence.map_or(Ok(()), |persistence| persistence.close(!skips_last_checkpoint));
-        lifecycle.stop(Phase::Last);
+        lifecycle.stop_by(Phase::Last, &deadline);
         Ok(closed?)
     }
 }

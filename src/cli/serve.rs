@@ -1,6 +1,6 @@
 //! `flux serve`: opens the house, says where it can be reached, and closes it when asked to.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -37,20 +37,23 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     outlive_signals(&runtime).context("failed to wait for signals")?;
     let taken = Taken::take(&config).context("failed to start")?;
     let held = data_folder(&config)?.map(|data| Held::at(&data)).transpose().context("failed to start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
         let opening = Opening::begin(Arc::clone(&config), taken, held, on_damage).context("failed to start")?;
         let Some(node) = loaded(opening, &mut ends).await? else { return Ok(ExitCode::SUCCESS) };
         // Whoever has read the greeting may ask it to end.
-        println!("{}", greeting(&node, &config));
-        tokio::select! {
-            name = ends.next() => tracing::info!("{name} received: finishing what is under way, then ending"),
-            () = node.instance.ended() => tracing::info!("SHUTDOWN received: finishing what is under way, then ending"),
+        if let Err(error) = writeln!(io::stdout(), "{}", greeting(&node, &config)) {
+            tracing::warn!("the greeting cannot be written to standard output: {error}");
         }
+        let (name, is_signal) = tokio::select! {
+            name = ends.next() => (name, true),
+            () = node.instance.ended() => ("SHUTDOWN", false),
+        };
+        tracing::info!("{name} received: finishing what is under way, then ending");
         let keeps_nothing = node.persistence.is_none();
         // Whoever asks twice does not want to wait.
         tokio::select! {
-            name = ends.again() => {
+            name = ends.again(is_signal) => {
                 tracing::warn!("{name} received again: ending at once");
                 Ok(ExitCode::FAILURE)
             }
@@ -60,7 +63,10 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
                 Ok(ExitCode::SUCCESS)
             }
         }
-    })
+    });
+    // Whoever was told to end at once waits for nothing that is still under way.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The node, once its keyspace is loaded; None if it is to end before. Nobody has changed anything by then, and what loading changes in the folder
@@ -134,8 +140,11 @@ impl End {
         }
     }
 
-    /// The next one that is another wish than the last.
-    async fn again(&mut self) -> &'static str {
+    /// The next one that is another wish than the first, which was a signal, or `SHUTDOWN`: whoever stops a service so sends a signal, too.
+    async fn again(&mut self, was_signal: bool) -> &'static str {
+        if !was_signal {
+            self.next().await;
+        }
         let same = tokio::time::sleep(SAME_WISH);
         tokio::pin!(same);
         loop {

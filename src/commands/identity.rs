@@ -179,8 +179,9 @@ impl Identity {
     pub fn may(&self, config: &Config, setting: Name) -> bool {
         match &*config.text(setting) {
             "yes" => true,
-            "local" => self.from.reach != Reach::Far,
-            _ => self.from.reach == Reach::Within,
+            // Who acts for a peer comes from wherever that is.
+            "local" => self.from.reach != Reach::Far && self.from.way != Way::Call,
+            _ => self.who == Who::Program,
         }
     }
 
@@ -193,7 +194,9 @@ impl Identity {
     pub(super) fn but_no_peer(&self) -> Who {
         match (&self.who, self.from.way) {
             (Who::Stranger, _) => Who::Stranger,
-            (_, Way::Within | Way::Call) => Who::Program,
+            (_, Way::Within) => Who::Program,
+            // It was never one by itself, and still acts for that one.
+            (who, Way::Call) => who.clone(),
             _ => Who::DEFAULT,
         }
     }

@@ -13,6 +13,7 @@ const FREE: &str = "Memory is freed where it was used.";
 const REPLICA: &str = "There is no replication yet.";
 const CLUSTER: &str = "There is no cluster mode.";
 const DEFRAG: &str = "The allocator needs no defragmentation.";
+const NO_TLS: &str = "TLS is not available in this version of flux";
 const TLS: &str = "There is no TLS yet.";
 const SCRIPT: &str = "There is no scripting yet.";
 const SYSTEM: &str = "Left to the service manager or the system.";
@@ -94,19 +95,19 @@ pub(super) const SETTINGS: &[Setting] = &[
     number("active-defrag-cycle-max", "25", 1, 99).help(DEFRAG),
     number("active-defrag-max-scan-fields", "1000", 1, LONG).help(DEFRAG),
     switch("jemalloc-bg-thread", "yes").help(DEFRAG),
-    number("tls-port", "0", 0, 65535).at_start_because("TLS is not available in this version of flux").help(TLS),
+    number("tls-port", "0", 0, 65535).at_start_because(NO_TLS).help(TLS),
     switch("tls-cluster", "no").help(TLS),
     switch("tls-replication", "no").help(TLS),
     choice("tls-auth-clients", "yes", &["no", "yes", "optional"]).help(TLS),
-    text("tls-cert-file", "").help(TLS),
-    text("tls-key-file", "").help(TLS),
+    text("tls-cert-file", "").at_start_because(NO_TLS).help(TLS),
+    text("tls-key-file", "").at_start_because(NO_TLS).help(TLS),
     setting("tls-key-file-pass", "", Kind::Secret).help(TLS),
     text("tls-client-cert-file", "").help(TLS),
     text("tls-client-key-file", "").help(TLS),
     setting("tls-client-key-file-pass", "", Kind::Secret).help(TLS),
     text("tls-dh-params-file", "").help(TLS),
-    text("tls-ca-cert-file", "").help(TLS),
-    text("tls-ca-cert-dir", "").help(TLS),
+    text("tls-ca-cert-file", "").at_start_because(NO_TLS).help(TLS),
+    text("tls-ca-cert-dir", "").at_start_because(NO_TLS).help(TLS),
     text("tls-protocols", "").help(TLS),
     text("tls-ciphers", "").help(TLS),
     text("tls-ciphersuites", "").help(TLS),

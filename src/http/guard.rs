@@ -66,8 +66,13 @@ pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller
         if needs_password && let Some(permit) = &permit {
             *permit.stranger.lock() = None;
         }
-        let _busy = touches_keys(rule.access).then(|| Busy::begin(&rule.door));
-        next.run(request).await
+        let busy = touches_keys(rule.access).then(|| Busy::begin(&rule.door));
+        // Whoever waits for those who are busy waits for this one, unless the end began while a password was looked at.
+        if busy.is_some() && rule.door.instance.is_ending.load(Relaxed) {
+            Refusal::ending().into_response()
+        } else {
+            next.run(request).await
+        }
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -17,6 +17,7 @@ use crate::commands::identity::Identity;
 use crate::commands::inner::short;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait, not_kept};
+use crate::config::{self, Name};
 use crate::engine::durability::Awaited;
 use crate::engine::mailbox::{Ended, Mail};
 use crate::resp::{Args, Protocol, Reply};
@@ -48,6 +49,8 @@ pub(super) struct Within {
     pub guest: Option<Guest>,
     /// Where the replies of the last run end.
     ends: Vec<usize>,
+    /// Whether the journal refused what was run last: its replies made way for one error.
+    is_refused: bool,
     /// Nobody wants it any more: it was killed, or the server ends.
     is_over: bool,
     timer: Timer,
@@ -66,6 +69,9 @@ impl Within {
     pub fn new(instance: &Arc<Instance>, identity: &Identity, protocol: Protocol, timer: Timer) -> Within {
         let session = admit::begin(instance, instance.stats.here(), identity.clone());
         session.client.mailbox.set_protocol(protocol);
+        // Whoever hears messages takes them as they come; what a command waits for meanwhile must not let them pile up.
+        let limit = config::output_limit(&instance.config.text(Name::ClientOutputBufferLimit), "pubsub");
+        session.client.mailbox.set_bytes_max(limit.hard_bytes as usize);
         Within {
             session,
             reply: Reply::new(protocol),
@@ -73,6 +79,7 @@ impl Within {
             hear: None,
             guest: None,
             ends: Vec::new(),
+            is_refused: false,
             is_over: false,
             timer,
             waiting: None,
@@ -126,6 +133,7 @@ impl Within {
         let mut call = Call { within: self, is_over: false };
         let within = &mut *call.within;
         within.ends.clear();
+        within.is_refused = false;
         for args in commands {
             within.command(args).await;
             within.ends.push(within.reply.len());
@@ -142,7 +150,7 @@ impl Within {
         let mut from = 0;
         let each = self.ends.iter().map(|end| {
             // Where the disk refuses, one error stands for all that was answered.
-            let (begin, end) = if bytes.get(..*end).is_some() { (from, *end) } else { (0, bytes.len()) };
+            let (begin, end) = if self.is_refused { (0, bytes.len()) } else { (from, *end) };
             from = end;
             read(&bytes[begin..end])
         });
@@ -199,10 +207,10 @@ impl Within {
             if let Some(ended) = ended {
                 return Poll::Ready(ended);
             }
-            // The server ends, or the client was killed: nobody may answer any more.
-            if self.is_over && self.ends_wait() {
-                return Poll::Ready(Ended::Unblocked { with_error: true });
-            }
+        }
+        // The server ends, or the client was killed, perhaps before this wait began: nobody may answer any more.
+        if self.is_over && self.ends_wait() {
+            return Poll::Ready(Ended::Unblocked { with_error: true });
         }
         if alarm.is_over(cx) && self.ends_wait() {
             let tries_again = self.waiting.as_ref().is_some_and(|wait| wait.tries_again);
@@ -239,6 +247,7 @@ impl Within {
         {
             self.reply.truncate(0);
             self.reply.error(&not_kept(&cause));
+            self.is_refused = true;
         }
     }
 }

@@ -20,7 +20,7 @@ use flux::engine::Engine;
 use flux::engine::durability::{Durability, LinePlace, Stage};
 use flux::engine::gate::Gate;
 use flux::engine::mailbox::Outlet;
-use flux::store::Blocking;
+use flux::store::{Blocking, Store};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -290,6 +290,62 @@ fn a_journal_that_refuses_lets_no_writer_wait_for_ever() {
         house.disk.written.send_modify(|_| {});
         until("the error", || text(&out).contains("no room")).await;
         assert!(text(&out).starts_with("-MISCONF ") && within.join().unwrap().starts_with(b"-MISCONF "));
+    });
+}
+
+/// Whoever asks within the process is told the same: not that the connection failed.
+#[test]
+fn a_journal_that_refuses_is_told_to_each_way_within_the_process() {
+    run(async {
+        let house = House::new(Some(Stage::Written));
+        let store = Store::within(&house.instance);
+        let (mut line, mut shared, mut piped) = (store.line().await.unwrap(), store.clone(), store.clone());
+        let mut pipeline = redis::pipe();
+        pipeline.set("b", 1).set("c", 1);
+        let mut link = store.link(Arc::new(|_| {})).await.unwrap();
+        let set = |key: &str| {
+            let mut set = redis::cmd("SET");
+            set.arg(key).arg(1);
+            set
+        };
+        let (by_line, by_store, by_link) = (set("a"), set("d"), set("e"));
+        let all = async {
+            tokio::join!(
+                async { by_line.exec_async(&mut line).await.unwrap_err() },
+                async { pipeline.exec_async(&mut piped).await.unwrap_err() },
+                async { by_store.exec_async(&mut shared).await.unwrap_err() },
+                async { by_link.exec_async(&mut link).await.unwrap_err() },
+            )
+        };
+        let refuse = async {
+            until("their changes", || house.instance.changes() == 5).await;
+            *house.disk.refusal.lock().unwrap() = Some("no room".to_owned());
+            house.disk.written.send_modify(|_| {});
+        };
+        let ((one, many, other, linked), ()) = tokio::join!(all, refuse);
+        for error in [one, many, other, linked] {
+            assert!(error.to_string().contains("MISCONF"), "{error}");
+        }
+    });
+}
+
+/// A wait that begins when the end was heard already is no wait.
+#[test]
+fn a_pipeline_of_waits_ends_when_its_client_is_killed() {
+    run(async {
+        let house = House::new(None);
+        let mut line = Store::within(&house.instance).line().await.unwrap();
+        let id: u64 = redis::cmd("CLIENT").arg("ID").query_async(&mut line).await.unwrap();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("BLPOP").arg("a").arg(0).cmd("BLPOP").arg("b").arg(0);
+        let kill = async {
+            until("it waits", || house.instance.blocked_clients() == 1).await;
+            let mut other = Store::within(&house.instance);
+            let killed: u64 = redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut other).await.unwrap();
+            assert_eq!(killed, 1);
+        };
+        let (ended, ()) = tokio::join!(pipeline.exec_async(&mut line), kill);
+        assert!(ended.is_err());
     });
 }
 

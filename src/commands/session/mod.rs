@@ -289,7 +289,7 @@ impl Session {
             return Err(self.rejected(number, args::wrong_number(&full_name(command, leaf))));
         }
         let asked = Asked { command, leaf, number, args };
-        let is_short = asked.grows(self.txn.as_ref()) && evict::is_due(&self.instance.engine) && {
+        let is_short = self.identity.is_known() && asked.grows(self.txn.as_ref()) && evict::is_due(&self.instance.engine) && {
             turn.release();
             self.make_room()
         };
