@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
 use crate::lifecycle;
+use crate::peers::names;
 pub use crate::peers::peer::call::{Answer, Call};
 pub use crate::peers::peer::job::{Capability, Job};
 pub use crate::peers::peer::stream::{Chunk, StreamReader, StreamWriter};
@@ -263,6 +264,11 @@ impl Peer {
     /// Joins a workspace: its events come from now on. Answers who is there, this peer among them.
     pub async fn join(&self, workspace: &str) -> Result<Vec<PeerRecord>, Error> {
         let _turn = self.shared.moving.lock().await;
+        // One that the server refuses would have it refuse each connection that is made from then on.
+        names::workspace(workspace.as_bytes()).map_err(|error| {
+            let (code, message) = error.0.split_once(' ').unwrap_or(("ERR", &*error.0));
+            Error::Refused { code: code.to_owned(), message: message.to_owned() }
+        })?;
         // Before it is asked for: a connection that is made meanwhile tells the server of it, too.
         let is_new = self.shared.workspaces.lock().insert(workspace.to_owned());
         let joined = self.ask_to_join(workspace).await;

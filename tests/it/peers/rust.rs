@@ -335,3 +335,15 @@ fn a_peer_keeps_what_it_runs_when_the_server_is_restarted_and_its_caller_gets_th
         worker.stop().await;
     });
 }
+
+/// It is refused at once, whatever the connection does, and spoils none that is made later.
+#[test]
+fn a_workspace_that_cannot_be_locks_no_peer_out() {
+    in_both(|place| async move {
+        let peer = place.peer("peer").start().await.unwrap();
+        let refused = peer.join(&"x".repeat(10_000)).await.err().map(code);
+        assert_eq!(refused.as_deref(), Some("ERR"));
+        peer.join("w").await.unwrap();
+        peer.stop().await;
+    });
+}
