@@ -32,14 +32,23 @@ pub(super) struct Far {
     /// How long each try may take.
     pub connect_max: Duration,
     client: Way,
-    /// The connection that all commands share which do not wait, with its number.
-    common: tokio::sync::Mutex<(u64, Option<Common>)>,
+    /// The connection that all commands share which do not wait.
+    common: tokio::sync::Mutex<Shared>,
     idle: Mutex<Vec<Line>>,
 }
 
 enum Way {
     One(Client),
     Cluster(ClusterClient, Vec<ConnectionInfo>),
+}
+
+/// The shared connection with its number, or why there is none.
+#[derive(Default)]
+struct Shared {
+    number: u64,
+    connection: Option<Common>,
+    /// Why the last try failed, and when.
+    failed: Option<(Instant, RedisError)>,
 }
 
 #[derive(Clone)]
@@ -74,20 +83,32 @@ impl Far {
 
     /// The shared connection, and its number.
     pub async fn common(&self) -> RedisResult<(u64, Wire)> {
+        let asked = Instant::now();
         let mut common = self.common.lock().await;
-        if let Some(found) = common.1.as_ref().filter(|found| !found.is_gone.load(Relaxed)) {
-            return Ok((common.0, found.wire.clone()));
+        if let Some(found) = common.connection.as_ref().filter(|found| !found.is_gone.load(Relaxed)) {
+            return Ok((common.number, found.wire.clone()));
         }
-        let made = self.reach(|| self.connect()).await?;
-        *common = (common.0 + 1, Some(made.clone()));
-        Ok((common.0, made.wire))
+        // Whoever waited here while another tried has waited as long as patience lasts: all of them fail together.
+        if let Some((_, error)) = common.failed.as_ref().filter(|(failed, _)| *failed >= asked) {
+            return Err(error.clone());
+        }
+        match self.reach(|| self.connect()).await {
+            Ok(made) => {
+                *common = Shared { number: common.number + 1, connection: Some(made.clone()), failed: None };
+                Ok((common.number, made.wire))
+            }
+            Err(error) => {
+                common.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 
     /// The shared connection of this number failed.
     pub async fn lost(&self, number: u64) {
         let mut common = self.common.lock().await;
-        if common.0 == number {
-            common.1 = None;
+        if common.number == number {
+            common.connection = None;
         }
     }
 

@@ -118,6 +118,22 @@ fn a_server_that_accepts_and_never_answers_is_given_up_after_the_time_that_was_s
     assert!(said.contains("50ms") || said.contains("timed out"), "{said}");
 }
 
+/// Else the last of a hundred would wait a hundred times as long as the first.
+#[test]
+fn all_who_wait_for_a_server_that_does_not_answer_fail_together() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let store = Store::open(&format!("redis://{}", silent.local_addr().unwrap())).unwrap();
+    let store = store.connect_max(Duration::from_millis(50)).unwrap().patience(Duration::ZERO).unwrap();
+    let ask = || {
+        let mut store = store.clone();
+        async move { store.get::<_, Option<String>>("key").await.is_err() }
+    };
+    assert!(run(async { futures_util::future::join_all((0..100).map(|_| ask())).await }).into_iter().all(|failed| failed));
+    let tries = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(tries, 1);
+}
+
 #[test]
 fn a_line_whose_call_was_given_up_is_closed_and_says_so() {
     let backend = Backend::within();
