@@ -58,26 +58,8 @@ const IDLE_MAX: usize = 64;
 /// How often a transaction is tried whose watched keys change meanwhile. Each time someone else's was done.
 const TRIES_MAX: usize = 1000;
 
-/// Commands that change what later ones mean, or who asks, and have a [`Line`].
-const LASTING: [&[u8]; 17] = [
-    b"auth",
-    b"select",
-    b"multi",
-    b"exec",
-    b"discard",
-    b"watch",
-    b"unwatch",
-    b"readonly",
-    b"asking",
-    b"flux.register",
-    b"flux.heartbeat",
-    b"flux.join",
-    b"flux.leave",
-    b"flux.next",
-    b"flux.reply",
-    b"flux.cancel",
-    b"flux.stream.push",
-];
+/// Commands that change what later ones mean, and have a [`Line`].
+const LASTING: [&[u8]; 9] = [b"auth", b"select", b"multi", b"exec", b"discard", b"watch", b"unwatch", b"readonly", b"asking"];
 /// What may be asked with `CLIENT` of a connection that is not the asker's own.
 const OF_OTHERS: [&[u8]; 6] = [b"list", b"kill", b"pause", b"unpause", b"unblock", b"help"];
 

@@ -131,7 +131,8 @@ fn all_who_wait_for_a_server_that_does_not_answer_fail_together() {
     };
     assert!(run(async { futures_util::future::join_all((0..100).map(|_| ask())).await }).into_iter().all(|failed| failed));
     let tries = std::iter::from_fn(|| silent.accept().ok()).count();
-    assert_eq!(tries, 1);
+    // What reads is asked once more.
+    assert!((1..=2).contains(&tries), "{tries}");
 }
 
 #[test]
