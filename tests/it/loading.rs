@@ -224,6 +224,7 @@ fn no_key_is_evicted_or_expires_while_others_are_still_loaded() {
         assert_eq!(line(&mut client, &["SET", &format!("large:{number}"), &large]), "+OK");
     }
     server.kill();
+    drop(server);
     let mut server = loading(&dir, &["--maxmemory", "1mb", "--maxmemory-policy", "allkeys-random"]);
     let mut client = server.connect();
     until("the time of the key as the tables have it is over", || flux::clock::now_ms() > soon);
@@ -238,6 +239,7 @@ fn no_key_is_evicted_or_expires_while_others_are_still_loaded() {
     assert_eq!(line(&mut client, &["DBSIZE"]), format!(":{}", LARGE + 1));
     assert_eq!(line(&mut client, &["GET", "session"]), "kept");
     server.kill();
+    drop(server);
     let server = Process::flux_in(&data, &[]);
     assert_eq!(line(&mut server.connect(), &["DBSIZE"]), format!(":{}", LARGE + 1));
 }
