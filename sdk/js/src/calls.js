@@ -33,10 +33,10 @@ export class Calls {
     const nest = nesting.current;
     // A handler's own calls end when nobody waits for it any more.
     const signals = [signal, nest?.signal].filter(Boolean);
-    const left = Math.max(0, Math.min(timeout, nest ? nest.deadline - Date.now() : Infinity));
+    const left = Math.max(0, Math.min(timeout, nest ? Math.ceil(nest.until - performance.now()) : Infinity));
     return new Promise((resolve, reject) => {
       const call = { id: randomId(), words: words(fn, payload, rest), timeout: left, retries, onChunk, resolve, reject, signals };
-      Object.assign(call, { seq: 0, attempt: 1, isKnown: false, isAgain: false, deadline: Date.now() + left });
+      Object.assign(call, { seq: 0, attempt: 1, isKnown: false, isAgain: false, until: performance.now() + left });
       call.timer = setTimeout(() => this.#fail(call, late(call)), rest.gather ? left + GATHER_SLACK_MS : left);
       call.cancel = () => {
         const { reason } = signals.find(({ aborted }) => aborted);
@@ -104,7 +104,7 @@ export class Calls {
 
   /** There is a connection again: asks after each call that was given to the last. */
   resume(isRestarted) {
-    if (isRestarted) this.#gatheringUntil = Date.now() + GATHERING_MS;
+    if (isRestarted) this.#gatheringUntil = performance.now() + GATHERING_MS;
     for (const call of this.#open.values()) {
       if (call.isGiven) this.#ask(call, isRestarted);
       else this.#give(call);
@@ -118,7 +118,7 @@ export class Calls {
 
   #give(call) {
     call.isGiven = true;
-    const left = Math.max(1, Math.ceil(call.deadline - Date.now()));
+    const left = Math.max(1, Math.ceil(call.until - performance.now()));
     const again = call.isAgain ? ["ATTEMPT", call.attempt, "SEEN", call.seq] : [];
     this.#link.call([...call.words, "TIMEOUT", left, "RETRIES", call.retries, "ID", call.id, ...again, "ASYNC"], { now: true }).then(
       () => (call.isKnown = true),
@@ -142,7 +142,7 @@ export class Calls {
   #refused(call, error) {
     // The next connection asks what became of it.
     if (error.code === "DISCONNECTED") return;
-    if (error.code === "NOPEER" && Date.now() < this.#gatheringUntil) {
+    if (error.code === "NOPEER" && performance.now() < this.#gatheringUntil) {
       call.isGiven = false;
       setTimeout(() => this.#open.has(call.id) && this.#link.isUp && !call.isGiven && this.#give(call), AGAIN_MS);
       return;

@@ -86,10 +86,10 @@ export class Link {
       let error;
       try {
         const { lost } = await this.#connect();
-        const upAt = Date.now();
+        const upAt = performance.now();
         error = await lost;
         // Otherwise a server that drops us at once would be asked without a pause.
-        if (Date.now() - upAt > PAUSE_MS[1]) failures = 0;
+        if (performance.now() - upAt > PAUSE_MS[1]) failures = 0;
       } catch (refusal) {
         // Why it ended says more.
         error = refusal.cause?.code === "PROTOCOL" ? refusal.cause : refusal;

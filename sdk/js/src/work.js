@@ -144,7 +144,8 @@ export class Work {
       return last;
     };
     const context = { id, fn, from, attempt, deadline: Date.now() + left, signal: aborter.signal, chunk };
-    const nest = { deadline: context.deadline, signal: aborter.signal, isOver: false };
+    // The clock that the handler sees may be set meanwhile; this one only goes forward.
+    const nest = { until: performance.now() + left, signal: aborter.signal, isOver: false };
     let outcome;
     try {
       const handler = this.#find(fn);

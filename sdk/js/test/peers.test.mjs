@@ -473,6 +473,20 @@ test("a call that ends with the handler that made it says so", async (t) => {
   }
 });
 
+test("a clock that is set meanwhile does not move the end of a call", async (t) => {
+  const server = await serve(t);
+  const now = Date.now;
+  t.after(() => (Date.now = now));
+  let worker;
+  const exposed = {
+    outer: () => ((Date.now = () => now() + 3_600_000), worker.send("echo", "in time", 60_000)),
+    echo: (payload) => payload,
+  };
+  worker = await peer(server, "worker", { exposed });
+  const caller = await peer(server, "caller");
+  assert.equal(await caller.send("outer", null, 30_000), "in time");
+});
+
 test("a peer that dies is called by its name", async (t) => {
   const server = await serve(t);
   const begun = promised();

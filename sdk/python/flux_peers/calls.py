@@ -132,7 +132,7 @@ class Calls:
         retries = options.get("retries")
         # What a handler calls ends by the handler's own deadline.
         within = nesting.get()
-        left = timeout if within is None or within.is_over else min(timeout, max(0.0, within.deadline - time.time()))
+        left = timeout if within is None or within.is_over else min(timeout, max(0.0, within.until - time.monotonic()))
         call = _Call(
             str(uuid.uuid4()),
             _words(fn, payload, **options),

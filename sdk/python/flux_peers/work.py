@@ -70,12 +70,14 @@ class Call:
     has come; a coroutine gets asyncio.CancelledError as well, a plain function has to look.
     """
 
-    def __init__(self, id: str, fn: str, caller: str, attempt: int, deadline: float, work: Work) -> None:
+    def __init__(self, id: str, fn: str, caller: str, attempt: int, left: float, work: Work) -> None:
         self.id = id
         self.fn = fn
         self.caller = caller
         self.attempt = attempt
-        self.deadline = deadline
+        self.deadline = time.time() + left
+        self.until = time.monotonic() + left
+        """The deadline by a clock that only goes forward: the other may be set meanwhile."""
         self.cancelled = threading.Event()
         self.is_over = False
         """Its handler has ended: what it left behind is not bound by its deadline."""
@@ -197,7 +199,7 @@ class Work:
 
     def _start(self, id: str, fn: str, payload: str, caller: str, left_ms: Any, attempt: Any) -> None:
         left = int(left_ms) / 1000
-        call = Call(id, fn, caller, int(attempt), time.time() + left, self)
+        call = Call(id, fn, caller, int(attempt), left, self)
         self.cancel(id)  # Given once more after all: what the first try gives is not taken any more.
         task = asyncio.create_task(self._run(call, payload))
         self._running[id] = (task, call)
@@ -247,7 +249,7 @@ class Work:
             if error.code != "NOCALL" or link is None or (turn == self.turn and link.wire is not None):
                 raise
             # A server that was restarted knows of the call once we have named it, over a new connection for work.
-            await link.ready(time.monotonic() + max(0.0, call.deadline - time.time()))
+            await link.ready(call.until)
             await self._commands.call("FLUX.REPLY", call.id, *outcome, again=True)
 
     async def _reply_failed(self, call: Call, error: FluxError) -> None:

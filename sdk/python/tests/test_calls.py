@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 import unittest
+from unittest import mock
 
 from flux_peers import FluxError
 
@@ -408,6 +409,18 @@ class CallTest(ServerTest):
         await worker.expose(self.fn, outer)
         await self.fails("TIMEOUT", "timeout after 2000 ms", asker.send(self.fn, timeout=2))
         self.assertRegex(await asyncio.wait_for(told, 30), r"^timeout after (1?\d{1,3}|2000) ms$")
+
+    async def test_a_clock_that_is_set_meanwhile_does_not_move_the_end_of_a_call(self):
+        worker, asker = await self.peer("worker"), await self.peer("asker")
+        now = time.time
+
+        async def outer(payload, call):
+            with mock.patch("time.time", lambda: now() + 3_600):
+                return await worker.send(f"{self.fn}-echo", "in time", 60)
+
+        await worker.expose(f"{self.fn}-echo", lambda payload: payload)
+        await worker.expose(self.fn, outer)
+        self.assertEqual(await asker.send(self.fn, timeout=30), "in time")
 
     async def test_calls_that_a_handler_makes_end_with_its_own_deadline(self):
         left, over = [], asyncio.get_running_loop().create_future()
