@@ -11,6 +11,7 @@ pub mod http;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;
+pub mod lua;
 pub mod machine;
 pub mod memory;
 pub mod metrics;

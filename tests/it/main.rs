@@ -24,6 +24,7 @@ mod keys;
 mod lifecycle;
 mod linear;
 mod loading;
+mod lua;
 mod memory;
 mod model;
 mod old_peers;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor, ground floor first. A new room is added here; `FLUX_BLESS=1 cargo test tidy` draws the house in ARCHITECTURE.md anew.
 const FLOORS: &[&[&str]] = &[
     &["storage", "resp", "clock", "id", "limits", "machine", "memory", "metrics", "panics", "prefetch", "seldom", "version"],
+    &["lua"],
     // Half a floor up: it starts what lives beside others, by the clock and as panics are dealt with.
     &["lifecycle"],
     &["engine", "config"],
@@ -27,6 +28,7 @@ const ABOUT: &[(&str, &str)] = &[
     ("commands", "the command table and its handlers"),
     ("engine", "shards, types, transactions, expiry, pub/sub, blocking, persistence; settings"),
     ("lifecycle", "what lives beside its caller: threads, tasks, child processes"),
+    ("lua", "Lua as Redis has it, for scripts and functions"),
     ("storage", "what knows nothing of flux: disks, the protocol, the machine"),
 ];
 
