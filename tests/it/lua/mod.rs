@@ -1,5 +1,7 @@
 //! The Lua of scripts against a redis-server's: the same snippets, the same replies to the byte, for clients of both protocols.
 
+mod libraries;
+
 use flux::lua::{Host, Kind, Options, Verdict, Vm};
 
 use crate::process::{Connection, Process, Reply};
