@@ -82,10 +82,6 @@ impl Buffer {
         unsafe { slice::from_raw_parts(self.start, self.length) }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
     pub unsafe fn push(&mut self, state: *mut lua_State, byte: u8) {
         unsafe {
             self.reserve(state, 1);

@@ -4,12 +4,12 @@ use std::ffi::{CStr, c_int};
 
 use mlua::ffi::{
     lua_Integer, lua_State, lua_createtable, lua_isnumber, lua_pushfstring, lua_pushinteger, lua_pushnil, lua_pushnumber,
-    lua_tonumber, luaL_argerror, luaL_checknumber, luaL_checkstack_, luaL_error, luaL_optinteger,
+    lua_tonumber, luaL_argerror, luaL_checknumber, luaL_error, luaL_optinteger,
 };
 
 use crate::lua::libs::scratch::{Buffer, push_scratch, scratch};
 use crate::lua::libs::steps::Steps;
-use crate::lua::libs::values::{check_bytes, set_function};
+use crate::lua::libs::values::{check_bytes, cleared, need, set_function};
 use crate::lua::raw::{cast, pop, push_bytes};
 
 /// The most bytes of `i` and `I`.
@@ -59,9 +59,9 @@ unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
         while let Some(option) = format.next() {
             position = position.wrapping_add(format.padding(position, option));
             let Some(bytes) = data.get(position..).and_then(|rest| rest.get(..option.size)) else {
-                return luaL_argerror(state, 2, TOO_SHORT.as_ptr());
+                return luaL_argerror(cleared(state), 2, TOO_SHORT.as_ptr());
             };
-            luaL_checkstack_(state, 2, c"too many results".as_ptr());
+            need(state, 2, c"too many results");
             position += match option.letter {
                 b'b' | b'B' | b'h' | b'H' | b'l' | b'L' | b'T' | b'i' | b'I' => format.push_integer(bytes, option),
                 b'f' | b'd' => format.push_float(bytes),
@@ -150,7 +150,7 @@ impl Format<'_> {
             let size = self.number(4);
             if size as usize > INTEGER_MAX {
                 let text = c"integral size %d is larger than limit of %d";
-                luaL_error(self.state, text.as_ptr(), size, INTEGER_MAX as c_int);
+                luaL_error(cleared(self.state), text.as_ptr(), size, INTEGER_MAX as c_int);
             }
             size as usize
         }
@@ -166,7 +166,7 @@ impl Format<'_> {
         let add = |number: i32, digit: &u8| number.checked_mul(10)?.checked_add(i32::from(digit - b'0'));
         let sum = number.iter().try_fold(0, add);
         if sum.is_none() {
-            unsafe { luaL_error(self.state, c"integral size overflow".as_ptr()) };
+            unsafe { luaL_error(cleared(self.state), c"integral size overflow".as_ptr()) };
         }
         sum.unwrap_or_default()
     }
@@ -255,7 +255,7 @@ impl Format<'_> {
     unsafe fn push_counted(&self, data: &[u8], count: &mut c_int) -> usize {
         unsafe {
             if *count == 0 || lua_isnumber(self.state, -1) == 0 {
-                luaL_error(self.state, c"format 'c0' needs a previous size".as_ptr());
+                luaL_error(cleared(self.state), c"format 'c0' needs a previous size".as_ptr());
             }
             let size = to_unsigned(lua_tonumber(self.state, -1)) as usize;
             pop(self.state, 1);
@@ -269,7 +269,7 @@ impl Format<'_> {
         unsafe {
             let end = memchr::memchr(0, data);
             if end.is_none() {
-                luaL_error(self.state, c"unfinished string in data".as_ptr());
+                luaL_error(cleared(self.state), c"unfinished string in data".as_ptr());
             }
             push_whole(self.state, &data[..end.unwrap_or_default()]) + 1
         }
@@ -285,12 +285,12 @@ impl Format<'_> {
                 b'!' => {
                     let alignment = self.number(ALIGNMENT);
                     if alignment.count_ones() != 1 || alignment < 0 {
-                        luaL_error(self.state, c"alignment %d is not a power of 2".as_ptr(), alignment);
+                        luaL_error(cleared(self.state), c"alignment %d is not a power of 2".as_ptr(), alignment);
                     }
                     self.alignment = alignment as usize;
                 }
                 letter => {
-                    let text = lua_pushfstring(self.state, c"invalid format option '%c'".as_ptr(), c_int::from(letter));
+                    let text = lua_pushfstring(cleared(self.state), c"invalid format option '%c'".as_ptr(), c_int::from(letter));
                     luaL_argerror(self.state, 1, text);
                 }
             }
@@ -301,7 +301,7 @@ impl Format<'_> {
 
 unsafe fn check(state: *mut lua_State, is_so: bool, argument: c_int, otherwise: &CStr) {
     if !is_so {
-        unsafe { luaL_argerror(state, argument, otherwise.as_ptr()) };
+        unsafe { luaL_argerror(cleared(state), argument, otherwise.as_ptr()) };
     }
 }
 

@@ -113,9 +113,9 @@ fn structs_go_both_ways() {
         ("return #struct.pack('!8bd', 1, 2)", "16"),
         ("return struct.unpack('Bc0', '\\3abcd')", "abc"),
         ("return struct.size('!4bib')", "9"),
-        ("return struct.unpack('i', 'abc')", "bad argument #2 to 'unpack' (data string too short)"),
+        ("return struct.unpack('i', 'abc')", "user_script:1: bad argument #2 to 'unpack' (data string too short)"),
         ("return struct.unpack('c0', 'abc')", "user_script:1: format 'c0' needs a previous size"),
-        ("return struct.unpack('i', 'abcdefgh', -1)", "bad argument #2 to 'unpack' (data string too short)"),
+        ("return struct.unpack('i', 'abcdefgh', -1)", "user_script:1: bad argument #2 to 'unpack' (data string too short)"),
         ("return struct.pack('i99', 1)", "user_script:1: integral size 99 is larger than limit of 32"),
         ("return struct.size('c99999999999')", "user_script:1: integral size overflow"),
     ]);
@@ -128,7 +128,7 @@ fn bits_are_of_32() {
         ("return bit.bor(1, 2, 4)", "7"),
         ("return bit.tohex(-1, -4)", "FFFF"),
         ("return bit.arshift(-16, 2) .. ' ' .. bit.rshift(-16, 28) .. ' ' .. bit.rol(1, 33)", "-4 15 2"),
-        ("return bit.band('x')", "bad argument #1 to 'band' (number expected, got string)"),
+        ("return bit.band('x')", "user_script:1: bad argument #1 to 'band' (number expected, got string)"),
     ]);
 }
 
@@ -136,7 +136,7 @@ fn bits_are_of_32() {
 fn patterns_find_what_they_are_to_find() {
     check(&[
         ("return table.concat({('key:12'):match('^(%a+):(%d+)$')}, ' ')", "key 12"),
-        ("return ('aaa'):gsub('a*', 'x')", "x"),
+        ("return ('aaa'):gsub('a*', 'x')", "xx"),
         ("return (('abc'):gsub('%w', '%0%0', 2))", "aabbc"),
         ("return table.concat({('a(b(c)d)e'):find('%b()')}, ' ')", "2 8"),
         ("return (('THE (quick) fox'):find('%f[%a]%a+%f[%A]', 5))", "6"),
@@ -166,7 +166,7 @@ fn what_is_nested_deep_is_an_error_and_no_end() {
         ("return string.find(('a'):rep(200000), ('a?'):rep(200000))", "1"),
     ]);
     let unpacked = eval("return cmsgpack.unpack(('\\145'):rep(100000))");
-    assert!(unpacked.contains("too many return values at once"), "{unpacked}");
+    assert!(unpacked.contains("stack overflow (in function mp_decode_to_lua_array)"), "{unpacked}");
 }
 
 /// Each can be asked again and again, and none of it needs an instruction of Lua.

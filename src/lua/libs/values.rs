@@ -4,7 +4,8 @@ use std::ffi::{CStr, c_int};
 use std::{ptr, slice};
 
 use mlua::ffi::{
-    lua_CFunction, lua_State, lua_pushcclosure, lua_pushlightuserdata, lua_pushvalue, lua_rawset, luaL_checklstring,
+    lua_CFunction, lua_State, lua_checkstack, lua_gettop, lua_pushcclosure, lua_pushlightuserdata, lua_pushvalue, lua_rawset,
+    lua_settop, luaL_checklstring, luaL_error,
 };
 
 use crate::lua::raw::{self, push_bytes};
@@ -47,6 +48,25 @@ pub unsafe fn set_text(state: *mut lua_State, name: &CStr, text: &CStr) {
 /// What stands for null, since a table of Lua holds no nil.
 pub unsafe fn push_null(state: *mut lua_State) {
     unsafe { lua_pushlightuserdata(state, ptr::null_mut()) }
+}
+
+/// Asks for so many places on the stack. More than Lua gives is an error that says for what.
+pub unsafe fn need(state: *mut lua_State, slots: c_int, what: &CStr) {
+    unsafe {
+        if lua_checkstack(state, slots) == 0 {
+            luaL_error(cleared(state), c"stack overflow (%s)".as_ptr(), what.as_ptr());
+        }
+    }
+}
+
+/// The same state, its stack emptied but for the first argument: whoever filled it up has no room for an error otherwise.
+pub unsafe fn cleared(state: *mut lua_State) -> *mut lua_State {
+    unsafe {
+        if lua_gettop(state) > 1 {
+            lua_settop(state, 1);
+        }
+        state
+    }
 }
 
 /// As C casts a double to an int: what that cannot hold is the smallest one.

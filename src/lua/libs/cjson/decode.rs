@@ -11,7 +11,7 @@ use crate::lua::libs::cjson::options::{OFF, Options, options};
 use crate::lua::libs::number::parse;
 use crate::lua::libs::scratch::{Scratch, scratch};
 use crate::lua::libs::steps::Steps;
-use crate::lua::libs::values::{check_bytes, push_null};
+use crate::lua::libs::values::{check_bytes, cleared, push_null};
 use crate::lua::raw::push_bytes;
 
 pub unsafe extern "C-unwind" fn decode(state: *mut lua_State) -> c_int {
@@ -135,7 +135,7 @@ impl Decoder<'_> {
             self.depth += 1;
             if self.depth > self.options.decode_depth || lua_checkstack(self.state, slots) == 0 {
                 let text = c"Found too many nested data structures (%d) at character %d";
-                luaL_error(self.state, text.as_ptr(), self.depth, self.at as c_int);
+                luaL_error(cleared(self.state), text.as_ptr(), self.depth, self.at as c_int);
             }
             // Not presized: how a table grew decides the order of its keys.
             lua_createtable(self.state, 0, 0);
@@ -226,7 +226,7 @@ impl Decoder<'_> {
         };
         unsafe {
             let text = c"Expected %s but found %s at character %d";
-            luaL_error(self.state, text.as_ptr(), expected.as_ptr(), found.as_ptr(), self.token_at as c_int + 1);
+            luaL_error(cleared(self.state), text.as_ptr(), expected.as_ptr(), found.as_ptr(), self.token_at as c_int + 1);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::lua::libs::cjson::options::{AS_NULL, OFF, Options, options};
 use crate::lua::libs::number::general;
 use crate::lua::libs::scratch::{Scratch, scratch};
 use crate::lua::libs::steps::Steps;
-use crate::lua::libs::values::{bytes, small};
+use crate::lua::libs::values::{bytes, cleared, small};
 use crate::lua::raw::{pop, push_bytes};
 
 pub unsafe extern "C-unwind" fn encode(state: *mut lua_State) -> c_int {
@@ -148,7 +148,7 @@ impl Encoder<'_> {
             self.depth += 1;
             // For a key, a value, and the text of an error.
             if self.depth > self.options.encode_depth || lua_checkstack(self.state, 3) == 0 {
-                luaL_error(self.state, c"Cannot serialise, excessive nesting (%d)".as_ptr(), self.depth);
+                luaL_error(cleared(self.state), c"Cannot serialise, excessive nesting (%d)".as_ptr(), self.depth);
             }
             if real(self.state, -1) {
                 lua_replace(self.state, -2);
@@ -260,7 +260,7 @@ impl Encoder<'_> {
     unsafe fn refuse(&mut self, index: c_int, why: &CStr) {
         unsafe {
             let kind = lua_typename(self.state, lua_type(self.state, index));
-            luaL_error(self.state, c"Cannot serialise %s: %s".as_ptr(), kind, why.as_ptr());
+            luaL_error(cleared(self.state), c"Cannot serialise %s: %s".as_ptr(), kind, why.as_ptr());
         }
     }
 }

@@ -4,13 +4,13 @@ use std::ffi::c_int;
 
 use mlua::ffi::{
     LUA_TBOOLEAN, LUA_TNUMBER, LUA_TSTRING, LUA_TTABLE, lua_State, lua_checkstack, lua_gettop, lua_next, lua_objlen, lua_pushnil,
-    lua_pushvalue, lua_rawgeti_, lua_replace, lua_settop, lua_toboolean, lua_tonumber, lua_type, luaL_argerror, luaL_checkstack_,
+    lua_pushvalue, lua_rawgeti_, lua_replace, lua_settop, lua_toboolean, lua_tonumber, lua_type, luaL_argerror,
 };
 
 use crate::lua::frozen::real;
 use crate::lua::libs::scratch::{Buffer, scratch};
 use crate::lua::libs::steps::Steps;
-use crate::lua::libs::values::{bytes, small};
+use crate::lua::libs::values::{bytes, need, small};
 use crate::lua::raw::{cast, pop, push_bytes};
 
 /// A table that is deeper becomes nil, so that one which holds itself comes to an end.
@@ -28,7 +28,7 @@ pub unsafe extern "C-unwind" fn pack(state: *mut lua_State) -> c_int {
         let scratch = scratch(state);
         let mut packer = Packer { state, text: &mut scratch.text, steps: Steps::new() };
         for index in 1..=count {
-            luaL_checkstack_(state, 1, c"in function mp_check".as_ptr());
+            need(state, 1, c"in function mp_check");
             lua_pushvalue(state, index);
             packer.take_top(0);
         }
@@ -102,7 +102,7 @@ impl Packer<'_> {
 
     unsafe fn table(&mut self, level: u32) {
         unsafe {
-            luaL_checkstack_(self.state, 3, c"in function table_is_an_array".as_ptr());
+            need(self.state, 3, c"in function table_is_an_array");
             if real(self.state, -1) {
                 lua_replace(self.state, -2);
             }

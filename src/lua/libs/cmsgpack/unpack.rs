@@ -4,12 +4,12 @@ use std::ffi::c_int;
 
 use mlua::ffi::{
     lua_Integer, lua_State, lua_createtable, lua_gettop, lua_insert, lua_pushboolean, lua_pushinteger, lua_pushnil,
-    lua_pushnumber, lua_rawset, luaL_checkinteger, luaL_checkstack_, luaL_error, luaL_optinteger,
+    lua_pushnumber, lua_rawset, luaL_checkinteger, luaL_error, luaL_optinteger,
 };
 
 use crate::lua::libs::scratch::{Buffer, scratch};
 use crate::lua::libs::steps::Steps;
-use crate::lua::libs::values::check_bytes;
+use crate::lua::libs::values::{check_bytes, cleared, need};
 use crate::lua::raw::{pop, push_bytes};
 
 /// All values of a text.
@@ -61,7 +61,7 @@ unsafe fn unpack_some(state: *mut lua_State, limit: lua_Integer, offset: lua_Int
         if takes_all {
             return count;
         }
-        luaL_checkstack_(state, 1, c"in function mp_unpack_full".as_ptr());
+        need(state, 1, c"in function mp_unpack_full");
         let left = unpacker.rest.len();
         lua_pushinteger(state, if left == 0 { -1 } else { (length - left) as lua_Integer });
         lua_insert(state, 2);
@@ -105,7 +105,7 @@ impl<'a> Unpacker<'a> {
             self.steps.take(self.state, 1);
             let Some(&tag) = self.rest.first() else { self.missing() };
             let error = c"too many return values at once; use unpack_one or unpack_limit instead.";
-            luaL_checkstack_(self.state, 1, error.as_ptr());
+            need(self.state, 1, error);
             match tag {
                 0x00..0x80 | 0xe0.. => self.integer(1, |_| i64::from(tag as i8)),
                 0x80..0x90 => return self.open(false, 1, u32::from(tag & 15)),
@@ -143,7 +143,7 @@ impl<'a> Unpacker<'a> {
                 0xde => return self.open_long(false, 3),
                 0xdf => return self.open_long(false, 5),
                 _ => {
-                    luaL_error(self.state, c"Bad data format in input.".as_ptr());
+                    luaL_error(cleared(self.state), c"Bad data format in input.".as_ptr());
                 }
             }
             false
@@ -181,7 +181,7 @@ impl<'a> Unpacker<'a> {
             // Not presized: how a table grew decides the order of its keys.
             lua_createtable(self.state, 0, 0);
             if is_array {
-                luaL_checkstack_(self.state, 1, c"in function mp_decode_to_lua_array".as_ptr());
+                need(self.state, 1, c"in function mp_decode_to_lua_array");
             }
             if left == 0 {
                 return false;
@@ -244,7 +244,7 @@ impl<'a> Unpacker<'a> {
 
     unsafe fn missing(&self) -> ! {
         unsafe {
-            luaL_error(self.state, c"Missing bytes in input.".as_ptr());
+            luaL_error(cleared(self.state), c"Missing bytes in input.".as_ptr());
             unreachable!("an error of Lua does not return")
         }
     }

@@ -293,7 +293,8 @@ impl<'a> Matcher<'a> {
 
     unsafe fn push_first_captures(&self, count: usize, from: usize, to: usize) -> c_int {
         unsafe {
-            luaL_checkstack_(self.state, count as c_int, c"too many captures".as_ptr());
+            // And for the text of an error.
+            luaL_checkstack_(self.state, count as c_int + 4, c"too many captures".as_ptr());
             (0..count).for_each(|index| self.push_capture(index, from, to));
             count as c_int
         }
