@@ -79,8 +79,7 @@ unsafe extern "C-unwind" fn tohex(state: *mut lua_State) -> c_int {
         let count = if lua_isnone(state, 2) != 0 { 8 } else { bits(state, 2) as i32 };
         let letters = if count < 0 { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
         let mut text = [0; 8];
-        // The smallest number has no positive one, and in C no digits.
-        let length = count.wrapping_abs().clamp(0, 8) as usize;
+        let length = count.unsigned_abs().min(8) as usize;
         for digit in text[..length].iter_mut().rev() {
             *digit = letters[(bits_left & 15) as usize];
             bits_left >>= 4;

@@ -126,7 +126,7 @@ fn bits_are_of_32() {
     check(&[
         ("return bit.tobit(2^32 - 1)", "-1"),
         ("return bit.bor(1, 2, 4)", "7"),
-        ("return bit.tohex(-1, -4)", "FFFF"),
+        ("return bit.tohex(-1, -4) .. bit.tohex(30, -2^31)", "FFFF0000001E"),
         ("return bit.arshift(-16, 2) .. ' ' .. bit.rshift(-16, 28) .. ' ' .. bit.rol(1, 33)", "-4 15 2"),
         ("return bit.band('x')", "user_script:1: bad argument #1 to 'band' (number expected, got string)"),
     ]);
