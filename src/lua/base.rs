@@ -264,7 +264,7 @@ unsafe extern "C-unwind" fn load(state: *mut lua_State) -> c_int {
         luaL_optlstring(state, 2, c"=(load)".as_ptr(), ptr::null_mut());
         lua_settop(state, 2);
         lua_createtable(state, 0, 0);
-        let mut pieces: c_int = 0;
+        let (mut pieces, mut length): (c_int, usize) = (0, 0);
         loop {
             lua_pushvalue(state, 1);
             if lua_pcall(state, 0, 1, 0) != 0 {
@@ -280,8 +280,15 @@ unsafe extern "C-unwind" fn load(state: *mut lua_State) -> c_int {
                 lua_concat(state, 2);
                 return loaded(state, 1);
             }
-            if bytes(state, -1).is_none_or(<[u8]>::is_empty) {
+            let piece = bytes(state, -1).unwrap_or_default();
+            if piece.is_empty() {
                 break;
+            }
+            // The same piece a million times takes no memory, and would be parsed for hours.
+            length = length.saturating_add(piece.len());
+            if length > (*shared(state)).memory.ceiling {
+                push_bytes(state, b"not enough memory");
+                return loaded(state, 1);
             }
             pieces += 1;
             lua_rawseti_(state, 3, pieces);
