@@ -62,6 +62,11 @@ impl Effects {
         }
         self.bytes.len() - before
     }
+
+    /// Keeps only the first bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
 }
 
 impl Default for Effects {

@@ -73,6 +73,9 @@ fn evict_one(engine: &Engine, policy: Policy, evicted: &mut Evicted) -> bool {
     let now = clock::now_ms();
     let mut from = |number| {
         engine.with_shard(number, |shard| {
+            if engine.solo().is_shut() {
+                return false;
+            }
             let Some((stored, at)) = choose(engine, shard, policy, now) else { return false };
             remove(engine, shard, stored, at, evicted);
             true

@@ -47,14 +47,46 @@ impl Engine {
         result
     }
 
-    #[inline]
+    /// Waits while a long run has the keyspace to itself, so no session that serves clients asks for it: see [`Self::try_view`].
     pub(crate) fn view(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
+        loop {
+            let view = self.view_beside(db, now, scope);
+            if !self.solo().is_shut() {
+                return view;
+            }
+            if self.solo().is_carried_here() {
+                return view;
+            }
+            drop(view);
+            self.solo().wait();
+        }
+    }
+
+    /// A view, unless a long run has the keyspace to itself.
+    #[inline]
+    pub(crate) fn try_view(&self, db: u8, now: u64, scope: Scope<'_>) -> Option<Read<'_>> {
         self.view_keeping(None, db, now, scope)
     }
 
+    /// A view also while a long run has the keyspace to itself: for what has nothing to do with what keys hold.
+    pub(crate) fn view_beside(&self, db: u8, now: u64, scope: Scope<'_>) -> Read<'_> {
+        self.view_of(self.hold(None, scope), db, now)
+    }
+
     #[inline]
-    pub(crate) fn view_keeping<'a>(&'a self, kept: Option<(usize, Guard<'a>)>, db: u8, now: u64, scope: Scope<'_>) -> Read<'a> {
+    pub(crate) fn view_keeping<'a>(
+        &'a self,
+        kept: Option<(usize, Guard<'a>)>,
+        db: u8,
+        now: u64,
+        scope: Scope<'_>,
+    ) -> Option<Read<'a>> {
         let held = self.hold(kept, scope);
+        if self.solo().is_shut() { None } else { Some(self.view_of(held, db, now)) }
+    }
+
+    #[inline]
+    fn view_of<'a>(&'a self, held: Held<'a>, db: u8, now: u64) -> Read<'a> {
         let stored_db = self.stored(db);
         Read {
             _whole: Whole::begin(),

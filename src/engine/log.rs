@@ -20,6 +20,8 @@ pub struct EffectLog {
     pub(crate) has_recorded: bool,
     /// Bytes of it, which go to the journal.
     pub(crate) recorded_bytes: usize,
+    /// Where they begin among those that are pending.
+    pub(crate) recorded_from: usize,
     /// The generation of what changes now; see [`crate::engine::Engine::is_clean`].
     pub(crate) generation: u8,
     pub(crate) is_kept: bool,
@@ -37,6 +39,7 @@ impl EffectLog {
             epoch: 0,
             has_recorded: false,
             recorded_bytes: 0,
+            recorded_from: 0,
             generation: 1,
             is_kept,
             changes: 0,
@@ -58,6 +61,30 @@ impl EffectLog {
     pub(crate) fn record_meeting(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         self.record(append);
         self.pending[(self.epoch & 1) as usize].set_meet();
+    }
+
+    /// Takes the lock's holder's own effects from those that are pending, and adds them to others.
+    pub(crate) fn set_aside(&mut self, to: &mut Effects) {
+        if std::mem::take(&mut self.has_recorded) && self.is_kept {
+            let pending = &mut self.pending[(self.epoch & 1) as usize];
+            to.record(|bytes| bytes.extend_from_slice(&pending[self.recorded_from..]));
+            if pending.meet() {
+                to.set_meet();
+            }
+            pending.truncate(self.recorded_from);
+        }
+        self.recorded_bytes = 0;
+    }
+
+    /// Records effects that were set aside.
+    pub(crate) fn file(&mut self, effects: &Effects) {
+        if effects.is_empty() {
+            return;
+        }
+        self.record(|to| to.extend_from_slice(effects));
+        if effects.meet() {
+            self.pending[(self.epoch & 1) as usize].set_meet();
+        }
     }
 
     /// Tells those who watch or wait for a key that it changed. `db` is the stored number.

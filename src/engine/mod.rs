@@ -5,6 +5,7 @@
 //! written in the one before: since a command reads the epoch after it has all its locks, whatever a client has seen
 //! happen before another thing is never in a later epoch than that thing. So each cut is a prefix of what happened.
 
+pub(crate) mod aside;
 pub mod blob;
 pub mod block;
 pub mod crowd;
@@ -28,6 +29,7 @@ pub mod policy;
 pub mod pubsub;
 pub mod rows;
 pub mod shard;
+pub mod solo;
 pub mod turn;
 pub mod types;
 pub mod value;
@@ -48,6 +50,7 @@ use crate::engine::notify::{Names, Notifications};
 use crate::engine::policy::Eviction;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Database, Shard};
+use crate::engine::solo::Solo;
 use crate::engine::value::Value;
 use crate::lifecycle::Lifecycle;
 use crate::panics::Whole;
@@ -103,6 +106,7 @@ pub type Serve = Box<dyn Fn(&Engine, Vec<Place>) + Send + Sync>;
 pub struct Engine {
     shards: Box<[Padded]>,
     epoch: AtomicU64,
+    solo: Solo,
     generation: AtomicU8,
     clean_generation: AtomicU8,
     /// Four bits for each database: the number it is stored under. `SWAPDB` changes only this.
@@ -134,6 +138,7 @@ impl Engine {
         Engine {
             shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled)))).collect(),
             epoch: AtomicU64::new(1),
+            solo: Solo::default(),
             generation: AtomicU8::new(1),
             clean_generation: AtomicU8::new(1),
             stored: AtomicU64::new((0..DATABASES as u64).map(|db| db << (4 * db)).sum()),
@@ -192,8 +197,12 @@ impl Engine {
     }
 
     /// Begins a generation: what changes from here on may be missing in the checkpoint that begins now. After a checkpoint
-    /// that failed the generation goes on.
+    /// that failed the generation goes on; so it does while a long run changes keys of which the journal hears at its end.
     pub fn begin_generation(&self) {
+        let _held = self.view_beside(0, 0, Scope::Everything);
+        if self.solo.is_shut() {
+            return;
+        }
         let clean = self.clean_generation.load(SeqCst);
         let _ = self.generation.compare_exchange(clean, clean.wrapping_add(1), SeqCst, SeqCst);
     }
@@ -294,6 +303,12 @@ impl Engine {
         self.stored.store(stored, SeqCst);
     }
 
+    /// Whether a long run has the keyspace to itself.
+    #[inline]
+    pub fn solo(&self) -> &Solo {
+        &self.solo
+    }
+
     /// Which keyspace notifications are on.
     pub fn notifications(&self) -> &Notifications {
         &self.notifications
@@ -314,9 +329,9 @@ impl Engine {
         self.waiting.fetch_add(by as usize, Relaxed);
     }
 
-    /// Whether keys whose time is over may be removed now; off while loading and while writes are paused.
+    /// Whether keys whose time is over may be removed now; off while loading, while writes are paused, and for a script that takes long.
     pub fn may_expire(&self) -> bool {
-        self.may_expire.load(Relaxed) && !self.is_filled()
+        self.may_expire.load(Relaxed) && !self.is_filled() && !self.solo.is_shut()
     }
 
     /// Whether a folder is being loaded into it while clients are there. No key is evicted then, and none expires.
@@ -433,5 +448,6 @@ fn enter(shard: &mut Shard, epoch: u64, generation: u8) {
     );
     shard.log.epoch = epoch;
     (shard.log.has_recorded, shard.log.recorded_bytes) = (false, 0);
+    shard.log.recorded_from = shard.log.pending[(epoch & 1) as usize].len();
     shard.log.generation = generation;
 }

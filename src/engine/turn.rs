@@ -79,10 +79,16 @@ impl<'e> Turn<'e> {
         self.kept = None;
     }
 
-    /// A view for the next command, under the lock that was kept if that is all it needs.
+    /// A view for the next command, under the lock that was kept if that is all it needs. None while a long run has the keyspace to itself.
     #[inline]
-    pub(crate) fn view(&mut self, db: u8, now: u64, scope: Scope<'_>) -> Read<'e> {
+    pub(crate) fn view(&mut self, db: u8, now: u64, scope: Scope<'_>) -> Option<Read<'e>> {
         self.engine.view_keeping(self.kept.take(), db, now, scope)
+    }
+
+    /// A view also while a long run has the keyspace to itself: see [`Engine::view_beside`].
+    pub(crate) fn view_beside(&mut self, db: u8, now: u64, scope: Scope<'_>) -> Read<'e> {
+        self.release();
+        self.engine.view_beside(db, now, scope)
     }
 
     /// Keeps what a view held, if the commands of this turn go on with it.
