@@ -55,6 +55,9 @@ const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
 /// No more of a pipeline is run than this between two such waits: 2.5 MB a second of each client.
 const CROWDED_TURN_BYTES: usize = 256 * 1024;
 
+/// How often a client that leaves looks whether keys may be changed again.
+const SHUT_LOOK: Duration = Duration::from_millis(5);
+
 /// How long nobody is accepted after that failed: no client notices, and it costs no processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -139,6 +142,10 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     // It takes nothing from those who are there, while it waits for its turn to leave.
     if let Some(wait) = &connection.waiting {
         wait.waiter.end();
+    }
+    // What it was to rooms stands in keys, which a script that takes long has to itself.
+    while connection.session.is_known_to_rooms() && connection.session.instance.engine.solo().is_shut() {
+        tokio::time::sleep(SHUT_LOOK).await;
     }
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.
@@ -531,6 +538,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             .waiting
             .take()
             .expect("who ends a wait is the only one, and this task looks for mail of it before it begins another");
+        self.session.come_back();
         match ended {
             Ended::Answer { bytes, epoch, sent } => {
                 if !wait.is_muted {

@@ -6,7 +6,7 @@ use crate::resp::Args;
 
 /// What is missing, and the commands it takes away: `name` or `container|subcommand`, in lower case.
 const ABSENT: &[(&str, &[&str])] = &[
-    ("scripting is", &["eval", "eval_ro", "evalsha", "evalsha_ro", "script|load", "script|kill", "script|debug"]),
+    ("the debugging of scripts is", &["script|debug"]),
     (
         "the use of functions is",
         &[

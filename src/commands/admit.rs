@@ -129,11 +129,18 @@ pub fn admit(identity: &Identity, asked: &Asked<'_>, state: &State<'_>) -> Resul
         return Err(error::NO_REPLICAS);
     }
     if asked.may_write(state.txn)
-        && let Some(cause) = instance.durability().and_then(|durability| durability.write_error())
+        && let Some(refusal) = refusal_of_writes(instance)
     {
-        return Err(journal_refuses(&cause));
+        return Err(refusal);
     }
     Ok(())
+}
+
+/// Why nothing may be changed just now, where the journal refuses.
+#[inline]
+pub fn refusal_of_writes(instance: &Instance) -> Option<Error> {
+    let cause = instance.durability().and_then(|durability| durability.write_error())?;
+    Some(journal_refuses(&cause))
 }
 
 /// Whether a command keeps to the keys it may touch. O(n) for the keys it names.

@@ -29,7 +29,7 @@ impl Together<'_> {
         let owned = OwnedArgs::new(args.iter().copied());
         let (_, command) = self.table.find(args[0]).ok_or_else(|| unfit(args))?;
         let leaf = leaf_unchecked(command, owned.args());
-        if !leaf.takes(args.len() - 1) || matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Container) {
+        if !leaf.takes(args.len() - 1) || matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container) {
             return Err(unfit(args));
         }
         let view = self.view.take().expect("it is put back below");

@@ -16,6 +16,7 @@ use crate::commands::guesses::Guesses;
 use crate::commands::offers::Offers;
 use crate::commands::room::{Metric, Open, OpenRooms, Room};
 use crate::commands::route::Route;
+use crate::commands::script::Scripts;
 use crate::commands::sockets::Sockets;
 use crate::commands::stats::Stats;
 use crate::commands::table::Table;
@@ -61,6 +62,8 @@ pub struct Instance {
     pub started_at: u64,
     /// Where the RESP door listens: addresses, and a unix socket's path.
     pub listeners: OnceLock<Listeners>,
+    /// Scripts, and which of them runs.
+    pub scripts: Scripts,
     /// Commands that took long.
     pub slowlog: Slowlog,
     /// Things that took long, by what they were.
@@ -244,6 +247,7 @@ impl Instance {
             pause: Pause::default(),
             started_at: clock::monotonic_ms(),
             listeners: OnceLock::new(),
+            scripts: Scripts::default(),
             slowlog: Slowlog::default(),
             latency: LatencyMonitor::default(),
             notes_fast_commands: AtomicBool::new(false),

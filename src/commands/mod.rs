@@ -30,7 +30,7 @@ pub mod offers;
 pub mod pubsub;
 pub mod room;
 pub mod route;
-pub mod scripting;
+pub mod script;
 pub mod server;
 pub mod serving;
 pub mod session;
@@ -66,7 +66,7 @@ pub const GROUPS: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     list::COMMANDS,
     pubsub::COMMANDS,
-    scripting::COMMANDS,
+    script::rows::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     stream::COMMANDS,

@@ -14,19 +14,31 @@ use crate::resp::{Args, Reply};
 /// Shows a command to all monitors.
 #[cold]
 pub fn show(session: &Session, command: &Command, args: Args<'_>) {
-    let line = line(session, command, args);
+    tell(session, &line(session, &from(session), command, args));
+}
+
+/// Shows a command that a script runs.
+#[cold]
+pub fn show_of_script(session: &Session, command: &Command, args: Args<'_>) {
+    tell(session, &line(session, "lua", command, args));
+}
+
+fn tell(session: &Session, line: &str) {
     for monitor in session.instance.monitors.lock().iter() {
         monitor.mailbox.send(line.as_bytes());
     }
 }
 
-fn line(session: &Session, command: &Command, args: Args<'_>) -> String {
-    let micros = session.now_ns / 1000;
-    let from = if session.client.from.way == Way::Unix {
+fn from(session: &Session) -> String {
+    if session.client.from.way == Way::Unix {
         format!("unix:{}", session.client.from.address)
     } else {
         session.client.from.address.clone()
-    };
+    }
+}
+
+fn line(session: &Session, from: &str, command: &Command, args: Args<'_>) -> String {
+    let micros = session.now_ns / 1000;
     let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, session.db);
     for arg in table::shown(command, args) {
         line.push(' ');

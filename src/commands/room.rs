@@ -69,6 +69,11 @@ impl Drop for OpenRooms {
 pub struct Slots(Vec<Box<dyn Any + Send + Sync>>);
 
 impl Session {
+    /// Whether it is something to a room, which has to be undone when it leaves.
+    pub fn is_known_to_rooms(&self) -> bool {
+        !self.slots.0.is_empty()
+    }
+
     /// What it is to a room, which has a type of its own for that; it begins as nothing.
     pub fn slot<T: Any + Default + Send + Sync>(&mut self) -> &mut T {
         let slots = &mut self.slots.0;

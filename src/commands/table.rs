@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::commands::marks::{self, Mark};
+use crate::commands::script::Desk;
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
 use crate::config::Name;
@@ -53,6 +54,8 @@ pub enum Run {
     Session(fn(&mut Session, Args<'_>, &mut Reply) -> Outcome),
     /// Has to do with the server, and looks at all shards.
     Server(fn(&mut Session, &mut Shards<'_, '_>, Args<'_>, &mut Reply) -> Outcome),
+    /// Has to do with scripts, which have all shards.
+    Script(for<'v> fn(&mut Session, &mut Desk<'_>, Read<'v>, Args<'_>, &mut Reply) -> (Outcome, Read<'v>)),
     /// Only its subcommands do anything.
     Container,
 }
@@ -158,6 +161,8 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 13;
     /// Dangerous in the sense of ACL categories (`@dangerous`).
     pub const DANGEROUS: u32 = 1 << 14;
+    /// May have no keys among its arguments, though it has a place for them (`no_mandatory_keys`).
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 15;
     /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
     pub const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
@@ -270,6 +275,15 @@ impl Command {
         Command::new(group, name, Run::Server(run))
     }
 
+    /// A command about scripts.
+    pub const fn script(
+        group: Group,
+        name: &'static str,
+        run: for<'v> fn(&mut Session, &mut Desk<'_>, Read<'v>, Args<'_>, &mut Reply) -> (Outcome, Read<'v>),
+    ) -> Command {
+        Command::new(group, name, Run::Script(run))
+    }
+
     /// A command that only has subcommands.
     pub const fn container(group: Group, name: &'static str, subcommands: &'static [Command]) -> Command {
         let mut command = Command::new(group, name, Run::Container);
@@ -348,7 +362,9 @@ impl Command {
     pub const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
         self.since = since;
         self.complexity = complexity;
-        if matches!(complexity.as_bytes(), b"O(1)") && !matches!(self.run, Run::Session(_) | Run::Server(_) | Run::Container) {
+        if matches!(complexity.as_bytes(), b"O(1)")
+            && !matches!(self.run, Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container)
+        {
             self.flags |= flag::QUICK;
         }
         self
@@ -373,7 +389,9 @@ impl Command {
     /// Whether all shards must be locked for it.
     pub fn may_touch_any_key(&self, args: Args<'_>) -> bool {
         let has_pattern = || (2..args.len()).any(|at| args.is(at, "by") || args.is(at, "get"));
-        matches!(self.keys, Keys::Any) || matches!(self.run, Run::Server(_)) || self.flags & flag::PATTERNS != 0 && has_pattern()
+        matches!(self.keys, Keys::Any)
+            || matches!(self.run, Run::Server(_) | Run::Script(_))
+            || self.flags & flag::PATTERNS != 0 && has_pattern()
     }
 
     /// Whether it changes keys.

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use smallvec::SmallVec;
 
 use crate::commands::clients::state;
-use crate::commands::session::{Ran, Session, Transaction, call, leaf_unchecked, touched};
+use crate::commands::script::Desk;
+use crate::commands::script::own_stack::{self, Rest};
+use crate::commands::session::{Session, Transaction, call, leaf_unchecked};
 use crate::commands::shards::Shards;
 use crate::commands::slowlog;
 use crate::commands::table::Group::Transactions as GROUP;
@@ -117,7 +119,8 @@ pub fn unwatch(session: &mut Session) {
     let flag = std::mem::replace(&mut session.watch.flag, Arc::new(AtomicBool::new(false)));
     let engine = Arc::clone(&session.instance.engine);
     for (db, key) in std::mem::take(&mut session.watch.places) {
-        engine.read(db, session.now(), Scope::Keys(&[&key.clone()]), |keys| keys.unwatch(&(keys.stored_db(), key), &flag));
+        let mut keys = engine.view_beside(db, session.now(), Scope::Keys(&[&key.clone()]));
+        keys.unwatch(&(keys.stored_db(), key), &flag);
     }
     session.instance.clients.watches(&session.client, 0);
 }
@@ -150,7 +153,15 @@ pub fn end(session: &mut Session) -> Option<Transaction> {
     txn
 }
 
-fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+fn exec(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    if session.txn.as_ref().is_some_and(Transaction::has_script) {
+        return own_stack::carry(session, args, reply, |session, rest, _, reply| exec_with(session, Some(rest), reply));
+    }
+    exec_with(session, None, reply)
+}
+
+/// With scripts among them, commands run on a stack of their own.
+fn exec_with(session: &mut Session, rest: Option<&dyn Rest>, reply: &mut Reply) -> Outcome {
     let Some(mut txn) = session.txn.take() else { return Err(Error::new("ERR EXEC without MULTI")) };
     if txn.is_refused {
         tell_ended(session);
@@ -158,13 +169,18 @@ fn exec(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
         return Err(Error::new("EXECABORT Transaction discarded because of previous errors."));
     }
     session.waiting = Waiting::Never;
-    let end = run_all(session, &mut txn, reply);
+    let end = run_all(session, &mut txn, rest, reply);
     session.waiting = Waiting::Allowed;
     match end {
         End::Done => {}
         End::Stale => reply.null_array(),
         End::Lacks => {
             session.txn = Some(txn);
+            return Ok(());
+        }
+        End::ShutOut => {
+            session.txn = Some(txn);
+            session.is_shut_out = true;
             return Ok(());
         }
     }
@@ -181,11 +197,15 @@ enum End {
     Stale,
     /// It needs values that rest on disk. It has done nothing, and is run again when they have been read.
     Lacks,
+    /// A script has the keyspace to itself. It has done nothing, and waits for that.
+    ShutOut,
 }
 
 /// Runs the queued commands under one set of locks, whatever they are: those that look at all shards do so through its view.
-fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> End {
-    let engine = Arc::clone(&session.instance.engine);
+fn run_all(session: &mut Session, txn: &mut Transaction, rest: Option<&dyn Rest>, reply: &mut Reply) -> End {
+    let instance = Arc::clone(&session.instance);
+    let engine = &instance.engine;
+    let Some(mut desk) = Desk::of(&instance, rest) else { return End::ShutOut };
     let mut keys: Vec<&[u8]> = Vec::new();
     let mut is_everything = false;
     for (_, command, args) in &txn.commands {
@@ -197,7 +217,7 @@ fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> E
     let watched: Vec<Blob> = session.watch.places.iter().map(|(_, key)| key.clone()).collect();
     keys.extend(watched.iter().map(|key| &**key));
     let scope = if is_everything { Scope::Everything } else { Scope::Keys(&keys) };
-    let mut view = engine.view(session.db, session.now(), scope);
+    let Some(mut view) = engine.try_view(session.db, session.now(), scope) else { return End::ShutOut };
     let end = if is_stale(session, &mut view) {
         End::Stale
     } else if lacks_values(txn, &mut view) {
@@ -206,13 +226,11 @@ fn run_all(session: &mut Session, txn: &mut Transaction, reply: &mut Reply) -> E
     } else {
         reply.array(txn.commands.len());
         let done;
-        (view, done) = run_each(session, txn, view, reply);
+        (view, done) = run_each(session, &mut desk, txn, view, reply);
         txn.counted = txn.counted.max(done);
         if done == txn.commands.len() { End::Done } else { End::Lacks }
     };
-    let wrote = view.wrote();
-    let mut ran = Ran { outcome: Ok(()), events: view.take_events(), touched: touched(&mut view), wrote };
-    drop(view);
+    let mut ran = desk.leave(view);
     session.after(&mut ran);
     end
 }
@@ -236,11 +254,17 @@ fn lacks_values(txn: &Transaction, view: &mut Read<'_>) -> bool {
 
 /// Runs the queued commands with a view, and gives it back; tells how many have run before one that lacks values, so that all of them must
 /// run again.
-fn run_each<'a>(session: &mut Session, txn: &Transaction, mut view: Read<'a>, reply: &mut Reply) -> (Read<'a>, usize) {
+fn run_each<'a>(
+    session: &mut Session,
+    desk: &mut Desk<'_>,
+    txn: &Transaction,
+    mut view: Read<'a>,
+    reply: &mut Reply,
+) -> (Read<'a>, usize) {
     for (at, (number, command, args)) in txn.commands.iter().enumerate() {
         view.select(session.db);
         view.leaves_access = session.leaves_access(leaf_unchecked(command, args.args()));
-        view = session.run_queued(*number, command, args.args(), at >= txn.counted, view, reply);
+        view = session.run_queued(desk, *number, command, args.args(), at >= txn.counted, view, reply);
         session.missing.extend(view.take_missing());
         if !session.missing.is_empty() {
             return (view, at);
@@ -262,8 +286,10 @@ fn is_stale(session: &mut Session, view: &mut Read<'_>) -> bool {
 
 impl Session {
     /// Runs one queued command with the view that is lent for it, and counts it unless it ran before.
+    #[expect(clippy::too_many_arguments, reason = "what a command is, and what it runs with")]
     fn run_queued<'a>(
         &mut self,
+        desk: &mut Desk<'_>,
         number: u16,
         command: &'static Command,
         args: Args<'_>,
@@ -274,13 +300,13 @@ impl Session {
         let leaf = leaf_unchecked(command, args);
         let mark = reply.mark();
         let before = self.now_ns;
-        let (outcome, mut view) = self.call_queued(leaf, args, view, reply);
+        let (outcome, mut view) = self.call_queued(desk, leaf, args, view, reply);
         if !view.missing.is_empty() || !self.missing.is_empty() {
             return view;
         }
         // What is no change of keys cannot be taken back, nor done twice.
-        view.is_final |= matches!(leaf.run, Run::Session(_) | Run::Server(_));
-        let failed = outcome.is_err();
+        view.is_final |= matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Script(_));
+        let failed = std::mem::take(&mut self.has_failed_inside) || outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
             if is_counted {
@@ -300,8 +326,16 @@ impl Session {
         view
     }
 
-    fn call_queued<'a>(&mut self, leaf: &Command, args: Args<'_>, view: Read<'a>, reply: &mut Reply) -> (Outcome, Read<'a>) {
+    fn call_queued<'a>(
+        &mut self,
+        desk: &mut Desk<'_>,
+        leaf: &Command,
+        args: Args<'_>,
+        view: Read<'a>,
+        reply: &mut Reply,
+    ) -> (Outcome, Read<'a>) {
         match leaf.run {
+            Run::Script(run) => run(self, desk, view, args, reply),
             Run::Session(run) => (run(self, args, reply), view),
             Run::Server(run) => {
                 let mut view = Write(view);

@@ -15,7 +15,6 @@ const CLUSTER: &str = "There is no cluster mode.";
 const DEFRAG: &str = "The allocator needs no defragmentation.";
 const NO_TLS: &str = "TLS is not available in this version of flux";
 const TLS: &str = "There is no TLS yet.";
-const SCRIPT: &str = "There is no scripting yet.";
 const SYSTEM: &str = "Left to the service manager or the system.";
 const TUNING: &str = "Tunes a part of Redis that works otherwise here.";
 const TESTS: &str = "For tests of Redis itself.";
@@ -115,7 +114,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     switch("tls-session-caching", "yes").help(TLS),
     number("tls-session-cache-size", "20480", 0, INT).help(TLS),
     number("tls-session-cache-timeout", "300", 0, INT).help(TLS),
-    number("busy-reply-threshold", "5000", 0, LONG).aliases(&["lua-time-limit"]).help(SCRIPT),
     text("aclfile", "").fixed().help("There are no access control lists yet."),
     number("acllog-max-len", "128", 0, LONG).help("There are no access control lists yet."),
     choice("acl-pubsub-default", "resetchannels", &["allchannels", "resetchannels"])

@@ -143,6 +143,13 @@ settings! {
         StreamNodeMaxBytes = bytes("stream-node-max-bytes", "4096", 0, LONG).help("Bytes of a stream's node; 0 is no limit.");
         StreamNodeMaxEntries = number("stream-node-max-entries", "100", 0, LONG).help("Entries of a stream's node; 0 is no limit.");
     }
+    Scripts "Scripts" {
+        BusyReplyThreshold = number("busy-reply-threshold", "5000", 0, LONG)
+            .aliases(&["lua-time-limit"])
+            .help("Milliseconds after which a script takes too long: other clients get `BUSY` then, and may kill it.");
+        ScriptMemoryLimit = bytes("script-memory-limit", "64mb", MB, 1024 * MB)
+            .help("Memory that a script may take beyond what was there before it; more is an error to its client.");
+    }
     Watching "Watching" {
         Loglevel = choice("loglevel", "notice", &["debug", "verbose", "notice", "warning"]).help("How much is logged, to standard error.");
         LogFormat = choice("log-format", "text", &["text", "json"]).at_start().help("How the log is written: lines for people, or a JSON object on each line.");

@@ -21,12 +21,13 @@ use tokio::time::MissedTickBehavior;
 use crate::commands::admit;
 use crate::commands::identity::Origin;
 use crate::commands::instance::Instance;
+use crate::commands::script::own_stack;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
 use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
-use crate::lifecycle::{Phase, Plan};
+use crate::lifecycle::{self, Phase, Plan};
 use crate::machine;
 use crate::memory;
 use crate::storage;
@@ -216,6 +217,7 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Admitted
     runtime(wakes).block_on(async {
         let gate = Arc::new(Gate::default());
         connection::keep(&gate, instance);
+        drop(lifecycle::of_connection(own_stack::keep()));
         instance.stats.watch(&gate);
         let mut connections = tokio::task::JoinSet::new();
         let mut rest = Rest::default();
@@ -233,6 +235,7 @@ fn work(instance: &Arc<Instance>, mut accepted: mpsc::UnboundedReceiver<Admitted
         }
         while connections.join_next().await.is_some() {}
     });
+    own_stack::end_here(instance);
 }
 
 /// Sees when a worker that was busy has come to rest, and lets it give its free memory back then.

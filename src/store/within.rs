@@ -195,6 +195,7 @@ impl Within {
         self.waiting = Some(wait);
         let ended = poll_fn(|cx| self.poll_ended(&mut alarm, cx)).await;
         let wait = self.waiting.take().expect("nobody else takes it while this is polled");
+        self.session.come_back();
         self.session.stats = self.session.instance.stats.here();
         self.session.waited(&wait);
         (wait, ended)

@@ -47,6 +47,7 @@ const FLAG_WORDS: &[(u32, &str)] = &[
     (flag::SKIP_SLOWLOG, "skip_slowlog"),
     (flag::FAST, "fast"),
     (flag::NO_AUTH, "no_auth"),
+    (flag::NO_MANDATORY_KEYS, "no_mandatory_keys"),
     (flag::NO_MULTI, "no_multi"),
     (flag::MOVABLE_KEYS, "movablekeys"),
     (flag::ALLOW_BUSY, "allow_busy"),
@@ -238,7 +239,7 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
         Group::Transactions => "transaction",
     };
     let is = |category: &str| match category {
-        "read" => is_reading(row),
+        "read" => is_reading(row) && !matches!(row.run, Run::Script(_)),
         "write" => is_writing(row),
         "admin" => row.flags & (flag::ADMIN | flag::ADMIN_CATEGORY) != 0,
         "dangerous" => row.flags & (flag::ADMIN | flag::DANGEROUS) != 0,

@@ -209,7 +209,7 @@ fn memory(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     fields.add("used_memory_dataset_perc", percent(dataset, used.saturating_sub(instance.startup_bytes)));
     allocator(fields, snapshot);
     fields.add_bytes("total_system_memory", machine::memory_bytes());
-    scripts(fields);
+    scripts(fields, instance);
     fields.add_bytes("maxmemory", snapshot::maxmemory(instance));
     fields.add("maxmemory_policy", instance.config.text(Name::MaxmemoryPolicy));
     fields.add("memory_limit", instance.config.count(Name::MemoryLimit));
@@ -259,22 +259,20 @@ fn ratios(fields: &mut Fields, snapshot: &Snapshot) {
     fields.add("mem_fragmentation_bytes", rss as i64 - allocated as i64);
 }
 
-/// There is no scripting yet.
-fn scripts(fields: &mut Fields) {
+/// There are no functions yet.
+fn scripts(fields: &mut Fields, instance: &Instance) {
+    let numbers = instance.scripts.numbers();
+    fields.add_bytes("used_memory_lua", numbers.vm_bytes);
+    fields.add("used_memory_vm_eval", numbers.vm_bytes);
+    fields.add("used_memory_scripts_eval", numbers.source_bytes);
+    fields.add("number_of_cached_scripts", numbers.scripts);
+    fields.add_bytes("used_memory_vm_total", numbers.vm_bytes);
+    fields.add_bytes("used_memory_scripts", numbers.source_bytes + numbers.vm_bytes);
     fields.add_all(&[
-        ("used_memory_lua", "0"),
-        ("used_memory_vm_eval", "0"),
-        ("used_memory_lua_human", "0B"),
-        ("used_memory_scripts_eval", "0"),
-        ("number_of_cached_scripts", "0"),
         ("number_of_functions", "0"),
         ("number_of_libraries", "0"),
         ("used_memory_vm_functions", "0"),
-        ("used_memory_vm_total", "0"),
-        ("used_memory_vm_total_human", "0B"),
         ("used_memory_functions", "0"),
-        ("used_memory_scripts", "0"),
-        ("used_memory_scripts_human", "0B"),
     ]);
 }
 
@@ -437,8 +435,9 @@ fn expired_and_evicted(fields: &mut Fields, instance: &Instance, snapshot: &Snap
     fields.add("expired_time_cap_reached_count", sweeps.capped.load(Relaxed));
     fields.add("expire_cycle_cpu_milliseconds", sweeps.us.load(Relaxed) / 1000);
     fields.add("evicted_keys", snapshot.evicted);
-    // Each client's buffers have a limit of their own, and there is no scripting.
-    fields.add_all(&[("evicted_clients", "0"), ("evicted_scripts", "0")]);
+    // Each client's buffers have a limit of their own.
+    fields.add("evicted_clients", 0);
+    fields.add("evicted_scripts", instance.scripts.numbers().evicted);
     fields.add("total_eviction_exceeded_time", snapshot.exceeded_ms.0);
     fields.add("current_eviction_exceeded_time", snapshot.exceeded_ms.1);
 }

@@ -142,6 +142,9 @@ pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome
         refuse_loss(&session.instance)?;
     }
     session.instance.skips_last_checkpoint.store(is("nosave"), Relaxed);
+    if session.instance.engine.solo().is_shut() {
+        session.instance.scripts.running.end_now();
+    }
     session.closes = true;
     session.instance.end();
     Ok(())

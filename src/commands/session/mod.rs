@@ -1,6 +1,7 @@
 //! A client's session: takes one command after another, checks it, runs it under the locks of its keys, and tells
 //! everyone concerned. Knows nothing of sockets: what must wait is returned as a [`Flow`].
 
+mod away;
 mod waiting;
 
 use std::collections::{BTreeSet, HashSet};
@@ -15,6 +16,7 @@ use crate::commands::clients::{Client, state};
 use crate::commands::identity::{Identity, Who};
 use crate::commands::instance::Instance;
 use crate::commands::room::{self, Slots};
+use crate::commands::script::{self, own_stack, running};
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
@@ -36,6 +38,7 @@ use crate::resp::{Args, OwnedArgs, Protocol, Reply, is_foreign};
 use crate::seldom::Seldom;
 use waiting::queue;
 
+pub(crate) use away::Shelf;
 pub use waiting::{Wait, wait_is_over};
 
 /// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
@@ -113,6 +116,12 @@ pub struct Session {
     last: Option<(u16, &'static Command)>,
     /// Fast commands since the last look at the clock, and whether they failed.
     untimed: SmallVec<[(u16, bool); FAST_COMMANDS_PER_TICK]>,
+    /// Set by a command that found the keyspace shut, and did nothing: it is held back.
+    pub(crate) is_shut_out: bool,
+    /// Set by a script whose error is that of a command within, which was counted there.
+    pub(crate) has_failed_inside: bool,
+    /// Where the session comes back for which this one stands in.
+    shelf: Option<Shelf>,
 }
 
 /// Commands queued by `MULTI`.
@@ -137,6 +146,11 @@ impl Transaction {
     /// Whether one of its commands has this flag.
     pub(crate) fn has_flag(&self, flag: u32) -> bool {
         self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).flags & flag != 0)
+    }
+
+    /// Whether one of its commands has to do with scripts.
+    pub(crate) fn has_script(&self) -> bool {
+        self.commands.iter().any(|(_, command, args)| matches!(leaf_unchecked(command, args.args()).run, Run::Script(_)))
     }
 
     /// Whether one of its commands changes keys.
@@ -184,6 +198,9 @@ impl Session {
             buffers: Buffers::default(),
             last: None,
             untimed: SmallVec::new(),
+            is_shut_out: false,
+            has_failed_inside: false,
+            shelf: None,
         }
     }
 
@@ -251,6 +268,10 @@ impl Session {
                 turn.release();
                 return self.pause(left_ms, args, reply);
             }
+            Err(Refusal::ShutOut(left_ms)) => {
+                turn.release();
+                return self.wait_for_script(left_ms, args, reply);
+            }
         };
         match self.replies {
             Replies::On => {}
@@ -289,6 +310,10 @@ impl Session {
             return Err(self.rejected(number, args::wrong_number(&full_name(command, leaf))));
         }
         let asked = Asked { command, leaf, number, args };
+        if self.instance.engine.solo().is_shut() && self.identity.is_known() && !script::lets_pass(leaf, args) {
+            let left_ms = self.instance.scripts.running.patience_ms(&self.instance.config);
+            return Err(if left_ms > 0 { Refusal::ShutOut(left_ms) } else { self.rejected(number, running::BUSY) });
+        }
         let is_short = self.identity.is_known() && asked.grows(self.txn.as_ref()) && evict::is_due(&self.instance.engine) && {
             turn.release();
             self.make_room()
@@ -306,7 +331,7 @@ impl Session {
             && command.flags & flag::ALLOW_BUSY == 0
             // Redis holds this back as well, so that a pause which is far too long can only be ended by killing the server.
             && leaf.name != "unpause"
-            && let Some(left_ms) = self.instance.pause.holds(asked.may_write(self.txn.as_ref()))
+            && let Some(left_ms) = self.instance.pause.holds(asked.may_write(self.txn.as_ref()) || script::may_write(leaf))
         {
             return Err(Refusal::Paused(left_ms));
         }
@@ -388,8 +413,13 @@ impl Session {
     }
 
     fn rejected(&self, number: u16, error: Error) -> Refusal {
-        self.stats.commands[usize::from(number)].rejected();
+        self.reject(number);
         Refusal::Error(error)
+    }
+
+    /// Counts a command that may not run.
+    pub(crate) fn reject(&self, number: u16) {
+        self.stats.commands[usize::from(number)].rejected();
     }
 
     fn refuse(&mut self, args: Args<'_>, mut error: Error, reply: &mut Reply) {
@@ -416,6 +446,11 @@ impl Session {
         let before = self.now_ns;
         let mark = reply.mark();
         let outcome = self.perform(turn, command, args, reply);
+        if std::mem::take(&mut self.is_shut_out) {
+            turn.release();
+            reply.truncate(mark);
+            return self.wait_for_script(self.instance.scripts.running.patience_ms(&self.instance.config), args, reply);
+        }
         if self.instance.engine.loads().has_dropped() {
             if !self.missing.is_empty() {
                 turn.release();
@@ -424,13 +459,15 @@ impl Session {
             }
             self.let_go_of_values();
         }
-        let failed = outcome.is_err();
+        let failed = std::mem::take(&mut self.has_failed_inside) || outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);
             self.instance.stats.error(&error.0);
             reply.error(&error.0);
         }
-        if is_fast {
+        if self.is_stand_in() {
+            // Whoever has the session counts it when it is over.
+        } else if is_fast {
             self.untimed.push((number, failed));
             if self.untimed.len() == FAST_COMMANDS_PER_TICK {
                 self.settle();
@@ -443,7 +480,7 @@ impl Session {
             }
         }
         let took = self.now_ns.saturating_sub(before);
-        if took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed) {
+        if !self.is_stand_in() && (took > 1_000_000 || self.instance.notes_fast_commands.load(Relaxed)) {
             slowlog::note(self, command, args, took);
         }
         match self.block.take() {
@@ -464,8 +501,21 @@ impl Session {
             turn.release();
             return run(self, &mut Shards::Free, args, reply);
         }
+        if let Run::Script(_) = command.run {
+            turn.release();
+            return own_stack::carry(self, args, reply, script::alone);
+        }
         let mut ran = with_scope(command, args, |scope| {
-            let mut view = turn.view(self.db, self.now(), scope);
+            let view = if self.waiting == Waiting::Over {
+                // It answers that nothing came, without looking.
+                Some(turn.view_beside(self.db, self.now(), scope))
+            } else {
+                turn.view(self.db, self.now(), scope)
+            };
+            let Some(mut view) = view else {
+                self.is_shut_out = true;
+                return Ran { outcome: Err(running::BUSY), events: Vec::new(), touched: Vec::new(), wrote: Wrote::default() };
+            };
             view.waiting = self.waiting;
             view.leaves_access = self.leaves_access(command);
             let outcome;
@@ -495,7 +545,8 @@ impl Session {
     /// Runs with these keys of the session's database locked, and does what follows a command.
     pub(crate) fn locked<R>(&mut self, scope: Scope<'_>, run: impl FnOnce(&mut Write<'_>) -> R) -> R {
         let engine = Arc::clone(&self.instance.engine);
-        let mut keys = Write(engine.view(self.db, self.now(), scope));
+        // It was admitted before the keyspace was shut, or looks at no values, as WATCH.
+        let mut keys = Write(engine.view_beside(self.db, self.now(), scope));
         let result = run(&mut keys);
         self.missing.extend(keys.take_missing());
         let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), wrote: keys.wrote() };
@@ -635,6 +686,8 @@ enum Refusal {
     Error(Error),
     /// By a pause that lasts for so many more milliseconds.
     Paused(u64),
+    /// By a script that takes long, and is waited for so many more milliseconds.
+    ShutOut(u64),
 }
 
 impl From<Error> for Refusal {
@@ -670,7 +723,9 @@ pub(crate) fn call<'a>(mut view: Read<'a>, command: &Command, args: Args<'_>, re
             let mut view = Write(view);
             (run(&mut view, args, reply), view.0)
         }
-        Run::Session(_) | Run::Server(_) | Run::Container => unreachable!("only commands on keys are called with a view"),
+        Run::Session(_) | Run::Server(_) | Run::Script(_) | Run::Container => {
+            unreachable!("only commands on keys are called with a view")
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl Session {
         self.instance.engine.waiting().fetch_add(1, Relaxed);
         self.client.set_state(state::BLOCKED, true);
         let Block { waiter, timeout_ms, tries_again, is_under_way } = block;
-        if !tries_again {
+        // One that stands in for another answers nothing by itself.
+        if !tries_again && !self.is_stand_in() {
             *self.client.waiter.lock() = Some(Arc::clone(&waiter));
             if timeout_ms.is_some() {
                 self.client.set_state(state::TIMED, true);
@@ -54,11 +55,26 @@ impl Session {
         self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true, is_under_way: false })
     }
 
+    /// Holds a command back until a script has ended, or has taken so long that the command is refused.
+    #[cold]
+    pub(super) fn wait_for_script(&mut self, left_ms: u64, args: Args<'_>, reply: &Reply) -> Flow {
+        let waiter = self.waiter(args, reply);
+        self.instance.scripts.running.join(&self.instance.engine, &waiter);
+        self.wait(Block { waiter, timeout_ms: Some(left_ms), tries_again: true, is_under_way: true })
+    }
+
     /// Has what a command lacks read from disk, and runs it again then. Where that was in vain once, because values were dropped again
     /// before all were there, those it needs stay until it has run.
     #[cold]
     pub(super) fn fetch(&mut self, args: Args<'_>, reply: &Reply) -> Flow {
         let waiter = self.waiter(args, reply);
+        let missing = self.take_missing();
+        self.instance.engine.loads().fetch(missing, &waiter);
+        self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
+    }
+
+    /// What a command lacks, which is to be read now.
+    pub(crate) fn take_missing(&mut self) -> Vec<Missing> {
         let missing = std::mem::take(&mut self.missing);
         let places = missing.iter().map(Missing::place).collect();
         if !self.has_fetched() {
@@ -68,8 +84,7 @@ impl Session {
             pin.keep(std::mem::take(&mut self.fetched));
             pin.keep(places);
         }
-        self.instance.engine.loads().fetch(missing, &waiter);
-        self.wait(Block { waiter, timeout_ms: None, tries_again: true, is_under_way: true })
+        missing
     }
 
     /// Whether this is another try of the command before, for which values were read.
@@ -80,7 +95,7 @@ impl Session {
 
     /// The command that had values read is over, one way or another.
     #[inline]
-    pub(super) fn let_go_of_values(&mut self) {
+    pub(crate) fn let_go_of_values(&mut self) {
         (self.fetched, self.pin) = (Vec::new(), None);
     }
 
@@ -101,6 +116,7 @@ impl Session {
         self.instance.engine.leave(&wait.waiter);
         if wait.tries_again {
             self.instance.pause.leave(&wait.waiter);
+            self.instance.scripts.running.leave(&wait.waiter);
         }
     }
 

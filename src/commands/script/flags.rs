@@ -1,0 +1,79 @@
+//! What a script says of itself in its first line: `#!lua flags=no-writes,allow-oom`.
+
+use crate::engine::error::Error;
+use crate::lua;
+
+/// What a script is allowed, and promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// Whether it says anything. Those that do not are held to the rules of before there were flags.
+    pub are_said: bool,
+    bits: u32,
+}
+
+impl Flags {
+    /// It changes no keys.
+    pub fn no_writes(self) -> bool {
+        self.has("no-writes")
+    }
+
+    /// It may run where memory is short.
+    pub fn allow_oom(self) -> bool {
+        self.has("allow-oom")
+    }
+
+    fn has(self, name: &str) -> bool {
+        bit(name).is_some_and(|bit| self.bits & bit != 0)
+    }
+}
+
+fn bit(name: &str) -> Option<u32> {
+    lua::FLAGS.iter().find(|(known, _)| *known == name).map(|(_, bit)| *bit)
+}
+
+/// The flags of a script.
+pub fn of(source: &[u8]) -> Result<Flags, Error> {
+    let Some(line) = source.strip_prefix(b"#!") else { return Ok(Flags::default()) };
+    let Some(end) = memchr::memchr(b'\n', line) else { return Err(Error::text("ERR Invalid script shebang")) };
+    let line = String::from_utf8_lossy(&line[..end]);
+    let mut words = line.split_ascii_whitespace();
+    let engine = words.next().unwrap_or_default();
+    if engine != "lua" {
+        return Err(Error::new(format!("ERR Unexpected engine in script shebang: #!{engine}")));
+    }
+    let mut flags = Flags { are_said: true, bits: 0 };
+    for word in words {
+        let Some(names) = word.strip_prefix("flags=") else {
+            return Err(Error::new(format!("ERR Unknown lua shebang option: {word}")));
+        };
+        for name in names.split(',').filter(|name| !name.is_empty()) {
+            flags.bits |= bit(name).ok_or_else(|| Error::new(format!("ERR Unexpected flag in script shebang: {name}")))?;
+        }
+    }
+    Ok(flags)
+}
+
+/// The script without its first line where that is for us; the line's end stays, so that lines are counted as they stand.
+pub fn body(source: &[u8]) -> &[u8] {
+    if !source.starts_with(b"#!") {
+        return source;
+    }
+    memchr::memchr(b'\n', source).map_or(b"", |end| &source[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_script_says_of_itself_is_read_and_what_it_means_not_to_say_is_refused() {
+        assert_eq!(of(b"return 1").unwrap(), Flags::default());
+        let flags = of(b"#!lua flags=no-writes,allow-oom\nreturn 1").unwrap();
+        assert!(flags.are_said && flags.no_writes() && flags.allow_oom());
+        assert!(of(b"#!lua\nreturn 1").is_ok_and(|flags| flags.are_said && !flags.no_writes()));
+        for wrong in ["#!lua", "#!python\n", "#!lua flags=many\n", "#!lua color=red\n", "#!\n"] {
+            assert!(of(wrong.as_bytes()).is_err(), "{wrong:?}");
+        }
+        assert_eq!(body(b"#!lua\nreturn 1"), b"\nreturn 1");
+    }
+}

@@ -1,0 +1,101 @@
+//! Commands of Redis' `scripting` group.
+
+use crate::commands::script::{By, eval, exists, flush, flush_functions, kill, list_functions, load};
+use crate::commands::table::Group::Scripting as GROUP;
+use crate::commands::table::{Keys, flag};
+use crate::commands::{Command, help};
+
+const EVAL: u32 = flag::NO_SCRIPT | flag::STALE | flag::SKIP_MONITOR | flag::NO_MANDATORY_KEYS;
+const KEYS: Keys = Keys::Counted { at: 2, first: 0 };
+const COST: &str = "Depends on the script that is executed.";
+
+/// The group's rows.
+pub const COMMANDS: &[Command] = &[
+    Command::script(GROUP, "eval", |session, desk, view, args, reply| eval(session, desk, view, args, reply, By::Source, false))
+        .args_min(2)
+        .keys(KEYS)
+        .flags(EVAL)
+        .since("2.6.0", COST)
+        .doc("script numkeys [key [key ...]] [arg [arg ...]]", "Runs a script in Lua, seen by others wholly or not at all."),
+    Command::script(GROUP, "eval_ro", |session, desk, view, args, reply| {
+        eval(session, desk, view, args, reply, By::Source, true)
+    })
+    .args_min(2)
+    .keys(KEYS)
+    .flags(EVAL | flag::READ_ONLY)
+    .since("7.0.0", COST)
+    .doc("script numkeys [key [key ...]] [arg [arg ...]]", "Runs a script in Lua that changes no keys."),
+    Command::script(GROUP, "evalsha", |session, desk, view, args, reply| eval(session, desk, view, args, reply, By::Sha, false))
+        .args_min(2)
+        .keys(KEYS)
+        .flags(EVAL)
+        .since("2.6.0", COST)
+        .doc("sha1 numkeys [key [key ...]] [arg [arg ...]]", "Runs a script that is known, by its digest."),
+    Command::script(GROUP, "evalsha_ro", |session, desk, view, args, reply| {
+        eval(session, desk, view, args, reply, By::Sha, true)
+    })
+    .args_min(2)
+    .keys(KEYS)
+    .flags(EVAL | flag::READ_ONLY)
+    .since("7.0.0", COST)
+    .doc("sha1 numkeys [key [key ...]] [arg [arg ...]]", "Runs a script that is known and changes no keys, by its digest."),
+    Command::container(
+        GROUP,
+        "function",
+        &[
+            Command::session(GROUP, "flush", |_, args, reply| flush_functions(args, reply))
+                .flags(flag::NO_SCRIPT)
+                .args_min(1)
+                .since("7.0.0", "O(N) where N is the number of functions deleted")
+                .doc("[ASYNC | SYNC]", "Removes all functions; there are none."),
+            Command::session(GROUP, "help", |session, _, reply| help::subcommands(session, "function", reply))
+                .args(1)
+                .flags(flag::LOADING | flag::STALE)
+                .since("7.0.0", "O(1)")
+                .doc("", "Lists the subcommands."),
+            Command::session(GROUP, "list", list_functions)
+                .flags(flag::NO_SCRIPT)
+                .args_min(1)
+                .since("7.0.0", "O(N) where N is the number of functions")
+                .doc("[LIBRARYNAME library-name-pattern] [WITHCODE]", "Names the libraries of functions; there are none."),
+        ],
+    )
+    .since("7.0.0", "Depends on subcommand.")
+    .doc("", "Asks about functions; there are none."),
+    Command::container(
+        GROUP,
+        "script",
+        &[
+            Command::script(GROUP, "exists", exists)
+                .flags(flag::NO_SCRIPT)
+                .args_min(2)
+                .since(
+                    "2.6.0",
+                    "O(N) with N being the number of scripts to check (so checking a single script is an O(1) operation).",
+                )
+                .doc("sha1 [sha1 ...]", "Tells which scripts are known."),
+            Command::script(GROUP, "flush", flush)
+                .flags(flag::NO_SCRIPT)
+                .args_min(1)
+                .since("2.6.0", "O(N) with N being the number of scripts in cache")
+                .doc("[ASYNC | SYNC]", "Forgets all scripts."),
+            Command::session(GROUP, "help", |session, _, reply| help::subcommands(session, "script", reply))
+                .args(1)
+                .flags(flag::LOADING | flag::STALE)
+                .since("5.0.0", "O(1)")
+                .doc("", "Lists the subcommands."),
+            Command::session(GROUP, "kill", kill)
+                .args(1)
+                .flags(flag::NO_SCRIPT | flag::ALLOW_BUSY)
+                .since("2.6.0", "O(1)")
+                .doc("", "Ends the script that runs, if it has changed nothing yet."),
+            Command::script(GROUP, "load", load)
+                .args(2)
+                .flags(flag::NO_SCRIPT | flag::STALE)
+                .since("2.6.0", "O(N) with N being the length in bytes of the script body.")
+                .doc("script", "Makes a script known, and answers its digest."),
+        ],
+    )
+    .since("2.6.0", "Depends on subcommand.")
+    .doc("", "Tells which scripts are known, and makes them so."),
+];
