@@ -36,6 +36,7 @@ mod process;
 mod random;
 mod rooms;
 mod script;
+mod scripts;
 mod sdk_js;
 mod sdk_python;
 mod seeds;

@@ -73,8 +73,11 @@ impl Process {
             .arg("serve")
             .arg("--data")
             .arg(data)
-            .args(["--port", &port.to_string(), "--http-port", "0", "--threads", "2"])
+            .args(["--port", &port.to_string(), "--http-port", "0"])
             .args(args);
+        if !args.contains(&"--threads") {
+            command.args(["--threads", "2"]);
+        }
         Process::start(command, dir, port)
     }
 

@@ -85,14 +85,12 @@ fn replication_and_users_are_those_of_a_single_server() {
         REPLICAOF NO ONE => OK
         SLAVEOF no one => OK
         REPLICAOF localhost 1 => ERR replication is not available in this version of flux
-        EVAL 'return 1' 0 => ERR scripting is not available in this version of flux
-        evalsha 0123 0 => ERR scripting is not available in this version of flux
-        SCRIPT LOAD 'return 1' => ERR scripting is not available in this version of flux
+        SCRIPT DEBUG yes => ERR the debugging of scripts is not available in this version of flux
         FCALL f 0 => ERR the use of functions is not available in this version of flux
         FUNCTION LOAD code => ERR the use of functions is not available in this version of flux
         DUMP key => ERR the use of serialized values is not available in this version of flux
         ACL SETUSER me on => ERR the management of users (ACL) is not available in this version of flux
-        COMMAND INFO eval => [(nil)]
+        COMMAND INFO fcall => [(nil)]
         ACL WHOAMI => default
         ACL CAT nope => ERR Unknown category 'nope'
         MODULE LIST => []
