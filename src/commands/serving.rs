@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::clock;
 use crate::commands::session::{call, lacks, leaf_unchecked, publish_events, touched, with_scope};
 use crate::commands::table::Table;
-use crate::engine::Engine;
 use crate::engine::block::{Place, Waiter, Want};
 use crate::engine::dict;
 use crate::engine::error;
-use crate::engine::keys::Waiting;
+use crate::engine::keys::{Read, Waiting};
 use crate::engine::types::stream::id::Id;
 use crate::engine::value::{Kind, Value};
+use crate::engine::{Engine, Scope};
 use crate::resp::Reply;
 
 /// What came of running a waiting command for one of its keys.
@@ -24,6 +24,8 @@ enum Served {
     No,
     /// It had been ended by something else.
     Over,
+    /// A script has the keyspace to itself, and has the key looked at again at its end.
+    Later,
 }
 
 /// Serves those who wait for keys that were touched, and those whose keys they touch in turn.
@@ -59,6 +61,7 @@ fn serve_queue(table: &Table, engine: &Engine, place: &Place, want: &Want, newes
         last = waiter.number();
         match serve_one(table, engine, place, &waiter, key) {
             Served::Yes(touched) => places.extend(touched),
+            Served::Later => return,
             Served::No if want.is_taken_in_turn() => return,
             Served::No => continue,
             Served::Over => {}
@@ -75,8 +78,8 @@ fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>
     let leaf = leaf_unchecked(command, args);
     let mut reply = Reply::new(waiter.protocol);
     let mut outcome = Err(error::ON_DISK);
-    let (is_served, is_over, events, touched, epoch) = with_scope(leaf, args, |scope| {
-        let mut view = Some(engine.view(waiter.db, clock::now_ms(), scope));
+    let ran = with_scope(leaf, args, |scope| {
+        let mut view = Some(view_or_postpone(engine, waiter.db, scope, place)?);
         let mut is_over = true;
         let is_served = waiter.serve(|| {
             is_over = false;
@@ -93,8 +96,9 @@ fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>
             is_served
         });
         let mut view = view.expect("it was put back");
-        (is_served, is_over, std::mem::take(&mut view.events), touched(&mut view), view.wrote().epoch)
+        Some((is_served, is_over, std::mem::take(&mut view.events), touched(&mut view), view.wrote().epoch))
     });
+    let Some((is_served, is_over, events, touched, epoch)) = ran else { return Served::Later };
     publish_events(engine, &events);
     if !is_served {
         return if is_over { Served::Over } else { Served::No };
@@ -107,6 +111,18 @@ fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>
     Served::Yes(touched)
 }
 
+/// None where a script has the keyspace to itself: whoever serves may be a worker, and waits for no script.
+fn view_or_postpone<'e>(engine: &'e Engine, db: u8, scope: Scope<'_>, place: &Place) -> Option<Read<'e>> {
+    loop {
+        if let Some(view) = engine.try_view(db, clock::now_ms(), scope) {
+            return Some(view);
+        }
+        if engine.solo().postpones(place) {
+            return None;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -115,7 +131,6 @@ mod tests {
     use crate::commands::identity::Who;
     use crate::commands::instance::Instance;
     use crate::commands::session::Session;
-    use crate::engine::Scope;
     use crate::engine::blob::Blob;
     use crate::engine::keys::{Expiry, Write};
     use crate::engine::mailbox::Mailbox;

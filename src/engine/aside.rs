@@ -51,7 +51,7 @@ impl Aside {
         self.touched.append(&mut view.take_touched());
         self.events.append(&mut view.events);
         mem::swap(&mut self.events, &mut view.events);
-        view.engine.solo().open();
+        self.touched.append(&mut view.engine.solo().open());
     }
 
     /// Forgets what was recorded, and what will be: the process ends, and half of a run must not be in the journal.

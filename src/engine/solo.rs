@@ -17,6 +17,8 @@ use std::sync::atomic::{
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::engine::block::Place;
+
 thread_local! {
     /// Whether the run that shut a keyspace goes on only if this thread does.
     static CARRIES: Cell<bool> = const { Cell::new(false) };
@@ -26,7 +28,8 @@ thread_local! {
 #[derive(Default)]
 pub struct Solo {
     is_shut: AtomicBool,
-    waits: Mutex<()>,
+    /// Keys that were touched, at which clients wait who could not be served.
+    postponed: Mutex<Vec<Place>>,
     opened: Condvar,
 }
 
@@ -45,9 +48,9 @@ impl Solo {
     /// Waits until it is open.
     #[cold]
     pub(crate) fn wait(&self) {
-        let mut waits = self.waits.lock();
+        let mut postponed = self.postponed.lock();
         while self.is_shut() {
-            self.opened.wait(&mut waits);
+            self.opened.wait(&mut postponed);
         }
     }
 
@@ -57,11 +60,22 @@ impl Solo {
         self.is_shut.store(true, SeqCst);
     }
 
-    /// Opens it again.
-    pub(crate) fn open(&self) {
+    /// Has whoever opens it see to those who wait at a key; false if it is open.
+    pub(crate) fn postpones(&self, place: &Place) -> bool {
+        let mut postponed = self.postponed.lock();
+        let is_shut = self.is_shut();
+        if is_shut {
+            postponed.push(place.clone());
+        }
+        is_shut
+    }
+
+    /// Opens it again, and tells at which keys there are clients to be served.
+    pub(crate) fn open(&self) -> Vec<Place> {
         CARRIES.set(false);
-        let _waits = self.waits.lock();
+        let mut postponed = self.postponed.lock();
         self.is_shut.store(false, SeqCst);
         self.opened.notify_all();
+        std::mem::take(&mut postponed)
     }
 }
