@@ -47,15 +47,15 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(1)")
         .doc("", "Keeps this connection's peer alive for another TTL."),
     row("flux.join", run!(presence::join))
-        .args(1)
+        .args_min(1)
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the workspace's peers")
-        .doc("workspace", "Joins a workspace and returns its live peers, this one among them."),
+        .doc("workspace [GENERATION run number]", "Joins a workspace and returns its live peers, this one among them."),
     row("flux.leave", run!(presence::leave))
         .args_min(0)
         .flags(CHANGES)
         .since("flux 0.1", "O(N) in the peer's capabilities and workspaces")
-        .doc("[workspace]", "Leaves a workspace, or ends being a peer."),
+        .doc("[workspace] [GENERATION run number]", "Leaves a workspace, or ends being a peer."),
     row("flux.peers", run!(presence::peers))
         .args_min(0)
         .flags(ASKS)
