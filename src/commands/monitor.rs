@@ -28,7 +28,7 @@ fn line(session: &Session, command: &Command, args: Args<'_>) -> String {
         session.client.from.address.clone()
     };
     let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, session.db);
-    for arg in table::shown(command, args) {
+    for arg in table::shown(&session.instance, command, args) {
         line.push(' ');
         quote(&mut line, arg);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::table::Group::Flux as GROUP;
 use crate::commands::table::{Positions, flag};
@@ -156,7 +157,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// The secret, and the peer's JSON where someone wrote it in there, or wrote anything in a way that may hide the word.
-fn given_to_register(args: Args<'_>) -> Positions {
+fn given_to_register(_: &Instance, args: Args<'_>) -> Positions {
     let json = args.get(1).unwrap_or_default().to_ascii_lowercase();
     let hides_one = [&b"secret"[..], b"\\u"].iter().any(|word| memchr::memmem::find(&json, word).is_some());
     let after_words = (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1);

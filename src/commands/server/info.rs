@@ -127,7 +127,8 @@ fn ratio(part: u64, whole: u64) -> String {
 
 /// A setting as `CONFIG GET` shows it.
 fn setting(instance: &Instance, name: &str) -> String {
-    config::find(name).map_or_else(String::new, |setting| instance.config.show(setting).0.to_string())
+    let config = &instance.config;
+    config.settings().find(name).map_or_else(String::new, |setting| config.show(setting).0.to_string())
 }
 
 fn server(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
