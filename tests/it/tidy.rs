@@ -52,7 +52,7 @@ fn rooms_lean_only_on_lower_floors() {
     assert!(wrong.is_empty(), "arrows that do not point down:\n{}", wrong.join("\n"));
 }
 
-/// `src/engine/keys.rs` is in the room `engine`, `src/clock.rs` is the room `clock`.
+/// `src/engine/shard.rs` is in the room `engine`, `src/clock.rs` is the room `clock`.
 fn room_of(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).expect("only files of src are asked for");
     let first = inside.components().next().expect("a file has a name").as_os_str().to_string_lossy();
