@@ -32,7 +32,6 @@ use std::sync::Arc;
 
 use crate::commands::instance::Instance;
 use crate::commands::room::OpenRooms;
-use crate::config::Config;
 use crate::engine::Engine;
 use crate::node::Node;
 use crate::store::{Blocking, Store};
@@ -61,14 +60,13 @@ pub struct Flux {
 impl Flux {
     /// Opens the keyspace in a folder, which is made if it is missing. One process may have it open at a time.
     pub fn open(data: impl AsRef<Path>) -> Result<Flux, node::Error> {
-        let config = Arc::new(Config::default());
-        let node = Node::embedded(config, data.as_ref())?;
+        let node = Node::embedded(node::defaults(), data.as_ref())?;
         Ok(Flux { instance: Arc::clone(&node.instance), node: Some(node), _rooms: None })
     }
 
     /// A keyspace that is gone when the last handle is.
     pub fn in_memory() -> Flux {
-        let instance = node::share(Arc::new(Engine::new(false)), &Arc::new(Config::default()));
+        let instance = node::share(Arc::new(Engine::new(false)), &node::defaults());
         let rooms = instance.open_rooms();
         Flux { instance, node: None, _rooms: Some(rooms) }
     }

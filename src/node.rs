@@ -16,7 +16,7 @@ use crate::commands::instance::{Instance, Listeners};
 use crate::commands::room::{OpenRooms, Room};
 use crate::commands::sockets;
 use crate::commands::table::Table;
-use crate::config::{self, Config, Name};
+use crate::config::{self, Config, Name, Settings};
 use crate::engine::Engine;
 use crate::engine::durability::{Durability, LinePlace, Stage};
 use crate::engine::evict::Policy;
@@ -64,6 +64,16 @@ pub const ROOMS: &[Room] = &[peers::ROOM];
 /// All commands there are.
 pub fn table() -> Table {
     Table::with(ROOMS.iter().map(|room| room.commands))
+}
+
+/// All settings there are.
+pub fn settings() -> Settings {
+    Settings::with(ROOMS.iter().flat_map(|room| room.settings))
+}
+
+/// All settings, each with its default.
+pub fn defaults() -> Arc<Config> {
+    Arc::new(Config::of(settings()))
 }
 
 /// A running node.

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::config::{self, Config, Name, Refused, Source};
+use crate::config::{self, Config, Name, Refused, Settings, Source};
 use crate::limits;
+use crate::node;
 
 /// The file in the data folder that is read when no other is named, and written by `CONFIG REWRITE`.
 const FILE_NAME: &str = "flux.toml";
@@ -25,12 +26,14 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] config::FileError),
     /// A name that is no setting's, or a value that does not fit.
-    #[error("{place}: {refused}{}", hint(refused))]
+    #[error("{place}: {refused}{hint}")]
     Setting {
         /// The file, variable or flag.
         place: String,
         /// What is wrong there.
         refused: Refused,
+        /// What may have been meant.
+        hint: String,
     },
     /// What it asks for is not there, and whoever asks for it must not believe that it is.
     #[error(
@@ -55,9 +58,9 @@ const ABSENT: &[(&str, &str, &str)] = &[
     ("cluster-enabled", "no", "being a node of a cluster is"),
 ];
 
-fn hint(refused: &Refused) -> String {
+fn hint(refused: &Refused, settings: &Settings) -> String {
     match refused {
-        Refused::Unknown(name) => nearest(name).map_or(String::new(), |near| format!("; did you mean `{near}`?")),
+        Refused::Unknown(name) => nearest(name, settings).map_or(String::new(), |near| format!("; did you mean `{near}`?")),
         Refused::Setting { .. } => String::new(),
     }
 }
@@ -75,7 +78,7 @@ pub struct Sources {
 
 /// Reads all settings. Also tells what to warn of: variables that look like ours but are none, and settings that change nothing here.
 pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
-    let config = Config::default();
+    let config = Config::of(node::settings());
     let variable = |name: &str| sources.variables.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
     let named = sources.file.clone().or_else(|| variable("FLUX_CONFIG").map(PathBuf::from));
     let file = match named {
@@ -120,7 +123,7 @@ fn place(config: &Config, name: &str, source: Source) -> String {
 
 fn refuse_absent(config: &Config) -> Result<(), Error> {
     for (name, nothing, what) in ABSENT {
-        let setting = config::find(name).expect("the table of settings has it");
+        let setting = config.settings().find(name).expect("the table of settings has it");
         let (value, source) = config.show(setting);
         // As Redis has it, whose master is nobody then.
         let is_nobody = *name == "replicaof" && value.eq_ignore_ascii_case("no one");
@@ -133,19 +136,21 @@ fn refuse_absent(config: &Config) -> Result<(), Error> {
 
 /// One line that names what was chosen though it does nothing here.
 fn without_effect(config: &Config) -> Option<String> {
-    let is_chosen = |setting: &&'static config::Setting| {
+    let is_chosen = |setting: &&config::Setting| {
         let (value, source) = config.show(setting);
-        !setting.has_effect() && source != Source::Default && &*value != setting.default
+        source != Source::Default && &*value != setting.default
     };
-    let names: Vec<&str> = config::settings().filter(is_chosen).map(|setting| setting.name).collect();
+    let names: Vec<&str> = config.settings().without_effect().filter(is_chosen).map(|setting| setting.name).collect();
     (!names.is_empty())
         .then(|| format!("these settings are remembered for clients that ask, and change nothing here: {}", names.join(", ")))
 }
 
 fn choose(config: &Config, place: &str, source: Source, pairs: &[(String, String)]) -> Result<(), Error> {
     for (name, value) in pairs {
-        let chosen = config.choose(name, value, source);
-        chosen.map_err(|refused| Error::Setting { place: place.into(), refused })?;
+        config.choose(name, value, source).map_err(|refused| {
+            let hint = hint(&refused, config.settings());
+            Error::Setting { place: place.into(), refused, hint }
+        })?;
     }
     Ok(())
 }
@@ -155,7 +160,8 @@ fn read_variables(config: &Config, sources: &Sources) -> Result<Vec<String>, Err
     let is_flag = |setting: &config::Setting| sources.flags.iter().any(|(flag, _)| setting.names().any(|name| name == flag));
     for (variable, value) in sources.variables.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         let name = variable[PREFIX.len()..].to_ascii_lowercase();
-        let setting = config::find(&name.replace('_', "-")).or_else(|| config::find(&name));
+        let settings = config.settings();
+        let setting = settings.find(&name.replace('_', "-")).or_else(|| settings.find(&name));
         match setting {
             // A flag overrules it, whatever it says.
             Some(setting) if is_flag(setting) => {}
@@ -208,7 +214,7 @@ pub fn connect_limits(config: &Config) {
 pub fn exposed(config: &Config) -> Option<String> {
     let path = config.file()?;
     let mode = path.metadata().ok()?.permissions().mode();
-    let is_secret = config::settings().any(|setting| {
+    let is_secret = config.settings().iter().any(|setting| {
         let (value, source) = config.show(setting);
         setting.is_secret() && source == Source::File && !value.is_empty()
     });
@@ -217,8 +223,9 @@ pub fn exposed(config: &Config) -> Option<String> {
 }
 
 /// The setting a mistyped name most likely meant.
-fn nearest(name: &str) -> Option<&'static str> {
-    config::settings()
+fn nearest(name: &str, settings: &Settings) -> Option<&'static str> {
+    settings
+        .iter()
         .flat_map(|setting| setting.names())
         .map(|known| (distance(name, known), known))
         .min()
@@ -250,7 +257,7 @@ mod tests {
     }
 
     fn shown(config: &Config, name: &str) -> (String, Source) {
-        let (value, source) = config.show(config::find(name).expect("it is a setting"));
+        let (value, source) = config.show(config.settings().find(name).expect("it is a setting"));
         (value.to_string(), source)
     }
 

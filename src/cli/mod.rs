@@ -26,8 +26,9 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
-use crate::config::{self, Config, Kind, Section, Setting};
+use crate::config::{Config, Kind, Setting};
 use crate::lifecycle::child;
+use crate::node;
 use crate::settings::{self, Sources};
 use crate::storage::opening::OnDamage;
 
@@ -186,7 +187,8 @@ fn path(matches: &ArgMatches, name: &str) -> PathBuf {
 
 /// The settings a command line chooses, and what to warn of.
 fn chosen(matches: &ArgMatches) -> anyhow::Result<(Config, Vec<String>)> {
-    let flags = config::settings()
+    let flags = node::settings()
+        .iter()
         .filter_map(|setting| matches.get_one::<String>(setting.name).map(|value| (setting.name.to_owned(), value.clone())))
         .collect();
     let text = |value: OsString| value.into_string().ok();
@@ -268,14 +270,10 @@ fn with_settings(command: Command) -> Command {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("The TOML file to read settings from [env: FLUX_CONFIG]");
-    Section::ALL
-        .iter()
-        .flat_map(|section| config::settings().filter(|setting| setting.section == Some(*section)))
-        .chain(config::settings().filter(|setting| !setting.has_effect()))
-        .fold(command.arg(file), |command, setting| command.arg(flag(setting)))
+    node::settings().iter().fold(command.arg(file), |command, setting| command.arg(flag(setting)))
 }
 
-fn flag(setting: &'static Setting) -> Arg {
+fn flag(setting: &Setting) -> Arg {
     let default = if setting.default.is_empty() { String::new() } else { format!(" [default: {}]", setting.default) };
     let arg = match setting.kind {
         Kind::Choice(words) => {
@@ -288,7 +286,7 @@ fn flag(setting: &'static Setting) -> Arg {
         .value_name("VALUE")
         .allow_negative_numbers(true)
         .help(format!("{}{default}", setting.help))
-        .help_heading(setting.section.map_or("Without effect", Section::title))
+        .help_heading(setting.section.unwrap_or("Without effect"))
         .hide(!setting.has_effect())
         .hide_short_help(!COMMON.contains(&setting.name))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, Config, Kind, Section, Setting, Source};
+use crate::config::{Config, Kind, Setting, Source};
 
 /// What is shown in the place of a secret.
 const HIDDEN: &str = "(hidden)";
@@ -13,7 +13,9 @@ const HIDDEN: &str = "(hidden)";
 pub fn show(config: &Config, all: bool, as_json: bool) -> String {
     let wanted = |setting: &&Setting| setting.has_effect() || all || config.show(setting).1 != Source::Default;
     if as_json {
-        let shown: Map<_, _> = config::settings()
+        let shown: Map<_, _> = config
+            .settings()
+            .iter()
             .filter(wanted)
             .map(|setting| {
                 let (value, source) = (value(config, setting), config.show(setting).1);
@@ -23,17 +25,18 @@ pub fn show(config: &Config, all: bool, as_json: bool) -> String {
         return format!("{:#}\n", Value::Object(shown));
     }
     let mut text = String::new();
-    let sections = Section::ALL.iter().map(|section| (section.title(), Some(*section))).chain([("Without effect", None)]);
-    for (title, section) in sections {
-        let rows: Vec<_> = config::settings().filter(|setting| setting.section == section).filter(wanted).collect();
-        if !rows.is_empty() {
-            push_section(&mut text, title, &rows, config);
-        }
+    for (title, rows) in config.settings().sections() {
+        push_section(&mut text, title, rows.filter(wanted), config);
     }
+    push_section(&mut text, "Without effect", config.settings().without_effect().filter(wanted), config);
     text
 }
 
-fn push_section(text: &mut String, title: &str, rows: &[&Setting], config: &Config) {
+fn push_section<'a>(text: &mut String, title: &str, rows: impl Iterator<Item = &'a Setting>, config: &Config) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_none() {
+        return;
+    }
     let gap = if text.is_empty() { "" } else { "\n" };
     let _ = writeln!(text, "{gap}# {title}");
     for setting in rows {

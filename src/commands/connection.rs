@@ -9,6 +9,7 @@ use crate::clock;
 use crate::commands::args::{Rest, int, parse_int};
 use crate::commands::clients::{Client, state};
 use crate::commands::identity::{Way, Who};
+use crate::commands::instance::Instance;
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::{Positions, Table, flag};
@@ -30,7 +31,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
         .since("1.0.0", "O(N) where N is the number of passwords defined for the user")
         .doc("[username] password", "Gives the server's password.")
-        .secrets(|args| (1..args.len()).collect()),
+        .secrets(|_, args| (1..args.len()).collect()),
     Command::container(GROUP, "client", CLIENT)
         .since("2.4.0", "Depends on subcommand.")
         .doc("", "Asks about connections, and changes them."),
@@ -207,7 +208,7 @@ fn auth(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// Where `HELLO` has a user and a password, also among options that it does not know.
-fn given_to_hello(args: Args<'_>) -> Positions {
+fn given_to_hello(_: &Instance, args: Args<'_>) -> Positions {
     let mut secrets = Positions::new();
     for at in (2..args.len()).filter(|at| args.is(*at, "auth")) {
         secrets.extend(at + 1..(at + 3).min(args.len()));

@@ -134,6 +134,21 @@ pub struct Listeners {
     pub unix_socket: Option<PathBuf>,
 }
 
+/// A save or a backup: there is one at a time.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum UnderWay {
+    /// Neither.
+    #[default]
+    Nothing,
+    /// A save.
+    Save,
+    /// A backup.
+    Backup {
+        /// Whether a save was scheduled for when it is over; once, however often it was.
+        save_follows: bool,
+    },
+}
+
 /// What is known of the last save, in the sense of Redis: a checkpoint.
 #[derive(Default)]
 pub struct Saves {
@@ -143,12 +158,10 @@ pub struct Saves {
     pub at: AtomicU64,
     /// Saves that ended well.
     pub count: AtomicU64,
-    /// Saves under way.
-    pub running: AtomicU64,
-    /// When the one under way began, in milliseconds of the monotonic clock.
+    /// What is under way.
+    pub under_way: Mutex<UnderWay>,
+    /// When that began, in milliseconds of the monotonic clock.
     pub began_at: AtomicU64,
-    /// Backups under way.
-    pub backups: AtomicU64,
     /// Whether the last one failed.
     pub has_failed: AtomicBool,
     /// How long it took, in seconds, plus 1; 0 before the first one.

@@ -97,8 +97,11 @@ impl Instance {
         Instance::with(&[], engine, config, now)
     }
 
-    /// Around a keyspace, with rooms, which are to be opened.
+    /// Around a keyspace, with rooms, which are to be opened. The config has their settings, too (`Config::of`).
     pub fn with(rooms: &'static [Room], engine: Arc<Engine>, config: Arc<Config>, now: u64) -> Arc<Instance> {
+        for setting in rooms.iter().flat_map(|room| room.settings).flat_map(|section| section.settings) {
+            assert!(config.settings().has(setting), "the config was made without `{}`, which a room has", setting.name);
+        }
         let table = Arc::new(Table::with(rooms.iter().map(|room| room.commands)));
         let known = Arc::clone(&table);
         engine.set_serving(Box::new(move |engine, touched| serving::serve(&known, engine, touched)));

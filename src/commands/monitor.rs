@@ -40,7 +40,7 @@ fn from(session: &Session) -> String {
 fn line(session: &Session, from: &str, command: &Command, args: Args<'_>) -> String {
     let micros = session.now_ns / 1000;
     let mut line = format!("+{}.{:06} [{} {from}]", micros / 1_000_000, micros % 1_000_000, session.db);
-    for arg in table::shown(command, args) {
+    for arg in table::shown(&session.instance, command, args) {
         line.push(' ');
         quote(&mut line, arg);
     }

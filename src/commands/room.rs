@@ -9,6 +9,7 @@ use crate::commands::instance::Instance;
 use crate::commands::offers::Offers;
 use crate::commands::route::Route;
 use crate::commands::session::Session;
+use crate::config::Section;
 use crate::engine::error::Error;
 use crate::engine::notify::{Observer, Prefixes};
 use crate::lifecycle::Phase;
@@ -27,6 +28,8 @@ pub struct Room {
     pub metrics: &'static [Metric],
     /// What can be asked of it over HTTP. Their handlers find the room as commands do.
     pub routes: &'static [Route],
+    /// Its settings, as all others: on the command line, in the environment, in the file, for `CONFIG`. The config of an instance is made with them.
+    pub settings: &'static [Section],
     /// Makes it for an instance. It may be observed and asked from then on, and does nothing by itself before [`Open::start`].
     pub make: fn(&Arc<Instance>) -> Arc<dyn Open>,
 }

@@ -22,7 +22,7 @@ pub fn note(session: &Session, command: &'static Command, args: Args<'_>, took_n
         return;
     }
     let entries_max = config.count(Name::SlowlogMaxLen) as usize;
-    let shown: Vec<&[u8]> = table::shown(command, args).collect();
+    let shown: Vec<&[u8]> = table::shown(&session.instance, command, args).collect();
     let name = session.client.about.lock().name.clone().into_bytes();
     session.instance.slowlog.add(entries_max, at, us, shown.into_iter(), session.client.from.address.clone(), name);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::commands::instance::Instance;
 use crate::commands::marks::{self, Mark};
 use crate::commands::script::Desk;
 use crate::commands::session::Session;
@@ -201,7 +202,7 @@ pub struct Command {
     /// What it contains.
     pub subcommands: &'static [Command],
     /// Which of its arguments nobody else may see, in `MONITOR`, the slow log or anywhere: passwords. Must answer for any arguments.
-    pub secrets: fn(Args<'_>) -> Positions,
+    pub secrets: fn(&Instance, Args<'_>) -> Positions,
     /// Who may use it at all, where not everyone may.
     pub limit: Option<Limit>,
 }
@@ -221,8 +222,8 @@ const REDACTED: &[u8] = b"(redacted)";
 const SECRETIVE_STRANGERS: &[&str] = &["acl", "migrate"];
 
 /// The arguments of a command as anyone may see them. Of a container, `command` is the subcommand.
-pub fn shown<'a>(command: &Command, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let secrets = (command.secrets)(args);
+pub fn shown<'a>(instance: &Instance, command: &Command, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let secrets = (command.secrets)(instance, args);
     args.iter().enumerate().map(move |(at, arg)| if secrets.contains(&at) { REDACTED } else { arg })
 }
 
@@ -246,7 +247,7 @@ impl Command {
             summary: "",
             syntax: "",
             subcommands: &[],
-            secrets: |_| Positions::new(),
+            secrets: |_, _| Positions::new(),
             limit: None,
         }
     }
@@ -337,7 +338,7 @@ impl Command {
     }
 
     /// These of its arguments are passwords.
-    pub const fn secrets(mut self, find: fn(Args<'_>) -> Positions) -> Command {
+    pub const fn secrets(mut self, find: fn(&Instance, Args<'_>) -> Positions) -> Command {
         self.secrets = find;
         self
     }

@@ -1,12 +1,13 @@
-//! docs/configuration.md, made from the table of settings.
+//! docs/configuration.md, made from the rows of settings.
 
 use std::fmt::Write;
 
-use crate::config::{Change, Section, Setting, settings};
+use crate::config::{Change, Setting, Settings};
 
 const HEAD: &str = "# Configuration
 
-This page is made from the table of settings in `src/config`; `FLUX_BLESS=1 cargo test docs` writes it anew.
+This page is made from the rows of settings, which stand in `src/config` and in the folders of rooms; `FLUX_BLESS=1 cargo test docs`
+writes it anew.
 
 Every setting has one name. It is the same everywhere:
 
@@ -36,14 +37,14 @@ gives them back. They change nothing.
 ";
 
 /// The page.
-pub fn markdown() -> String {
+pub fn markdown(settings: &Settings) -> String {
     let mut page = HEAD.to_owned();
-    for section in Section::ALL {
-        let _ = write!(page, "\n## {}\n\n| name | values | default | live | |\n|---|---|---|---|---|\n", section.title());
-        settings().filter(|setting| setting.section == Some(*section)).for_each(|setting| row(&mut page, setting));
+    for (title, rows) in settings.sections() {
+        let _ = write!(page, "\n## {title}\n\n| name | values | default | live | |\n|---|---|---|---|---|\n");
+        rows.for_each(|setting| row(&mut page, setting));
     }
     page.push_str(REMEMBERED);
-    for setting in settings().filter(|setting| !setting.has_effect() && !setting.is_hidden) {
+    for setting in settings.without_effect().filter(|setting| !setting.is_hidden) {
         let _ = writeln!(page, "| {} | {} | {} |", names(setting), code(setting.default), setting.help);
     }
     page

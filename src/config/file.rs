@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use crate::config::setting::{Kind, Setting};
-use crate::config::{Config, Source, find, settings};
+use crate::config::{Config, Source};
 use crate::storage::folder::PRIVATE_FILE;
 
 /// A file holds nothing larger than this; a mistaken path should not be read whole.
@@ -98,7 +98,7 @@ fn rewritten(before: &str, config: &Config) -> String {
     let mut after = String::new();
     let mut written: Vec<&str> = Vec::new();
     for (name, entry) in entries(before) {
-        let Some(setting) = name.and_then(|name| find(&name)) else {
+        let Some(setting) = name.and_then(|name| config.settings().find(&name)) else {
             after.push_str(entry);
             continue;
         };
@@ -116,7 +116,7 @@ fn rewritten(before: &str, config: &Config) -> String {
     if !after.is_empty() && !after.ends_with('\n') {
         after.push('\n');
     }
-    for setting in settings().filter(|setting| !written.contains(&setting.name)) {
+    for setting in config.settings().iter().filter(|setting| !written.contains(&setting.name)) {
         let (value, source) = config.show(setting);
         if matches!(source, Source::File | Source::Flag | Source::Client) && setting.name != "data" {
             push_line(&mut after, setting, &value);

@@ -1,31 +1,35 @@
-//! Every setting and its current value: one table (`table`, `remembered`), from which the flags of `flux serve`, the
-//! `FLUX_*` environment, the keys of the TOML file, `CONFIG` and docs/configuration.md are made.
+//! Every setting and its current value. A row each: those of the house in `table` and `remembered`, those of a room in its own folder. From
+//! all of them ([`Settings`]) the flags of `flux serve`, the `FLUX_*` environment, the keys of the TOML file, `CONFIG` and
+//! docs/configuration.md are made.
 //!
-//! Numbers are atomics, so a hot path asks [`Config::number`] for the value of the moment. Whoever keeps a value
-//! elsewhere watches it ([`Config::watch`]). Where settings come from at the start is `settings`' matter.
+//! Numbers are atomics, so a hot path asks for the value of the moment: [`Config::number`], or a room's [`Current`]. Whoever keeps a value
+//! elsewhere watches it ([`Config::watch`]). Where settings come from at the start is the matter of the room `settings`.
 
+mod current;
 mod docs;
 mod file;
 mod remembered;
 mod rule;
-mod setting;
+pub mod setting;
+mod settings;
 mod table;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicI64, AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use current::Current;
 pub use docs::markdown;
 pub use file::{FileError, read as read_file};
 pub use rule::{Address, OutputLimit, addresses, output_limit, percentiles};
-pub use setting::{Change, Kind, Setting};
-pub use table::{Name, Section};
+pub use setting::{Change, Kind, Section, Setting};
+pub use settings::Settings;
+pub use table::Name;
 
 /// Where a setting's value comes from, later ones winning over earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,31 +88,6 @@ impl Refused {
     }
 }
 
-/// All settings, those that have an effect first, in the order of [`Name`].
-pub fn settings() -> impl Iterator<Item = &'static Setting> {
-    table::SETTINGS.iter().chain(remembered::SETTINGS)
-}
-
-static BY_NAME: LazyLock<HashMap<&'static str, (usize, &'static Setting)>> = LazyLock::new(|| {
-    settings().enumerate().flat_map(|(at, setting)| setting.names().map(move |name| (name, (at, setting)))).collect()
-});
-
-impl Name {
-    /// Its row.
-    pub fn setting(self) -> &'static Setting {
-        &table::SETTINGS[self as usize]
-    }
-}
-
-/// The setting of this name or alias, in any case.
-pub fn find(name: &str) -> Option<&'static Setting> {
-    place(name).ok().map(|(_, setting)| setting)
-}
-
-fn place(name: &str) -> Result<(usize, &'static Setting), Refused> {
-    BY_NAME.get(name.to_ascii_lowercase().as_str()).copied().ok_or_else(|| Refused::Unknown(name.into()))
-}
-
 struct Slot {
     number: AtomicI64,
     text: RwLock<Arc<str>>,
@@ -116,12 +95,14 @@ struct Slot {
 }
 
 struct Watcher {
-    names: Vec<Name>,
+    places: Vec<usize>,
     tell: Arc<dyn Fn(&Config) + Send + Sync>,
 }
 
 /// The current values.
 pub struct Config {
+    settings: Settings,
+    /// One for each of them, in their order.
     slots: Box<[Slot]>,
     /// Held while values change, so that several change as one and watchers hear of changes in order.
     watchers: Mutex<Vec<Watcher>>,
@@ -130,9 +111,17 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let slots = settings()
+        Config::of(Settings::with([]))
+    }
+}
+
+impl Config {
+    /// Of these settings, each with its default.
+    pub fn of(settings: Settings) -> Config {
+        let slots = settings
+            .iter()
             .map(|setting| {
-                let value = setting.read("", setting.default).expect("the tests of this room check every default");
+                let value = setting.default_value();
                 Slot {
                     number: AtomicI64::new(value.number),
                     text: RwLock::new(value.text.into()),
@@ -140,21 +129,30 @@ impl Default for Config {
                 }
             })
             .collect();
-        Config { slots, watchers: Mutex::default(), file: OnceLock::new() }
+        Config { settings, slots, watchers: Mutex::default(), file: OnceLock::new() }
     }
-}
 
-impl Config {
+    /// The settings it has values of.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The value of a setting that is a number: bytes, an index into the words of a choice, 1 for yes. See its [`Kind`].
     #[inline]
     pub fn number(&self, name: Name) -> i64 {
-        self.slots[name as usize].number.load(Relaxed)
+        self.number_at(name as usize)
     }
 
     /// The same, where it cannot be negative.
     #[inline]
     pub fn count(&self, name: Name) -> u64 {
         self.number(name).max(0) as u64
+    }
+
+    /// The same of a setting of a room that may not be here. Then it is what it is by default.
+    pub fn count_or_default(&self, setting: &Setting) -> u64 {
+        let at = self.settings.place_of(setting);
+        at.map_or_else(|| setting.default_value().number, |at| self.number_at(at)).max(0) as u64
     }
 
     /// Whether a setting is `yes`.
@@ -165,21 +163,34 @@ impl Config {
 
     /// A setting's value as text, in the form `CONFIG GET` gives it.
     pub fn text(&self, name: Name) -> Arc<str> {
-        self.slots[name as usize].text.read().clone()
+        self.text_at(name as usize)
     }
 
-    /// The value of a setting found with [`find`], as text, and where it comes from.
+    fn place(&self, name: &str) -> Result<usize, Refused> {
+        self.settings.place(name).ok_or_else(|| Refused::Unknown(name.into()))
+    }
+
+    #[inline]
+    fn number_at(&self, place: usize) -> i64 {
+        self.slots[place].number.load(Relaxed)
+    }
+
+    fn text_at(&self, place: usize) -> Arc<str> {
+        self.slots[place].text.read().clone()
+    }
+
+    /// The value of one of its [`Self::settings`], as text, and where it comes from.
     pub fn show(&self, setting: &Setting) -> (Arc<str>, Source) {
-        let (at, _) = place(setting.name).expect("it is a setting of the table");
+        let at = self.settings.place_of(setting).expect("it is one of these settings");
         let slot = &self.slots[at];
         (slot.text.read().clone(), Source::from_number(slot.source.load(Acquire)))
     }
 
     /// Sets a value before the server runs, when every setting may still be chosen.
     pub fn choose(&self, name: &str, value: &str, source: Source) -> Result<(), Refused> {
-        let (at, setting) = place(name)?;
-        let text = self.slots[at].text.read().clone();
-        let value = setting.read(&text, value).map_err(|reason| Refused::setting(setting.name, reason))?;
+        let at = self.place(name)?;
+        let setting = self.settings.at(at);
+        let value = setting.read(&self.text_at(at), value).map_err(|reason| Refused::setting(setting.name, reason))?;
         let watchers = self.watchers.lock();
         self.put(at, value, Some(source));
         self.tell(&watchers, &[at]);
@@ -188,8 +199,8 @@ impl Config {
 
     /// Notes what a setting that left a choice came to, such as the port the system gave. Where it comes from stays.
     pub fn settle(&self, name: Name, value: &str) {
-        let setting = &table::SETTINGS[name as usize];
-        let value = setting.read("", value).expect("the program settles on values its own table allows");
+        let value = self.settings.at(name as usize).read("", value);
+        let value = value.expect("the program settles on values its own table allows");
         let watchers = self.watchers.lock();
         self.put(name as usize, value, None);
         self.tell(&watchers, &[name as usize]);
@@ -198,16 +209,17 @@ impl Config {
     /// Sets values while the server runs: all of them, or none and why.
     pub fn set(&self, changes: &[(&str, &str)]) -> Result<(), Refused> {
         let watchers = self.watchers.lock();
-        let places = changes.iter().map(|(name, _)| place(name)).collect::<Result<Vec<_>, _>>()?;
+        let places = changes.iter().map(|(name, _)| self.place(name)).collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(changes.len());
-        for (number, ((name, value), (at, setting))) in changes.iter().zip(&places).enumerate() {
+        for (number, ((name, value), at)) in changes.iter().zip(&places).enumerate() {
+            let setting = self.settings.at(*at);
             if setting.change == Change::Never {
                 return Err(Refused::setting(name, "can't set immutable config"));
             }
-            if places[..number].iter().any(|(other, _)| other == at) {
+            if places[..number].contains(at) {
                 return Err(Refused::setting(name, "duplicate parameter"));
             }
-            let before = self.slots[*at].text.read().clone();
+            let before = self.text_at(*at);
             let value = setting.read(&before, value).map_err(|reason| Refused::setting(setting.name, reason))?;
             if let Change::AtStart(reason) = setting.change
                 && *value.text != *before
@@ -237,9 +249,13 @@ impl Config {
     /// Calls `tell` now and after every change to one of these settings.
     /// It must not set a value itself.
     pub fn watch(&self, names: &[Name], tell: impl Fn(&Config) + Send + Sync + 'static) {
+        self.watch_at(names.iter().map(|name| *name as usize).collect(), tell);
+    }
+
+    fn watch_at(&self, places: Vec<usize>, tell: impl Fn(&Config) + Send + Sync + 'static) {
         let mut watchers = self.watchers.lock();
         tell(self);
-        watchers.push(Watcher { names: names.to_vec(), tell: Arc::new(tell) });
+        watchers.push(Watcher { places, tell: Arc::new(tell) });
     }
 
     fn put(&self, at: usize, value: setting::Value, source: Option<Source>) {
@@ -253,7 +269,7 @@ impl Config {
 
     fn tell(&self, watchers: &[Watcher], changed: &[usize]) {
         for watcher in watchers {
-            if watcher.names.iter().any(|name| changed.contains(&(*name as usize))) {
+            if watcher.places.iter().any(|place| changed.contains(place)) {
                 (watcher.tell)(self);
             }
         }
@@ -266,7 +282,7 @@ mod tests {
 
     #[test]
     fn every_default_is_a_value_its_own_setting_takes() {
-        for setting in settings() {
+        for setting in Settings::with([]).iter() {
             let shown = setting.read("", setting.default).expect(setting.name).text;
             assert_eq!(setting.read("", &shown).expect(setting.name).text, shown, "{}", setting.name);
             assert!(setting.help.ends_with('.'), "{} has a sentence of help", setting.name);
@@ -274,9 +290,35 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "two settings are called maxclients")]
     fn no_name_is_used_twice() {
-        let names: Vec<_> = settings().flat_map(Setting::names).collect();
-        assert_eq!(names.len(), BY_NAME.len());
+        const THIEF: Section = Section { title: "Thief", settings: &[setting::text("maxclients", "")] };
+        Settings::with([&THIEF]);
+    }
+
+    #[test]
+    fn a_setting_of_the_house_is_found_by_its_name_whatever_rooms_there_are() {
+        const MORE: Section = Section { title: "More", settings: &[setting::number("a-number", "7", 0, 9)] };
+        for config in [Config::default(), Config::of(Settings::with([&MORE]))] {
+            let last = Name::MinReplicasToWrite;
+            assert_eq!(config.settings().at(last as usize).name, "min-replicas-to-write");
+            config.set(&[("min-replicas-to-write", "3")]).expect("it fits");
+            assert_eq!(config.count(last), 3);
+        }
+    }
+
+    #[test]
+    fn a_rooms_setting_is_set_shown_and_watched_as_those_of_the_house() {
+        const HEIGHT: Setting = setting::bytes("height", "1kb", 1, 4096);
+        const MORE: Section = Section { title: "More", settings: &[HEIGHT] };
+        let config = Arc::new(Config::of(Settings::with([&MORE])));
+        let (height, heard) = (Current::of(&config, &HEIGHT), Arc::new(AtomicI64::new(0)));
+        let (ear, told) = (heard.clone(), height.clone());
+        height.watch(move |_| ear.store(told.number(), Relaxed));
+        config.set(&[("HEIGHT", "2kb"), ("hz", "20")]).expect("both fit");
+        assert_eq!((height.count(), &*height.text(), heard.load(Relaxed)), (2048, "2048", 2048));
+        assert!(config.set(&[("height", "5kb")]).is_err());
+        assert_eq!((config.count_or_default(&HEIGHT), Config::default().count_or_default(&HEIGHT)), (2048, 1024));
     }
 
     #[test]
@@ -296,7 +338,7 @@ mod tests {
         let config = Config::default();
         config.set(&[("hash-max-ziplist-entries", "7")]).expect("it may change");
         assert_eq!(config.number(Name::HashMaxListpackEntries), 7);
-        assert_eq!(&*config.show(find("hash-max-ziplist-entries").expect("an alias")).0, "7");
+        assert_eq!(&*config.show(config.settings().find("hash-max-ziplist-entries").expect("an alias")).0, "7");
     }
 
     #[test]
@@ -306,7 +348,7 @@ mod tests {
         assert!(config.set(&[("port", "6380")]).is_err());
         assert!(config.set(&[("databases", "16")]).is_err());
         config.choose("port", "6380", Source::Flag).expect("it is a port");
-        assert_eq!(config.show(find("port").expect("it is there")), ("6380".into(), Source::Flag));
+        assert_eq!(config.show(config.settings().find("port").expect("it is there")), ("6380".into(), Source::Flag));
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! What a row of the table of settings says, and how its values are read and shown.
+//! What a setting's row says, and how its values are read and shown.
 
 use crate::config::rule;
-use crate::config::table::Section;
 
 /// What values a setting takes.
 #[derive(Clone, Copy)]
@@ -39,7 +38,7 @@ pub enum Change {
     Never,
 }
 
-/// A row of the table.
+/// A row.
 #[derive(Clone, Copy)]
 pub struct Setting {
     /// Its name: Redis' where Redis has it.
@@ -52,12 +51,21 @@ pub struct Setting {
     pub default: &'static str,
     /// When it may change.
     pub change: Change,
-    /// Where it stands in help and documentation; None if it is only remembered.
-    pub section: Option<Section>,
+    /// The title under which it stands in help and documentation, which whoever lists it says; None if it is only remembered.
+    pub section: Option<&'static str>,
     /// Whether `CONFIG GET` with a pattern passes it over, as Redis does for settings of its own tests.
     pub is_hidden: bool,
     /// What it does, in a sentence.
     pub help: &'static str,
+}
+
+/// Settings that stand together in help and documentation.
+#[derive(Clone, Copy)]
+pub struct Section {
+    /// Its heading.
+    pub title: &'static str,
+    /// The rows.
+    pub settings: &'static [Setting],
 }
 
 /// A value as it is kept.
@@ -66,62 +74,69 @@ pub(super) struct Value {
     pub(super) text: String,
 }
 
-pub(super) const fn switch(name: &'static str, default: &'static str) -> Setting {
+/// `yes` or `no`.
+pub const fn switch(name: &'static str, default: &'static str) -> Setting {
     setting(name, default, Kind::Switch)
 }
 
-pub(super) const fn number(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
+/// A whole number within bounds.
+pub const fn number(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
     setting(name, default, Kind::Number { min, max })
 }
 
-pub(super) const fn bytes(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
+/// Bytes within bounds, with a unit if wanted.
+pub const fn bytes(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
     setting(name, default, Kind::Bytes { min, max })
 }
 
-pub(super) const fn choice(name: &'static str, default: &'static str, words: &'static [&'static str]) -> Setting {
+/// One of these words.
+pub const fn choice(name: &'static str, default: &'static str, words: &'static [&'static str]) -> Setting {
     setting(name, default, Kind::Choice(words))
 }
 
-pub(super) const fn text(name: &'static str, default: &'static str) -> Setting {
+/// Any text.
+pub const fn text(name: &'static str, default: &'static str) -> Setting {
     setting(name, default, Kind::Text)
 }
 
-pub(super) const fn setting(name: &'static str, default: &'static str, kind: Kind) -> Setting {
+/// Values of any kind.
+pub const fn setting(name: &'static str, default: &'static str, kind: Kind) -> Setting {
     Setting { name, aliases: &[], kind, default, change: Change::Live, section: None, is_hidden: false, help: "" }
 }
 
 impl Setting {
-    pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Setting {
+    /// Also goes by these names.
+    pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Setting {
         self.aliases = aliases;
         self
     }
 
-    pub(super) const fn at_start(mut self) -> Setting {
+    /// Can only be chosen at the start.
+    pub const fn at_start(mut self) -> Setting {
         self.change = Change::AtStart("it can only be chosen at start: write it to the configuration and restart");
         self
     }
 
-    pub(super) const fn at_start_because(mut self, reason: &'static str) -> Setting {
+    /// The same, for this reason.
+    pub const fn at_start_because(mut self, reason: &'static str) -> Setting {
         self.change = Change::AtStart(reason);
         self
     }
 
-    pub(super) const fn fixed(mut self) -> Setting {
+    /// Cannot be set by clients, not even to what it is, as some of Redis.
+    pub const fn fixed(mut self) -> Setting {
         self.change = Change::Never;
         self
     }
 
-    pub(super) const fn hidden(mut self) -> Setting {
+    /// Is passed over by `CONFIG GET` with a pattern.
+    pub const fn hidden(mut self) -> Setting {
         self.is_hidden = true;
         self
     }
 
-    pub(super) const fn section(mut self, section: Section) -> Setting {
-        self.section = Some(section);
-        self
-    }
-
-    pub(super) const fn help(mut self, help: &'static str) -> Setting {
+    /// Says what it does.
+    pub const fn help(mut self, help: &'static str) -> Setting {
         self.help = help;
         self
     }
@@ -161,6 +176,10 @@ impl Setting {
             Kind::Secret => "a secret".into(),
             Kind::Rule(_) => "see the description".into(),
         }
+    }
+
+    pub(super) fn default_value(&self) -> Value {
+        self.read("", self.default).expect("a setting takes its own default")
     }
 
     /// Reads a value. The error is Redis' text where it has one.

@@ -1,15 +1,15 @@
-//! The settings that have an effect: one row each.
+//! The settings of the house that have an effect: one row each. Those of a room are listed by the room.
 
 use crate::config::rule;
-use crate::config::setting::{Kind, Setting, bytes, choice, number, setting, switch, text};
+use crate::config::setting::{Kind, Section, bytes, choice, number, setting, switch, text};
 
 const INT: i64 = i32::MAX as i64;
 const LONG: i64 = i64::MAX;
 const MB: i64 = 1 << 20;
 
 macro_rules! settings {
-    ($($section:ident $title:literal { $($name:ident = $setting:expr;)* })*) => {
-        /// The settings that have an effect, by name.
+    ($($title:literal { $($name:ident = $setting:expr;)* })*) => {
+        /// The settings of the house that have an effect, by name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the table's rows say what they are")]
         #[repr(usize)]
@@ -17,31 +17,12 @@ macro_rules! settings {
             $($($name,)*)*
         }
 
-        /// Sections of the documentation and of help.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the titles say what they are")]
-        pub enum Section {
-            $($section,)*
-        }
-
-        impl Section {
-            /// All of them, in order.
-            pub const ALL: &[Section] = &[$(Section::$section,)*];
-
-            /// Its heading.
-            pub fn title(self) -> &'static str {
-                match self {
-                    $(Section::$section => $title,)*
-                }
-            }
-        }
-
-        pub(super) const SETTINGS: &[Setting] = &[$($($setting.section(Section::$section),)*)*];
+        pub(super) const SECTIONS: &[Section] = &[$(Section { title: $title, settings: &[$($setting,)*] },)*];
     };
 }
 
 settings! {
-    Network "Network" {
+    "Network" {
         Bind = setting("bind", "127.0.0.1 -::1", Kind::Rule(rule::bind))
             .at_start_because("Failed to bind to specified addresses: they can only be chosen at start")
             .help("Addresses to listen on, spaces between them; `*` is all, `-` before one makes it optional.");
@@ -68,7 +49,7 @@ settings! {
         TcpKeepalive = number("tcp-keepalive", "300", 0, INT)
             .help("Seconds of silence after which the system asks whether a client is still there; 0 never asks.");
     }
-    Clients "Clients" {
+    "Clients" {
         Maxclients = number("maxclients", "10000", 1, u32::MAX as i64).help("How many clients may be connected at once.");
         Timeout = number("timeout", "0", 0, INT).help("Seconds after which an idle client is disconnected; 0 is never.");
         ProtoMaxBulkLen = bytes("proto-max-bulk-len", "512mb", MB, LONG).help("Largest single argument of a request.");
@@ -81,11 +62,7 @@ settings! {
         )
         .help("Class, hard limit, soft limit and seconds: how much may wait for a slow reader before it is cut; 0 is no limit.");
     }
-    Peers "Peers" {
-        PeerPayloadLimit = bytes("peer-payload-limit", "16mb", 1024, LONG)
-            .help("Largest payload or result of a call between peers, and largest chunk or context value.");
-    }
-    Memory "Memory" {
+    "Memory" {
         Maxmemory = bytes("maxmemory", "0", 0, LONG)
             .help("Memory the data may take before keys are evicted or writes refused; 0 is no limit.");
         MaxmemoryPolicy = choice("maxmemory-policy", "noeviction", &[
@@ -101,7 +78,7 @@ settings! {
             .help("How many uses it takes to raise a key's use counter; higher tells busy keys apart.");
         LfuDecayTime = number("lfu-decay-time", "1", 0, INT).help("Minutes after which a key's use counter falls by one; 0 is never.");
     }
-    Durability "Durability" {
+    "Durability" {
         Data = setting("data", "./state", Kind::Rule(rule::folder))
             .aliases(&["dir"])
             .at_start_because("can't set protected config")
@@ -117,7 +94,7 @@ settings! {
             .help("Microseconds that each key takes to load, for tests of what clients do meanwhile; of a negative number, one for so many keys.");
         Databases = number("databases", "16", 16, 16).fixed().help("How many databases there are; always 16.");
     }
-    Structures "Data structures" {
+    "Data structures" {
         HashMaxListpackEntries = number("hash-max-listpack-entries", "512", 0, LONG)
             .aliases(&["hash-max-ziplist-entries"])
             .help("Fields up to which a hash is kept packed.");
@@ -143,14 +120,14 @@ settings! {
         StreamNodeMaxBytes = bytes("stream-node-max-bytes", "4096", 0, LONG).help("Bytes of a stream's node; 0 is no limit.");
         StreamNodeMaxEntries = number("stream-node-max-entries", "100", 0, LONG).help("Entries of a stream's node; 0 is no limit.");
     }
-    Scripts "Scripts" {
+    "Scripts" {
         BusyReplyThreshold = number("busy-reply-threshold", "5000", 0, LONG)
             .aliases(&["lua-time-limit"])
             .help("Milliseconds after which a script takes too long: other clients get `BUSY` then, and may kill it.");
         ScriptMemoryLimit = bytes("script-memory-limit", "64mb", MB, 1024 * MB)
             .help("Memory that a script may take beyond what was there before it; more is an error to its client.");
     }
-    Watching "Watching" {
+    "Watching" {
         Loglevel = choice("loglevel", "notice", &["debug", "verbose", "notice", "warning"]).help("How much is logged, to standard error.");
         LogFormat = choice("log-format", "text", &["text", "json"]).at_start().help("How the log is written: lines for people, or a JSON object on each line.");
         SlowlogLogSlowerThan = number("slowlog-log-slower-than", "10000", -1, LONG)
@@ -164,7 +141,7 @@ settings! {
         NotifyKeyspaceEvents = setting("notify-keyspace-events", "", Kind::Rule(rule::events))
             .help("Which changes to keys are published: K and E for the channels, then letters for the classes, A for all.");
     }
-    Running "Running" {
+    "Running" {
         Threads = number("threads", "0", 0, 1024).at_start().help("Threads that serve clients; 0 is one less than there are cores, at least one.");
         EnableDebugCommand = choice("enable-debug-command", "no", &["no", "yes", "local"])
             .fixed()

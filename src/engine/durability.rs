@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// A place in a line of writers: bytes up to the end of what its client wrote.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LinePlace(pub f64);
+/// A place in a line of writers, in the order in which they go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinePlace {
+    /// When its turn comes: bytes that each who always waits has written by then.
+    pub turn: u64,
+    /// Who came first, among those whose turn comes at once.
+    pub ticket: u64,
+}
 
 /// How far changes may come on their way to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -187,9 +187,8 @@ impl Freeing {
         self.changed.notify_one();
     }
 
-    /// The same, and waits for it.
+    /// The same, and waits for it. The lifecycle asks it to: an end that was not asked for there is a death.
     pub fn stop(&self) {
-        self.end();
         self.lifecycle.stop(Phase::Tend);
     }
 }
@@ -201,4 +200,24 @@ fn database_bytes(database: &Database) -> usize {
     let samples = SAMPLES.min(len);
     let sum: usize = (0..samples).map(|number| own(keys.at((number * len / samples) as u32))).sum();
     keys.table_bytes() + sum * len / samples.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::types::string::Str;
+
+    /// It may hear that it is to end at any point of its life; asked by the lifecycle, that is no death.
+    #[test]
+    fn the_end_of_its_thread_is_no_death() {
+        for round in 0..300 {
+            let lifecycle = Lifecycle::default();
+            let freeing = Arc::new(Freeing::new(&lifecycle));
+            let what = What::Value(Value::String(Str::from(&b"value"[..])));
+            assert!(freeing.queue(Garbage { objects: 0, bytes: 0, what }).is_none());
+            (0..round * 50).for_each(|_| std::thread::yield_now());
+            freeing.stop();
+            assert_eq!(lifecycle.report(), []);
+        }
+    }
 }

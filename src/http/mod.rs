@@ -38,11 +38,11 @@ use crate::commands::instance::Instance;
 use crate::commands::route::Ask;
 use crate::commands::sockets::Permit;
 use crate::commands::stats::WorkerStats;
-use crate::config::Name;
 use crate::connection;
 use crate::engine::gate::Gate;
 use crate::lifecycle::{self, Deadline, Phase, Plan, Stop};
 use crate::machine;
+use crate::peers::settings::PAYLOAD_LIMIT;
 use crate::storage;
 
 pub use routes::markdown;
@@ -181,7 +181,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
         gate: Arc::default(),
         counts: counts::Counts::new(&routes::all(instance)),
         pages: docs::Pages::default(),
-        hosts: streamable::Hosts::new(door, instance.config.count(Name::PeerPayloadLimit) as usize),
+        hosts: streamable::Hosts::new(door, instance.config.count_or_default(&PAYLOAD_LIMIT) as usize),
         busy: Mutex::new(0),
         idle: Condvar::new(),
     });

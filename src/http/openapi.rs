@@ -79,7 +79,7 @@ fn parameters(param: &'static Param) -> Vec<Value> {
 }
 
 fn request_body(body: &Body) -> Value {
-    let limit = body.limit.setting().name;
+    let limit = body.limit.name;
     let help = format!("{} At most as many bytes as the setting `{limit}` says.", body.help);
     json!({
         "description": help,

@@ -12,7 +12,7 @@ use crate::commands::instance::Instance;
 use crate::commands::route::param::Values;
 use crate::commands::route::refusal::{CODES, Refusal};
 use crate::commands::route::{Access, Answer, Ask, Body, Gives, Kind, OpenLine, Param, Place, Route, Shape};
-use crate::config::Name;
+use crate::peers::settings::PAYLOAD_LIMIT;
 
 /// Names that are only compared, of far fewer bytes than the head of a request may have.
 const COMPARED: Kind = Kind::Text { bytes_max: 4 << 10 };
@@ -129,7 +129,7 @@ pub const ROUTES: &[Route] = &[
             shape: Shape::Of(r#"{"type": "object", "required": ["jsonrpc"], "properties": {"jsonrpc": {"const": "2.0"}}}"#),
             help: "A message of JSON-RPC, as MCP has them.",
             is_required: true,
-            limit: Name::PeerPayloadLimit,
+            limit: &PAYLOAD_LIMIT,
         })
         .gives(&[
             Gives::json(Shape::Of(r#"{"type": "object"}"#), "The answer."),

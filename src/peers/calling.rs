@@ -9,7 +9,6 @@ use crate::clock;
 use crate::commands::Outcome;
 use crate::commands::args::Rest;
 use crate::commands::session::Session;
-use crate::config::Name;
 use crate::engine::block::{Block, Waiter};
 use crate::engine::error::Error;
 use crate::engine::keys::Waiting;
@@ -39,8 +38,7 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
         left(room, session);
         return Err(Error::new("CANCELLED the wait for the call was ended with CLIENT UNBLOCK"));
     }
-    let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
-    let mut order = Order::new(names::capability(args.at(1))?, sized("payload", args.at(2), limit)?);
+    let mut order = Order::new(names::capability(args.at(1))?, room.settings.sized("payload", args.at(2))?);
     let is_async = order::read(&mut order, Rest::of(args, 3))?;
     order.from = presence::peer_of(session).cloned();
     let origin = order.from.clone().map_or(Origin::Client(session.client.id), Origin::Peer);
@@ -70,14 +68,6 @@ pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
 fn waiter(session: &Session, args: Args<'_>, reply: &Reply) -> Arc<Waiter> {
     let again = OwnedArgs::new([args.at(0), b"", b""]);
     Arc::new(Waiter::new(again, 0, reply.protocol(), Arc::clone(&session.client.mailbox)))
-}
-
-/// Refuses what is larger than payloads may be.
-pub fn sized<'a>(what: &str, bytes: &'a [u8], limit: usize) -> Result<&'a [u8], Error> {
-    if bytes.len() <= limit {
-        return Ok(bytes);
-    }
-    Err(Error::new(format!("TOOBIG {what} is {} bytes, the limit is {limit} (peer-payload-limit)", bytes.len())))
 }
 
 /// Makes a call, or None: its payload must be checked first, which takes too long to be done here. Then the asker hears of it.
@@ -219,8 +209,7 @@ fn write_jobs(jobs: &[Job], now: u64, reply: &mut Reply) {
 /// `FLUX.REPLY id OK data | ERROR message | CHUNK data`
 pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     presence::attached(room, session)?;
-    let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
-    let data = sized("result", args.at(3), limit)?;
+    let data = room.settings.sized("result", args.at(3))?;
     let answer = if args.is(2, "error") {
         Answer::Failed(String::from_utf8_lossy(data).into_owned())
     } else if args.is(2, "ok") {
@@ -352,10 +341,9 @@ impl Room {
 
     fn try_call_in_process(&self, order: Order, to: Parts, asker: impl FnOnce() -> Asker) -> Result<Option<Id>, Failure> {
         let mut session = self.session().ok_or_else(ends)?;
-        let limit = session.instance.config.count(Name::PeerPayloadLimit) as usize;
         let refused = |code| move |error: Error| Failure::new(code, error.0.split_once(' ').map_or("", |(_, text)| text));
         names::capability(order.capability.as_bytes()).map_err(refused("INVALID"))?;
-        sized("payload", &order.payload, limit).map_err(refused("TOOBIG"))?;
+        self.settings.sized("payload", &order.payload).map_err(refused("TOOBIG"))?;
         let origin = Origin::Within(Arc::clone(order.from.as_ref().unwrap_or(&order.capability)));
         make(self, &mut session, order, Caller::Channel(to), origin, asker)
     }

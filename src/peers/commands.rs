@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::commands::instance::Instance;
 use crate::commands::session::Session;
 use crate::commands::table::Group::Flux as GROUP;
 use crate::commands::table::{Positions, flag};
@@ -47,15 +48,15 @@ pub const COMMANDS: &[Command] = &[
         .since("flux 0.1", "O(1)")
         .doc("", "Keeps this connection's peer alive for another TTL."),
     row("flux.join", run!(presence::join))
-        .args(1)
+        .args_min(1)
         .flags(CHANGES | flag::DENY_OOM)
         .since("flux 0.1", "O(N) in the workspace's peers")
-        .doc("workspace", "Joins a workspace and returns its live peers, this one among them."),
+        .doc("workspace [GENERATION run number]", "Joins a workspace and returns its live peers, this one among them."),
     row("flux.leave", run!(presence::leave))
         .args_min(0)
         .flags(CHANGES)
         .since("flux 0.1", "O(N) in the peer's capabilities and workspaces")
-        .doc("[workspace]", "Leaves a workspace, or ends being a peer."),
+        .doc("[workspace] [GENERATION run number]", "Leaves a workspace, or ends being a peer."),
     row("flux.peers", run!(presence::peers))
         .args_min(0)
         .flags(ASKS)
@@ -156,7 +157,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// The secret, and the peer's JSON where someone wrote it in there, or wrote anything in a way that may hide the word.
-fn given_to_register(args: Args<'_>) -> Positions {
+fn given_to_register(_: &Instance, args: Args<'_>) -> Positions {
     let json = args.get(1).unwrap_or_default().to_ascii_lowercase();
     let hides_one = [&b"secret"[..], b"\\u"].iter().any(|word| memchr::memmem::find(&json, word).is_some());
     let after_words = (2..args.len()).filter(|at| args.is(*at, "secret")).map(|at| at + 1);

@@ -172,8 +172,7 @@ fn conflict(version: u64) -> Error {
 /// `FLUX.CTX.SET ws key value [IFVERSION v] [TTL ms]`
 pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
-    let value = args.at(3);
-    kept::fits(session, "value", value.len())?;
+    let value = room.settings.sized("value", args.at(3))?;
     let (mut wanted, mut ttl, mut rest) = (None, None, Rest::of(args, 4));
     loop {
         if let Some(version) = rest.value("IFVERSION") {

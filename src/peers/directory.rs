@@ -69,6 +69,12 @@ impl Generation {
     pub fn is_known_to(&self, other: &Generation) -> bool {
         self.run == other.run && self.number <= other.number
     }
+
+    /// Whether what a peer says after this registration comes too late for who has heard the other: that tells of it, or is of another run. Each
+    /// connection begins with a registration, so it is one that the peer has given up.
+    pub fn is_overtaken_by(&self, other: &Generation) -> bool {
+        self.run != other.run || self.number < other.number
+    }
 }
 
 /// How a peer speaks.

@@ -4,8 +4,6 @@
 use redis::FromRedisValue;
 
 use crate::commands::inner::Together;
-use crate::commands::session::Session;
-use crate::config::Name;
 use crate::engine::error::{self, Error};
 
 /// Bytes that large entries of one stream may take together, roughly: an entry of so many bytes is the only one that stays.
@@ -77,13 +75,4 @@ pub fn lease(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Erro
 /// Lets a key last at most this long from now on.
 pub fn shorten(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Error> {
     together.run::<i64>(&[b"PEXPIRE", key.as_bytes(), ms.to_string().as_bytes(), b"LT"]).map(|_| ())
-}
-
-/// Fails where something is larger than `peer-payload-limit`.
-pub fn fits(session: &Session, what: &str, bytes: usize) -> Result<(), Error> {
-    let limit = session.instance.config.count(Name::PeerPayloadLimit);
-    if bytes as u64 <= limit {
-        return Ok(());
-    }
-    Err(Error::new(format!("TOOBIG {what} is {bytes} bytes, the limit is {limit} (peer-payload-limit)")))
 }

@@ -42,9 +42,9 @@ pub fn left(room: &Room, session: &mut Session, workspace: &str) {
 }
 
 /// Keeps an event that an old peer has published itself. On the room's thread.
-pub fn record(_: &Room, session: &mut Session, workspace: &str, event: &[u8]) {
+pub fn record(room: &Room, session: &mut Session, workspace: &str, event: &[u8]) {
     let is_event = serde_json::from_slice::<Event>(event).is_ok();
-    if !is_event || workspace.len() > WORKSPACE_BYTES_MAX || kept::fits(session, "event", event.len()).is_err() {
+    if !is_event || workspace.len() > WORKSPACE_BYTES_MAX || room.settings.sized("event", event).is_err() {
         return;
     }
     let log = names::log(workspace);

@@ -4,8 +4,8 @@
 //! that they and new peers see each other. Calls in flight are live, in memory, and bounded; they last as long as their
 //! deadline at most.
 //!
-//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels. [`commands`] and
-//!   [`metrics`]: their rows.
+//! - [`room`]: the state behind one lock, the thread with the timers, the observer of keys and channels. [`commands`],
+//!   [`metrics`] and [`settings`]: their rows.
 //! - [`directory`]: who is there. [`calls`]: the life of calls, without I/O. [`route`]: who gets a call.
 //! - [`presence`]: registering, heartbeats, joining, leaving, dying. [`calling`]: calls, from either side. [`checking`]: payloads,
 //!   before a call is made of them. [`order`]: what may be said of a call.
@@ -42,6 +42,7 @@ pub mod ring;
 pub mod room;
 pub mod route;
 pub mod schema;
+pub mod settings;
 pub mod streams;
 pub mod wire;
 

@@ -27,7 +27,8 @@ use crate::peers::names::{self, Place};
 use crate::peers::old::Jobs;
 use crate::peers::outbox::{self, Outbox};
 use crate::peers::presence::Presence;
-use crate::peers::{calling, commands, context, http, log, metrics, old, presence, streams};
+use crate::peers::settings::Settings;
+use crate::peers::{calling, commands, context, http, log, metrics, old, presence, settings, streams};
 
 /// How long the thread sleeps at most: peers whose time is over are found so late.
 const ROUND_MS: u64 = 500;
@@ -110,6 +111,8 @@ pub struct Room {
     is_started: OnceLock<()>,
     /// Payloads that wait to be checked.
     pub checks: Checks,
+    /// What can be chosen of it.
+    pub settings: Settings,
     this: Weak<Room>,
 }
 
@@ -129,6 +132,7 @@ pub const ROOM: room::Room = room::Room {
     observes: names::PREFIXES,
     metrics: metrics::METRICS,
     routes: http::ROUTES,
+    settings: settings::SETTINGS,
     make: |instance| Room::new(instance),
 };
 
@@ -151,6 +155,7 @@ impl Room {
             is_ending: AtomicBool::new(false),
             is_started: OnceLock::new(),
             checks: Checks::default(),
+            settings: Settings::of(&instance.config),
             this: this.clone(),
         })
     }

@@ -98,9 +98,8 @@ fn seq(id: &str) -> u64 {
 pub fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, key) = (names::workspace(args.at(1))?, names::key(args.at(2))?);
     let (peer, name) = presence::author(room, session)?;
-    args.from(3).iter().try_for_each(|chunk| kept::fits(session, "chunk", chunk.len()))?;
+    let chunks: Vec<&[u8]> = args.from(3).iter().map(|chunk| room.settings.sized("chunk", chunk)).collect::<Result<_, _>>()?;
     let stream = Stream::new(workspace, &peer, key);
-    let chunks: Vec<&[u8]> = args.from(3).iter().collect();
     let mut last = 0;
     for chunks in chunks.chunks(CHUNKS_PER_LOCK) {
         last = stream.together(session, |together| {
@@ -205,7 +204,7 @@ pub fn record(room: &Room, session: &mut Session, event: &Event) {
         "stream:data" => {
             let json = event.data.as_deref().map_or("null", |data| data.get());
             let text = serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned());
-            if kept::fits(session, "chunk", text.len()).is_err() {
+            if room.settings.sized("chunk", text.as_bytes()).is_err() {
                 return;
             }
             stream.together(session, |together| stream.add(together, text.as_bytes()).map(|_| ()))

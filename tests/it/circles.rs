@@ -28,7 +28,6 @@ const CIRCLES: &[&[&str]] = &[
         "commands::table",
         "commands::transactions",
     ],
-    &["config::setting", "config::table"],
     &[
         "engine::persist",
         "engine::persist::apply",

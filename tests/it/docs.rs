@@ -10,7 +10,7 @@ use flux::engine::Engine;
 
 #[test]
 fn docs_of_settings_are_those_of_the_table() {
-    check("docs/configuration.md", &config::markdown());
+    check("docs/configuration.md", &config::markdown(&flux::node::settings()));
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn docs_of_commands_are_those_of_the_table() {
 
 #[test]
 fn docs_of_http_are_those_of_the_routes() {
-    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::default(), flux::clock::now_ms());
+    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), flux::node::defaults(), flux::clock::now_ms());
     let mut page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md")).unwrap();
     for (heading, table) in flux::http::markdown(&instance) {
         let after = page.find(&format!("{heading}\n")).expect("the page has the heading");

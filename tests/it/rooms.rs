@@ -13,10 +13,10 @@ use flux::commands::instance::Instance;
 use flux::commands::offers::calls::{self, Calls, Ongoing, Order, Part};
 use flux::commands::offers::{Code, Failure, Jobs, Later, NewJob, Offers, Run};
 use flux::commands::room::{Metric, Open, Room, not_here};
-use flux::commands::route::{Answer, Ask, Gives, Kind, Param, Refusal, Route, Shape};
+use flux::commands::route::{self, Answer, Ask, Gives, Param, Refusal, Route, Shape};
 use flux::commands::table::Group::Flux as GROUP;
 use flux::commands::{Command, Table};
-use flux::config::Config;
+use flux::config::{self, Config, Current, Kind, Section, Setting, Settings, Source, setting};
 use flux::engine::Engine;
 use flux::engine::notify::{Event, Look, Observer};
 use flux::engine::persist::{Options, Persistence};
@@ -32,8 +32,8 @@ use crate::panics::{WITHIN, run_within};
 const ROUTES: &[Route] = &[Route::get("/hotel/{room}", |ask| Box::pin(visit(ask)))
     .help("Who signed the book, as often as wanted.")
     .params(&[
-        Param::path("room", Kind::Name { bytes_max: 8, without: "", has_slashes: false }, "A room."),
-        Param::query("times", Kind::Number { min: 1, max: 3 }, "How often."),
+        Param::path("room", route::Kind::Name { bytes_max: 8, without: "", has_slashes: false }, "A room."),
+        Param::query("times", route::Kind::Number { min: 1, max: 3 }, "How often."),
     ])
     .gives(&[Gives::body("text/plain", Shape::Text, "The names.")])
     .errors(&["NOKEY"])];
@@ -46,6 +46,10 @@ async fn visit(ask: Ask) -> Answer {
     let guest = found.ok_or_else(|| Refusal::new("NOKEY", format!("{room} is empty; {told} things were told")))?;
     Ok(guest.repeat(times).into_response())
 }
+
+const BEDS: Setting = setting::number("hotel-beds", "2", 1, 300).aliases(&["hotel-cots"]).help("Beds there are.");
+const SAFE: Setting = setting::setting("hotel-safe", "", Kind::Secret).help("What opens the safe.");
+const SETTINGS: &[Section] = &[Section { title: "Hotels", settings: &[BEDS, SAFE] }];
 
 /// Counts what happens to keys under `guests:`, and who signed its book.
 const HOTEL: Room = Room {
@@ -71,13 +75,20 @@ const HOTEL: Room = Room {
             Ok(())
         })
         .args(0),
+        Command::session(GROUP, "hotel.beds", |session, _, reply| {
+            let instance = Arc::clone(&session.instance);
+            reply.int(instance.room::<Hotel>().ok_or_else(|| not_here("hotels"))?.beds.number());
+            Ok(())
+        })
+        .args(0),
     ],
     observes: &[b"guests:", b"keys:"],
     metrics: &[Metric::counter("hotel_told", "What it was told.", |instance| {
         instance.room::<Hotel>().map_or(0.0, |hotel| hotel.told.lock().len() as f64)
     })],
     routes: ROUTES,
-    make: |_| Arc::new(Hotel::default()),
+    settings: SETTINGS,
+    make: |instance| Arc::new(Hotel::of(&instance.config)),
 };
 
 /// Has nothing but a name and a command.
@@ -92,6 +103,7 @@ const SHED: Room = Room {
     observes: &[],
     metrics: &[],
     routes: &[],
+    settings: &[],
     make: |_| Arc::new(Shed),
 };
 
@@ -103,11 +115,17 @@ struct Guest {
     name: String,
 }
 
-#[derive(Default)]
 struct Hotel {
+    beds: Current,
     told: Mutex<Vec<String>>,
     left: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
+}
+
+impl Hotel {
+    fn of(config: &Arc<Config>) -> Hotel {
+        Hotel { beds: Current::of(config, &BEDS), told: Mutex::default(), left: Arc::default(), ended: Arc::default() }
+    }
 }
 
 impl Observer for Hotel {
@@ -218,7 +236,15 @@ impl Observer for Shed {}
 impl Open for Shed {}
 
 fn instance() -> Arc<Instance> {
-    Instance::with(ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms())
+    with(Config::of(settings()))
+}
+
+fn with(config: Config) -> Arc<Instance> {
+    Instance::with(ROOMS, Arc::new(Engine::new(false)), Arc::new(config), clock::now_ms())
+}
+
+fn settings() -> Settings {
+    Settings::with(ROOMS.iter().flat_map(|room| room.settings))
 }
 
 fn call(store: &mut Blocking, line: &str) -> String {
@@ -271,7 +297,7 @@ fn a_rooms_commands_stand_in_its_instances_table_and_in_no_other() {
     let _rooms = with.open_rooms();
     let mut store = Blocking::new(&with);
     assert_eq!(call(&mut store, "COMMAND INFO hotel.who").matches("hotel.who").count(), 1);
-    assert_eq!(call(&mut store, "COMMAND COUNT"), format!(":{}\r\n", Table::keyspace().rows().count() + 4));
+    assert_eq!(call(&mut store, "COMMAND COUNT"), format!(":{}\r\n", Table::keyspace().rows().count() + 5));
     assert!(call(&mut store, "INFO commandstats").contains("cmdstat_command|info"));
     assert!(call(&mut Blocking::new(&without), "hotel.who").starts_with("-ERR unknown command"));
     for row in Table::keyspace().rows() {
@@ -299,6 +325,7 @@ fn a_room_cannot_take_the_name_of_a_command() {
         observes: &[],
         metrics: &[],
         routes: &[],
+        settings: &[],
         make: |_| Arc::new(Shed),
     };
     Instance::with(&[THIEF], Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
@@ -362,7 +389,8 @@ fn a_call_goes_to_the_room_that_offers_calls_and_is_cancelled_when_it_is_dropped
 #[should_panic(expected = "two rooms offer calls")]
 fn what_a_room_offers_no_other_one_does() {
     const TWICE: &[Room] = &[Room { name: "first", commands: &[], ..HOTEL }, Room { name: "second", commands: &[], ..HOTEL }];
-    let instance = Instance::with(TWICE, Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+    let config = Arc::new(Config::of(settings()));
+    let instance = Instance::with(TWICE, Arc::new(Engine::new(false)), config, clock::now_ms());
     let _rooms = instance.open_rooms();
 }
 
@@ -380,6 +408,54 @@ fn a_rooms_numbers_are_a_section_of_info_where_modules_have_theirs() {
         assert!(!call(&mut store, line).contains("hotel_told"), "{line}");
     }
     assert_eq!(call(&mut store, "INFO shed"), "$0\r\n\r\n", "it has no numbers");
+}
+
+#[test]
+fn a_rooms_settings_are_read_set_shown_written_and_described_with_all_others() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("flux.toml");
+    let config = Config::of(settings());
+    config.choose("hotel-cots", "7", Source::Environment).unwrap();
+    config.set_file(file.clone());
+    let instance = with(config);
+    let _rooms = instance.open_rooms();
+    let mut store = Blocking::new(&instance);
+    assert_eq!(call(&mut store, "hotel.beds"), ":7\r\n");
+    assert_eq!(
+        call(&mut store, "CONFIG GET hotel-b* hotel-cots"),
+        "*4\r\n$10\r\nhotel-beds\r\n$1\r\n7\r\n$10\r\nhotel-cots\r\n$1\r\n7\r\n"
+    );
+    let refused = call(&mut store, "CONFIG SET maxclients 7 hotel-beds 301");
+    assert!(refused.contains("(possibly related to argument 'hotel-beds') - argument must be between 1 and 300"), "{refused}");
+    assert_eq!(call(&mut store, "CONFIG SET timeout 7 HOTEL-BEDS 300"), "+OK\r\n");
+    assert_eq!(call(&mut store, "hotel.beds"), ":300\r\n");
+    assert_eq!(call(&mut store, "CONFIG REWRITE"), "+OK\r\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "timeout = 7\nhotel-beds = 300\n");
+    let page = config::markdown(&settings());
+    assert!(
+        page.contains("\n## Hotels\n")
+            && page.contains("| `hotel-beds`, `hotel-cots` | 1 to 300 | `2` | yes | Beds there are. |\n")
+    );
+    let without = Instance::new(Arc::new(Engine::new(false)), Arc::default(), clock::now_ms());
+    assert_eq!(call(&mut Blocking::new(&without), "CONFIG GET hotel-beds"), "*0\r\n", "it has no such room");
+}
+
+#[test]
+fn nobody_sees_a_secret_of_a_room_and_everybody_what_is_none() {
+    let instance = instance();
+    let _rooms = instance.open_rooms();
+    instance.notes_fast_commands.store(true, SeqCst);
+    let mut store = Blocking::new(&instance);
+    call(&mut store, "CONFIG SET slowlog-log-slower-than 0");
+    call(&mut store, "CONFIG SET hotel-safe sesame hotel-beds 77");
+    let told = call(&mut store, "SLOWLOG GET 1");
+    assert!(told.contains("(redacted)") && !told.contains("sesame") && told.contains("\r\n77\r\n"), "{told}");
+}
+
+#[test]
+#[should_panic(expected = "the config was made without `hotel-beds`, which a room has")]
+fn a_room_is_not_opened_without_its_settings() {
+    with(Config::default());
 }
 
 #[test]
@@ -420,6 +496,7 @@ const KITCHEN: Room = Room {
     observes: &[],
     metrics: &[],
     routes: &[],
+    settings: &[],
     make: |instance| {
         let ((order, orders), (chef_order, chef_orders), (born, births)) = (channel(), channel(), channel());
         Arc::new(Kitchen {

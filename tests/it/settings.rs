@@ -46,7 +46,7 @@ fn config_set_takes_all_or_nothing() {
 fn every_setting_can_be_set_to_what_it_is() {
     let flux = flux::Flux::in_memory();
     let mut store = flux.blocking();
-    for setting in flux::config::settings() {
+    for setting in flux::node::settings().iter() {
         if setting.change == flux::config::Change::Never || setting.is_secret() {
             continue;
         }
@@ -86,6 +86,31 @@ fn flux_config_tells_where_values_come_from_and_can_be_used_as_the_file() {
     std::fs::write(dir.path().join("again.toml"), &text).unwrap();
     let (is_right, again) = flux_config(&dir, &["--config", "again.toml"], &[]);
     assert!(is_right && again.contains("port = 7000"), "{again}");
+}
+
+#[test]
+fn a_setting_of_a_room_comes_from_wherever_others_come_and_is_told_of_where_they_are() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join("own.toml"), "peer-payload-limit = \"4kb\"\n").unwrap();
+    let line = |args: &[&str], variables: &[(&str, &str)]| {
+        let (is_right, text) = flux_config(&dir, args, variables);
+        assert!(is_right && text.contains("# Peers\n"), "{text}");
+        let words: Vec<&str> = text.lines().find(|line| line.starts_with("peer-payload-limit")).unwrap().split(' ').collect();
+        format!("{} from {}", words[2], words.last().unwrap())
+    };
+    let variable = ("FLUX_PEER_PAYLOAD_LIMIT", "3kb");
+    assert_eq!(line(&[], &[]), "16777216 from default");
+    assert_eq!(line(&["--config", "own.toml"], &[]), "4096 from file");
+    assert_eq!(line(&["--config", "own.toml"], &[variable]), "3072 from environment");
+    assert_eq!(line(&["--config", "own.toml", "--peer-payload-limit", "2kb"], &[variable]), "2048 from flag");
+    let (is_right, text) = flux_config(&dir, &["--peer-payload-limits", "1"], &[]);
+    assert!(!is_right && text.contains("'--peer-payload-limit'"), "{text}");
+    let (is_right, text) = flux_config(&dir, &["--peer-payload-limit", "1"], &[]);
+    assert!(!is_right && text.contains("`peer-payload-limit`: argument must be between 1024 and"), "{text}");
+    for words in [&["serve", "--help"][..], &["completions", "bash"]] {
+        let told = Command::new(env!("CARGO_BIN_EXE_flux")).args(words).output().unwrap().stdout;
+        assert!(String::from_utf8(told).unwrap().contains("--peer-payload-limit"), "{words:?}");
+    }
 }
 
 #[test]

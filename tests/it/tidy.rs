@@ -54,7 +54,7 @@ fn rooms_lean_only_on_lower_floors() {
     assert!(wrong.is_empty(), "arrows that do not point down:\n{}", wrong.join("\n"));
 }
 
-/// `src/engine/keys.rs` is in the room `engine`, `src/clock.rs` is the room `clock`.
+/// `src/engine/shard.rs` is in the room `engine`, `src/clock.rs` is the room `clock`.
 fn room_of(path: &Path) -> String {
     let inside = path.strip_prefix(root().join("src")).expect("only files of src are asked for");
     let first = inside.components().next().expect("a file has a name").as_os_str().to_string_lossy();
@@ -174,12 +174,14 @@ fn every_room_that_is_built_is_listed() {
 
 /// So adding one touches the room and nothing else, as CONTRIBUTING.md counts.
 #[test]
-fn a_rooms_commands_and_numbers_are_named_in_its_folder_alone() {
+fn a_rooms_commands_numbers_and_settings_are_named_in_its_folder_alone() {
     let files: Vec<(PathBuf, String)> =
         rust_files("src").into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect();
     for room in flux::node::ROOMS {
         let folder = root().join("src").join(room.name);
-        let names = room.commands.iter().map(|command| command.name).chain(room.metrics.iter().map(|metric| metric.name));
+        let settings = room.settings.iter().flat_map(|section| section.settings).map(|setting| setting.name);
+        let numbers = room.metrics.iter().map(|metric| metric.name);
+        let names = room.commands.iter().map(|command| command.name).chain(numbers).chain(settings);
         for quoted in names.map(|name| format!("\"{name}\"")) {
             let naming = files.iter().filter(|(_, text)| text.contains(&quoted)).map(|(path, _)| path);
             let (inside, outside): (Vec<&PathBuf>, Vec<&PathBuf>) = naming.partition(|path| path.starts_with(&folder));

@@ -43,7 +43,7 @@ struct Disk {
 impl Durability for Disk {
     fn line_up(&self, bytes: usize) -> Option<LinePlace> {
         self.charged.lock().unwrap().push(bytes);
-        self.is_pressed.load(SeqCst).then_some(LinePlace(1.0))
+        self.is_pressed.load(SeqCst).then_some(LinePlace { turn: 1, ticket: 1 })
     }
     fn pause(&self, _: LinePlace) -> Option<Duration> {
         self.is_pressed.load(SeqCst).then_some(Duration::from_millis(1))

@@ -108,7 +108,7 @@ export class Flux {
     this.#workspaces.add(workspace);
     try {
       const subscribed = this.#call(["SUBSCRIBE", eventsOf(workspace)], { again: true });
-      const [, peers] = await Promise.all([subscribed, this.#call(["FLUX.JOIN", workspace], { again: true })]);
+      const [, peers] = await Promise.all([subscribed, this.#call(() => this.#after("FLUX.JOIN", workspace), { again: true })]);
       this.#streams.catchUp([workspace]);
       return peers.map(peer);
     } catch (error) {
@@ -123,7 +123,7 @@ export class Flux {
     this.#workspaces.delete(workspace);
     await Promise.all([
       this.#call(["UNSUBSCRIBE", eventsOf(workspace)], { again: true }),
-      this.#call(["FLUX.LEAVE", workspace], { again: true }),
+      this.#call(() => this.#after("FLUX.LEAVE", workspace), { again: true }),
     ]);
   }
 
@@ -265,13 +265,20 @@ export class Flux {
       const capabilities = [...offers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
       const { id, name } = this;
       const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
-      const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl, "GENERATION", this.#teller];
-      return running ? [...words, 0, "RUNNING", running.length, ...running] : [...words, ++this.#told];
+      const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl];
+      if (running) return [...words, "GENERATION", this.#teller, 0, "RUNNING", running.length, ...running];
+      this.#told++;
+      return this.#after(...words);
     };
     return call(words).catch((error) => {
       if (error.code === "ERR" && /unknown command/i.test(error.message)) throw new FluxError("INVALID", "the server is not flux: it has no FLUX.REGISTER");
       throw error;
     });
+  }
+
+  /** Says after which of our registrations something is told: a connection that was given up may be read late. */
+  #after(...words) {
+    return [...words, "GENERATION", this.#teller, this.#told];
   }
 
   #up() {
@@ -310,7 +317,7 @@ export class Flux {
   async #end() {
     this.#state = "stopping";
     if (this.#work) await this.#stopWork();
-    if (this.#link.isUp) await within(LEAVE_MS, this.#link.call(["FLUX.LEAVE"], { now: true }));
+    if (this.#link.isUp) await within(LEAVE_MS, this.#link.call(() => this.#after("FLUX.LEAVE"), { now: true }));
     this.#close(stopped());
   }
 

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import Any, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from . import check
 from .calls import Calls
@@ -23,7 +24,7 @@ from .errors import FluxError, disconnected, is_unregistered, stopped
 from .link import Link
 from .model import Description, Event, Peer, to_json
 from .streams import Streams
-from .wire import Wire, options_of
+from .wire import Argument, Wire, options_of
 from .work import Capability, Handler, Work
 
 HEARTBEAT = 3.0
@@ -96,8 +97,8 @@ class Flux:
         self._teller = str(uuid.uuid4())
         self._told_count = 0
         self._telling = asyncio.Lock()
-        # Joining and leaving are done in the order in which they were asked for.
-        self._moving = asyncio.Lock()
+        # By workspace: who joins or leaves one has its lock.
+        self._moving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listeners: dict[str, list[Callable[[Event], Any]]] = {type: [] for type in EVENTS}
         self._workspaces: set[str] = set()
         self._started_at = 0
@@ -208,12 +209,13 @@ class Flux:
         """Joins a workspace; gives the peers that are in it."""
         check.text("the workspace", workspace)
         self._must_run()
-        async with self._moving:
+        until = time.monotonic() + self._job_timeout
+        async with self._turn(workspace):
             is_new = workspace not in self._workspaces
             self._workspaces.add(workspace)
             try:
-                await self._events.call("SUBSCRIBE", _events_of(workspace), again=True)
-                peers = await self._command("FLUX.JOIN", workspace, again=True)
+                await self._events.call("SUBSCRIBE", _events_of(workspace), again=True, until=until)
+                peers = await self._move("FLUX.JOIN", workspace, until)
             except BaseException:
                 if is_new:
                     self._workspaces.discard(workspace)
@@ -224,10 +226,11 @@ class Flux:
     async def leave(self, workspace: str) -> None:
         check.text("the workspace", workspace)
         self._must_run()
-        async with self._moving:
+        until = time.monotonic() + self._job_timeout
+        async with self._turn(workspace):
             self._workspaces.discard(workspace)
-            await self._command("FLUX.LEAVE", workspace, again=True)
-            await self._events.call("UNSUBSCRIBE", _events_of(workspace), again=True)
+            await self._move("FLUX.LEAVE", workspace, until)
+            await self._events.call("UNSUBSCRIBE", _events_of(workspace), again=True, until=until)
 
     async def peers(self, workspace: str | None = None) -> list[Peer]:
         """The peers of a workspace, or all."""
@@ -321,6 +324,19 @@ class Flux:
     def off(self, type: str, listener: Callable[[Event], Any]) -> None:
         if listener in self._listeners.get(check.text("the event", type), []):
             self._listeners[type].remove(listener)
+
+    def _turn(self, workspace: str) -> asyncio.Lock:
+        """Joining and leaving a workspace are done in the order in which they were asked for. Whoever waits for another's turn waits no
+        longer than for a connection of its own."""
+        return self._moving.setdefault(workspace, asyncio.Lock())
+
+    async def _move(self, command: str, workspace: str, until: float) -> Any:
+        self._must_run()
+        return await self._commands.call(command, workspace, again=True, until=until, also=self._after)
+
+    def _after(self) -> list[Argument]:
+        """Says after which of our registrations something is told: a connection that was given up may be read late."""
+        return ["GENERATION", self._teller, self._told_count]
 
     async def _command(self, *args: Any, again: bool = False) -> Any:
         self._must_run()
@@ -544,7 +560,7 @@ class Flux:
             # Its own calls end now: the server tells of a peer's leaving that they were cancelled.
             self._calls.stop()
             if self._commands.wire is not None:
-                await asyncio.wait_for(self._commands.wire.call("FLUX.LEAVE"), LEAVE_TIMEOUT)
+                await asyncio.wait_for(self._commands.wire.call("FLUX.LEAVE", *self._after()), LEAVE_TIMEOUT)
         except (FluxError, asyncio.TimeoutError) as error:
             log.info("left without a farewell: %s", error)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from .errors import FluxError, disconnected, is_unregistered, stopped
@@ -75,17 +75,25 @@ class Link:
             except asyncio.TimeoutError:
                 raise disconnected("it has not come back in time") from None
 
-    async def call(self, *args: Argument, again: bool = False) -> Any:
-        """Sends a command, gives its reply; waits for a connection as long as its patience lasts.
+    async def call(
+        self,
+        *args: Argument,
+        again: bool = False,
+        until: float | None = None,
+        also: Callable[[], Iterable[Argument]] = tuple,
+    ) -> Any:
+        """Sends a command, gives its reply; waits for a connection as long as its patience lasts, or `until` a monotonic time.
+
+        `also` is asked for more arguments when it is sent.
 
         When the connection is lost before the reply, nobody knows whether the command was carried out: it fails with
         DISCONNECTED, or is sent `again` over the next one.
         """
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self._patience if until is None else until
         while True:
             wire = await self.ready(until)
             try:
-                return await wire.call(*args)
+                return await wire.call(*args, *also())
             except FluxError as error:
                 if is_unregistered(error) and time.monotonic() < until:
                     await self.introduce_again(wire)

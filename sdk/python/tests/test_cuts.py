@@ -68,6 +68,19 @@ class CutTest(ServerTest):
             await asker.send(self.fn, timeout=0.3)
         self.assertLess(time.monotonic() - began, 10)
 
+    async def test_joins_and_farewells_without_a_connection_end_together_at_their_deadline(self):
+        door = await self.door()
+        peer = await self.peer("peer", url=door.url, job_timeout=0.5)
+        await door.shut()
+        await until(lambda: peer._commands.wire is None and peer._events.wire is None)
+        began = time.monotonic()
+        moves = [move(f"{self.ws}-{number % 20}") for number in range(60) for move in (peer.join, peer.leave)]
+        ended = await asyncio.gather(*moves, return_exceptions=True)
+        self.assertEqual({getattr(error, "code", error) for error in ended}, {"DISCONNECTED"})
+        # One after the other they would take a minute.
+        self.assertLess(time.monotonic() - began, 10)
+        self.assertFalse(peer._moving, "nothing is kept of them")
+
     async def test_calls_end_once_while_connections_are_cut_again_and_again(self):
         ran = []
 

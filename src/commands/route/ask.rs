@@ -124,13 +124,13 @@ impl Ask {
     /// The body, of no more bytes than its row says.
     pub async fn body(&mut self) -> Result<Bytes, Refusal> {
         let limit = self.route.body.as_ref().map(|body| body.limit);
-        let bytes_max = limit.map_or(0, |limit| self.instance.config.count(limit) as usize);
+        let bytes_max = limit.map_or(0, |limit| self.instance.config.count_or_default(limit) as usize);
         let body = std::mem::take(self.body.get_mut());
         let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, bytes_max));
         match self.while_open(read).await? {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) if error.source().is_some_and(|source| source.is::<LengthLimitError>()) => {
-                let setting = limit.map_or("none is read", |limit| limit.setting().name);
+                let setting = limit.map_or("none is read", |limit| limit.name);
                 Err(Refusal::new("TOOBIG", format!("the body is longer than {bytes_max} bytes ({setting})")))
             }
             Ok(Err(error)) => Err(Refusal::bad_request(format!("the body cannot be read: {error}"))),

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use axum::http::Method;
 use axum::response::Response;
 
-use crate::config::Name;
+use crate::config::Setting;
 
 pub use ask::{Ask, Line, OpenLine};
 pub use param::{Kind, Param, Place};
@@ -76,7 +76,7 @@ pub struct Body {
     /// Whether there must be one.
     pub is_required: bool,
     /// The setting that says how many bytes it may have.
-    pub limit: Name,
+    pub limit: &'static Setting,
 }
 
 /// One way in which a request is answered.

@@ -32,7 +32,7 @@ pub const CODES: &[Code] = &[
     code("METHOD", 405, "this cannot be asked in that way"),
     code("SLOW", 408, "the body did not come in time"),
     code("CONFLICT", 412, "the value has another version"),
-    code("TOOBIG", 413, "a body or a result longer than `peer-payload-limit`"),
+    code("TOOBIG", 413, "a body or a result that is too long; the text names the setting that says how long it may be"),
     code("UPGRADE", 426, "this is a WebSocket"),
     code("BROKEN", 500, "the server failed to do what it should"),
     code("FAILED", 502, "the handler's own message"),

@@ -10,7 +10,7 @@ use crate::commands::session::Session;
 use crate::commands::shards::Shards;
 use crate::commands::table::Positions;
 use crate::commands::{Outcome, sockets};
-use crate::config::{self, Refused};
+use crate::config::Refused;
 use crate::engine::error::{self, Error};
 use crate::engine::glob;
 use crate::engine::keys::Waiting;
@@ -19,12 +19,13 @@ use crate::resp::{Args, Reply};
 
 /// `CONFIG GET`
 pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let config = &session.instance.config;
     let mut found: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     for pattern in args.from(2).iter() {
         let is_pattern = pattern.iter().any(|byte| b"*?[".contains(byte));
-        for setting in config::settings().filter(|setting| !(setting.is_hidden && is_pattern)) {
+        for setting in config.settings().iter().filter(|setting| !(setting.is_hidden && is_pattern)) {
             for name in setting.names().filter(|name| glob::matches(pattern, name.as_bytes(), true)) {
-                found.entry(name).or_insert_with(|| session.instance.config.show(setting).0);
+                found.entry(name).or_insert_with(|| config.show(setting).0);
             }
         }
     }
@@ -69,10 +70,10 @@ fn make_room(session: &Session, changes: &[(&str, &str)]) -> Result<(), Error> {
 }
 
 /// Values of settings that are secrets; where a name is none, it may be one that was mistyped.
-pub fn secrets(args: Args<'_>) -> Positions {
+pub fn secrets(instance: &Instance, args: Args<'_>) -> Positions {
     let is_plain = |at: usize| {
         let name = String::from_utf8_lossy(args.at(at));
-        config::find(&name).is_some_and(|setting| !setting.is_secret())
+        instance.config.settings().find(&name).is_some_and(|setting| !setting.is_secret())
     };
     (2..args.len()).step_by(2).filter(|at| !is_plain(*at)).map(|at| at + 1).collect()
 }

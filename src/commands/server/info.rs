@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::clock;
 use crate::commands::Outcome;
-use crate::commands::instance::Instance;
+use crate::commands::instance::{Instance, UnderWay};
 use crate::commands::server::snapshot::{self, Snapshot};
 use crate::commands::session::Session;
 use crate::commands::shards::Shards;
@@ -127,7 +127,8 @@ fn ratio(part: u64, whole: u64) -> String {
 
 /// A setting as `CONFIG GET` shows it.
 fn setting(instance: &Instance, name: &str) -> String {
-    config::find(name).map_or_else(String::new, |setting| instance.config.show(setting).0.to_string())
+    let config = &instance.config;
+    config.settings().find(name).map_or_else(String::new, |setting| config.show(setting).0.to_string())
 }
 
 fn server(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
@@ -293,7 +294,8 @@ fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let is_broken = instance.persistence().is_some_and(|persistence| !persistence.is_writable());
     fields.add("aof_last_write_status", status(is_broken));
     fields.add_all(&[("aof_last_cow_size", "0"), ("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
-    fields.add("backup_in_progress", u8::from(instance.saves.backups.load(Relaxed) > 0));
+    let is_backup = matches!(*instance.saves.under_way.lock(), UnderWay::Backup { .. });
+    fields.add("backup_in_progress", u8::from(is_backup));
     if let Some(persist) = &snapshot.persist {
         journal(fields, persist);
         let error = instance.persistence().and_then(Persistence::checkpoint_error).unwrap_or_default();
@@ -313,7 +315,7 @@ fn persistence(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
 /// `SAVE` and its like, under the names of Redis' snapshots.
 fn saves(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let saves = &instance.saves;
-    let is_running = saves.running.load(Relaxed) > 0;
+    let is_running = *saves.under_way.lock() != UnderWay::Nothing;
     let runs_s = snapshot.monotonic_ms.saturating_sub(saves.began_at.load(Relaxed)) / 1000;
     let loaded = instance.persistence().map(Persistence::loaded).unwrap_or_default();
     fields.add("rdb_changes_since_last_save", snapshot.unsaved_changes);

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::commands::Outcome;
 use crate::commands::elsewhere::elsewhere;
 use crate::commands::identity::Reach;
-use crate::commands::instance::Instance;
+use crate::commands::instance::{Instance, UnderWay};
 use crate::commands::session::Session;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
@@ -28,9 +28,11 @@ use crate::resp::{Args, Reply};
 /// Between two looks at a checkpoint that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
+const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
+
 /// `SAVE`
 pub fn save(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let running = Running::begin(&session.instance, false).ok_or(Error::new("ERR Background save already in progress"))?;
+    let running = Running::begin(&session.instance, UnderWay::Save).ok_or(IN_PROGRESS)?;
     elsewhere(session, args, reply, "save", move |_, reply| {
         checkpoint(&running.0).map_err(|cause| Error::new(format!("ERR the checkpoint failed: {cause}")))?;
         reply.ok();
@@ -38,24 +40,46 @@ pub fn save(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
     })
 }
 
-/// A save under way.
+/// A save or a backup under way. When it is dropped, a save that was scheduled meanwhile begins.
 struct Running(Arc<Instance>);
 
 impl Running {
-    /// None if there is one already, unless it `may_join` that.
-    fn begin(instance: &Arc<Instance>, may_join: bool) -> Option<Running> {
-        let running = Running(Arc::clone(instance));
-        let before = instance.saves.running.fetch_add(1, Relaxed);
-        if before == 0 {
-            instance.saves.began_at.store(clock::monotonic_ms(), Relaxed);
+    /// None if there is one already.
+    fn begin(instance: &Arc<Instance>, what: UnderWay) -> Option<Running> {
+        let mut under_way = instance.saves.under_way.lock();
+        (*under_way == UnderWay::Nothing).then(|| Running::now(instance, &mut under_way, what))
+    }
+
+    fn now(instance: &Arc<Instance>, under_way: &mut UnderWay, what: UnderWay) -> Running {
+        *under_way = what;
+        instance.saves.began_at.store(clock::monotonic_ms(), Relaxed);
+        Running(Arc::clone(instance))
+    }
+
+    /// Begins a save, or schedules it for when a backup is over, which is None.
+    fn begin_or_schedule(instance: &Arc<Instance>) -> Result<Option<Running>, Error> {
+        let under_way = &mut *instance.saves.under_way.lock();
+        match *under_way {
+            UnderWay::Nothing => Ok(Some(Running::now(instance, under_way, UnderWay::Save))),
+            UnderWay::Backup { ref mut save_follows } => {
+                *save_follows = true;
+                Ok(None)
+            }
+            UnderWay::Save => Err(IN_PROGRESS),
         }
-        Some(running).filter(|_| before == 0 || may_join)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.saves.running.fetch_sub(1, Relaxed);
+        let next = {
+            let mut under_way = self.0.saves.under_way.lock();
+            let ended = std::mem::take(&mut *under_way);
+            let save_follows = ended == (UnderWay::Backup { save_follows: true });
+            save_follows.then(|| Running::now(&self.0, &mut under_way, UnderWay::Save))
+        };
+        // Where no thread is to be had, it ends here at once, so nothing is locked.
+        next.into_iter().for_each(begin_checkpoint);
     }
 }
 
@@ -66,9 +90,15 @@ pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
         2 if args.is(1, "schedule") => true,
         _ => return Err(error::SYNTAX),
     };
-    let running = Running::begin(&session.instance, is_scheduled);
-    begin_checkpoint(running.ok_or(Error::new("ERR Background save already in progress"))?);
-    reply.simple(if session.waiting == Waiting::Never { "Background saving scheduled" } else { "Background saving started" });
+    let is_in_transaction = session.waiting == Waiting::Never;
+    let running = if is_scheduled || is_in_transaction {
+        Running::begin_or_schedule(&session.instance)?
+    } else {
+        Some(Running::begin(&session.instance, UnderWay::Save).ok_or(IN_PROGRESS)?)
+    };
+    let is_later = is_in_transaction || running.is_none();
+    running.into_iter().for_each(begin_checkpoint);
+    reply.simple(if is_later { "Background saving scheduled" } else { "Background saving started" });
     Ok(())
 }
 
@@ -168,11 +198,12 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     }
     let persistence = session.instance.persistence().cloned();
     let persistence = persistence.ok_or(Error::new("ERR there is no data folder; start the server with --data DIR"))?;
-    let running =
-        Running::begin(&session.instance, false).ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
+    let running = Running::begin(&session.instance, UnderWay::Backup { save_follows: false })
+        .ok_or(Error::new("ERR a save is in progress; try again when it is over"))?;
     let path = path.to_owned();
     let is_trusted = session.identity.from.reach == Reach::Within;
     elsewhere(session, args, reply, "backup", move |_, reply| {
+        let _running = running;
         let failed = |cause: String| Error::new(format!("ERR failed to back up: {cause}"));
         let place = Place::open(&path).map_err(|cause| failed(unopened(&path, &cause)))?;
         let may_be_made = is_trusted && !place.exists();
@@ -182,11 +213,7 @@ pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
                 path.display()
             )));
         }
-        let backups = &running.0.saves.backups;
-        backups.fetch_add(1, Relaxed);
-        let backed_up = persistence.backup(&place.path);
-        backups.fetch_sub(1, Relaxed);
-        backed_up.map_err(|cause| failed(place.told(&cause, &path, &persistence)))?;
+        persistence.backup(&place.path).map_err(|cause| failed(place.told(&cause, &path, &persistence)))?;
         reply.ok();
         Ok(())
     })
@@ -250,5 +277,65 @@ impl Place {
     /// Whether an empty file is there for us, that is no link of any kind.
     fn is_offered(&self) -> bool {
         self.path.symlink_metadata().is_ok_and(|about| about.is_file() && about.len() == 0 && about.nlink() == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::identity::Who;
+    use crate::engine::Engine;
+    use crate::resp::{OwnedArgs, Protocol};
+
+    fn instance() -> Arc<Instance> {
+        Instance::new(Arc::new(Engine::new(false)), Arc::default(), 0)
+    }
+
+    fn answer(instance: &Arc<Instance>, words: &[&[u8]]) -> String {
+        let mut session = Session::new(Arc::clone(instance), Arc::default(), instance.stats.worker(), Who::Program);
+        let mut reply = Reply::new(Protocol::Resp2);
+        session.execute(OwnedArgs::new(words.iter().copied()).args(), &mut reply);
+        String::from_utf8_lossy(&reply.take()).into_owned()
+    }
+
+    fn threads(instance: &Instance) -> usize {
+        instance.lifecycle().report().iter().filter(|row| row.name == "save").count()
+    }
+
+    #[test]
+    fn a_save_that_is_scheduled_however_often_is_one_and_begins_when_the_backup_is_over() {
+        let instance = instance();
+        let backup = Running::begin(&instance, UnderWay::Backup { save_follows: false }).expect("nothing is under way");
+        for _ in 0..10_000 {
+            assert_eq!(answer(&instance, &[b"BGSAVE", b"SCHEDULE"]), "+Background saving scheduled\r\n");
+        }
+        assert_eq!(answer(&instance, &[b"BGSAVE"]), "-ERR Background save already in progress\r\n");
+        assert_eq!((threads(&instance), instance.saves.count.load(Relaxed)), (0, 0));
+        drop(backup);
+        instance.lifecycle().stop(Phase::Finish);
+        assert_eq!(instance.saves.count.load(Relaxed), 1);
+        assert_eq!(*instance.saves.under_way.lock(), UnderWay::Nothing);
+    }
+
+    #[test]
+    fn while_a_save_is_under_way_none_is_scheduled_as_in_redis() {
+        let instance = instance();
+        let save = Running::begin(&instance, UnderWay::Save).expect("nothing is under way");
+        for words in [&[&b"BGSAVE"[..], b"SCHEDULE"][..], &[b"BGSAVE"], &[b"SAVE"]] {
+            assert_eq!(answer(&instance, words), "-ERR Background save already in progress\r\n");
+        }
+        drop(save);
+        assert_eq!((threads(&instance), *instance.saves.under_way.lock()), (0, UnderWay::Nothing));
+        assert_eq!(answer(&instance, &[b"BGSAVE", b"SCHEDULE"]), "+Background saving started\r\n");
+    }
+
+    #[test]
+    fn a_save_that_was_scheduled_and_finds_the_server_at_its_end_is_given_up() {
+        let instance = instance();
+        let backup = Running::begin(&instance, UnderWay::Backup { save_follows: false }).expect("nothing is under way");
+        answer(&instance, &[b"BGSAVE", b"SCHEDULE"]);
+        instance.lifecycle().stop(Phase::Finish);
+        drop(backup);
+        assert_eq!(*instance.saves.under_way.lock(), UnderWay::Nothing);
     }
 }

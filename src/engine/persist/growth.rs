@@ -3,6 +3,7 @@
 //! lets them be, evenly, and the journal stays within its bound, but for what each of them may write before it has to wait. Where
 //! checkpoints fail, waiting does not help: nobody is held back, and beyond the bound commands that change data are refused.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const LEAST_BYTES: f64 = 1e6;
 const PAUSE_MAX_US: f64 = 200_000.0;
 /// Timers are no finer than this; what is less is held back together with what comes next.
 const PAUSE_MIN_US: f64 = 1000.0;
+/// Whoever wrote more than this at once goes after those who wrote less, but waits no longer than if it were this much.
+const SHARE_BYTES: usize = 4096;
 
 /// How writers are held back.
 #[derive(Default)]
@@ -112,13 +115,19 @@ fn rate(pressure: f64) -> Option<f64> {
     (pressure > EASY).then(|| (MIDDLE_BYTES * (1.0 - pressure) / pressure).max(LEAST_BYTES))
 }
 
-/// Writers behind one another, each as long as what it wrote. The line moves on at the rate of the moment, however long it is.
+/// Those whose replies are held back, and what goes on before what: self-clocked fair queueing (Golestani, INFOCOM 1994), in which each has
+/// one write in the line at a time. Who writes little goes before those who write much, whatever they have there already; who writes as
+/// much as the others is as fast as they are. All together are as fast as the rate of the moment.
 #[derive(Default)]
 struct Line {
-    /// Bytes of all who ever stood in it.
-    joined: f64,
-    /// Bytes of those who went on, and of the one at the front as far as it has come.
-    passed: f64,
+    /// What each wrote, by when its turn comes.
+    waiting: BTreeMap<LinePlace, usize>,
+    /// The turn of who went on last.
+    turn: u64,
+    /// Who came last.
+    ticket: u64,
+    /// Bytes of those who went on that the rate has not made up for yet.
+    debt: f64,
     /// When that was so, in microseconds of the monotonic clock.
     at_us: u64,
 }
@@ -127,27 +136,44 @@ impl Line {
     /// The place of one who wrote this much; None where it goes on at once.
     fn join(&mut self, bytes: usize, rate: f64, now_us: u64) -> Option<LinePlace> {
         self.move_on(rate, now_us);
-        self.joined += bytes as f64;
-        let place = LinePlace(self.joined);
+        if self.waiting.is_empty() && self.debt + (bytes as f64) < rate * PAUSE_MIN_US / 1e6 {
+            self.debt += bytes as f64;
+            return None;
+        }
+        self.ticket += 1;
+        let place = LinePlace { turn: self.turn + bytes.min(SHARE_BYTES) as u64, ticket: self.ticket };
+        self.waiting.insert(place, bytes);
         self.pause(place, rate, now_us).map(|_| place)
     }
 
-    fn pause(&mut self, LinePlace(place): LinePlace, rate: f64, now_us: u64) -> Option<Duration> {
+    fn pause(&mut self, place: LinePlace, rate: f64, now_us: u64) -> Option<Duration> {
         self.move_on(rate, now_us);
-        let left_us = (place - self.passed) * 1e6 / rate;
-        (left_us >= PAUSE_MIN_US).then(|| Duration::from_micros(left_us.min(PAUSE_MAX_US) as u64))
+        if !self.waiting.contains_key(&place) {
+            return None;
+        }
+        // Until its turn each of the others goes on with about as much.
+        let before = (place.turn - self.turn) as f64 * (self.waiting.len() - 1) as f64;
+        let left_us = self.debt.max(before) * 1e6 / rate;
+        Some(Duration::from_micros(left_us.clamp(PAUSE_MIN_US, PAUSE_MAX_US) as u64))
     }
 
     /// All go on.
     fn clear(&mut self) {
-        self.passed = self.joined;
+        self.waiting.clear();
+        self.debt = 0.0;
     }
 
     fn move_on(&mut self, rate: f64, now_us: u64) {
-        let passed = self.passed + now_us.saturating_sub(self.at_us) as f64 * rate / 1e6;
-        // An empty line stands still.
-        self.passed = passed.min(self.joined);
+        self.debt -= now_us.saturating_sub(self.at_us) as f64 * rate / 1e6;
         self.at_us = self.at_us.max(now_us);
+        while self.debt <= 0.0
+            && let Some((place, bytes)) = self.waiting.pop_first()
+        {
+            self.turn = place.turn;
+            self.debt += bytes as f64;
+        }
+        // What nobody used is not kept for later.
+        self.debt = self.debt.max(0.0);
     }
 }
 
@@ -194,8 +220,34 @@ mod tests {
     fn who_waits_goes_on_as_soon_as_the_line_is_faster() {
         let mut line = Line::default();
         let places: Vec<LinePlace> = (0..100).filter_map(|_| line.join(1_000_000, 1e6, 0)).collect();
-        assert_eq!(line.pause(places[99], 1e6, 200_000), Some(Duration::from_micros(PAUSE_MAX_US as u64)));
+        assert_eq!(line.pause(places[98], 1e6, 200_000), Some(Duration::from_micros(PAUSE_MAX_US as u64)));
         assert!(places.iter().all(|place| line.pause(*place, 1e9, 400_000).is_none()));
+    }
+
+    #[test]
+    fn who_writes_little_goes_before_those_who_write_much() {
+        let mut line = Line::default();
+        let many: Vec<LinePlace> = (0..1000).filter_map(|_| line.join(16_000, 1e6, 0)).collect();
+        let little = line.join(100, 1e6, 0).unwrap();
+        // The one that is under way is let go on; its bytes take 16 ms.
+        assert!(line.pause(little, 1e6, 15_000).is_some() && line.pause(little, 1e6, 16_000).is_none());
+        assert!(many.iter().all(|place| line.pause(*place, 1e6, 16_000).is_some()));
+    }
+
+    #[test]
+    fn who_writes_much_waits_no_longer_than_until_all_others_had_their_share() {
+        let (mut line, rate) = (Line::default(), 1e6);
+        let mut little: Vec<Option<LinePlace>> = vec![None; 100];
+        let much = (0..2).find_map(|_| line.join(1_000_000, rate, 0)).unwrap();
+        let end_us = (1..).map(|ms| ms * 1000).find(|now_us| {
+            for place in &mut little {
+                if place.is_none_or(|place| line.pause(place, rate, *now_us).is_none()) {
+                    *place = line.join(100, rate, *now_us);
+                }
+            }
+            line.pause(much, rate, *now_us).is_none()
+        });
+        assert!((1_000_000..1_500_000).contains(&end_us.unwrap()), "{end_us:?}");
     }
 
     #[test]

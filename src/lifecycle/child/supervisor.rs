@@ -131,10 +131,18 @@ async fn attend(ours: OwnedFd, order: &[OsString]) -> io::Result<ExitCode> {
             _ = ends.recv() => if let Some(code) = reap(program) {
                 return Ok(ExitCode::from(code));
             },
-            _ = terminate.recv() => drop(kill_process_group(program, Signal::TERM)),
+            _ = terminate.recv() => end(program),
             _ = kill.recv() => return Ok(ExitCode::from(KILLED)),
             _ = &mut orphaned => return Ok(ExitCode::from(KILLED)),
         }
+    }
+}
+
+/// Asks a program to end, as its group. Before it has a group of its own, it is not even the program yet, and has started nothing.
+fn end(program: Pid) {
+    if kill_process_group(program, Signal::TERM).is_err() {
+        // It has ended meanwhile.
+        let _ = kill_process(program, Signal::TERM);
     }
 }
 
@@ -208,7 +216,24 @@ fn children() -> impl Iterator<Item = Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
+
+    #[test]
+    fn one_that_has_no_group_yet_hears_that_it_is_to_end() {
+        for has_group in [false, true] {
+            let mut command = Command::new("sleep");
+            command.arg("1000");
+            if has_group {
+                command.process_group(0);
+            }
+            #[expect(clippy::disallowed_methods, reason = "it stands for the program")]
+            let mut program = command.spawn().expect("every system has it");
+            end(Pid::from_raw(program.id() as i32).expect("it was started"));
+            assert_eq!(program.wait().expect("it is ours").signal(), Some(Signal::TERM.as_raw()), "{has_group}");
+        }
+    }
 
     #[test]
     fn an_order_says_the_parent_the_limits_and_the_words() {

@@ -7,8 +7,8 @@ mod events;
 mod shapes;
 
 use crate::commands::route::{Body, Gives, Kind, Param, Route, Shape};
-use crate::config::Name;
 use crate::peers::calls::TIMEOUT_MS_MAX;
+use crate::peers::settings::PAYLOAD_LIMIT;
 use crate::peers::{names, order};
 
 use shapes::{CAPABILITY, CONTEXT, DESCRIPTION, PEER, STATUS, VERSION, WORKSPACE, WORKSPACE_COUNTS};
@@ -81,7 +81,7 @@ pub const ROUTES: &[Route] = &[
             shape: Shape::Any,
             help: "The payload, as the capability's schema has it; nothing is `null`.",
             is_required: false,
-            limit: Name::PeerPayloadLimit,
+            limit: &PAYLOAD_LIMIT,
         })
         .gives(&[
             Gives::json(Shape::Any, "What the handler returned; an array of outcomes with `gather`."),
@@ -158,7 +158,7 @@ pub const ROUTES: &[Route] = &[
             shape: Shape::Any,
             help: "The value, which is stored as it is sent.",
             is_required: false,
-            limit: Name::PeerPayloadLimit,
+            limit: &PAYLOAD_LIMIT,
         })
         .gives(&[Gives::json(Shape::The(&VERSION), "Its new version.").headers(ETAG)])
         .errors(NOT_CHANGED),

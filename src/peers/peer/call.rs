@@ -220,7 +220,9 @@ impl Drop for Guard {
         if self.is_over || !may_run {
             return;
         }
-        if let (Some(mut connection), Ok(runtime)) = (self.shared.link.borrow().clone(), tokio::runtime::Handle::try_current()) {
+        if let (Some((mut connection, _)), Ok(runtime)) =
+            (self.shared.link.borrow().clone(), tokio::runtime::Handle::try_current())
+        {
             let mut cancel = redis::cmd("FLUX.CANCEL");
             cancel.arg(&self.id);
             runtime.spawn(async move {

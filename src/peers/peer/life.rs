@@ -34,6 +34,8 @@ pub(super) fn events_channel(workspace: &str) -> String {
 /// The connections of a registered peer.
 struct Links {
     commands: Link,
+    /// Of the registration with which it began.
+    number: u64,
     work: Option<Link>,
     pushes: PushesTaken,
 }
@@ -53,15 +55,15 @@ pub(super) async fn live(shared: Arc<Shared>, ready: oneshot::Sender<Result<(), 
         match arrived {
             Ok(links) => {
                 pause = PAUSE_MIN;
-                shared.link.send_replace(Some(links.commands.clone()));
+                shared.link.send_replace(Some((links.commands.clone(), links.number)));
                 if let Some(ready) = ready.take() {
                     // One that does not wait any more has dropped the peer, which stops it.
                     let _ = ready.send(Ok(()));
                 }
-                let commands = links.commands.clone();
+                let (commands, number) = (links.commands.clone(), links.number);
                 stay(&shared, links, &free).await;
                 if *stops.borrow() {
-                    leave(&shared, commands, &free).await;
+                    leave(&shared, commands, number, &free).await;
                 }
                 shared.link.send_replace(None);
             }
@@ -111,7 +113,7 @@ async fn stopped(stops: &mut watch::Receiver<bool>) {
 async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
     let (sender, pushes) = pushes();
     let mut commands = connect(&shared.store, Some(sender)).await?;
-    register(shared, &mut commands, None).await?;
+    let number = register(shared, &mut commands, None).await?;
     commands.subscribe(format!("flux:res:{}", shared.id)).await?;
     commands.subscribe(format!("flux:cancel:{}", shared.id)).await?;
     let workspaces = shared.workspaces.lock().clone();
@@ -134,7 +136,7 @@ async fn arrive(shared: &Arc<Shared>) -> Result<Links, Error> {
             Err(error) => return Err(error),
         }
     }
-    Ok(Links { commands, work, pushes })
+    Ok(Links { commands, number, work, pushes })
 }
 
 /// Gives a call to a server that was restarted: perhaps a peer runs it still. Where none can take it yet, peers may be about to come back.
@@ -165,16 +167,17 @@ async fn connect(store: &Store, pushes: Option<Pushes>) -> Result<Link, Error> {
 }
 
 /// Registers over a connection. `running`: the calls this peer still has, said where it takes work; what is said there of the peer is the
-/// oldest news, since the server may read it after what the other connection told.
-async fn register(shared: &Shared, connection: &mut Link, running: Option<Vec<String>>) -> Result<(), Error> {
+/// oldest news, since the server may read it after what the other connection told. The number that it bears.
+async fn register(shared: &Shared, connection: &mut Link, running: Option<Vec<String>>) -> Result<u64, Error> {
     let mut command = redis::cmd("FLUX.REGISTER");
     command.arg(shared.record().to_string()).arg("SECRET").arg(&shared.secret);
     let number = if running.is_some() { 0 } else { shared.told.fetch_add(1, Relaxed) + 1 };
-    command.arg("GENERATION").arg(&shared.id).arg(number);
+    shared.after(&mut command, number);
     if let Some(running) = running {
         command.arg("RUNNING").arg(running.len()).arg(running);
     }
-    Ok(command.exec_async(connection).await?)
+    command.exec_async(connection).await?;
+    Ok(number)
 }
 
 /// Stays until the connection fails or the peer is stopped.
@@ -208,10 +211,10 @@ async fn stay(shared: &Arc<Shared>, mut links: Links, free: &Arc<Semaphore>) {
 }
 
 /// Finishes what runs, for a while, and says goodbye.
-async fn leave(shared: &Shared, mut commands: Link, free: &Semaphore) {
+async fn leave(shared: &Shared, mut commands: Link, number: u64, free: &Semaphore) {
     let _ = tokio::time::timeout(STOP_GRACE, free.acquire_many(shared.concurrency as u32)).await;
     // One that cannot be told sees the connection end.
-    let _ = redis::cmd("FLUX.LEAVE").exec_async(&mut commands).await;
+    let _ = shared.after(&mut redis::cmd("FLUX.LEAVE"), number).exec_async(&mut commands).await;
 }
 
 /// Takes a message.

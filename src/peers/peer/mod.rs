@@ -174,8 +174,8 @@ struct Shared {
     secret: String,
     /// How often it told the server what it is, so that the server knows what it reads too late.
     told: AtomicU64,
-    /// The connection for commands, while there is one.
-    link: watch::Sender<Option<Link>>,
+    /// The connection for commands, while there is one, and the number of the registration with which it began.
+    link: watch::Sender<Option<(Link, u64)>>,
     /// Calls it made that have not ended.
     calls: Mutex<HashMap<String, call::Pending>>,
     /// Calls it runs.
@@ -187,6 +187,11 @@ struct Shared {
 impl Shared {
     /// The connection for commands; waits for it.
     async fn connection(&self) -> Result<Link, Error> {
+        self.registered().await.map(|(link, _)| link)
+    }
+
+    /// The same, and the number of the registration with which it began.
+    async fn registered(&self) -> Result<(Link, u64), Error> {
         let mut link = self.link.subscribe();
         let mut stops = self.stops.subscribe();
         tokio::select! {
@@ -197,6 +202,11 @@ impl Shared {
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         Ok(command.query_async(&mut self.connection().await?).await?)
+    }
+
+    /// Says after which of its registrations something is told.
+    fn after<'a>(&self, command: &'a mut Cmd, number: u64) -> &'a mut Cmd {
+        command.arg("GENERATION").arg(&self.id).arg(number)
     }
 
     /// What it registers with.
@@ -279,18 +289,18 @@ impl Peer {
     }
 
     async fn ask_to_join(&self, workspace: &str) -> Result<Vec<String>, Error> {
-        let mut connection = self.shared.connection().await?;
+        let (mut connection, number) = self.shared.registered().await?;
         connection.subscribe(life::events_channel(workspace)).await?;
-        Ok(redis::cmd("FLUX.JOIN").arg(workspace).query_async(&mut connection).await?)
+        Ok(self.shared.after(redis::cmd("FLUX.JOIN").arg(workspace), number).query_async(&mut connection).await?)
     }
 
     /// Leaves a workspace.
     pub async fn leave(&self, workspace: &str) -> Result<(), Error> {
         let _turn = self.shared.moving.lock().await;
         self.shared.workspaces.lock().remove(workspace);
-        let mut connection = self.shared.connection().await?;
+        let (mut connection, number) = self.shared.registered().await?;
         connection.unsubscribe(life::events_channel(workspace)).await?;
-        Ok(redis::cmd("FLUX.LEAVE").arg(workspace).exec_async(&mut connection).await?)
+        Ok(self.shared.after(redis::cmd("FLUX.LEAVE").arg(workspace), number).exec_async(&mut connection).await?)
     }
 
     /// Every peer that is there.

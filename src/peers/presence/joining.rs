@@ -7,23 +7,38 @@ use crate::commands::Outcome;
 use crate::commands::args::Rest;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
-use crate::engine::error::{self, Error};
-use crate::peers::directory::{Id, Peer, SLICE};
+use crate::engine::error::Error;
+use crate::peers::directory::{Generation, Id, Peer, SLICE};
 use crate::peers::presence::leaving::{depart, forsake};
 use crate::peers::presence::{
-    Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, detach, exists_or_revives, together, write_json,
+    Left, NAMES_MAX, NOT_A_PEER, attached, attached_peer, exists_or_revives, read_generation, together, write_json,
 };
 use crate::peers::room::{Room, Todo};
 use crate::peers::wire::Event;
 use crate::peers::{log, names};
 use crate::resp::{Args, Reply};
 
-/// `FLUX.JOIN ws`
+/// Which registration a change was told after, if it says so.
+fn read_after(args: Args<'_>, from: usize) -> Result<Option<Generation>, Error> {
+    let (mut after, mut rest) = (None, Rest::of(args, from));
+    while let Some([run, number]) = rest.values("generation") {
+        after = Some(read_generation(run, number)?);
+    }
+    rest.end_named()?;
+    Ok(after)
+}
+
+/// Whether a change is read after a later registration, which tells what came of it: then it changes nothing.
+fn is_late(peer: &Peer, after: Option<&Generation>) -> bool {
+    after.zip(peer.told.as_ref()).is_some_and(|(after, told)| after.is_overtaken_by(told))
+}
+
+/// `FLUX.JOIN ws [GENERATION run number]`
 pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let workspace = names::workspace(args.at(1))?;
+    let (workspace, after) = (names::workspace(args.at(1))?, read_after(args, 2)?);
     loop {
         let before = attached_peer(room, session)?;
-        if before.workspaces.iter().any(|name| **name == *workspace) {
+        if is_late(&before, after.as_ref()) || before.workspaces.iter().any(|name| **name == *workspace) {
             break;
         }
         if before.workspaces.len() >= NAMES_MAX {
@@ -44,27 +59,29 @@ pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
     Ok(())
 }
 
-/// `FLUX.LEAVE [ws]`
+/// `FLUX.LEAVE [ws] [GENERATION run number]`
 pub fn leave(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let id = attached(room, session)?;
-    match args.get(1) {
-        None => {
-            depart(room, session, &id, Left::Stopped, |_, _| true);
-            detach(session);
-        }
-        Some(_) if args.len() > 2 => return Err(error::SYNTAX),
-        Some(workspace) => leave_workspace(room, session, names::workspace(workspace)?)?,
+    // Three words more are a generation alone: there may be a workspace of that name.
+    let is_whole = matches!(args.len(), 1 | 4);
+    let after = read_after(args, if is_whole { 1 } else { 2 })?;
+    if is_whole {
+        depart(room, session, &id, Left::Stopped, |peer, _| !is_late(peer, after.as_ref()));
+        // Where it was late it stays attached, as the connection that it came over.
+        let _ = attached(room, session);
+    } else {
+        leave_workspace(room, session, names::workspace(args.at(1))?, after.as_ref())?;
     }
     reply.ok();
     Ok(())
 }
 
-fn leave_workspace(room: &Room, session: &mut Session, workspace: &str) -> Result<(), Error> {
+fn leave_workspace(room: &Room, session: &mut Session, workspace: &str, after: Option<&Generation>) -> Result<(), Error> {
     loop {
         let before = attached_peer(room, session)?;
         let mut peer = before.clone();
         peer.workspaces.retain(|name| **name != *workspace);
-        if peer.workspaces.len() == before.workspaces.len() {
+        if is_late(&before, after) || peer.workspaces.len() == before.workspaces.len() {
             return Ok(());
         }
         if change(room, session, &before, peer, workspace, |room, together, peer| {

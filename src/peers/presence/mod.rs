@@ -11,11 +11,12 @@ mod syncing;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use crate::commands::args::natural;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
 use crate::engine::error::Error;
 use crate::peers::calls::Calls;
-use crate::peers::directory::{Capabilities, Id, Kind, Peer};
+use crate::peers::directory::{Capabilities, Generation, Id, Kind, Peer};
 use crate::peers::names;
 use crate::peers::room::Room;
 
@@ -105,6 +106,12 @@ pub fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
 /// The same, with all that is known of it.
 fn attached_peer(room: &Room, session: &mut Session) -> Result<Peer, Error> {
     attached_with(room, session, |_, peer| peer.clone()).map(|(_, peer)| peer)
+}
+
+/// What is said after `GENERATION`.
+fn read_generation(run: &[u8], number: &[u8]) -> Result<Generation, Error> {
+    const INVALID: Error = Error::text("ERR invalid GENERATION: say the run, then a number from 0 on");
+    Ok(Generation { run: names::id("run", run)?.into(), number: natural(number).map_err(|_| INVALID)? })
 }
 
 /// Tells that what peers can be called for has changed, if it has with this one.

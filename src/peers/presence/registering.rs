@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::commands::Outcome;
-use crate::commands::args::{Rest, natural, parse_int};
+use crate::commands::args::{Rest, parse_int};
 use crate::commands::identity::Who;
 use crate::commands::inner::Together;
 use crate::commands::session::Session;
@@ -20,7 +20,9 @@ use crate::peers::calls::{Action, Failure};
 use crate::peers::checking::Origin;
 use crate::peers::directory::{Capabilities, Capability, Generation, Id, Kind, Peer, Secret};
 use crate::peers::presence::leaving::forsake;
-use crate::peers::presence::{KEY_TTLS, Left, NAMES_MAX, Presence, TTL_MS, disconnected, tell_capabilities, together, write_own};
+use crate::peers::presence::{
+    KEY_TTLS, Left, NAMES_MAX, Presence, TTL_MS, disconnected, read_generation, tell_capabilities, together, write_own,
+};
 use crate::peers::room::{Room, Todo};
 use crate::peers::schema::Compiling;
 use crate::peers::wire::{self, Event};
@@ -81,9 +83,6 @@ fn read(room: &Room, session: &mut Session, args: Args<'_>, reply: &Reply) -> Re
     Ok(None)
 }
 
-/// What a generation must be.
-const GENERATION: Error = Error::text("ERR invalid GENERATION: say the run, then a number from 0 on");
-
 impl Registration {
     fn read(args: Args<'_>, compiling: &mut Compiling) -> Result<Registration, Error> {
         let invalid =
@@ -126,8 +125,7 @@ impl Registration {
                 let ids = ids.ok_or_else(|| Error::new("ERR invalid RUNNING: say how many calls, then their ids"))?;
                 running = Some(ids.iter().map(|id| String::from_utf8_lossy(id).into_owned()).collect());
             } else if let Some([run, number]) = rest.values("generation") {
-                generation =
-                    Some(Generation { run: names::id("run", run)?.into(), number: natural(number).map_err(|_| GENERATION)? });
+                generation = Some(read_generation(run, number)?);
             } else {
                 break rest.end_named()?;
             }

@@ -55,7 +55,7 @@ impl Answer {
 impl Door {
     /// With these settings.
     pub fn open(settings: &[(&str, &str)]) -> Door {
-        let config = Config::default();
+        let config = Config::of(flux::node::settings());
         for (name, value) in settings {
             config.choose(name, value, flux::config::Source::Flag).unwrap();
         }

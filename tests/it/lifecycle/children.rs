@@ -135,6 +135,19 @@ async fn a_child_hears_that_it_is_to_end_and_one_that_does_not_heed_it_is_killed
 }
 
 #[tokio::test]
+async fn a_child_hears_that_it_is_to_end_however_soon_that_is() {
+    for round in 0..60 {
+        let child = launch(&shell("exec sleep 1000"));
+        // As far as it comes in so many turns.
+        for _ in 0..round * 20 {
+            tokio::task::yield_now().await;
+        }
+        let drained = child.stop(LONG).await;
+        assert!(matches!(&drained, Drained::Whole(ended) if ended.code == 128 + 15), "{round}: {drained:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_child_is_killed_with_all_it_started_however_they_try_to_get_away() {
     let held = Held::new();
     let child = launch(&family(&held.path));

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use flux::clock;
 use flux::commands::instance::Instance;
-use flux::config::Config;
 use flux::engine::mailbox::Mailbox;
 use flux::engine::pubsub::Topic;
 use flux::engine::{Engine, Scope};
+use flux::node;
 use flux::peers::outbox::LISTENERS_MAX;
 use flux::store::Blocking;
 
@@ -42,7 +42,7 @@ impl Wake for Curious {
 
 #[test]
 fn events_are_told_when_no_key_is_locked() {
-    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+    let instance = Instance::with(node::ROOMS, Arc::new(Engine::new(false)), node::defaults(), clock::now_ms());
     let rooms = instance.open_rooms();
     let mailbox = Arc::<Mailbox>::default();
     for channel in ["flux:ws:w:events", "flux:capabilities"] {
@@ -84,7 +84,7 @@ impl Wake for Named {
 
 #[test]
 fn where_many_listen_a_thread_that_serves_no_clients_tells_them() {
-    let instance = Instance::with(flux::node::ROOMS, Arc::new(Engine::new(false)), Arc::new(Config::default()), clock::now_ms());
+    let instance = Instance::with(node::ROOMS, Arc::new(Engine::new(false)), node::defaults(), clock::now_ms());
     let rooms = instance.open_rooms();
     let (sender, told_by) = channel();
     let waker = Waker::from(Arc::new(Named(sender)));

@@ -157,6 +157,41 @@ fn what_a_peer_told_later_counts_in_whatever_order_the_server_reads_it() {
 }
 
 #[test]
+fn joins_and_farewells_of_a_connection_that_a_peer_gave_up_change_nothing() {
+    let server = Process::flux(&[]);
+    let (mut old, mut new, mut other) = (Client::new(&server), Client::new(&server), Client::new(&server));
+    tell(&mut old, &["a"], &["lab"], ["one", "1"]);
+    old.ok(&["FLUX.JOIN", "den", "GENERATION", "one", "1"]);
+    assert_eq!(known(&mut other).1, names(&["lab", "den"]), "nothing was told since");
+    tell(&mut new, &["a"], &["lab"], ["one", "2"]);
+    assert_eq!(known(&mut other).1, names(&["lab"]));
+
+    for late in [&["one", "1"], &["none", "7"]] {
+        assert!(many(&old.ok(&["FLUX.JOIN", "den", "GENERATION", late[0], late[1]])).is_empty(), "nobody is there");
+        old.ok(&["FLUX.LEAVE", "lab", "GENERATION", late[0], late[1]]);
+        old.ok(&["FLUX.LEAVE", "GENERATION", late[0], late[1]]);
+        assert_eq!(known(&mut other).1, names(&["lab"]));
+        old.ok(&["FLUX.HEARTBEAT"]);
+    }
+    drop(old);
+    new.ok(&["FLUX.HEARTBEAT"]);
+
+    // What is told after the last registration counts, and so does what says nothing of any.
+    new.ok(&["FLUX.JOIN", "generation", "GENERATION", "one", "2"]);
+    new.ok(&["FLUX.JOIN", "attic"]);
+    assert_eq!(known(&mut other).1, names(&["lab", "generation", "attic"]));
+    new.ok(&["FLUX.LEAVE", "generation"]);
+    new.ok(&["FLUX.LEAVE", "attic", "GENERATION", "one", "2"]);
+    assert_eq!(known(&mut other).1, names(&["lab"]));
+    for wrong in [&["FLUX.JOIN", "lab", "GENERATION", "one"][..], &["FLUX.LEAVE", "lab", "now"], &["FLUX.LEAVE", "a", "b", "c"]] {
+        assert!(new.error(wrong).starts_with("ERR syntax error"), "{wrong:?}");
+    }
+    new.ok(&["FLUX.LEAVE", "GENERATION", "one", "2"]);
+    assert!(new.error(&["FLUX.HEARTBEAT"]).starts_with("NOPEER "));
+    assert_eq!(other.text(&["EXISTS", "flux:peer:ada"]), "0");
+}
+
+#[test]
 fn a_heartbeat_is_refused_at_once_however_the_key_went() {
     let server = Process::flux(&[]);
     let mut other = Client::new(&server);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use flux::commands::instance::Instance;
-use flux::config::Config;
 use flux::engine::Engine;
 use flux::node;
 use flux::store::Store;
@@ -21,7 +20,7 @@ pub enum Backend {
 
 impl Backend {
     pub fn within() -> Backend {
-        Backend::Within(node::share(Arc::new(Engine::new(false)), &Arc::new(Config::default())))
+        Backend::Within(node::share(Arc::new(Engine::new(false)), &node::defaults()))
     }
 
     /// None where no redis-server is installed.
