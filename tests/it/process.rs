@@ -69,12 +69,7 @@ impl Process {
     }
 
     fn serve_at(mut command: Command, dir: TempDir, data: &OsStr, port: u16, args: &[&str]) -> Process {
-        command
-            .arg("serve")
-            .arg("--data")
-            .arg(data)
-            .args(["--port", &port.to_string(), "--http-port", "0"])
-            .args(args);
+        command.arg("serve").arg("--data").arg(data).args(["--port", &port.to_string(), "--http-port", "0"]).args(args);
         if !args.contains(&"--threads") {
             command.args(["--threads", "2"]);
         }
