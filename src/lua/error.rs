@@ -12,7 +12,7 @@ use mlua::ffi::{
 use crate::lua::frozen;
 use crate::lua::raw::{Slot, address, bytes, is_text, pop, push_bytes, push_slot, raw_field};
 use crate::lua::run::Ending;
-use crate::lua::text::{c_text, push_line};
+use crate::lua::text::{c_text, push_line, without_end};
 
 /// Lua calls it where an error is raised that nothing catches. An error is a table from here on: its text in `err`, and where it was raised in
 /// `source` and `line`. Nothing of the script runs for it, neither `__tostring` nor `__newindex`.
@@ -106,7 +106,7 @@ pub unsafe fn push_message(state: *mut lua_State, error: c_int, out: &mut Vec<u8
     unsafe {
         raw_field(state, error, Slot::Err);
         let text = if is_text(state, -1) { bytes(state, -1).unwrap_or_default() } else { b"ERR unknown error" };
-        push_line(out, c_text(text).trim_ascii_end());
+        push_line(out, without_end(c_text(text)));
         pop(state, 1);
     }
 }

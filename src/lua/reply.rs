@@ -7,15 +7,15 @@ use std::ffi::c_int;
 use std::io::Write;
 
 use mlua::ffi::{
-    LUA_TBOOLEAN, LUA_TNIL, LUA_TNUMBER, LUA_TSTRING, LUA_TTABLE, lua_State, lua_checkstack, lua_getmetatable, lua_gettable_,
-    lua_gettop, lua_next, lua_pushnil, lua_pushnumber, lua_pushvalue, lua_rawget_, lua_rawgeti_, lua_toboolean, lua_tonumber,
+    LUA_TBOOLEAN, LUA_TNIL, LUA_TNUMBER, LUA_TSTRING, LUA_TTABLE, lua_State, lua_checkstack,
+    lua_gettop, lua_next, lua_pushnil, lua_pushvalue, lua_rawget_, lua_rawgeti_, lua_toboolean, lua_tonumber,
     lua_type,
 };
 
 use crate::lua::error;
 use crate::lua::raw::{Slot, bytes, pop, push_slot, raise_error, string, whole};
 use crate::lua::run::{Ending, Level, LevelKind, Run, Shared, interrupt, shared};
-use crate::lua::text::{c_text, general, push_line};
+use crate::lua::text::{c_text, general, push_line, without_end};
 
 /// How many values are written between two looks at the bell.
 const STEPS: u32 = 1024;
@@ -93,11 +93,7 @@ unsafe fn write_table(state: *mut lua_State, shared: *mut Shared, run: *mut Run)
     unsafe {
         let reply = &mut *(*run).reply;
         let table = lua_gettop(state);
-        let has_metatable = lua_getmetatable(state, table) != 0;
-        if has_metatable {
-            pop(state, 1);
-        }
-        let field = |slot| push_field(state, table, slot, has_metatable);
+        let field = |slot| push_field(state, table, slot);
         if field(Slot::Err) == LUA_TSTRING {
             return write_error(state, shared, run, table);
         }
@@ -125,35 +121,26 @@ unsafe fn write_table(state: *mut lua_State, shared: *mut Shared, run: *mut Run)
             let pairs = count_fields(state);
             push_head(reply, header.0, if (*run).client == 2 { pairs * 2 } else { pairs });
             lua_pushnil(state);
-            return (*shared).levels.push(Level { kind: LevelKind::Map { is_value_next: false }, header_at: None, count: 0 });
+            return (*shared).levels.push(Level { kind: LevelKind::Map { is_value_next: false }, count: 0 });
         }
         pop(state, 1);
         if field(Slot::Set) == LUA_TTABLE {
             let members = count_fields(state);
             push_head(reply, header.1, members);
             lua_pushnil(state);
-            return (*shared).levels.push(Level { kind: LevelKind::Set, header_at: None, count: 0 });
+            return (*shared).levels.push(Level { kind: LevelKind::Set, count: 0 });
         }
         pop(state, 1);
-        let header_at = if has_metatable {
-            Some(reply.len())
-        } else {
-            push_head(reply, b'*', count_items(state, table));
-            None
-        };
-        (*shared).levels.push(Level { kind: LevelKind::Array { has_metatable }, header_at, count: 0 });
+        push_head(reply, b'*', count_items(state, table));
+        (*shared).levels.push(Level { kind: LevelKind::Array, count: 0 });
     }
 }
 
-/// Puts a field on top, and says its type.
-unsafe fn push_field(state: *mut lua_State, table: c_int, slot: Slot, has_metatable: bool) -> c_int {
+/// Puts a field on top, and says its type. Nothing of the script runs while its reply is written.
+unsafe fn push_field(state: *mut lua_State, table: c_int, slot: Slot) -> c_int {
     unsafe {
         push_slot(state, slot);
-        if has_metatable {
-            lua_gettable_(state, table)
-        } else {
-            lua_rawget_(state, table)
-        }
+        lua_rawget_(state, table);
         lua_type(state, -1)
     }
 }
@@ -164,7 +151,7 @@ unsafe fn write_error(state: *mut lua_State, shared: *mut Shared, run: *mut Run,
         let reply = &mut *(*run).reply;
         let text = c_text(string(state, -1).unwrap_or_default());
         reply.push(b'-');
-        push_line(reply, text.trim_ascii_end());
+        push_line(reply, without_end(text));
         reply.extend(b"\r\n");
         if (*shared).levels.is_empty() {
             (*run).ending = Ending { is_error: true, is_counted: error::is_counted(state, table) };
@@ -199,10 +186,8 @@ fn push_big_number(reply: &mut Vec<u8>, digits: &[u8], client: u8) {
 unsafe fn write_verbatim(state: *mut lua_State, reply: &mut Vec<u8>, client: u8) -> bool {
     unsafe {
         let table = lua_gettop(state);
-        push_slot(state, Slot::Format);
-        lua_gettable_(state, table);
-        push_slot(state, Slot::String);
-        lua_gettable_(state, table);
+        push_field(state, table, Slot::Format);
+        push_field(state, table, Slot::String);
         let (format, text) = (string(state, -2), string(state, -1));
         if let (Some(format), Some(text)) = (format, text) {
             if client == 2 {
@@ -254,20 +239,11 @@ unsafe fn push_next(state: *mut lua_State, shared: *mut Shared, run: *mut Run) -
     unsafe {
         let Some(level) = (&mut (*shared).levels).last_mut() else { return false };
         match &mut level.kind {
-            LevelKind::Array { has_metatable } => {
+            LevelKind::Array => {
                 level.count += 1;
-                if *has_metatable {
-                    lua_pushnumber(state, level.count as f64);
-                    lua_gettable_(state, -2);
-                } else {
-                    lua_rawgeti_(state, -1, level.count as c_int);
-                }
+                lua_rawgeti_(state, -1, level.count);
                 if lua_type(state, -1) != LUA_TNIL {
                     return true;
-                }
-                if let Some(at) = level.header_at {
-                    let header = format!("*{}\r\n", level.count - 1);
-                    (*(*run).reply).splice(at..at, header.into_bytes());
                 }
             }
             LevelKind::Map { is_value_next: is_value_next @ true } => {

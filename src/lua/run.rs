@@ -43,17 +43,13 @@ pub struct Shared {
 /// A table that is being written.
 pub struct Level {
     pub kind: LevelKind,
-    /// Where its header belongs, where that could not be written yet.
-    pub header_at: Option<usize>,
     /// How many of it are written.
-    pub count: usize,
+    pub count: c_int,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum LevelKind {
-    Array {
-        has_metatable: bool,
-    },
+    Array,
     /// The next is a key, or the value of the key that was written.
     Map {
         is_value_next: bool,

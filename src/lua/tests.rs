@@ -1,6 +1,7 @@
 //! What scripts may and may not do, by a host that answers commands of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::{Alarm, Ending, Function, Host, Kind, Options, Verdict, Vm};
 
@@ -192,6 +193,40 @@ fn what_could_reach_the_machine_is_not_there() {
     }
 }
 
+/// The holes of stock Lua 5.1.5 that Redis closed in its own copy.
+#[test]
+fn holes_of_stock_lua_are_closed() {
+    let names = |count: usize| (0..count).map(|at| format!("a{at},")).collect::<String>();
+    for (script, expected) in [
+        // CVE-2025-46817
+        (
+            "return unpack({1,2,3}, 0, 2^31-1)",
+            "-ERR user_script:1: too many results to unpack script: SHA, on @user_script:1.\r\n",
+        ),
+        (
+            "return unpack({1,2,3}, -2^31, 2^31-1)",
+            "-ERR user_script:1: too many results to unpack script: SHA, on @user_script:1.\r\n",
+        ),
+        // CVE-2025-46818
+        (
+            "local m = getmetatable('') m.__len = function() return 7 end",
+            "-ERR user_script:1: Attempt to modify a readonly table script: SHA, on @user_script:1.\r\n",
+        ),
+        // CVE-2025-49844
+        (
+            "local name = string.rep('n', 100) return type(load(function() collectgarbage() return nil end, name .. 'x'))",
+            "$8\r\nfunction\r\n",
+        ),
+        ("return select('#', loadstring('\\27Lua' .. string.rep('\\0', 100)))", ":2\r\n"),
+        ("local n = 0 return select('#', load(function() n = n + 1 return n == 1 and '\\27Lua' or nil end))", ":2\r\n"),
+    ] {
+        assert_eq!(Stage::scripts().run(script), expected, "{script}");
+    }
+    // CVE-2014-5461, and as many locals as there may not be.
+    assert_eq!(Stage::scripts().run(&format!("local function f({}...) return ... end return f()", names(100))), "_\r\n");
+    assert!(Stage::scripts().run(&format!("local {} b = 1", names(300))).contains("200 local variables"), "so many locals");
+}
+
 #[test]
 fn recursion_of_any_kind_ends_in_an_error() {
     for script in [
@@ -224,9 +259,34 @@ fn a_table_that_holds_itself_is_written_up_to_the_limit() {
 }
 
 #[test]
+fn memory_is_bounded_and_the_state_goes_on() {
+    for script in [
+        "local s = 'x' while true do s = s .. s end",
+        "local t = {} for i = 1, 1e9 do t[i] = {} end",
+        "local t = {} for i = 1, 1e9 do t[i] = coroutine.create(function() end) end",
+        "local t = {} for i = 1, 1e9 do t[i] = 'key' .. i end",
+        "local f = 'return 1' while true do f = f .. ' ' .. f loadstring(f) end",
+    ] {
+        let mut stage = Stage::scripts();
+        let before = stage.vm.memory();
+        let reply = stage.run(script);
+        assert_eq!(
+            reply, "-ERR not enough memory: a script may use 16777216 bytes (script-memory-limit) script: SHA\r\n",
+            "{script}"
+        );
+        assert!(stage.vm.memory() < before + LIMIT / 4 || stage.vm.is_spoiled(), "{script}");
+        assert_eq!(stage.run("return {1, ARGV[1]}"), "*2\r\n:1\r\n$1\r\na\r\n", "after {script}");
+    }
+}
+
+#[test]
 fn a_script_may_catch_that_memory_is_short() {
     let caught = "local ok, why = pcall(function() local s = 'x' while true do s = s .. s end end) return why";
     assert_eq!(Stage::scripts().run(caught), "$17\r\nnot enough memory\r\n");
+    for reader in ["n = n + 1 return string.rep('x', 1e6) .. n", "return string.rep(' ', 1e6)"] {
+        let script = format!("local n = 0 local f, why = load(function() {reader} end) return why");
+        assert_eq!(Stage::scripts().run(&script), "$17\r\nnot enough memory\r\n", "{reader}");
+    }
 }
 
 #[test]
@@ -247,6 +307,61 @@ fn the_limit_is_counted_from_what_is_there() {
 }
 
 const STOPPED: &str = "-ERR Script killed by user with SCRIPT KILL... script: SHA, on @user_script:1.\r\n";
+
+#[test]
+fn a_script_ends_when_its_host_says_so_whatever_it_does() {
+    for script in [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "while true do pcall(error) end",
+        "xpcall(function() while true do end end, function() while true do end end)",
+        "while true do xpcall(error, function() end) end",
+        "xpcall(error, function() while true do end end)",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+        "while true do pcall(coroutine.wrap(function() pcall(error) end)) end",
+        "coroutine.wrap(function() while true do pcall(function() end) end end)()",
+        "local co = coroutine.create(function() while true do coroutine.yield() end end) while true do coroutine.resume(co) end",
+        "string.gsub(string.rep('x', 1e6), 'x', function() while true do end end)",
+        "table.sort({1, 2, 3}, function() while true do end end)",
+        "load(function() while true do end end)",
+        "while true do load(function() error('x') end) end",
+        "tostring(setmetatable({}, {__tostring = function() while true do end end}))",
+        "pcall(error, setmetatable({}, {__tostring = function() while true do end end})) while true do end",
+        "for i = 1, 1e9 do local x = string.rep('x', 1e6) end",
+        "table.insert({}, -2147483647, 1)",
+        "local t = {} for i = 1, 30000 do t[i] = i % 1000 end while true do table.sort(t) end",
+        "return setmetatable({}, {__index = function(t, k) return k end})",
+        "return setmetatable({}, {__index = function() while true do end end})",
+        "local function f() return f() end f()",
+        "while true do collectgarbage() end",
+    ] {
+        let mut stage = Stage::scripts();
+        stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
+        let reply = ringing(&mut stage, script);
+        assert!(reply.starts_with("-ERR Script killed by user with SCRIPT KILL..."), "{script}: {reply}");
+        assert_eq!(stage.host.pauses, 1, "{script}");
+        // A ring that came after the end.
+        stage.host.verdict = Verdict::GoOn;
+        assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
+    }
+}
+
+/// Runs it while another thread rings without end.
+fn ringing(stage: &mut Stage, script: &str) -> String {
+    let is_over = AtomicBool::new(false);
+    let alarm = stage.vm.alarm();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                alarm.ring();
+                std::thread::yield_now();
+            }
+        });
+        let reply = catch_unwind(AssertUnwindSafe(|| stage.run(script)));
+        is_over.store(true, SeqCst);
+        reply.unwrap()
+    })
+}
 
 #[test]
 fn a_ring_reaches_a_coroutine_that_was_made_before_it() {
@@ -380,4 +495,25 @@ fn a_function_that_keeps_the_librarys_table_can_register_nothing() {
     assert!(stage.call(&functions[0]).contains("Attempt to modify a readonly table"));
     assert!(stage.call(&functions[1]).contains("redis.register_function can only be called on FUNCTION LOAD command"));
     assert!(stage.call(&functions[2]).contains("nonexistent global variable 'KEYS'"));
+}
+
+#[test]
+fn a_library_that_loads_for_too_long_is_stopped() {
+    let mut stage = Stage::new(Kind::Functions);
+    stage.host.verdict = Verdict::Stop("FUNCTION LOAD timeout");
+    let alarm = stage.vm.alarm();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                alarm.ring();
+                std::thread::yield_now();
+            }
+        });
+        let loaded = stage.load("redis.register_function('f', function() end) while true do end");
+        is_over.store(true, SeqCst);
+        assert_eq!(loaded.unwrap_err(), "ERR Error registering functions: ERR FUNCTION LOAD timeout");
+    });
+    stage.host.verdict = Verdict::GoOn;
+    assert!(stage.load("redis.register_function('f', function() end)").is_ok());
 }

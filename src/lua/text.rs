@@ -54,6 +54,12 @@ fn trim_zeros(out: &mut Vec<u8>, from: usize) {
     }
 }
 
+/// A text without the ends of lines that it ends with.
+pub fn without_end(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+    &text[..end]
+}
+
 /// What C would have taken of it: the bytes before the first zero.
 pub fn c_text(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
@@ -82,6 +88,10 @@ mod tests {
             (1e17, "1e+17"),
             (1.5e300, "1.5000000000000001e+300"),
             (-2.5, "-2.5"),
+            (1e-310, "9.9999999999999694e-311"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
         ];
         for (number, expected) in table {
             let mut out = b">".to_vec();
