@@ -243,10 +243,6 @@ errors! {
     XREADGROUP_LAST = "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.";
     /// XREADGROUP with an id of XREAD.
     XREADGROUP_TOP = "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.";
-    /// XREADGROUP waits for a key that is gone. Later versions of Redis than 7.0 answer as if it had not waited.
-    UNBLOCKED_STREAM = "UNBLOCKED the stream key no longer exists";
-    /// XREADGROUP waits for a group that is gone.
-    UNBLOCKED_GROUP = "NOGROUP the consumer group this client was blocked on no longer exists";
     /// XGROUP on a key that is not there.
     XGROUP_KEY = "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.";
     /// XGROUP with a negative count.

@@ -131,15 +131,16 @@ fn nothing_waits_in_a_transaction() {
 
 #[test]
 fn whoever_waits_as_a_group_is_told_when_the_stream_or_the_group_is_gone() {
-    let gone = "-UNBLOCKED the stream key no longer exists";
+    let gone = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
+    let retyped = "-WRONGTYPE Operation against a key holding the wrong kind of value";
     let ends = [
-        (&["SET s x"][..], gone),
+        (&["SET s x"][..], retyped),
         (&["DEL s"], gone),
         (&["UNLINK s"], gone),
         (&["RENAME s t"], gone),
         (&["FLUSHALL"], gone),
-        (&["MULTI", "DEL s", "SADD s member", "EXEC"], gone),
-        (&["XGROUP DESTROY s g"], "-NOGROUP the consumer group this client was blocked on no longer exists"),
+        (&["MULTI", "DEL s", "SADD s member", "EXEC"], retyped),
+        (&["XGROUP DESTROY s g"], gone),
     ];
     let mut test = Waiting::new();
     for (commands, told) in ends {
