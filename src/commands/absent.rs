@@ -5,7 +5,7 @@ use crate::engine::error::Error;
 use crate::resp::Args;
 
 /// What is missing, and the commands it takes away: `name` or `container|subcommand`, in lower case.
-const ABSENT: &[(&str, &[&str])] = &[
+pub(crate) const ABSENT: &[(&str, &[&str])] = &[
     ("scripting is", &["eval", "eval_ro", "evalsha", "evalsha_ro", "script|load", "script|kill", "script|debug"]),
     (
         "the use of functions is",
