@@ -5,7 +5,7 @@ use crate::engine::error::Error;
 use crate::resp::Args;
 
 /// What is missing, and the commands it takes away: `name` or `container|subcommand`, in lower case.
-const ABSENT: &[(&str, &[&str])] = &[
+pub(crate) const ABSENT: &[(&str, &[&str])] = &[
     ("the debugging of scripts is", &["script|debug"]),
     (
         "the use of functions is",

@@ -7,7 +7,7 @@ use crate::commands::{Command, Outcome};
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Edit, Expiry, Read, Write};
 use crate::engine::notify::Class;
-use crate::engine::types::bits::{self, Field, Operation, Overflow};
+use crate::engine::types::bits::{self, Combined, Field, Operation, Overflow};
 use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
@@ -40,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(Keys::Range { first: 2, last: -1, step: 1 })
         .grows()
         .since("2.6.0", "O(N), N bytes of the longest string")
-        .doc("<AND | OR | XOR | NOT> destkey key [key ...]", "Combines strings bit by bit and stores the result."),
+        .doc("<AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE> destkey key [key ...]", "Combines strings bit by bit and stores the result."),
     Command::write(GROUP, "bitfield", bitfield).args_min(1).key().grows().since("3.2.0", "O(1) for each operation").doc(
         "key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | INCRBY encoding offset increment> [...]]",
         "Reads, sets and adds to integers of any width within a string.",
@@ -156,23 +156,35 @@ fn bitpos(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("and", Operation::And),
+    ("or", Operation::Or),
+    ("xor", Operation::Xor),
+    ("not", Operation::Not),
+    ("diff", Operation::Diff),
+    ("diff1", Operation::Diff1),
+    ("andor", Operation::AndOr),
+    ("one", Operation::One),
+];
+
 fn bitop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let operations = [("and", Operation::And), ("or", Operation::Or), ("xor", Operation::Xor), ("not", Operation::Not)];
-    let (_, operation) = operations.into_iter().find(|(name, _)| args.is(1, name)).ok_or(error::SYNTAX)?;
-    if operation == Operation::Not && args.len() != 4 {
-        return Err(error::BITOP_NOT);
+    let (_, operation) = OPERATIONS.into_iter().find(|(name, _)| args.is(1, name)).ok_or(error::SYNTAX)?;
+    match operation {
+        Operation::Not if args.len() != 4 => return Err(error::BITOP_NOT),
+        Operation::Diff if args.len() == 4 => return Err(error::BITOP_DIFF),
+        Operation::Diff1 if args.len() == 4 => return Err(error::BITOP_DIFF1),
+        Operation::AndOr if args.len() == 4 => return Err(error::BITOP_ANDOR),
+        _ => {}
     }
     let destination = args.at(2);
     let mut text = IntText::new();
     let first = keys.get::<Str>(args.at(3))?.map_or(&b""[..], |string| string.bytes(&mut text));
-    let mut result = first.to_vec();
-    if operation == Operation::Not {
-        result.iter_mut().for_each(|byte| *byte = !*byte);
-    }
+    let mut combined = Combined::of(operation, first);
     for key in args.from(4).iter() {
         let other = keys.get::<Str>(key)?.map_or(&b""[..], |string| string.bytes(&mut text));
-        operation.combine(&mut result, other);
+        combined.add(other);
     }
+    let result = combined.bits();
     let len = result.len();
     if len > 0 {
         keys.put(destination, Str::from(result), Expiry::Never);

@@ -14,13 +14,13 @@ use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::{Positions, Table, flag};
 use crate::commands::{Command, Outcome, args, help, pubsub, room, transactions};
+use crate::config::Name;
 use crate::engine::block::Block;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Waiting;
 use crate::engine::mailbox::Ended;
 use crate::resp::{Args, Protocol, Reply};
 use crate::seldom::Seldom;
-use crate::version::REDIS_VERSION;
 
 const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
 
@@ -286,7 +286,7 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.set_protocol(protocol);
     session.client.mailbox.set_protocol(protocol);
     reply.map(7);
-    for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+    for (field, value) in [("server", "redis"), ("version", &session.instance.config.text(Name::ClaimedVersion))] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }

@@ -89,6 +89,7 @@ fn keys(keys: Keys) -> Value {
         Keys::Range { first, last, step } => json!({ "first": first, "last": last, "step": step }),
         Keys::Counted { at, first: 0 } => json!({ "count_at": at }),
         Keys::Counted { at, first } => json!({ "also_at": first, "count_at": at }),
+        Keys::CountedPairs { at } => json!({ "count_at": at, "step": 2 }),
         Keys::Found { .. } => json!("found by COMMAND GETKEYS"),
     }
 }

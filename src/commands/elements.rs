@@ -64,18 +64,31 @@ pub fn cursor(text: &[u8]) -> Result<u64, Error> {
     number.map(|number| if is_negative { number.wrapping_neg() } else { number }).ok_or(error::CURSOR)
 }
 
+/// What a walk shows, which says what of it can be left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Walked {
+    /// Members of a set.
+    Members,
+    /// Members of a sorted set, and their scores.
+    Scored,
+    /// Fields of a hash, and their values.
+    Fields,
+}
+
 /// The options of `SSCAN`, `HSCAN` and `ZSCAN`.
 pub struct Scan<'a> {
     count: usize,
     pattern: Option<&'a [u8]>,
     /// Whether values are left out.
     pub hides_values: bool,
+    /// Whether scores are.
+    pub hides_scores: bool,
 }
 
 impl<'a> Scan<'a> {
-    /// Reads the options that begin at a position.
-    pub fn read(args: Args<'a>, at: usize) -> Result<Scan<'a>, Error> {
-        let mut scan = Scan { count: SCAN_COUNT, pattern: None, hides_values: false };
+    /// Reads the options that begin at a position, for elements that are these.
+    pub fn read(args: Args<'a>, at: usize, walked: Walked) -> Result<Scan<'a>, Error> {
+        let mut scan = Scan { count: SCAN_COUNT, pattern: None, hides_values: false, hides_scores: false };
         let mut rest = Rest::of(args, at);
         loop {
             if let Some(count) = rest.value("count") {
@@ -86,17 +99,20 @@ impl<'a> Scan<'a> {
                 scan.pattern = Some(pattern).filter(|pattern| *pattern != b"*");
             } else if rest.word("novalues") {
                 scan.hides_values = true;
+            } else if rest.word("noscores") {
+                scan.hides_scores = true;
             } else {
                 rest.end()?;
-                return Ok(scan);
+                break;
             }
         }
-    }
-
-    /// The same where elements have no values that could be left out.
-    pub fn read_of_members(args: Args<'a>, at: usize) -> Result<Scan<'a>, Error> {
-        let scan = Scan::read(args, at)?;
-        if scan.hides_values { Err(error::NO_VALUES_OF_HASHES_ONLY) } else { Ok(scan) }
+        if scan.hides_values && walked != Walked::Fields {
+            return Err(error::NO_VALUES_OF_HASHES_ONLY);
+        }
+        if scan.hides_scores && walked != Walked::Scored {
+            return Err(error::NO_SCORES_OF_ZSETS_ONLY);
+        }
+        Ok(scan)
     }
 
     /// Whether an element is asked for.

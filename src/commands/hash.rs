@@ -2,18 +2,19 @@
 //!
 //! Fields whose time is over are not there for any of them. Commands that write first remove those they come upon.
 
-use crate::commands::args::{int, parse_int, wrong_number};
-use crate::commands::elements::{self, Scan};
+use crate::commands::args::{Rest, int, parse_int, wrong_number};
+use crate::commands::elements::{self, Scan, Walked};
 use crate::commands::float::LongDouble;
 use crate::commands::table::Group::Hash as GROUP;
 use crate::commands::{Command, Outcome};
 use crate::engine::error::{self, Error, invalid_expire_time};
-use crate::engine::keys::{Edit, Read, Write};
+use crate::engine::keys::{Edit, Expiry, Read, Write};
 use crate::engine::notify::Class;
 use crate::engine::types::hash::Hash;
 use crate::engine::types::packed::{IntText, Item};
 use crate::engine::types::sample;
 use crate::engine::types::string::canonical_int;
+use crate::engine::value::Type;
 use crate::resp::{Args, Reply};
 
 /// The latest a field may expire, in milliseconds since the epoch: the year 4199. Redis has no room for more.
@@ -57,6 +58,17 @@ pub const COMMANDS: &[Command] = &[
         .key()
         .since("2.0.0", "O(N) where N is the size of the hash.")
         .doc("key", "Shows all fields of a hash and their values."),
+    Command::write(GROUP, "hgetdel", hgetdel)
+        .args_min(4)
+        .key()
+        .fast()
+        .since("8.0.0", PER_FIELD)
+        .doc("key FIELDS numfields field [field ...]", "Shows the values of several fields and removes them."),
+    Command::write(GROUP, "hgetex", hgetex).args_min(4).key().fast().since("8.0.0", PER_FIELD).doc(
+        "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] FIELDS numfields field \
+         [field ...]",
+        "Shows the values of several fields and changes when they expire.",
+    ),
     Command::write(GROUP, "hincrby", hincrby)
         .args(3)
         .key()
@@ -141,6 +153,11 @@ pub const COMMANDS: &[Command] = &[
              field/value pairs.",
         )
         .doc("key field value [field value ...]", "Sets fields of a hash; counts those that are new."),
+    Command::write(GROUP, "hsetex", hsetex).args_min(5).key().grows().fast().since("8.0.0", PER_FIELD).doc(
+        "key [NX | XX] [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] \
+         FIELDS numfields field value [field value ...]",
+        "Sets fields of a hash that expire together; on request only where the hash, or all of them, are there or are not.",
+    ),
     Command::write(GROUP, "hsetnx", hsetnx)
         .args(3)
         .key()
@@ -377,7 +394,7 @@ fn hscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
         elements::empty_scan(reply);
         return Ok(());
     };
-    let scan = Scan::read(args, 3)?;
+    let scan = Scan::read(args, 3, Walked::Fields)?;
     scan.run(cursor, reply, |cursor, reply, shown| {
         hash.scan(cursor, now, |field, value| {
             if !scan.wants(field) {
@@ -617,6 +634,199 @@ fn fields(args: Args<'_>, at: usize, too_small: Error) -> Result<Args<'_>, Error
         return Err(error::NUMFIELDS_MISMATCH);
     }
     Ok(args.from(at + 2))
+}
+
+/// The words that an expiry stands behind, and whether it counts from now.
+const EXPIRY_WORDS: [(&str, Unit, bool); 4] = [
+    ("ex", Unit::Seconds, true),
+    ("px", Unit::Milliseconds, true),
+    ("exat", Unit::Seconds, false),
+    ("pxat", Unit::Milliseconds, false),
+];
+
+/// Takes an expiry, if the next arguments are one.
+fn take_expiry(args: &mut Rest<'_>, name: &str, now: u64) -> Result<Option<Expiry>, Error> {
+    for (word, unit, is_from_now) in EXPIRY_WORDS {
+        if let Some(text) = args.value(word) {
+            let from = if is_from_now { now } else { 0 };
+            return expire_at(text, name, from, unit).map(|at| Some(Expiry::At(at)));
+        }
+    }
+    Ok(None)
+}
+
+fn hgetdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (key, now) = (args.at(1), keys.now());
+    keys.peek_type::<Hash>(key)?;
+    let fields = fields(args, 2, error::NUMFIELDS_NOT_POSITIVE)?;
+    reply.array(fields.len());
+    let removed = edit(keys, key, |hash| {
+        let removes = |field: &&[u8]| {
+            show(hash.value.get(field, now), reply);
+            hash.remove(field)
+        };
+        fields.iter().filter(removes).count()
+    })?;
+    match removed {
+        None => fields.iter().for_each(|_| reply.null()),
+        Some(0) => {}
+        Some(_) => {
+            keys.notify(Class::Hash, "hdel", key);
+            keys.remove_if_empty::<Hash>(key);
+        }
+    }
+    Ok(())
+}
+
+fn hgetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (key, now) = (args.at(1), keys.now());
+    keys.peek_type::<Hash>(key)?;
+    let mut rest = Rest::of(args, 2);
+    let expiry = if rest.word("persist") { Some(Expiry::Never) } else { take_expiry(&mut rest, "hgetex", now)? };
+    let expiry = expiry.unwrap_or(Expiry::Keep);
+    if rest.is("fields") && rest.left() < 3 {
+        return Err(wrong_number("hgetex"));
+    }
+    let fields = fields(args, rest.position(), error::NUMFIELDS_NOT_POSITIVE)?;
+    reply.array(fields.len());
+    let events = edit(keys, key, |hash| {
+        let renewed = fields.iter().map(|field| {
+            show(hash.value.get(field, now), reply);
+            renew(hash, field, expiry, now)
+        });
+        renewed.collect::<Vec<_>>()
+    })?;
+    match events {
+        None => fields.iter().for_each(|_| reply.null()),
+        Some(events) => tell_renewed(keys, key, &events),
+    }
+    Ok(())
+}
+
+/// Changes when a field expires; tells the event that this is, if it changes anything.
+fn renew(hash: &mut Edit<'_, Hash>, field: &[u8], expiry: Expiry, now: u64) -> Option<&'static str> {
+    match expiry {
+        Expiry::Keep => None,
+        Expiry::Never => (persist_field(hash, field, now) > 0).then_some("hpersist"),
+        Expiry::At(at) => match expire_field(hash, field, at, Condition::Always, now) {
+            Expired::Set => Some("hexpire"),
+            Expired::Removed => Some("hdel"),
+            Expired::NoField | Expired::Refused => None,
+        },
+    }
+}
+
+fn tell_renewed(keys: &mut Write<'_>, key: &[u8], events: &[Option<&'static str>]) {
+    let Some(event) = events.iter().find_map(|event| *event) else { return };
+    keys.note_field_expiry(key);
+    keys.notify(Class::Hash, event, key);
+    keys.remove_if_empty::<Hash>(key);
+}
+
+/// What `HSETEX` says before the fields.
+#[derive(Default)]
+struct Together {
+    /// Whether the hash must be there (`XX`) or not (`NX`).
+    hash: Option<bool>,
+    /// Whether all of the fields must be there (`FXX`) or none (`FNX`).
+    fields: Option<bool>,
+    expiry: Option<Expiry>,
+}
+
+impl Together {
+    /// Takes what stands before `FIELDS`.
+    fn read(args: &mut Rest<'_>, now: u64) -> Result<Together, Error> {
+        let mut options = Together::default();
+        while !args.is("fields") {
+            if let Some(wanted) = args.one_of(&[("nx", false), ("xx", true)]) {
+                let before = options.hash.replace(wanted);
+                before.map_or(Ok(()), |_| Err(error::SYNTAX))?;
+            } else if let Some(wanted) = args.one_of(&[("fnx", false), ("fxx", true)]) {
+                let before = options.fields.replace(wanted);
+                before.map_or(Ok(()), |_| Err(error::HSETEX_CONDITIONS))?;
+            } else if args.word("keepttl") {
+                options.set_expiry(Expiry::Keep)?;
+            } else if let Some(expiry) = take_expiry(args, "hsetex", now)? {
+                options.set_expiry(expiry)?;
+            } else {
+                return Err(unknown_argument(*args));
+            }
+        }
+        Ok(options)
+    }
+
+    fn set_expiry(&mut self, expiry: Expiry) -> Outcome {
+        self.expiry.replace(expiry).map_or(Ok(()), |_| Err(error::HSETEX_EXPIRIES))
+    }
+
+    /// Whether the hash and its fields are as they must be.
+    fn holds(&self, keys: &mut Write<'_>, key: &[u8], pairs: Args<'_>) -> Result<bool, Error> {
+        keys.peek_type::<Hash>(key)?;
+        let now = keys.now();
+        let hash = keys.inspect(key)?.and_then(Hash::of).filter(|hash| hash.live_len(now) > 0);
+        let has = |field: &[u8]| hash.is_some_and(|hash| hash.get(field, now).is_some());
+        let are_as_wanted = |wanted| (0..pairs.len()).step_by(2).all(|at| has(pairs.at(at)) == wanted);
+        Ok(self.hash.is_none_or(|wanted| hash.is_some() == wanted) && self.fields.is_none_or(are_as_wanted))
+    }
+}
+
+/// The error for a word that is no option.
+fn unknown_argument(args: Rest<'_>) -> Error {
+    match args.peek() {
+        None => error::FIELDS_MISSING,
+        Some(_) if EXPIRY_WORDS.iter().any(|(word, ..)| args.is(word)) => error::SYNTAX,
+        Some(word) => Error::new(format!("ERR unknown argument: {}", String::from_utf8_lossy(word))),
+    }
+}
+
+fn hsetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let (key, now) = (args.at(1), keys.now());
+    let mut rest = Rest::of(args, 2);
+    let options = Together::read(&mut rest, now)?;
+    let pairs = pairs(args, rest.position())?;
+    if !options.holds(keys, key, pairs)? {
+        reply.int(0);
+        return Ok(());
+    }
+    let expiry = options.expiry.unwrap_or(Expiry::Never);
+    edit_or_new(keys, key, |hash| {
+        for at in (0..pairs.len()).step_by(2) {
+            set_lasting(hash, pairs.at(at), pairs.at(at + 1), expiry);
+            if expiry.is_over(now) {
+                hash.remove(pairs.at(at));
+            }
+        }
+    })?;
+    keys.notify(Class::Hash, "hset", key);
+    if expiry.is_over(now) {
+        keys.notify(Class::Hash, "hdel", key);
+        keys.remove_if_empty::<Hash>(key);
+    } else if let Expiry::At(_) = expiry {
+        keys.note_field_expiry(key);
+        keys.notify(Class::Hash, "hexpire", key);
+    }
+    reply.int(1);
+    Ok(())
+}
+
+/// The fields and values after `FIELDS numfields`, which must be all that follows.
+fn pairs(args: Args<'_>, at: usize) -> Result<Args<'_>, Error> {
+    let count = args.get(at + 1).and_then(canonical_int).filter(|&count| (1..=i64::from(i32::MAX)).contains(&count));
+    let count = count.ok_or(error::HSETEX_NUMFIELDS)?;
+    if 2 * count != args.len() as i64 - at as i64 - 2 {
+        return Err(wrong_number("hsetex"));
+    }
+    Ok(args.from(at + 2))
+}
+
+fn set_lasting(hash: &mut Edit<'_, Hash>, field: &[u8], value: &[u8], expiry: Expiry) {
+    match expiry {
+        Expiry::Keep => hash.set_keeping_expiry(field, value),
+        Expiry::Never => {
+            hash.set(field, value);
+        }
+        Expiry::At(at) => hash.set_expiring(field, value, at),
+    }
 }
 
 fn httl(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {

@@ -42,19 +42,19 @@ const MARKS: &[(&[Mark], &str)] = &[
     (
         &[Mark("RW update")],
         "expire expireat geoadd hmset hset lset persist pexpire pexpireat setrange xack xadd xclaim xgroup|setid xsetid zadd \
-         hexpire hpexpire hexpireat hpexpireat hpersist",
+         hexpire hpexpire hexpireat hpexpireat hpersist hsetex",
     ),
     (
         &[Mark("RW access update")],
-        "decr decrby getex getset hincrby hincrbyfloat incr incrby incrbyfloat move setbit zincrby eval evalsha fcall",
+        "decr decrby getex getset hincrby hincrbyfloat incr incrby incrbyfloat hgetex move setbit zincrby eval evalsha fcall",
     ),
     (
         &[Mark("RW access delete")],
-        "blmpop blpop brpop bzmpop bzpopmax bzpopmin getdel lmpop lpop rpop spop zmpop zpopmax zpopmin",
+        "blmpop blpop brpop bzmpop bzpopmax bzpopmin getdel hgetdel lmpop lpop rpop spop zmpop zpopmax zpopmin",
     ),
     (
         &[Mark("RW delete")],
-        "hdel lrem ltrim srem xautoclaim xdel xgroup|delconsumer xgroup|destroy xtrim zrem zremrangebylex zremrangebyrank \
+        "delifeq hdel lrem ltrim srem xautoclaim xdel xdelex xgroup|delconsumer xgroup|destroy xtrim zrem zremrangebylex zremrangebyrank \
          zremrangebyscore",
     ),
     (&[Mark("RW insert")], "append hsetnx linsert lpush lpushx pfadd rpush rpushx sadd xgroup|create xgroup|createconsumer"),
@@ -62,13 +62,15 @@ const MARKS: &[(&[Mark], &str)] = &[
         &[Mark("OW update"), Mark("RO access")],
         "bitop geosearchstore sdiffstore sunionstore zdiffstore zinterstore zrangestore zunionstore",
     ),
-    (&[Mark("OW update")], "mset psetex restore restore-asking setex"),
+    (&[Mark("OW update")], "mset msetex psetex restore restore-asking setex"),
     (&[Mark("RW access delete"), Mark("RW insert")], "blmove brpoplpush lmove rpoplpush smove"),
     (&[Mark("not_key")], "spublish ssubscribe sunsubscribe"),
     (&[Mark("RO access"), Mark("OW update"), Mark("OW update")], "georadius georadiusbymember"),
     (&[Mark("RW access")], "pfcount pfdebug"),
     (&[Mark("RM delete")], "del unlink"),
     (&[Mark("RW access update variable_flags")], "bitfield set"),
+    (&[Mark("RW delete variable_flags")], "delex"),
+    (&[Mark("RW update delete")], "xackdel"),
     (&[Mark("OW insert")], "msetnx setnx"),
     (&[Mark("RW update"), Mark("RO access")], "sinterstore"),
     (&[Mark("RW access delete"), Mark("RW access delete incomplete")], "migrate"),
@@ -99,9 +101,12 @@ pub fn of_each(command: &Command, marks: &[Mark], args: Args<'_>) -> Vec<(usize,
     let has = |from: usize, word: &str| (from..args.len()).any(|at| args.is(at, word));
     let mark = |number: usize| match command.name {
         "set" if has(3, "get") => Mark("RW access update"),
+        "set" if ["ifeq", "ifne", "ifdeq", "ifdne"].iter().any(|word| has(3, word)) => Mark("RW access update"),
         "set" => Mark("OW update"),
         "bitfield" if has(2, "set") || has(2, "incrby") => Mark("RW access update"),
         "bitfield" => Mark("RO access"),
+        "delex" if args.len() == 2 => Mark("RM delete"),
+        "delex" => Mark("RW delete"),
         // What SORT looks up stands between its key and its destination, and cannot be told from the arguments.
         "sort" if number > 0 => marks[marks.len() - 1],
         _ => marks[number.min(marks.len() - 1)],

@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod buffers;
 pub mod clients;
 pub mod cluster;
+pub mod compatibility;
 pub mod connection;
 pub mod docs;
 pub mod double;

@@ -88,7 +88,7 @@ fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>
             if !lacks(&mut run, leaf, scope) {
                 (outcome, run) = call(run, leaf, args, &mut reply);
             }
-            let waits_on = run.block.take().is_some() || outcome == Err(error::WRONG_TYPE);
+            let waits_on = run.block.take().is_some() || outcome == Err(error::WRONG_TYPE) && !waiter.ends_with_key();
             let missing = run.take_missing();
             let is_served = missing.is_empty() && !waits_on;
             engine.loads().fetch_to_serve(missing, place);

@@ -1,7 +1,7 @@
 //! Commands of Redis' `set` group.
 
 use crate::commands::args::{Rest, int, parse_int};
-use crate::commands::elements::{self, Scan};
+use crate::commands::elements::{self, Scan, Walked};
 use crate::commands::table::Group::Set as GROUP;
 use crate::commands::{Command, Keys, Outcome};
 use crate::engine::error::{self, Error};
@@ -279,7 +279,7 @@ fn sscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
         elements::empty_scan(reply);
         return Ok(());
     };
-    let scan = Scan::read_of_members(args, 3)?;
+    let scan = Scan::read(args, 3, Walked::Members)?;
     scan.run(cursor, reply, |cursor, reply, shown| {
         set.scan(cursor, |member| {
             if scan.wants(member) {

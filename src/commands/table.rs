@@ -35,6 +35,8 @@ pub enum Keys {
     Range { first: usize, last: isize, step: usize },
     /// A count stands at `at`; the keys follow it. `first` is one more key before it, 0 for none (the destination of `ZUNIONSTORE`).
     Counted { at: usize, first: usize },
+    /// A count stands at `at`; as many keys follow it, each with a value behind it.
+    CountedPairs { at: usize },
     /// As this function finds them, which must answer for any arguments, also wrong ones. For `COMMAND`, `first` is where the first one usually is (0 if that varies).
     Found { find: fn(Args<'_>) -> Positions, first: usize },
     /// It may touch any key: all shards are locked.
@@ -318,7 +320,7 @@ impl Command {
 
     /// Its keys are there.
     pub const fn keys(mut self, keys: Keys) -> Command {
-        if matches!(keys, Keys::Counted { .. } | Keys::Found { .. }) {
+        if matches!(keys, Keys::Counted { .. } | Keys::CountedPairs { .. } | Keys::Found { .. }) {
             self.flags |= flag::MOVABLE_KEYS;
         }
         self.keys = keys;
@@ -411,8 +413,7 @@ impl Command {
                 (first..end).step_by(step).collect()
             }
             Keys::Counted { at, first } => {
-                let count = args.get(at).and_then(|text| std::str::from_utf8(text).ok()?.parse::<usize>().ok()).unwrap_or(0);
-                let end = (at + 1).saturating_add(count).min(len);
+                let end = (at + 1).saturating_add(count_at(args, at).unwrap_or(0)).min(len);
                 let mut positions = Positions::new();
                 if first != 0 && first < len {
                     positions.push(first);
@@ -420,9 +421,15 @@ impl Command {
                 positions.extend(at + 1..end.max(at + 1));
                 positions
             }
+            Keys::CountedPairs { at } => (at + 1..len).step_by(2).take(count_at(args, at).unwrap_or(0)).collect(),
             Keys::Found { find, .. } => find(args),
         }
     }
+}
+
+/// The count of keys that stands at a position, if there is one.
+pub fn count_at(args: Args<'_>, at: usize) -> Option<usize> {
+    args.get(at).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
 }
 
 /// The rows that are answered, and how they are found.

@@ -117,6 +117,15 @@ pub(super) fn shown_percentiles(_: &str, value: &str) -> Result<String, String> 
     Ok(words.join(" "))
 }
 
+/// A version, as clients take it apart: three numbers with dots between them.
+pub(super) fn version(_: &str, value: &str) -> Result<String, String> {
+    let numbers: Vec<_> = value.split('.').map(str::parse::<u16>).collect();
+    match &numbers[..] {
+        [Ok(major), Ok(minor), Ok(patch)] => Ok(format!("{major}.{minor}.{patch}")),
+        _ => Err("argument must be a version as 7.4.0".into()),
+    }
+}
+
 /// The percentiles in the value of `latency-tracking-info-percentiles`.
 pub fn percentiles(value: &str) -> Vec<f64> {
     value.split_whitespace().filter_map(|word| word.parse().ok()).collect()

@@ -2,6 +2,7 @@
 
 use crate::config::rule;
 use crate::config::setting::{Kind, Section, bytes, choice, number, setting, switch, text};
+use crate::version::REDIS_VERSION;
 
 const INT: i64 = i32::MAX as i64;
 const LONG: i64 = i64::MAX;
@@ -149,6 +150,8 @@ settings! {
         EnableBackupCommand = choice("enable-backup-command", "local", &["no", "yes", "local"])
             .at_start()
             .help("Who may use `FLUX BACKUP`, which writes a file on the server's machine: nobody, everybody, or clients on that machine.");
+        ClaimedVersion = setting("claimed-version", REDIS_VERSION, Kind::Rule(rule::version))
+            .help("Version of Redis that `INFO` and `HELLO` claim: clients switch features on and off by it. Commands do not change.");
         ShutdownTimeout = number("shutdown-timeout", "10", 0, INT).help("Seconds that clients get to take their replies when the server stops.");
         MinReplicasToWrite = number("min-replicas-to-write", "0", 0, INT)
             .aliases(&["min-slaves-to-write"])

@@ -163,6 +163,11 @@ impl Waiter {
         *self.is_over.lock()
     }
 
+    /// Whether it is told when what it waits at is gone or holds something else, rather than wait on.
+    pub fn ends_with_key(&self) -> bool {
+        matches!(self.want, Want::Work(_))
+    }
+
     /// Tells it from all others, and grows from one to the next.
     pub fn number(&self) -> u64 {
         self.number

@@ -96,12 +96,28 @@ errors! {
     LCS_LEN_AND_IDX = "ERR If you want both the length and indexes, please just use IDX.";
     /// `LCS` of strings whose table would be too large.
     LCS_TOO_LONG = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+    /// A digest to compare with that has another length.
+    DIGEST_LENGTH = "ERR must be exactly 16 hexadecimal characters";
+    /// `DELEX` under a condition of what is no string.
+    DELEX_NOT_STRING = "ERR Key should be of string type if conditions are specified";
+    /// `DELEX` under no condition there is.
+    DELEX_CONDITION = "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE";
+    /// `MSETEX` of no keys.
+    MSETEX_NUMKEYS = "ERR invalid numkeys value";
+    /// `MSETEX` of fewer keys than it counts.
+    MSETEX_PAIRS = "ERR wrong number of key-value pairs";
     /// A bit's position is not a number, or lies outside what a string can hold.
     BIT_OFFSET = "ERR bit offset is not an integer or out of range";
     /// A bit that is neither 0 nor 1.
     BIT_VALUE = "ERR bit is not an integer or out of range";
     /// A bit to look for that is neither 0 nor 1.
     BIT_WANTED = "ERR The bit argument must be 1 or 0.";
+    /// `BITOP DIFF` of one key.
+    BITOP_DIFF = "ERR BITOP DIFF must be called with at least two source keys.";
+    /// `BITOP DIFF1` of one key.
+    BITOP_DIFF1 = "ERR BITOP DIFF1 must be called with at least two source keys.";
+    /// `BITOP ANDOR` of one key.
+    BITOP_ANDOR = "ERR BITOP ANDOR must be called with at least two source keys.";
     /// `BITOP NOT` of several keys.
     BITOP_NOT = "ERR BITOP NOT must be called with a single source key.";
     /// A bit field's type that is none.
@@ -117,6 +133,8 @@ errors! {
     NAN_OR_INFINITY = "ERR value is NaN or Infinity";
     /// A cursor that is no number.
     CURSOR = "ERR invalid cursor";
+    /// `NOSCORES` where there are none anyway.
+    NO_SCORES_OF_ZSETS_ONLY = "ERR NOSCORES option can only be used in ZSCAN";
     /// `NOVALUES` where there are none anyway.
     NO_VALUES_OF_HASHES_ONLY = "ERR NOVALUES option can only be used in HSCAN";
     /// A count from either end, or a rank, with no opposite.
@@ -143,6 +161,12 @@ errors! {
     NUMFIELDS_TOO_SMALL = "ERR Parameter `numFields` should be greater than 0";
     /// A count of fields that is not theirs.
     NUMFIELDS_MISMATCH = "ERR The `numfields` parameter must match the number of arguments";
+    /// `HSETEX` of no fields.
+    HSETEX_NUMFIELDS = "ERR invalid number of fields";
+    /// `HSETEX` with two conditions on its fields.
+    HSETEX_CONDITIONS = "ERR Only one of FXX or FNX arguments can be specified";
+    /// `HSETEX` with two expiries.
+    HSETEX_EXPIRIES = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified";
     /// An expiry of fields before the epoch.
     EXPIRE_TIME_NEGATIVE = "ERR invalid expire time, must be >= 0";
     /// `BITFIELD_RO` that would write.
@@ -243,10 +267,10 @@ errors! {
     XREADGROUP_LAST = "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.";
     /// XREADGROUP with an id of XREAD.
     XREADGROUP_TOP = "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.";
-    /// XREADGROUP waits for a key that is gone. Later versions of Redis than 7.0 answer as if it had not waited.
-    UNBLOCKED_STREAM = "UNBLOCKED the stream key no longer exists";
-    /// XREADGROUP waits for a group that is gone.
-    UNBLOCKED_GROUP = "NOGROUP the consumer group this client was blocked on no longer exists";
+    /// XDELEX of no entries.
+    NUMIDS_NOT_POSITIVE = "ERR Number of IDs must be a positive integer";
+    /// XDELEX of fewer entries than it counts.
+    NUMIDS_MISMATCH = "ERR The `numids` parameter must match the number of arguments";
     /// XGROUP on a key that is not there.
     XGROUP_KEY = "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to create an empty stream automatically.";
     /// XGROUP with a negative count.

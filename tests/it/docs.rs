@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use flux::commands::compatibility;
 use flux::commands::docs as commands;
 use flux::commands::instance::Instance;
 use flux::config;
@@ -16,6 +17,7 @@ fn docs_of_settings_are_those_of_the_table() {
 #[test]
 fn docs_of_commands_are_those_of_the_table() {
     check("docs/commands.md", &commands::markdown(&flux::node::table()));
+    check("docs/compatibility.md", &compatibility::markdown(&flux::node::table()));
     check("schemas/commands.json", &commands::json(&flux::node::table()));
 }
 

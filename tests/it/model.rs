@@ -7,7 +7,7 @@ mod reference;
 use std::fmt::Write as _;
 use std::io;
 
-use grammar::GROUPS;
+use grammar::{GROUPS, NEWER, NEWER_IN_VALKEY};
 
 use crate::process::{Connection, Process, Reply};
 use crate::random::Random;
@@ -29,17 +29,50 @@ fn replies_are_those_of_redis_in_resp3() {
 fn replies_are_those_of_redis_whatever_is_dropped_from_memory_meanwhile() {
     let Some(redis) = Process::redis(&[]) else { return };
     let flux = Process::flux(&["--enable-debug-command", "yes"]);
-    compare(&flux, &redis, "3", Some(4));
+    compare(&flux, &redis, Way { spills: Some(4), ..Way::usual("3") });
+}
+
+#[test]
+fn what_redis_8_added_is_as_there() {
+    let Some(redis) = Process::newer("redis-server") else { return };
+    let flux = Process::flux(&["--enable-debug-command", "yes"]);
+    for (protocol, spills) in [("2", None), ("3", None), ("3", Some(4))] {
+        compare(&flux, &redis, Way { spills, templates: Some(NEWER), ..Way::usual(protocol) });
+    }
+}
+
+#[test]
+fn what_valkey_added_is_as_there() {
+    let Some(valkey) = Process::newer("valkey-server") else { return };
+    let flux = Process::flux(&["--enable-debug-command", "yes"]);
+    for (protocol, spills) in [("2", None), ("3", None), ("3", Some(4))] {
+        compare(&flux, &valkey, Way { spills, templates: Some(NEWER_IN_VALKEY), ..Way::usual(protocol) });
+    }
 }
 
 fn compare_with_redis(protocol: &str) {
     let Some(redis) = Process::redis(&[]) else { return };
     let flux = Process::flux(&[]);
-    compare(&flux, &redis, protocol, None);
+    compare(&flux, &redis, Way::usual(protocol));
 }
 
-/// `spills`: after so many commands, again and again, all values that can be are dropped from the memory of flux.
-fn compare(flux: &Process, redis: &Process, protocol: &str, spills: Option<usize>) {
+/// How two servers are compared.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    protocol: &'a str,
+    /// After so many commands, again and again, all values that can be are dropped from the memory of flux.
+    spills: Option<usize>,
+    /// The commands, where they are not of every group.
+    templates: Option<&'static [&'static str]>,
+}
+
+impl Way<'_> {
+    fn usual(protocol: &str) -> Way<'_> {
+        Way { protocol, spills: None, templates: None }
+    }
+}
+
+fn compare(flux: &Process, redis: &Process, way: Way<'_>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     // The usual run is the same every time; whoever asks for a number of rounds gets new ones.
     let (first, rounds) = match (number("FLUX_MODEL_SEED"), number("FLUX_MODEL_ROUNDS")) {
@@ -50,7 +83,7 @@ fn compare(flux: &Process, redis: &Process, protocol: &str, spills: Option<usize
     // More sequences run after one that differs, so that one failure does not hide another.
     let mut differences = Vec::new();
     for seed in first..first + rounds {
-        match sequence(flux, redis, protocol, spills, seed) {
+        match sequence(flux, redis, way, seed) {
             Ok(()) => {}
             Err(Difference::Reply(text)) => differences.push(text),
             Err(Difference::Silence(text)) => {
@@ -76,14 +109,15 @@ enum Difference {
 }
 
 /// Runs a sequence on both, up to the first reply that differs.
-fn sequence(flux: &Process, redis: &Process, protocol: &str, spills: Option<usize>, seed: u64) -> Result<(), Difference> {
+fn sequence(flux: &Process, redis: &Process, way: Way<'_>, seed: u64) -> Result<(), Difference> {
+    let Way { protocol, spills, templates } = way;
     let mut random = Random::new(seed);
     let mut spiller = spills.map(|_| flux.connect());
     let (mut flux, mut redis) = (flux.connect(), redis.connect());
     for connection in [&mut flux, &mut redis] {
         begin(connection, protocol).expect("a server answers at the beginning");
     }
-    let groups = favoured_groups(&mut random);
+    let groups = templates.map_or_else(|| favoured_groups(&mut random), |templates| vec![templates]);
     let (mut said, mut queued) = (Vec::new(), Vec::new());
     for step in 0..LENGTH {
         let templates = groups[random.below(groups.len())];
@@ -153,6 +187,8 @@ fn is_of_a_later_version(words: &[Vec<u8>], queued: &[Vec<Vec<u8>>], ours: &Repl
         "zrank" | "zrevrank" => starts(theirs, "-ERR wrong number of arguments"),
         // Since 7.2 arguments are checked first, also where there is no key.
         "bitcount" | "bitpos" => starts(ours, "-ERR"),
+        // Valkey's conditions on the hash are taken too.
+        "hsetex" => starts(theirs, "-ERR unknown argument: NX"),
         "xsetid" => starts(ours, "-ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"),
         "lrem" => starts(ours, "-ERR value is out of range"),
         // The text is another since 7.2.
@@ -217,6 +253,7 @@ fn comparable(words: &[Vec<u8>], queued: &[Vec<Vec<u8>>], reply: &Reply) -> Repl
         // What is sorted by keys that are not there has no order.
         ("sort" | "sort_ro", _) if words.iter().any(|word| word.eq_ignore_ascii_case(b"by")) => sorted(reply, 1),
         ("scan" | "sscan", _) => sorted_inside(reply, 1),
+        ("hscan" | "zscan", _) if words.iter().any(|word| word == b"NOVALUES" || word == b"NOSCORES") => sorted_inside(reply, 1),
         ("hscan", _) => sorted_inside(reply, 2),
         // A set that is not sorted comes in any order.
         ("sort" | "sort_ro", _) if words.iter().any(|word| word.eq_ignore_ascii_case(b"nosort")) => sorted(reply, 1),

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// The program that runs another in a system of its own.
+const CHANGED_ROOT: &str = "chroot";
+
 /// A server that runs until it is dropped.
 pub struct Process {
     command: Command,
@@ -102,6 +105,19 @@ impl Process {
         Some(Process::start(command, dir, port))
     }
 
+    /// A server of a newer version, out of a system that `FLUX_NEWER_ROOT` names (a folder to change the root to, which root may), that
+    /// keeps nothing. None if there is none.
+    pub fn newer(program: &str) -> Option<Process> {
+        let Some(root) = std::env::var_os("FLUX_NEWER_ROOT") else {
+            println!("ignored: FLUX_NEWER_ROOT names no system with a newer {program}");
+            return None;
+        };
+        let (dir, port) = (TempDir::new().unwrap(), free_port());
+        let mut command = Command::new(CHANGED_ROOT);
+        command.arg(root).arg(program).args(["--port", &port.to_string(), "--save", "", "--dir", "/tmp"]);
+        Some(Process::start(command, dir, port))
+    }
+
     fn start(mut command: Command, dir: TempDir, port: u16) -> Process {
         let child = spawn(&mut command, &dir);
         let mut process = Process { command, child, port, dir };
@@ -123,7 +139,8 @@ impl Process {
 
     /// Whether it serves: flux listens before, while it loads, and greets then.
     fn is_ready(&self) -> bool {
-        self.listens() && (self.command.get_program() == "redis-server" || self.log().contains(" ready on "))
+        let program = self.command.get_program();
+        self.listens() && (program == "redis-server" || program == CHANGED_ROOT || self.log().contains(" ready on "))
     }
 
     /// Waits until it is so far.

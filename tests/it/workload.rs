@@ -34,9 +34,9 @@ pub type Words = Vec<String>;
 
 /// Every command in which something random is filled in: `K` a key, `L` a list, `H` a hash, `S` a set, `Z` a sorted
 /// set, `X` a stream, `B` a string written into, `T` a key that may expire soon, `e` an element, `v` a value long or
-/// short, `n` a small number, `o` an offset, `g` a group, `c` a consumer, `id` a stream's entry, `soon` and `late` moments, `db` a
-/// database. Other tests' shapes have also `A` a key of any of these types, `F` a hash whose fields expire, `i` the number of the
-/// step, and `far` a moment that is not to come.
+/// short, `n` a small number, `o` an offset, `g` a group, `c` a consumer, `id` a stream's entry, `soon` and `late` moments,
+/// `far` one that is not to come, `db` a database. Other tests' shapes have also `A` a key of any of these types, `F` a hash
+/// whose fields expire, `i` the number of the step.
 const SHAPES: &[&str] = &[
     "SET K v",
     "SET K n",
@@ -47,6 +47,10 @@ const SHAPES: &[&str] = &[
     "INCRBY K n",
     "INCR count",
     "MSET K v K v K v",
+    "MSETEX 2 K v K v XX",
+    "MSETEX 2 T v T v EXAT late",
+    "SET K v IFNE v",
+    "DELEX K IFNE v",
     "GETSET K v",
     "DEL K",
     "UNLINK L",
@@ -65,6 +69,13 @@ const SHAPES: &[&str] = &[
     "HSET H e v e v e v e v e v e v e v",
     "HDEL H e e",
     "HINCRBY H count n",
+    "HSETEX H FIELDS 2 e v e v",
+    "HSETEX H FXX PXAT far FIELDS 1 e v",
+    "HSETEX H PXAT 1 FIELDS 2 e v e v",
+    "HGETEX H PXAT far FIELDS 2 e e",
+    "HGETEX H PXAT 1 FIELDS 1 e",
+    "HGETEX H PERSIST FIELDS 1 e",
+    "HGETDEL H FIELDS 2 e e",
     "SADD S e e i",
     "SREM S e e",
     "SMOVE S S e",
@@ -83,15 +94,19 @@ const SHAPES: &[&str] = &[
     "PFCOUNT P",
     "PFMERGE P P P",
     "BITOP XOR B B B",
+    "BITOP ONE B B B B",
     "INCRBYFLOAT K n.n",
     "XADD X 7-* e v e v",
     "XADD X MAXLEN 50 7-* e v",
     "XDEL X id id",
+    "XDELEX X DELREF IDS 2 id id",
+    "XDELEX X ACKED IDS 3 id id id",
     "XTRIM X MAXLEN n",
     "XGROUP CREATE X g 0 MKSTREAM",
     "XREADGROUP GROUP g c COUNT n STREAMS X >",
     "XREADGROUP GROUP g c COUNT n STREAMS X >",
     "XACK X g id id id id",
+    "XACKDEL X g ACKED IDS 2 id id",
     "XCLAIM X g c 0 id id id RETRYCOUNT n",
     "XGROUP DESTROY X g",
     "PERSIST K",

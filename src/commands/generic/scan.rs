@@ -132,6 +132,10 @@ impl<'a> Options<'a> {
                 options.pattern = Pattern::of(pattern);
             } else if let Some(name) = rest.value("type") {
                 options.kind = Some(KINDS.into_iter().find(|kind| name.eq_ignore_ascii_case(kind.name().as_bytes())));
+            } else if rest.is("novalues") {
+                return Err(error::NO_VALUES_OF_HASHES_ONLY);
+            } else if rest.is("noscores") {
+                return Err(error::NO_SCORES_OF_ZSETS_ONLY);
             } else {
                 rest.end()?;
                 return Ok(options);

@@ -210,7 +210,8 @@ fn is_reading(row: &Command) -> bool {
 /// First and last key and the step between keys, as `COMMAND` has shown them since before keys could be anywhere.
 fn key_range(keys: Keys) -> (i64, i64, i64) {
     match keys {
-        Keys::None | Keys::Any | Keys::Counted { first: 0, .. } | Keys::Found { first: 0, .. } => (0, 0, 0),
+        Keys::None | Keys::Any | Keys::CountedPairs { .. } => (0, 0, 0),
+        Keys::Counted { first: 0, .. } | Keys::Found { first: 0, .. } => (0, 0, 0),
         Keys::Range { first, last, step } => (first as i64, last as i64, step as i64),
         Keys::Counted { first, .. } | Keys::Found { first, .. } => (first as i64, first as i64, 1),
     }
@@ -256,8 +257,8 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
 enum Spec {
     /// The key at a position, and those after it up to `last` (counted from the first, or negative from the end).
     Range { index: usize, last: i64, step: usize },
-    /// A count at a position, keys behind it.
-    Counted { index: usize },
+    /// A count at a position, keys behind it, `step` apart.
+    Counted { index: usize, step: i64 },
     /// Behind a word, which is looked for from a position on; up to the last argument, of which every `part`th is keys (0: one key).
     Word { word: &'static str, from: i64, part: i64 },
     /// In no way that can be told in a few words.
@@ -290,8 +291,9 @@ fn specs(full_name: &str, keys: Keys, count: usize) -> Vec<Spec> {
             let rest = if last < 0 { last as i64 } else { last as i64 - first as i64 - 1 };
             vec![one(first), Spec::Range { index: first + 1, last: rest, step }]
         }
-        Keys::Counted { at, first: 0 } => vec![Spec::Counted { index: at }],
-        Keys::Counted { at, first } => vec![one(first), Spec::Counted { index: at }],
+        Keys::Counted { at, first: 0 } => vec![Spec::Counted { index: at, step: 1 }],
+        Keys::Counted { at, first } => vec![one(first), Spec::Counted { index: at, step: 1 }],
+        Keys::CountedPairs { at } => vec![Spec::Counted { index: at, step: 2 }],
         Keys::Found { first: 0, .. } => (0..count).map(|_| Spec::Unknown).collect(),
         Keys::Found { first, .. } => std::iter::once(one(first)).chain((1..count).map(|_| Spec::Unknown)).collect(),
     }
@@ -307,7 +309,7 @@ fn write_key_specs(named: &Named, reply: &mut Reply) {
         write_words(&marks[at.min(marks.len() - 1)].words().collect::<Vec<_>>(), reply);
         reply.bulk(b"begin_search");
         match spec {
-            Spec::Range { index, .. } | Spec::Counted { index } => write_part(reply, "index", &[("index", *index as i64)]),
+            Spec::Range { index, .. } | Spec::Counted { index, .. } => write_part(reply, "index", &[("index", *index as i64)]),
             Spec::Word { word, from, .. } => {
                 reply.map(2);
                 put(reply, "type", "keyword");
@@ -328,7 +330,7 @@ fn write_key_specs(named: &Named, reply: &mut Reply) {
                 let last = if *part == 0 { 0 } else { -1 };
                 write_part(reply, "range", &[("lastkey", last), ("keystep", 1), ("limit", *part)]);
             }
-            Spec::Counted { .. } => write_part(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]),
+            Spec::Counted { step, .. } => write_part(reply, "keynum", &[("keynumidx", 0), ("firstkey", 1), ("keystep", *step)]),
             Spec::Unknown => write_part(reply, "unknown", &[]),
         }
     }
@@ -397,9 +399,12 @@ fn keys_of<'t>(table: &'t Table, args: Args<'_>) -> Result<(&'static Command, &'
 
 /// Whether fewer keys are there than their count says, or the count is none.
 fn has_too_few(keys: Keys, args: Args<'_>) -> bool {
-    let Keys::Counted { at, .. } = keys else { return false };
-    let count = args.get(at).and_then(|count| std::str::from_utf8(count).ok()?.parse::<usize>().ok());
-    count.is_none_or(|count| count > args.len() - at - 1)
+    let (at, step) = match keys {
+        Keys::Counted { at, .. } => (at, 1),
+        Keys::CountedPairs { at } => (at, 2),
+        _ => return false,
+    };
+    table::count_at(args, at).is_none_or(|count| count > (args.len() - at - 1) / step)
 }
 
 /// `COMMAND GETKEYS`

@@ -16,7 +16,7 @@ use crate::machine;
 use crate::memory;
 use crate::resp::reply::double_text;
 use crate::resp::{Args, Reply};
-use crate::version::{REDIS_VERSION, VERSION};
+use crate::version::VERSION;
 
 /// A section: its name, whether it is shown to those who name none, and what writes it.
 struct Section {
@@ -133,7 +133,7 @@ fn setting(instance: &Instance, name: &str) -> String {
 
 fn server(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     let config = &instance.config;
-    fields.add("redis_version", REDIS_VERSION);
+    fields.add("redis_version", config.text(Name::ClaimedVersion));
     fields.add("flux_version", VERSION);
     // Which build this is, `flux_version` tells.
     fields.add_all(&[("redis_git_sha1", "00000000"), ("redis_git_dirty", "0"), ("redis_build_id", "0")]);

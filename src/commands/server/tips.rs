@@ -18,7 +18,7 @@ const TIPS: &[(&[&str], &str)] = &[
     ),
     (&["request_policy:multi_shard", "response_policy:agg_sum"], "del exists touch unlink"),
     (&["request_policy:all_shards", "response_policy:agg_sum"], "dbsize"),
-    (&["request_policy:multi_shard", "response_policy:all_succeeded"], "mset"),
+    (&["request_policy:multi_shard", "response_policy:all_succeeded"], "mset msetex"),
     (&["request_policy:all_shards", "response_policy:all_succeeded"], "flushall flushdb function|flush memory|purge ping"),
     (
         &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"],

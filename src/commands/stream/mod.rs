@@ -6,6 +6,7 @@ mod group;
 mod info;
 mod parse;
 mod read;
+mod removal;
 
 use parse::{NewId, Options};
 
@@ -36,6 +37,10 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("5.0.0", "O(1) for each ID")
         .doc("key group id [id ...]", "Takes entries off the list of those a group waits for. Returns how many were on it."),
+    Command::write(GROUP, "xackdel", removal::xackdel).args_min(5).key().fast().since("8.2.0", "O(1) for each ID, O(N) for N groups").doc(
+        "key group [KEEPREF | DELREF | ACKED] IDS numids id [id ...]",
+        "Takes entries off the list of those a group waits for and removes them; on request only once no other group waits for them.",
+    ),
     Command::write(GROUP, "xadd", xadd)
         .args_min(4)
         .key()
@@ -70,6 +75,10 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("5.0.0", "O(log(N)) for each ID, N entries in the stream")
         .doc("key id [id ...]", "Removes entries. Returns how many there were."),
+    Command::write(GROUP, "xdelex", removal::xdelex).args_min(4).key().fast().since("8.2.0", "O(1) for each ID, O(N) for N groups").doc(
+        "key [KEEPREF | DELREF | ACKED] IDS numids id [id ...]",
+        "Removes entries of a stream; on request with what groups remember of them, or only those that all groups are done with.",
+    ),
     Command::container(GROUP, "xgroup", XGROUP).since("5.0.0", "Depends on subcommand.").doc("", "Commands about groups of consumers."),
     Command::container(GROUP, "xinfo", XINFO).since("5.0.0", "Depends on subcommand.").doc("", "Commands that tell of streams."),
     Command::read(GROUP, "xlen", xlen)

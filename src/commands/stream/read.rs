@@ -215,16 +215,10 @@ pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Ou
     // None is `>`.
     let mut above: SmallVec<[Option<Id>; 8]> = SmallVec::new();
     let mut finds_some = false;
-    let is_retry = keys.is_retry();
     for number in 0..request.keys {
-        let stream = match keys.get::<Stream>(request.key(number)) {
-            Err(error) if error == error::ON_DISK => return Err(error),
-            Err(_) | Ok(None) if is_retry => return Err(error::UNBLOCKED_STREAM),
-            stream => stream?,
-        };
+        let stream = keys.get::<Stream>(request.key(number))?;
         let Some((stream, group)) = stream.and_then(|stream| Some((stream, stream.group(group)?))) else {
-            let missing = || no_group(request.key(number), group, " in XREADGROUP with GROUP option");
-            return Err(if is_retry { error::UNBLOCKED_GROUP } else { missing() });
+            return Err(no_group(request.key(number), group, " in XREADGROUP with GROUP option"));
         };
         finds_some |= request.id(number) != b">" || stream.sequence().has_new_for(group);
         above.push(match request.id(number) {

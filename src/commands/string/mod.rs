@@ -1,5 +1,6 @@
 //! Commands of Redis' `string` group: the rows here, what they do in the files of this folder.
 
+mod compare;
 mod lcs;
 mod numbers;
 mod ranges;
@@ -15,9 +16,15 @@ const TWO: Keys = Keys::Range { first: 1, last: 2, step: 1 };
 
 /// The group's rows.
 pub const COMMANDS: &[Command] = &[
-    Command::read(GROUP, "get", values::get).args(1).key().fast().since("1.0.0", "O(1)").doc("key", "Returns the string at a key."),
+    Command::read(GROUP, "get", values::get)
+        .args(1)
+        .key()
+        .fast()
+        .since("1.0.0", "O(1)")
+        .doc("key", "Returns the string at a key."),
     Command::write(GROUP, "set", values::set).args_min(2).key().grows().since("1.0.0", "O(1)").doc(
-        "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+        "key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX seconds | PX milliseconds | EXAT \
+         unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         "Sets a key to a string, whatever it held; conditions, an expiry and the value before on request.",
     ),
     Command::write(GROUP, "getset", values::getset)
@@ -27,6 +34,27 @@ pub const COMMANDS: &[Command] = &[
         .fast()
         .since("1.0.0", "O(1)")
         .doc("key value", "Sets a key to a string and returns the string it held before."),
+    Command::read(GROUP, "digest", compare::digest)
+        .args(1)
+        .key()
+        .fast()
+        .since("8.4.0", "O(N), N bytes of the string")
+        .doc("key", "Returns the digest of a string, XXH3 in 16 hexadecimal digits, which conditions can name in its place."),
+    Command::write(GROUP, "delex", compare::delex)
+        .args_min(1)
+        .key()
+        .fast()
+        .since("8.4.0", "O(1), by digest O(N), N bytes of the string")
+        .doc(
+            "key [IFEQ value | IFNE value | IFDEQ digest | IFDNE digest]",
+            "Removes a key; under a condition, only where it holds a string that is, or is not, as given.",
+        ),
+    Command::write(GROUP, "delifeq", compare::delifeq)
+        .args(2)
+        .key()
+        .fast()
+        .since("valkey 9.0.0", "O(1)")
+        .doc("key value", "Removes a key where it holds this string."),
     Command::write(GROUP, "getdel", values::getdel)
         .args(1)
         .key()
@@ -62,6 +90,16 @@ pub const COMMANDS: &[Command] = &[
         .grows()
         .since("1.0.1", "O(N), N keys to set")
         .doc("key value [key value ...]", "Sets several keys to strings, all at the same moment."),
+    Command::write(GROUP, "msetex", values::msetex)
+        .args_min(3)
+        .keys(Keys::CountedPairs { at: 1 })
+        .grows()
+        .since("8.4.0", "O(N), N keys to set")
+        .doc(
+            "numkeys key value [key value ...] [NX | XX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT \
+             unix-time-milliseconds | KEEPTTL]",
+            "Sets several keys to strings that expire together; on request only if all of them, or none, are there.",
+        ),
     Command::write(GROUP, "msetnx", values::msetnx)
         .args_min(2)
         .keys(PAIRS)

@@ -2,10 +2,11 @@
 
 use crate::commands::Outcome;
 use crate::commands::args::{self, Rest};
+use crate::commands::string::compare::Comparison;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Expiry, Read, Write};
 use crate::engine::notify::Class;
-use crate::engine::types::string::{IntText, Str};
+use crate::engine::types::string::{IntText, Str, canonical_int};
 use crate::resp::{Args, Reply};
 
 pub fn get(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
@@ -38,7 +39,7 @@ pub fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if options.returns_old {
         show(keys, key, reply)?;
     }
-    if options.condition.is_some_and(|must_exist| must_exist != keys.peek(key).is_some()) {
+    if !options.allow(keys, key)? {
         if !options.returns_old {
             reply.null();
         }
@@ -163,10 +164,30 @@ pub fn mget(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
+pub fn msetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+    let count = canonical_int(args.at(1)).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
+    let end = 2 + 2 * count.ok_or(error::MSETEX_NUMKEYS)? as usize;
+    if end > args.len() {
+        return Err(error::MSETEX_PAIRS);
+    }
+    let options = Options::read(args.from(end), Kind::MsetEx)?;
+    let expiry = options.expiry(keys.now(), "msetex")?.unwrap_or(Expiry::Never);
+    let mut is_allowed = true;
+    for at in (2..end).step_by(2) {
+        is_allowed = is_allowed && options.allow(keys, args.at(at))?;
+    }
+    if is_allowed {
+        (2..end).step_by(2).for_each(|at| put(keys, args.at(at), args.at(at + 1), expiry));
+    }
+    reply.int(is_allowed.into());
+    Ok(())
+}
+
 /// Whose options are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Set,
+    MsetEx,
     GetEx,
 }
 
@@ -183,11 +204,10 @@ enum Start {
     Epoch,
 }
 
-/// The options of `SET` and `GETEX`.
+/// The options of `SET`, `MSETEX` and `GETEX`.
 #[derive(Default)]
 struct Options<'a> {
-    /// Whether the key must be there (`XX`) or not (`NX`).
-    condition: Option<bool>,
+    condition: Option<Condition<'a>>,
     /// `GET`
     returns_old: bool,
     /// `KEEPTTL`
@@ -195,6 +215,17 @@ struct Options<'a> {
     /// `PERSIST`
     persists: bool,
     expiry: Option<(Word, &'a [u8])>,
+}
+
+/// Under which condition a key is set.
+#[derive(Clone, Copy)]
+enum Condition<'a> {
+    /// `XX`
+    IsThere,
+    /// `NX`
+    IsNotThere,
+    /// What it holds is, or is not, as given.
+    Compares(Comparison<'a>),
 }
 
 /// How an expiry is given.
@@ -218,13 +249,18 @@ impl<'a> Options<'a> {
 
     /// Takes in the next option; false if none may stand there.
     fn read_one(&mut self, args: &mut Rest<'a>, kind: Kind) -> bool {
-        let is_set = kind == Kind::Set;
-        if is_set && self.condition != Some(true) && args.word("nx") {
-            self.condition = Some(false);
-        } else if is_set && self.condition != Some(false) && args.word("xx") {
-            self.condition = Some(true);
-        } else if is_set && args.word("get") {
+        let is_set = kind != Kind::GetEx;
+        if is_set && matches!(self.condition, None | Some(Condition::IsNotThere)) && args.word("nx") {
+            self.condition = Some(Condition::IsNotThere);
+        } else if is_set && matches!(self.condition, None | Some(Condition::IsThere)) && args.word("xx") {
+            self.condition = Some(Condition::IsThere);
+        } else if kind == Kind::Set && args.word("get") {
             self.returns_old = true;
+        } else if kind == Kind::Set
+            && self.condition.is_none()
+            && let Some(comparison) = Comparison::take(args)
+        {
+            self.condition = Some(Condition::Compares(comparison));
         } else if is_set && self.expiry.is_none() && args.word("keepttl") {
             self.keeps_expiry = true;
         } else if !is_set && self.expiry.is_none() && args.word("persist") {
@@ -238,6 +274,16 @@ impl<'a> Options<'a> {
             self.expiry = Some(given);
         }
         true
+    }
+
+    /// Whether a key may be set.
+    fn allow(&self, keys: &mut Write<'_>, key: &[u8]) -> Result<bool, Error> {
+        Ok(match self.condition {
+            None => true,
+            Some(Condition::IsThere) => keys.peek(key).is_some(),
+            Some(Condition::IsNotThere) => keys.peek(key).is_none(),
+            Some(Condition::Compares(comparison)) => comparison.holds(keys, key)?.unwrap_or(comparison.holds_of_none()),
+        })
     }
 
     /// What they say about the expiry, None if nothing.

@@ -2,7 +2,7 @@
 
 use crate::commands::Outcome;
 use crate::commands::args::wrong_number;
-use crate::commands::elements::{self, Scan};
+use crate::commands::elements::{self, Scan, Walked};
 use crate::commands::zset::answer::{show, show_head};
 use crate::engine::error;
 use crate::engine::keys::{Edit, Read, Write};
@@ -145,14 +145,17 @@ pub fn zscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
         elements::empty_scan(reply);
         return Ok(());
     };
-    let scan = Scan::read_of_members(args, 3)?;
+    let scan = Scan::read(args, 3, Walked::Scored)?;
     scan.run(cursor, reply, |cursor, reply, shown| {
         zset.scan(cursor, |member, score| {
             if scan.wants(Item::Bytes(member)) {
                 // Bytes in both protocols, as all of a walk's elements are.
                 reply.bulk(member);
-                reply.bulk(precise_text(score).as_bytes());
-                *shown += 2;
+                *shown += 1;
+                if !scan.hides_scores {
+                    reply.bulk(precise_text(score).as_bytes());
+                    *shown += 1;
+                }
             }
         })
     });

@@ -242,5 +242,5 @@ pub const COMMANDS: &[Command] = &[
         .args_min(2)
         .key()
         .since("2.8.0", "O(1) for each call")
-        .doc("key cursor [MATCH pattern] [COUNT count]", "Walks over the members with a cursor."),
+        .doc("key cursor [MATCH pattern] [COUNT count] [NOSCORES]", "Walks over the members with a cursor."),
 ];

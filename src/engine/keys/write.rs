@@ -46,6 +46,13 @@ pub enum Expiry {
     At(u64),
 }
 
+impl Expiry {
+    /// Whether it is a time that is not in the future.
+    pub fn is_over(self, now: u64) -> bool {
+        matches!(self, Expiry::At(at) if at <= now)
+    }
+}
+
 impl<'a> Write<'a> {
     /// The value at a key if it is of this type, to change. Its key stays even if nothing is left in it: see [`Self::remove_if_empty`].
     #[inline]

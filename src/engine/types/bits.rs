@@ -176,25 +176,82 @@ pub enum Operation {
     Xor,
     /// Bits not set in the first.
     Not,
+    /// Bits set in the first and in no other.
+    Diff,
+    /// Bits set in any other and not in the first.
+    Diff1,
+    /// Bits set in the first and in any other.
+    AndOr,
+    /// Bits set in exactly one of them.
+    One,
 }
 
 impl Operation {
-    /// Combines another string into one, bit by bit; the shorter one is filled up with zeros. `Not` leaves it as it is.
-    pub fn combine(self, into: &mut Vec<u8>, other: &[u8]) {
+    /// Combines another string into one, bit by bit; the shorter one is filled up with zeros. `Not` and `One` leave it as it is.
+    fn combine(self, into: &mut Vec<u8>, other: &[u8]) {
         if into.len() < other.len() {
             into.resize(other.len(), 0);
         }
         let (common, beyond) = into.split_at_mut(other.len());
         let pairs = common.iter_mut().zip(other);
         match self {
-            Operation::And => {
+            Operation::And | Operation::AndOr => {
                 pairs.for_each(|(byte, other)| *byte &= other);
                 beyond.fill(0);
             }
             Operation::Or => pairs.for_each(|(byte, other)| *byte |= other),
             Operation::Xor => pairs.for_each(|(byte, other)| *byte ^= other),
-            Operation::Not => {}
+            Operation::Diff => pairs.for_each(|(byte, other)| *byte &= !other),
+            Operation::Diff1 => {
+                pairs.for_each(|(byte, other)| *byte = !*byte & other);
+                beyond.fill(0);
+            }
+            Operation::Not | Operation::One => {}
         }
+    }
+}
+
+/// Strings that are combined one after another.
+pub struct Combined {
+    operation: Operation,
+    result: Vec<u8>,
+    /// What any string but the first has; for `One`, what more than one have.
+    others: Vec<u8>,
+}
+
+impl Combined {
+    /// Begins with the first string.
+    pub fn of(operation: Operation, first: &[u8]) -> Combined {
+        let mut result = first.to_vec();
+        if operation == Operation::Not {
+            result.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+        Combined { operation, result, others: Vec::new() }
+    }
+
+    /// Adds the next string.
+    pub fn add(&mut self, string: &[u8]) {
+        match self.operation {
+            Operation::Diff | Operation::Diff1 | Operation::AndOr => Operation::Or.combine(&mut self.others, string),
+            Operation::One => {
+                let common = self.result.len().min(string.len());
+                self.others.resize(self.others.len().max(common), 0);
+                let pairs = self.result.iter().zip(string);
+                self.others.iter_mut().zip(pairs).for_each(|(again, (seen, byte))| *again |= seen & byte);
+                Operation::Or.combine(&mut self.result, string);
+            }
+            operation => operation.combine(&mut self.result, string),
+        }
+    }
+
+    /// What they make, as long as the longest of them.
+    pub fn bits(mut self) -> Vec<u8> {
+        match self.operation {
+            Operation::Diff | Operation::Diff1 | Operation::AndOr => self.operation.combine(&mut self.result, &self.others),
+            Operation::One => Operation::Diff.combine(&mut self.result, &self.others),
+            Operation::And | Operation::Or | Operation::Xor | Operation::Not => {}
+        }
+        self.result
     }
 }
 
@@ -222,6 +279,37 @@ mod tests {
             field.write(&mut bytes, at, number);
             prop_assert_eq!(field.read(&bytes, at), number);
             prop_assert!((0..at).chain(at + bits as usize..bytes.len() * 8).all(|at| get(&bytes, at) == get(&before, at)));
+        }
+    }
+
+    /// Whether each bit of several strings is as an operation has it, looked at one by one.
+    fn is_set(operation: Operation, strings: &[Vec<u8>], at: usize) -> bool {
+        let first = get(&strings[0], at);
+        let others = strings[1..].iter().filter(|string| get(string, at)).count();
+        match operation {
+            Operation::And => first && others == strings.len() - 1,
+            Operation::Or => first || others > 0,
+            Operation::Xor => (usize::from(first) + others) % 2 == 1,
+            Operation::Not => !first,
+            Operation::Diff => first && others == 0,
+            Operation::Diff1 => !first && others > 0,
+            Operation::AndOr => first && others > 0,
+            Operation::One => usize::from(first) + others == 1,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn operations_are_what_they_are_for_each_bit(strings in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5), 2..5)) {
+            use Operation::{And, AndOr, Diff, Diff1, One, Or, Xor};
+            let len = strings.iter().map(Vec::len).max().unwrap();
+            for operation in [And, Or, Xor, Diff, Diff1, AndOr, One] {
+                let mut combined = Combined::of(operation, &strings[0]);
+                strings[1..].iter().for_each(|string| combined.add(string));
+                let result = combined.bits();
+                prop_assert_eq!(result.len(), len);
+                prop_assert!((0..len * 8).all(|at| get(&result, at) == is_set(operation, &strings, at)), "{:?}", operation);
+            }
         }
     }
 

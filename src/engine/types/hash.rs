@@ -372,6 +372,11 @@ impl Edit<'_, Hash> {
             self.set(field, value);
             return;
         };
+        self.set_expiring(field, value, expire_at);
+    }
+
+    /// Sets a field, which expires at this time, in milliseconds since the epoch.
+    pub fn set_expiring(&mut self, field: &[u8], value: &[u8], expire_at: u64) {
         self.log.put_parts(field, &[&[EXPIRES], &expire_at.to_le_bytes(), value]);
         self.value.set(field, value, Some(expire_at));
     }

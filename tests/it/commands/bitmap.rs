@@ -137,3 +137,33 @@ fn setting_a_bit_to_what_it_is_changes_nothing() {
     ",
     );
 }
+
+#[test]
+fn strings_are_combined_by_what_one_of_them_has_and_others_have_not() {
+    check(
+        r#"
+        SET a "\xf0\xff"
+        SET b "\xcc"
+        SET c "\xaa\x0f\x01"
+        BITOP DIFF d a b c => 3
+        GET d => "\x10\xf0\x00"
+        BITOP DIFF1 d a b c => 3
+        GET d => "\x0e\x00\x01"
+        BITOP ANDOR d a b c => 3
+        GET d => "\xe0\x0f\x00"
+        BITOP ONE d a b c => 3
+        GET d => "\x16\xf0\x01"
+        BITOP ONE d a => 2
+        GET d => "\xf0\xff"
+        BITOP ONE a a a => 2
+        GET a => "\x00\x00"
+        BITOP DIFF d a => ERR BITOP DIFF must be called with at least two source keys.
+        BITOP DIFF1 d a => ERR BITOP DIFF1 must be called with at least two source keys.
+        BITOP ANDOR d a => ERR BITOP ANDOR must be called with at least two source keys.
+        BITOP DIFF d nothing a => 2
+        BITOP DIFF d nothing nothing => 0
+        EXISTS d => 0
+        BITCOUNT a 0 => ERR syntax error
+    "#,
+    );
+}

@@ -160,7 +160,8 @@ fn keys_are_walked_over() {
         SCAN 0 COUNT 0 => ERR syntax error
         SCAN 0 COUNT x => ERR value is not an integer or out of range
         SCAN 0 COUNT => ERR syntax error
-        SCAN 0 NOVALUES => ERR syntax error
+        SCAN 0 NOVALUES => ERR NOVALUES option can only be used in HSCAN
+        SCAN 0 NOSCORES => ERR NOSCORES option can only be used in ZSCAN
     "#,
     );
 }

@@ -115,6 +115,7 @@ fn a_small_hash_is_walked_at_once() {
         HSET h a 1 b 2
         HSCAN h 0 => [0, [a, 1, b, 2]]
         HSCAN h 0 NOVALUES => [0, [a, b]]
+        HSCAN h 0 NOSCORES => ERR NOSCORES option can only be used in ZSCAN
         HSCAN h 0 MATCH b* COUNT 1 => [0, [b, 2]]
         HSCAN h 0 COUNT x => ERR value is not an integer or out of range
         HSCAN h x => ERR invalid cursor
@@ -251,4 +252,152 @@ fn setting_a_field_lets_it_last_and_adding_to_it_does_not() {
         200 HGETALL h => [a, 2, b, 2, c, 1.5]
     ",
     );
+}
+
+#[test]
+fn fields_are_read_and_removed_at_once() {
+    check(
+        "
+        HSET h a 1 b 2 c 3
+        HGETDEL h FIELDS 3 a nothing a => [1, (nil), (nil)]
+        HKEYS h => [b, c]
+        HGETDEL h FIELDS 1 nothing => [(nil)]
+        HGETDEL h FIELDS 2 b c => [2, 3]
+        EXISTS h => 0
+        HGETDEL h FIELDS 2 b c => [(nil), (nil)]
+        HSET h a 1
+        HGETDEL h FIELDS 1 => ERR wrong number of arguments for 'hgetdel' command
+        HGETDEL h FIELDS 0 a => ERR Number of fields must be a positive integer
+        HGETDEL h FIELDS x a => ERR Number of fields must be a positive integer
+        HGETDEL h FIELDS 2 a => ERR The `numfields` parameter must match the number of arguments
+        HGETDEL h FIELDS 1 a b => ERR The `numfields` parameter must match the number of arguments
+        HGETDEL h NAMES 1 a => ERR Mandatory argument FIELDS is missing or not at the right position
+        HGET h a => 1
+        SET text x
+        HGETDEL text NAMES 1 a => WRONGTYPE Operation against a key holding the wrong kind of value
+    ",
+    );
+}
+
+#[test]
+fn reading_fields_changes_when_they_expire() {
+    check_at(
+        "
+        0 HSET h a 1 b 2 c 3
+        0 HGETEX h FIELDS 2 a nothing => [1, (nil)]
+        0 HPTTL h FIELDS 1 a => [-1]
+        0 HGETEX h EX 1 FIELDS 2 a nothing => [1, (nil)]
+        0 HGETEX h PXAT 500 FIELDS 1 b => [2]
+        0 HPTTL h FIELDS 3 a b c => [1000, 500, -1]
+        100 HGETEX h FIELDS 1 a => [1]
+        100 HPTTL h FIELDS 1 a => [900]
+        100 HGETEX h PERSIST FIELDS 2 a c => [1, 3]
+        100 HPTTL h FIELDS 2 a c => [-1, -1]
+        500 HGETEX h PERSIST FIELDS 1 b => [(nil)]
+        500 HGETEX h PXAT 500 FIELDS 3 a a c => [1, (nil), 3]
+        500 EXISTS h => 0
+        500 HGETEX h EX 1 FIELDS 1 a => [(nil)]
+        500 EXISTS h => 0
+    ",
+    );
+    check(
+        "
+        HSET h a 1
+        HGETEX h FIELDS 0 a => ERR Number of fields must be a positive integer
+        HGETEX h FIELDS 1 a PERSIST => ERR The `numfields` parameter must match the number of arguments
+        HGETEX h EX 10 FIELDS => ERR wrong number of arguments for 'hgetex' command
+        HGETEX h EX FIELDS 1 a => ERR value is not an integer or out of range
+        HGETEX h EX -1 FIELDS 1 a => ERR invalid expire time, must be >= 0
+        HGETEX h PXAT 70368744177664 FIELDS 1 a => ERR invalid expire time in 'hgetex' command
+        HGETEX h PX 9223372036854775807 FIELDS 1 a => ERR invalid expire time in 'hgetex' command
+        HGETEX h EX 1 PX 1 FIELDS 1 a => ERR Mandatory argument FIELDS is missing or not at the right position
+        HGETEX h KEEPTTL FIELDS 1 a => ERR Mandatory argument FIELDS is missing or not at the right position
+        HTTL h FIELDS 1 a => [-1]
+        SET text x
+        HGETEX text EX x FIELDS 1 a => WRONGTYPE Operation against a key holding the wrong kind of value
+    ",
+    );
+}
+
+#[test]
+fn fields_are_set_together_and_expire_together() {
+    check_at(
+        "
+        0 HSETEX h FIELDS 2 a 1 b 2 => 1
+        0 HPTTL h FIELDS 2 a b => [-1, -1]
+        0 HSETEX h PX 100 FIELDS 2 a 3 c 4 => 1
+        0 HPTTL h FIELDS 3 a b c => [100, -1, 100]
+        10 HSETEX h KEEPTTL FIELDS 2 a 5 b 6 => 1
+        10 HPTTL h FIELDS 2 a b => [90, -1]
+        10 HSETEX h FIELDS 1 a 7 => 1
+        10 HPTTL h FIELDS 1 a => [-1]
+        10 HSETEX h FNX FIELDS 2 new 1 a 2 => 0
+        10 HSETEX h FXX FIELDS 2 new 1 a 2 => 0
+        10 HEXISTS h new => 0
+        10 HSETEX h FXX EX 1 FIELDS 2 a 8 b 9 => 1
+        10 HSETEX h EX 1 FNX FIELDS 2 d 1 d 2 => 1
+        10 HGETALL h => [a, 8, b, 9, c, 4, d, 2]
+        100 HSETEX h FXX FIELDS 1 c 1 => 0
+        100 HSETEX h FNX FIELDS 1 c 1 => 1
+        100 HSETEX h PXAT 100 FIELDS 4 a 1 b 1 c 1 d 1 => 1
+        100 EXISTS h => 0
+        100 HSETEX h PXAT 1 FIELDS 1 a 1 => 1
+        100 EXISTS h => 0
+        100 HSETEX h XX FIELDS 1 a 1 => 0
+        100 HSETEX h FXX FIELDS 1 a 1 => 0
+        100 EXISTS h => 0
+        100 HSETEX h NX PX 50 FIELDS 1 a 1 => 1
+        100 HSETEX h NX FIELDS 1 b 1 => 0
+        100 HSETEX h XX FNX FIELDS 1 a 2 => 0
+        150 HSETEX h XX FIELDS 1 b 1 => 0
+        150 HSETEX h NX FIELDS 1 b 1 => 1
+        150 HGETALL h => [b, 1]
+    ",
+    );
+}
+
+#[test]
+fn fields_that_expire_together_are_asked_for_correctly() {
+    check(
+        "
+        HSETEX h FIELDS 1 a => ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 1 a 1 b 2 => ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 2 a 1 => ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 1 a 1 EX 100 => ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 9223372036854775807 a 1 => ERR invalid number of fields
+        HSETEX h FIELDS 0 a 1 => ERR invalid number of fields
+        HSETEX h FIELDS x a 1 => ERR invalid number of fields
+        HSETEX h FNX FXX FIELDS 1 a 1 => ERR Only one of FXX or FNX arguments can be specified
+        HSETEX h KEEPTTL EX 10 FIELDS 1 a 1 => ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified
+        HSETEX h NX XX FIELDS 1 a 1 => ERR syntax error
+        HSETEX h PERSIST FIELDS 1 a 1 => ERR unknown argument: PERSIST
+        HSETEX h EX -5 FIELDS 1 a 1 => ERR invalid expire time, must be >= 0
+        HSETEX h EX x FIELDS 1 a 1 => ERR value is not an integer or out of range
+        EXISTS h => 0
+        SET text x
+        HSETEX text FIELDS 1 a 1 => WRONGTYPE Operation against a key holding the wrong kind of value
+        HSETEX text FNX FIELDS 1 a 1 => WRONGTYPE Operation against a key holding the wrong kind of value
+    ",
+    );
+}
+
+#[test]
+fn what_is_done_to_fields_that_expire_is_told() {
+    let told = ["hset", "hexpire", "hpersist", "hdel", "hdel", "del", "hset", "hdel", "del"];
+    let told = told.map(|event| format!("[pmessage, __keyevent@0__:*, __keyevent@0__:{event}, h]")).join(" ");
+    check(&format!(
+        "
+        CONFIG SET notify-keyspace-events Ehg
+        l: PSUBSCRIBE __keyevent@0__:*
+        HSETEX h EX 100 FIELDS 2 a 1 b 2 => 1
+        HSETEX h FNX FIELDS 1 a 1 => 0
+        HGETEX h PERSIST FIELDS 1 a => [1]
+        HGETEX h FIELDS 1 a => [1]
+        HGETEX h PXAT 1 FIELDS 1 a => [1]
+        HGETDEL h FIELDS 1 nothing => [(nil)]
+        HGETDEL h FIELDS 1 b => [2]
+        HSETEX h PXAT 1 FIELDS 1 b 2 => 1
+        l: PING => {told} [pong, ]
+    "
+    ));
 }

@@ -328,6 +328,9 @@ fn the_command_table_can_be_asked() {
         COMMAND GETKEYS GET a b => ERR Invalid number of arguments specified for command
         COMMAND GETKEYSANDFLAGS LMOVE a b LEFT RIGHT => [[a, [RW, access, delete]], [b, [RW, insert]]]
         COMMAND GETKEYSANDFLAGS SET a 1 => [[a, [OW, update]]]
+        COMMAND GETKEYSANDFLAGS SET a 1 IFEQ 2 => [[a, [RW, access, update]]]
+        COMMAND GETKEYSANDFLAGS DELEX a => [[a, [RM, delete]]]
+        COMMAND GETKEYSANDFLAGS DELEX a IFEQ 2 => [[a, [RW, delete]]]
         COMMAND DOCS nope => []
     ",
     );
@@ -380,4 +383,22 @@ fn what_a_client_reads_that_touches_nothing_stays_as_old_as_it_was() {
         call(line);
     }
     assert_eq!(call("OBJECT FREQ k"), frequency(8));
+}
+
+#[test]
+fn another_version_can_be_claimed() {
+    check(
+        r#"
+        HELLO => [server, redis, version, 7.4.0, proto, 2, …
+        CONFIG SET claimed-version 8.0.06 => OK
+        CONFIG GET claimed-version => [claimed-version, 8.0.6]
+        HELLO => [server, redis, version, 8.0.6, proto, 2, …
+        INFO server => …redis_version:8.0.6…
+        CONFIG SET claimed-version 8 => ERR CONFIG SET failed (possibly related to argument 'claimed-version') - argument must be a version as 7.4.0
+        CONFIG SET claimed-version 8.0.x => ERR CONFIG SET failed (possibly related to argument 'claimed-version') - argument must be a version as 7.4.0
+        CONFIG SET claimed-version "8.0.0\r\nrole:slave" => ERR CONFIG SET failed (possibly related to argument 'claimed-version') - argument must be a version as 7.4.0
+        CONFIG SET claimed-version "" => ERR CONFIG SET failed (possibly related to argument 'claimed-version') - argument must be a version as 7.4.0
+        INFO server => …redis_version:8.0.6…
+    "#,
+    );
 }

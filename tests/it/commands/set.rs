@@ -152,6 +152,7 @@ fn a_small_set_is_walked_at_once() {
         SSCAN nothing 0 BAD => [0, []]
         SSCAN s x => ERR invalid cursor
         SSCAN s 0 COUNT 0 => ERR syntax error
+        SSCAN s 0 NOSCORES => ERR NOSCORES option can only be used in ZSCAN
         SSCAN s 0 NOVALUES => ERR NOVALUES option can only be used in HSCAN
     ",
     );

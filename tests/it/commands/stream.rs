@@ -131,15 +131,16 @@ fn nothing_waits_in_a_transaction() {
 
 #[test]
 fn whoever_waits_as_a_group_is_told_when_the_stream_or_the_group_is_gone() {
-    let gone = "-UNBLOCKED the stream key no longer exists";
+    let gone = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
+    let retyped = "-WRONGTYPE Operation against a key holding the wrong kind of value";
     let ends = [
-        (&["SET s x"][..], gone),
+        (&["SET s x"][..], retyped),
         (&["DEL s"], gone),
         (&["UNLINK s"], gone),
         (&["RENAME s t"], gone),
         (&["FLUSHALL"], gone),
-        (&["MULTI", "DEL s", "SADD s member", "EXEC"], gone),
-        (&["XGROUP DESTROY s g"], "-NOGROUP the consumer group this client was blocked on no longer exists"),
+        (&["MULTI", "DEL s", "SADD s member", "EXEC"], retyped),
+        (&["XGROUP DESTROY s g"], gone),
     ];
     let mut test = Waiting::new();
     for (commands, told) in ends {
@@ -272,4 +273,85 @@ fn a_consumer_is_made_when_it_is_named() {
         "
         ));
     }
+}
+
+#[test]
+fn entries_are_removed_with_regard_to_the_groups() {
+    check(
+        "
+        XADD s 1-0 a 1
+        XADD s 2-0 a 2
+        XADD s 3-0 a 3
+        XDELEX s ACKED IDS 2 1-0 9-0 => [2, -1]
+        XGROUP CREATE s g 0
+        XGROUP CREATE s h 0
+        XREADGROUP GROUP g c COUNT 2 STREAMS s >
+        XREADGROUP GROUP h c COUNT 2 STREAMS s >
+        XACK s g 1-0
+        XDELEX s ACKED IDS 2 1-0 3-0 => [2, 2]
+        XACK s h 1-0
+        XDELEX s IDS 2 1-0 3-0 ACKED => [1, 2]
+        XDELEX s IDS 1 2-0 => [1]
+        XPENDING s g => [1, 2-0, 2-0, [[c, 1]]]
+        XDELEX s DELREF IDS 1 2-0 => [-1]
+        XPENDING s g => [0, (nil), (nil), (nil)]
+        XPENDING s h => [0, (nil), (nil), (nil)]
+        XREADGROUP GROUP g c STREAMS s >
+        XDELEX s DELREF IDS 2 3-0 3-0 => [1, -1]
+        XPENDING s g => [0, (nil), (nil), (nil)]
+        XLEN s => 0
+        XDELEX nothing IDS 2 1-0 2-0 => [-1, -1]
+        EXISTS nothing => 0
+    ",
+    );
+}
+
+#[test]
+fn entries_are_acknowledged_and_removed_at_once() {
+    check(
+        "
+        XADD s 1-0 a 1
+        XADD s 2-0 a 2
+        XADD s 3-0 a 3
+        XGROUP CREATE s g 0
+        XGROUP CREATE s h 0
+        XACKDEL s g IDS 1 1-0 => [-1]
+        XREADGROUP GROUP g c STREAMS s >
+        XREADGROUP GROUP h c STREAMS s >
+        XACKDEL s g ACKED IDS 1 1-0 => [2]
+        XACKDEL s g ACKED IDS 1 1-0 => [-1]
+        XACKDEL s h ACKED IDS 1 1-0 => [1]
+        XACKDEL s g IDS 1 2-0 => [1]
+        XPENDING s h => [2, 2-0, 3-0, [[c, 2]]]
+        XACKDEL s g DELREF IDS 2 3-0 3-0 => [1, -1]
+        XPENDING s g => [0, (nil), (nil), (nil)]
+        XPENDING s h => [1, 2-0, 2-0, [[c, 1]]]
+        XLEN s => 0
+        XACKDEL s nogroup IDS 1 2-0 => [-1]
+        XACKDEL nothing g IDS 1 2-0 => [-1]
+    ",
+    );
+}
+
+#[test]
+fn what_is_to_be_removed_is_told_correctly() {
+    check(
+        "
+        XADD s 1-0 a 1
+        XDELEX s IDS 0 1-0 => ERR Number of IDs must be a positive integer
+        XDELEX s IDS x 1-0 => ERR Number of IDs must be a positive integer
+        XDELEX s IDS 9223372036854775807 1-0 => ERR The `numids` parameter must match the number of arguments
+        XDELEX s IDS 2 1-0 => ERR The `numids` parameter must match the number of arguments
+        XDELEX s IDS 1 1-0 2-0 => ERR syntax error
+        XDELEX s DELREF ACKED IDS 1 1-0 => ERR syntax error
+        XDELEX s IDS 1 x => ERR Invalid stream ID specified as stream command argument
+        XDELEX s DELREF 1-0 2-0 => ERR syntax error
+        XDELEX s IDS 1 => ERR wrong number of arguments for 'xdelex' command
+        XACKDEL s g IDS 1 => ERR wrong number of arguments for 'xackdel' command
+        SET text x
+        XDELEX text IDS 1 1-0 => WRONGTYPE Operation against a key holding the wrong kind of value
+        XACKDEL text g IDS 1 1-0 => WRONGTYPE Operation against a key holding the wrong kind of value
+        XLEN s => 1
+    ",
+    );
 }

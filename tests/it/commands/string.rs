@@ -247,3 +247,161 @@ fn what_did_not_change_does_not_disturb_watchers() {
     ",
     );
 }
+
+#[test]
+fn a_string_is_set_only_where_it_is_as_expected() {
+    check(
+        "
+        SET k new IFEQ old => (nil)
+        SET k new IFEQ old GET => (nil)
+        EXISTS k => 0
+        SET k a IFNE b => OK
+        SET k x IFNE a => (nil)
+        SET k x IFNE a GET => a
+        SET k b IFEQ x => (nil)
+        SET k b IFEQ x GET => a
+        SET k b IFEQ a GET => a
+        SET k c EX 100 IFEQ b => OK
+        TTL k => 100
+        SET k d IFEQ c KEEPTTL => OK
+        TTL k => 100
+        SET k e IFEQ d => OK
+        TTL k => -1
+        SET n 10
+        SET n 11 IFEQ 010 => (nil)
+        SET n 11 IFEQ 10 => OK
+        SET k x IFEQ e NX => ERR syntax error
+        SET k x XX IFEQ e => ERR syntax error
+        SET k x IFEQ e IFEQ e => ERR syntax error
+        SET k x IFEQ e IFNE f => ERR syntax error
+        SET k x IFEQ => ERR syntax error
+        GET k => e
+        RPUSH l a
+        SET l a IFEQ a => WRONGTYPE Operation against a key holding the wrong kind of value
+        SET l a IFNE a => WRONGTYPE Operation against a key holding the wrong kind of value
+        SET l a IFEQ a GET => WRONGTYPE Operation against a key holding the wrong kind of value
+        GETEX k IFEQ e => ERR syntax error
+        LLEN l => 1
+    ",
+    );
+}
+
+#[test]
+fn a_digest_stands_for_a_string() {
+    check(
+        "
+        SET k 'Hello world'
+        DIGEST k => b6acb9d84a38ff74
+        DIGEST nothing => (nil)
+        SET k a IFDEQ b6acb9d84a38ff75 => (nil)
+        SET k a IFDNE b6acb9d84a38ff74 => (nil)
+        SET k a IFDEQ b6acb9d84a38ff7 => ERR must be exactly 16 hexadecimal characters
+        SET k a IFDNE b6acb9d84a38ff740 GET => ERR must be exactly 16 hexadecimal characters
+        SET k 'Hello world' IFDEQ B6ACB9D84A38FF74 => OK
+        SET k a IFDEQ b6acb9d84a38ff74 GET => Hello world
+        SET k b IFDNE b6acb9d84a38ff74 => OK
+        SET nothing a IFDEQ b6acb9d84a38ff74 => (nil)
+        SET nothing a IFDNE b6acb9d84a38ff74 => OK
+        SET n 12345
+        DIGEST n => $digest
+        SET s 1234
+        APPEND s 5
+        DIGEST s => $digest
+        RPUSH l a
+        DIGEST l => WRONGTYPE Operation against a key holding the wrong kind of value
+    ",
+    );
+}
+
+#[test]
+fn a_key_is_removed_only_where_it_is_as_expected() {
+    check(
+        "
+        SET k a
+        DELEX k IFEQ b => 0
+        DELEX k IFNE a => 0
+        DELEX k IFEQ a => 1
+        EXISTS k => 0
+        DELEX k IFNE a => 0
+        DELEX k => 0
+        SET k 'Hello world'
+        DELEX k IFDEQ 0000000000000000 => 0
+        DELEX k IFDNE b6acb9d84a38ff74 => 0
+        DELEX k IFDEQ 0 => ERR must be exactly 16 hexadecimal characters
+        DELEX k IFDEQ B6ACB9D84A38FF74 => 1
+        SET k a
+        DELEX k IF a => ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE
+        DELEX k IFEQ => ERR wrong number of arguments for 'delex' command
+        DELEX k IFEQ a b => ERR wrong number of arguments for 'delex' command
+        DELEX nothing IFEQ => 0
+        DELIFEQ k b => 0
+        DELIFEQ k a => 1
+        DELIFEQ k a => 0
+        RPUSH l a
+        DELIFEQ l a => WRONGTYPE Operation against a key holding the wrong kind of value
+        DELEX l IFEQ a => ERR Key should be of string type if conditions are specified
+        DELEX l => 1
+        EXISTS l => 0
+    ",
+    );
+}
+
+#[test]
+fn several_keys_are_set_together_and_expire_together() {
+    check(
+        "
+        MSETEX 2 a 1 b 2 => 1
+        TTL a => -1
+        MSETEX 2 a 3 b 4 EX 100 => 1
+        TTL b => 100
+        MSETEX 2 a 5 c 6 NX => 0
+        MSETEX 2 a 5 c 6 XX => 0
+        MGET a b c => [3, 4, (nil)]
+        MSETEX 2 a 7 b 8 KEEPTTL XX => 1
+        TTL a => 100
+        MSETEX 2 c 1 d 2 PX 100000 NX => 1
+        TTL d => 100
+        MSETEX 1 c 1 EXAT 1 => 1
+        EXISTS c => 0
+        RPUSH l a
+        MSETEX 2 l 1 l 2 => 1
+        GET l => 2
+        MSETEX 1 a => ERR wrong number of arguments for 'msetex' command
+        MSETEX 0 a 1 => ERR invalid numkeys value
+        MSETEX x a 1 => ERR invalid numkeys value
+        MSETEX 9223372036854775807 a 1 => ERR invalid numkeys value
+        MSETEX 2 a 1 b => ERR wrong number of key-value pairs
+        MSETEX 1 a 1 b => ERR syntax error
+        MSETEX 1 a 1 NX XX => ERR syntax error
+        MSETEX 1 a 1 GET => ERR syntax error
+        MSETEX 1 a 1 IFEQ 7 => ERR syntax error
+        MSETEX 1 a 1 KEEPTTL EX 10 => ERR syntax error
+        MSETEX 1 a 1 EX 0 => ERR invalid expire time in 'msetex' command
+        GET a => 7
+        COMMAND GETKEYS MSETEX 2 a 1 b 2 NX => [a, b]
+        COMMAND GETKEYS MSETEX 3 a 1 b 2 NX => ERR Invalid arguments specified for command
+    ",
+    );
+}
+
+#[test]
+fn what_is_done_under_a_condition_is_told_if_it_is_done() {
+    let told = ["set", "set", "expire", "del", "set", "expire", "del"];
+    let told = told.map(|event| format!("[pmessage, __keyevent@0__:*, __keyevent@0__:{event}, k]")).join(" ");
+    check(&format!(
+        "
+        CONFIG SET notify-keyspace-events E$g
+        l: PSUBSCRIBE __keyevent@0__:*
+        SET k a
+        SET k b IFEQ x => (nil)
+        SET k b IFEQ a EX 100 => OK
+        DELEX k IFEQ a => 0
+        DELEX k IFEQ b => 1
+        MSETEX 1 k a EX 100 NX => 1
+        MSETEX 1 k a EX 100 NX => 0
+        DELIFEQ k b => 0
+        DELIFEQ k a => 1
+        l: PING => {told} [pong, ]
+    "
+    ));
+}

@@ -48,6 +48,27 @@ const NO_REPLICATION: &str = "no_async_loading is about replicas";
 const ADMIN: &str = "a row that is in the category @admin has the flag, too";
 
 #[test]
+fn rows_of_newer_commands_say_what_newer_servers_say() {
+    let ours = facts(&mut Process::flux(&[]).connect());
+    let newer = |our: &Facts| ["8.", "valkey"].iter().any(|version| our.since.starts_with(version));
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for program in ["redis-server", "valkey-server"] {
+        let Some(server) = Process::newer(program) else { return };
+        let theirs = facts(&mut server.connect());
+        for (name, our) in ours.iter().filter(|(_, our)| newer(our)) {
+            let Some(their) = theirs.get(name) else { continue };
+            count += 1;
+            // Since when is each server's own.
+            let facts = our.each().into_iter().zip(their.each()).filter(|((fact, _), _)| *fact != "since");
+            let differing = facts.filter(|((_, our), (_, their))| our != their);
+            wrong.extend(differing.map(|((fact, our), (_, their))| format!("{name}: {fact} is {our}, in {program} {their}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} facts are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count >= 8, "{count}");
+}
+
+#[test]
 fn rows_say_what_redis_says() {
     let Some(redis) = Process::redis(&[]) else { return };
     let theirs = facts(&mut redis.connect());
@@ -55,7 +76,7 @@ fn rows_say_what_redis_says() {
     let mut wrong = Vec::new();
     for (name, our) in &ours {
         let Some(their) = theirs.get(name) else {
-            let is_newer = ["7.2", "7.4", "flux"].iter().any(|version| our.since.starts_with(version));
+            let is_newer = ["7.2", "7.4", "8.", "valkey", "flux"].iter().any(|version| our.since.starts_with(version));
             if !is_newer {
                 wrong.push(format!("{name}: Redis 7.0 does not have it, so it cannot be there since {}", our.since));
             }

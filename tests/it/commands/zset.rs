@@ -319,6 +319,8 @@ fn a_walk_shows_members_with_scores() {
         ZSCAN nothing 0 => [0, []]
         ZSCAN z x => ERR invalid cursor
         ZSCAN z 0 COUNT 0 => ERR syntax error
+        ZSCAN z 0 NOSCORES => [0, [a, b]]
+        ZSCAN z 0 MATCH b* NOSCORES => [0, [b]]
         ZSCAN z 0 NOVALUES => ERR NOVALUES option can only be used in HSCAN
     ",
     );

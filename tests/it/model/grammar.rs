@@ -236,6 +236,44 @@ const HYPERLOGLOG: &[&str] = &["PFADD k {v}+", "PFCOUNT {k}+", "PFMERGE k {k}+",
 
 const TRANSACTIONS: &[&str] = &["MULTI", "EXEC", "EXEC", "DISCARD", "WATCH {k}+", "UNWATCH"];
 
+/// What Redis 8 and Valkey 9 have and Redis 7 has not, with commands that show what these did.
+pub const NEWER: &[&str] = &[
+    "HGETEX k [(EX t|PX t|PERSIST|EXAT 1|PXAT 50000000000000)] FIELDS 1 m",
+    "HGETEX k [(EX t|PX t|PERSIST|EX 0)] FIELDS 3 m m m",
+    "HSETEX k [(FNX|FXX)] [(EX t|PX t|KEEPTTL|PXAT 1)] FIELDS 1 m v",
+    "HSETEX k [(EX t|PX t|KEEPTTL|EX 0)] [(FNX|FXX)] FIELDS 2 m v m v",
+    "HGETDEL k FIELDS 1 m",
+    "HGETDEL k FIELDS 2 m m",
+    "HSET k {m v}+",
+    "HPERSIST k FIELDS 1 m",
+    "HPERSIST k FIELDS 3 m m m",
+    "HEXPIRE k t [(NX|XX|GT|LT)] FIELDS 2 m m",
+    "HINCRBY k m i",
+    "HGETALL k",
+    "HSCAN k 0 COUNT 100000 NOVALUES",
+    "DEL k",
+    "SET k v",
+    "EXISTS k",
+];
+
+/// What only Valkey 9 has. It takes odd arguments where flux follows Redis, so there are none.
+pub const NEWER_IN_VALKEY: &[&str] = &[
+    "SET k v IFEQ v [GET] [(EX t|PX t|KEEPTTL|EXAT 1)] !",
+    "SET k v [GET] [(EX t|KEEPTTL)] IFEQ v !",
+    "DELIFEQ k v !",
+    "HSETEX k [(NX|XX)] [(EX t|PX t|KEEPTTL|PXAT 1)] FIELDS 1 m v !",
+    "HSETEX k [(FNX|FXX)] [(NX|XX)] FIELDS 2 m v m v !",
+    "MSETEX 1 k v [(NX|XX)] [(EX t|PX t|KEEPTTL)] !",
+    "MSETEX 2 k v k v [(EX t|PX t|KEEPTTL|EXAT 1)] [(NX|XX)] !",
+    "SET k v",
+    "SET k v",
+    "GET k",
+    "HGETALL k",
+    "DEL k",
+    "ZADD k {f m}+",
+    "ZSCAN k 0 COUNT 100000 [MATCH p] NOSCORES !",
+];
+
 /// Odd words: what commands read where they expect something else.
 const ODD: &[&str] = &[
     "",

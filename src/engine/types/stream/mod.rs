@@ -70,6 +70,28 @@ pub struct Claim {
     pub just_id: bool,
 }
 
+/// Under which condition an entry is removed, and what becomes of groups' deliveries of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// They stay pending.
+    KeepsReferences,
+    /// They are forgotten, also where the entry was gone before.
+    DropsReferences,
+    /// There must be none: each group has read and acknowledged it.
+    OnlyAcknowledged,
+}
+
+/// What became of an entry that was to be removed, with its number in the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// There is no such entry.
+    NoEntry = -1,
+    /// It is gone.
+    Yes = 1,
+    /// It stays: see [`Removal::OnlyAcknowledged`].
+    Awaited = 2,
+}
+
 impl Stream {
     /// How many entries it holds.
     #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
@@ -126,6 +148,25 @@ impl Stream {
             log::log_sequence(log, &self.sequence);
         }
         deleted
+    }
+
+    /// Removes an entry with regard to the groups.
+    pub fn remove(&mut self, id: Id, removal: Removal, log: &mut RowLog<'_>) -> Removed {
+        let is_there = self.sequence.entries.get(id).is_some();
+        if is_there && removal == Removal::OnlyAcknowledged && self.is_awaited(id) {
+            return Removed::Awaited;
+        }
+        if removal == Removal::DropsReferences {
+            let pending = self.groups.iter_mut().filter_map(|(name, group)| group.forget(id).then_some(name));
+            pending.for_each(|name| log.remove(&pending_row(name, id)));
+        }
+        self.delete(is_there.then_some(id).into_iter(), log);
+        if is_there { Removed::Yes } else { Removed::NoEntry }
+    }
+
+    /// Whether a group has yet to read an entry, or to acknowledge it. Where there is no group, none has, as in Redis.
+    fn is_awaited(&self, id: Id) -> bool {
+        self.groups.is_empty() || self.groups.values().any(|group| id > group.last_id || group.pending().contains_key(&id))
     }
 
     /// Removes entries from the front; tells how many.
