@@ -7,9 +7,8 @@ use std::ffi::c_int;
 use std::io::Write;
 
 use mlua::ffi::{
-    LUA_TBOOLEAN, LUA_TNIL, LUA_TNUMBER, LUA_TSTRING, LUA_TTABLE, lua_State, lua_checkstack,
-    lua_gettop, lua_next, lua_pushnil, lua_pushvalue, lua_rawget_, lua_rawgeti_, lua_toboolean, lua_tonumber,
-    lua_type,
+    LUA_TBOOLEAN, LUA_TNIL, LUA_TNUMBER, LUA_TSTRING, LUA_TTABLE, lua_State, lua_checkstack, lua_gettop, lua_next, lua_pushnil,
+    lua_pushvalue, lua_rawget_, lua_rawgeti_, lua_toboolean, lua_tonumber, lua_type,
 };
 
 use crate::lua::error;
@@ -29,7 +28,7 @@ pub unsafe fn write(state: *mut lua_State) {
         let mut steps: u32 = 0;
         loop {
             write_value(state, shared, run);
-            while !(*shared).levels.is_empty() && !push_next(state, shared, run) {}
+            while !(*shared).levels.is_empty() && !push_next(state, shared) {}
             if (*shared).levels.is_empty() {
                 return;
             }
@@ -235,7 +234,7 @@ unsafe fn count_items(state: *mut lua_State, table: c_int) -> i64 {
 }
 
 /// Puts the next value of the innermost table on top; or ends that table, and there is none.
-unsafe fn push_next(state: *mut lua_State, shared: *mut Shared, run: *mut Run) -> bool {
+unsafe fn push_next(state: *mut lua_State, shared: *mut Shared) -> bool {
     unsafe {
         let Some(level) = (&mut (*shared).levels).last_mut() else { return false };
         match &mut level.kind {
