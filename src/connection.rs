@@ -22,7 +22,7 @@ use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::commands::sockets::{Permit, note_refused};
 use crate::commands::stats::Buffers;
 use crate::config::{self, Name};
-use crate::engine::durability::{Awaited, Durability, LinePlace};
+use crate::engine::durability::{Awaited, CROWDED_WAIT_MAX, Durability, LinePlace};
 use crate::engine::gate::{Gate, Unknown, Visit};
 use crate::engine::mailbox::{Ended, Mail, Outlet};
 use crate::engine::turn::Turn;
@@ -50,8 +50,6 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// How long replies to writes are held back while memory is over `memory-limit`.
-const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
 /// No more of a pipeline is run than this between two such waits: 2.5 MB a second of each client.
 const CROWDED_TURN_BYTES: usize = 256 * 1024;
 

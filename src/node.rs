@@ -1,5 +1,6 @@
 //! Opens and closes the house: the keyspace from its folder, the doors, and the chores that run while they are open.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::commands::instance::{Instance, Listeners};
 use crate::commands::room::{OpenRooms, Room};
 use crate::commands::sockets;
 use crate::commands::table::Table;
-use crate::config::{self, Config, Name, Settings};
+use crate::config::{self, Config, Name, Settings, Source};
 use crate::engine::Engine;
 use crate::engine::durability::{Durability, LinePlace, Stage};
 use crate::engine::evict::Policy;
@@ -27,6 +28,7 @@ use crate::lifecycle::{Deadline, Phase, Plan, Stop};
 use crate::memory;
 use crate::peers;
 use crate::server;
+use crate::storage::folder::{folder_of, make_private};
 use crate::storage::opening::OnDamage;
 
 /// Why a node could not start or end.
@@ -52,7 +54,7 @@ pub enum Error {
     Files(u64),
     /// A thread could not be started.
     #[error("start a thread: {0}")]
-    Thread(std::io::Error),
+    Thread(io::Error),
 }
 
 /// How long those that were cut at the deadline have to end. What takes longer is a command that runs on, or a disk that hangs.
@@ -112,17 +114,52 @@ struct Inside {
 impl Taken {
     /// Takes the addresses that settings name.
     pub fn take(config: &Config) -> Result<Taken, Error> {
-        let door = addresses(config, Name::Bind, Name::Port)?.unwrap_or_default();
-        let http = addresses(config, Name::HttpBind, Name::HttpPort)?;
-        // The system lets one process take an address twice, and says so only where both listen.
-        if let Some(twice) = http.iter().flatten().find(|address| address.port() != 0 && door.contains(address)) {
-            return Err(http::Error::Address(*twice, std::io::ErrorKind::AddrInUse.into()).into());
+        let addresses = addresses(config, Name::Bind, Name::Port)?.unwrap_or_default();
+        let mut door = server::take(&addresses)?;
+        let http = take_http(config, &addresses)?;
+        if let Some(path) = unix_socket(config) {
+            let mode = config.count(Name::Unixsocketperm) as u32;
+            make_folder_of_socket(config, &path).map_err(|error| server::Error::Socket(path.clone(), error))?;
+            door.add_unix(&path, (mode != 0).then_some(mode))?;
         }
-        let unix_socket = unix_socket(config);
-        let mode = config.count(Name::Unixsocketperm) as u32;
-        let unix = unix_socket.as_deref().map(|path| (path, (mode != 0).then_some(mode)));
-        Ok(Taken { door: server::take(&door, unix)?, http: http.map(|addresses| http::take(&addresses)).transpose()? })
+        Ok(Taken { door, http })
     }
+}
+
+/// Takes the addresses for HTTP beside those of the other door. Nobody asked for the port that it has where nothing is said, so where another
+/// process has that one, whoever wants a Redis gets it all the same.
+fn take_http(config: &Config, door: &[SocketAddr]) -> Result<Option<http::Taken>, Error> {
+    let Some(wanted) = addresses(config, Name::HttpBind, Name::HttpPort)? else { return Ok(None) };
+    // The system lets one process take an address twice, and says so only where both listen.
+    let taken = match wanted.iter().find(|address| address.port() != 0 && door.contains(address)) {
+        Some(twice) => Err(http::Error::Address(*twice, ErrorKind::AddrInUse.into())),
+        None => http::take(&wanted),
+    };
+    match taken {
+        Err(http::Error::Address(address, error)) if error.kind() == ErrorKind::AddrInUse && !is_chosen(config) => {
+            tracing::warn!(
+                "{address} is taken: going on without HTTP, so who asks there does not reach this server; choose another port with \
+                 --http-port, or leave HTTP out with --http-port off"
+            );
+            config.settle(Name::HttpPort, "off");
+            Ok(None)
+        }
+        taken => Ok(Some(taken?)),
+    }
+}
+
+/// Whether someone said where HTTP is to be answered.
+fn is_chosen(config: &Config) -> bool {
+    let is_said =
+        |name: &str| config.show(config.settings().find(name).expect("it is a setting of the table")).1 != Source::Default;
+    is_said("http-port") || is_said("http-bind")
+}
+
+/// Makes the folder of a unix socket where it is the data folder, or within it, which a first start makes.
+fn make_folder_of_socket(config: &Config, path: &Path) -> io::Result<()> {
+    let (folder, data) = (std::path::absolute(folder_of(path))?, config.text(Name::Data));
+    let is_within = &*data != "off" && !folder.exists() && folder.starts_with(std::path::absolute(&*data)?);
+    if is_within { make_private(&folder) } else { Ok(()) }
 }
 
 impl Opening {
@@ -340,7 +377,7 @@ fn can_be_had(address: SocketAddr) -> bool {
     match std::net::TcpListener::bind(address) {
         Ok(_) => true,
         Err(error) => {
-            if error.kind() == std::io::ErrorKind::AddrInUse {
+            if error.kind() == ErrorKind::AddrInUse {
                 tracing::warn!(
                     "another process listens on {address}: going on without it, so who asks there does not reach this server"
                 );

@@ -154,8 +154,8 @@ pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     drop(progress);
     checked.notes.iter().for_each(|note| eprintln!("flux: note: {note}"));
     let seen = format!(
-        "{} keys, {} rows in the tables; {} batches in the journal with what changed since",
-        checked.keys, checked.rows, checked.batches
+        "{} keys, {} rows in the tables; {} changes since, which a start makes to them, in {} batches of the journal",
+        checked.keys, checked.rows, checked.changes, checked.batches
     );
     if checked.problems.is_empty() {
         println!("{}: no problem found ({seen})", folder.display());

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::log;
 use crate::cli::progress::Progress;
+use crate::commands::instance::Instance;
 use crate::config::{Config, Name};
 use crate::engine::persist::Held;
 use crate::machine;
@@ -40,20 +41,20 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     let ended = runtime.block_on(async {
         let mut ends = End::listen().context("failed to wait for signals")?;
         let opening = Opening::begin(Arc::clone(&config), taken, held, on_damage).context("failed to start")?;
-        let Some(node) = loaded(opening, &mut ends).await? else { return Ok(ExitCode::SUCCESS) };
+        let Some((node, asked)) = loaded(opening, &mut ends).await? else { return Ok(ExitCode::SUCCESS) };
         // Whoever has read the greeting may ask it to end.
         if let Err(error) = writeln!(io::stdout(), "{}", greeting(&node, &config)) {
             tracing::warn!("the greeting cannot be written to standard output: {error}");
         }
-        let (name, is_signal) = tokio::select! {
-            name = ends.next() => (name, true),
-            () = node.instance.ended() => ("SHUTDOWN", false),
+        let name = match asked {
+            Some(name) => name,
+            None => ends.or_shutdown(&node.instance).await,
         };
         tracing::info!("{name} received: finishing what is under way, then ending");
         let keeps_nothing = node.persistence.is_none();
         // Whoever asks twice does not want to wait.
         tokio::select! {
-            name = ends.again(is_signal) => {
+            name = ends.again(name) => {
                 tracing::warn!("{name} received again: ending at once");
                 Ok(ExitCode::FAILURE)
             }
@@ -69,16 +70,15 @@ pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow
     ended
 }
 
-/// The node, once its keyspace is loaded; None if it is to end before. Nobody has changed anything by then, and what loading changes in the folder
-/// may be cut off anywhere, as by a kill: so the process can just end.
-async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<Node>> {
+/// The node, once its keyspace is loaded, and what has ended it already, if something has; None if it is to end before. Nobody has changed anything
+/// by then, and what loading changes in the folder may be cut off anywhere, as by a kill: so the process can just end.
+async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<(Node, Option<&'static str>)>> {
     let instance = Arc::clone(&opening.instance);
     let progress = Progress::of_loading(Arc::clone(&instance.loading));
     let end = tokio::select! {
         biased;
         () = opening.done() => None,
-        name = ends.next() => Some(name),
-        () = instance.ended() => Some("SHUTDOWN"),
+        name = ends.or_shutdown(&instance) => Some(name),
     };
     drop(progress);
     if let Some(name) = end {
@@ -89,7 +89,8 @@ async fn loaded(mut opening: Opening, ends: &mut End) -> anyhow::Result<Option<N
         // It came when all was there, so clients may have changed something since: the end is that of a server.
         instance.end();
     }
-    opening.finish().context("failed to start").map(Some)
+    let node = opening.finish().context("failed to start")?;
+    Ok(Some((node, end)))
 }
 
 /// Signals that would end a process that has not thought of them, and must not end a server in the midst of its work: those of a terminal that is
@@ -119,6 +120,9 @@ fn outlive_signals(runtime: &Runtime) -> io::Result<()> {
 /// Signals within this time of the first one are the same wish to end: some senders (`timeout`, terminals) send to the process and to its group.
 const SAME_WISH: Duration = Duration::from_millis(500);
 
+/// What ends a server beside signals.
+const SHUTDOWN: &str = "SHUTDOWN";
+
 /// The signals that end a server.
 struct End {
     terminate: tokio::signal::unix::Signal,
@@ -140,9 +144,17 @@ impl End {
         }
     }
 
-    /// The next one that is another wish than the first, which was a signal, or `SHUTDOWN`: whoever stops a service so sends a signal, too.
-    async fn again(&mut self, was_signal: bool) -> &'static str {
-        if !was_signal {
+    /// The next one, or [`SHUTDOWN`].
+    async fn or_shutdown(&mut self, instance: &Instance) -> &'static str {
+        tokio::select! {
+            name = self.next() => name,
+            () = instance.ended() => SHUTDOWN,
+        }
+    }
+
+    /// The next one that is another wish than this first one. After [`SHUTDOWN`] it takes one more: whoever stops a service so sends a signal, too.
+    async fn again(&mut self, first: &str) -> &'static str {
+        if first == SHUTDOWN {
             self.next().await;
         }
         let same = tokio::time::sleep(SAME_WISH);

@@ -24,6 +24,7 @@ const PROTECTED: Error = Error::text(
 );
 const NO_AUTH: Error = Error::text("NOAUTH Authentication required.");
 const NO_KEY: Error = Error::text("NOPERM this user has no permissions to access one of the keys used as arguments");
+const OTHER_DATABASE: Error = Error::text("NOPERM this user has no permissions to reach another database");
 
 /// A command that is asked for.
 #[derive(Clone, Copy)]
@@ -154,6 +155,9 @@ fn check_keys(only: &[Only], asked: &Asked<'_>, table: &Table) -> Result<(), Err
         let name = full_name(command, leaf);
         return Err(Error::new(format!("NOPERM this user has no permissions to run the '{name}' command")));
     }
+    if leaves_database(leaf, args) {
+        return Err(OTHER_DATABASE);
+    }
     let each = marks::of_each(leaf, table.marks(number.into()), args);
     // Redis marks the keys of XREADGROUP as read, though it notes in the group what it gave.
     let writes_all = leaf.is_write() && leaf.flags & flag::READ_ONLY == 0 && !each.iter().any(|(_, mark)| mark.writes());
@@ -161,6 +165,15 @@ fn check_keys(only: &[Only], asked: &Asked<'_>, table: &Table) -> Result<(), Err
         |only: &Only, key: &[u8], mark: Mark| key.starts_with(&only.prefix) && (only.writes || !writes_all && !mark.writes());
     let may = |key: &[u8], mark: Mark| only.iter().any(|only| fits(only, key, mark));
     if each.into_iter().all(|(at, mark)| args.get(at).is_none_or(|key| may(key, mark))) { Ok(()) } else { Err(NO_KEY) }
+}
+
+/// Whether a command reaches keys of another database than the one that it is given in, whose names may be the same.
+fn leaves_database(leaf: &Command, args: Args<'_>) -> bool {
+    match leaf.name {
+        "select" | "move" => true,
+        "copy" => (3..args.len()).any(|at| args.is(at, "db")),
+        _ => false,
+    }
 }
 
 #[cold]

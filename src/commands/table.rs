@@ -176,6 +176,8 @@ pub mod flag {
     pub const READ_ONLY: u32 = 1 << 17;
     /// A session command that changes keys: refused and held back when writes are. Not shown to clients.
     pub const CHANGES_KEYS: u32 = 1 << 18;
+    /// Makes its connection something for as long as that is there, and so is only for who has one of their own. Not shown to clients.
+    pub const LASTS: u32 = 1 << 21;
 }
 
 /// A row of the command table.

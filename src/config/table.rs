@@ -36,7 +36,10 @@ settings! {
             .help("Permissions of the unix socket in octal; 0 leaves them to the umask.");
         HttpPort = setting("http-port", "3000", Kind::Port)
             .at_start()
-            .help("TCP port for HTTP: peers, MCP, RESP over WebSocket, metrics; 0 takes any free one, `off` none.");
+            .help(
+                "TCP port for HTTP: peers, MCP, RESP over WebSocket, metrics; 0 takes any free one, `off` none. Where nobody chose it and it \
+                 is taken, the server goes on without HTTP, and says so.",
+            );
         HttpBind = setting("http-bind", "127.0.0.1 -::1", Kind::Rule(rule::bind))
             .at_start()
             .help("Addresses for HTTP, written as for `bind`.");

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+/// How long replies to writes are held back while memory is over `memory-limit`.
+pub const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// A place in a line of writers, in the order in which they go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinePlace {

@@ -35,7 +35,7 @@ macro_rules! run {
 pub const COMMANDS: &[Command] = &[
     row("flux.register", run!(presence::register))
         .args_min(1)
-        .flags(CHANGES | flag::DENY_OOM)
+        .flags(CHANGES | flag::DENY_OOM | flag::LASTS)
         .since("flux 0.1", "O(N) in the peer's capabilities, workspaces and calls")
         .doc(
             "peer-json [SECRET secret] [TTL milliseconds] [GENERATION run number] [RUNNING count [call-id ...]]",

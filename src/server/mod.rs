@@ -93,13 +93,19 @@ impl Drop for SocketFile {
     }
 }
 
-/// Takes the addresses (port 0 is any free one) and a unix socket, whose permissions may be named, such as 0o700: so whoever has not made or
-/// loaded anything yet knows that they can be had.
-pub fn take(addresses: &[SocketAddr], unix: Option<(&Path, Option<u32>)>) -> Result<Taken, Error> {
+/// Takes the addresses (port 0 is any free one): so whoever has not made or loaded anything yet knows that they can be had.
+pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
     let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
     let addresses = addresses.iter().map(taken).collect::<Result<_, _>>()?;
-    let unix = unix.map(|(path, mode)| listen_unix(path, mode).map_err(|error| Error::Socket(path.to_owned(), error)));
-    Ok(Taken { addresses, unix: unix.transpose()? })
+    Ok(Taken { addresses, unix: None })
+}
+
+impl Taken {
+    /// Takes a unix socket as well, whose permissions may be named, such as 0o700.
+    pub fn add_unix(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Error> {
+        self.unix = Some(listen_unix(path, mode).map_err(|error| Error::Socket(path.to_owned(), error))?);
+        Ok(())
+    }
 }
 
 /// Listens at the addresses and starts the workers.

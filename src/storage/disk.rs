@@ -68,7 +68,7 @@ pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl 
 
 /// Opens a database that is there. redb would take an empty file for a new one.
 pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<(Database, Arc<Branches>), Error> {
-    let backend = disk.open(path).map_err(Error::io("open", path))?;
+    let backend = open_there(disk, path).map_err(Error::io("open", path))?;
     if backend.len().map_err(Error::io("open", path))? == 0 {
         return Err(Error::unsound(path, "it is empty"));
     }
@@ -77,7 +77,12 @@ pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Res
 
 /// How long a file is.
 pub fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, Error> {
-    disk.open(path).and_then(|file| file.len()).map_err(Error::io("look at", path))
+    open_there(disk, path).and_then(|file| file.len()).map_err(Error::io("look at", path))
+}
+
+/// Opens a file that is there. One that is missing must not be there afterwards, as if someone had emptied it.
+fn open_there(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+    if disk.exists(path)? { disk.open(path) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Makes a database in a new file.

@@ -216,7 +216,10 @@ impl Store {
     }
 
     async fn ask(&self, ask: Ask<'_>) -> RedisResult<Vec<Value>> {
-        ask.check()?;
+        match &self.0 {
+            Way::Within(near) => ask.check(&near.instance.table)?,
+            Way::Far(_) => ask.check(Table::keyspace())?,
+        }
         match &self.0 {
             Way::Within(near) => {
                 let mut line = Line(Kind::Within(near.idle_session()));
@@ -231,6 +234,8 @@ impl Store {
                 let answer = ask.over(&mut line).await;
                 match answer {
                     Err(error) if is_broken(&error) => Err(far.named(error)),
+                    // Nobody here knows what it has made of the connection.
+                    answer if ask.is_of_a_room() => answer,
                     answer => {
                         far.keep(line);
                         answer
@@ -277,13 +282,15 @@ impl Ask<'_> {
     }
 
     /// Refuses what must last longer than it would here, and what a cluster could not do.
-    fn check(&self) -> RedisResult<()> {
+    fn check(&self, table: &Table) -> RedisResult<()> {
         let commands = self.commands();
         refuse_strange(commands.iter().copied())?;
         for command in &commands {
             let is_of_client = is_named(command, b"client")
                 && !argument(command, 1).is_some_and(|word| OF_OTHERS.iter().any(|other| word.eq_ignore_ascii_case(other)));
-            if is_of_client || LASTING.iter().any(|name| is_named(command, name)) {
+            let row = argument(command, 0).and_then(|name| table.find(name));
+            let lasts = row.is_some_and(|(_, row)| row.flags & flag::LASTS != 0);
+            if lasts || is_of_client || LASTING.iter().any(|name| is_named(command, name)) {
                 return Err(not_here(command, "it changes what later commands mean; Store::line is a connection of your own"));
             }
         }
@@ -313,16 +320,24 @@ impl Ask<'_> {
     fn may_wait(&self) -> bool {
         self.commands().into_iter().any(may_wait)
     }
+
+    /// Whether it asks a room of flux, and not the keyspace alone.
+    fn is_of_a_room(&self) -> bool {
+        self.commands().into_iter().any(is_of_a_room)
+    }
+}
+
+fn is_of_a_room(command: &Cmd) -> bool {
+    argument(command, 0).is_some_and(|name| name.len() > 5 && name[..5].eq_ignore_ascii_case(b"flux."))
 }
 
 fn may_wait(command: &Cmd) -> bool {
     let Some(name) = argument(command, 0) else { return false };
-    let is_of_a_room = name.len() > 5 && name[..5].eq_ignore_ascii_case(b"flux.");
     let waits = Table::keyspace().find(name).is_some_and(|(_, row)| row.flags & flag::BLOCKING != 0);
     let reads_stream = name.eq_ignore_ascii_case(b"xread") || name.eq_ignore_ascii_case(b"xreadgroup");
     let says_block =
         || command.args_iter().any(|arg| matches!(arg, redis::Arg::Simple(word) if word.eq_ignore_ascii_case(b"block")));
-    is_of_a_room || waits && (!reads_stream || says_block())
+    is_of_a_room(command) || waits && (!reads_stream || says_block())
 }
 
 /// Refuses commands whose keys are of several slots of a cluster.

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use crate::commands::inner::short;
 use crate::commands::instance::Instance;
 use crate::commands::session::{Flow, Session, Wait, not_kept};
 use crate::config::{self, Name};
-use crate::engine::durability::Awaited;
+use crate::engine::durability::{Awaited, CROWDED_WAIT_MAX, Durability};
 use crate::engine::mailbox::{Ended, Mail};
 use crate::resp::{Args, Protocol, Reply};
 use crate::store::blocking;
@@ -230,15 +230,27 @@ impl Within {
         let bytes = self.session.take_wrote_bytes();
         let Some(durability) = self.session.instance.durability().cloned().filter(|_| bytes > 0) else { return };
         let Some(place) = durability.line_up(bytes) else { return };
-        while let Some(pause) = durability.pause(place) {
+        while !self.session.client.mailbox.is_closing()
+            && let Some(pause) = durability.pause(place)
+        {
             sleep(pause, self.timer).await;
         }
+    }
+
+    /// Waits for a while until there is room in memory for what writers add, as a client far away does.
+    async fn wait_for_room(&self, durability: &dyn Durability) {
+        let Some(mut crowded) = durability.crowded() else { return };
+        let mut comes = pin!(crowded.wait_for(|is_crowded| !is_crowded));
+        let mut longest = pin!(sleep(CROWDED_WAIT_MAX, self.timer));
+        let mut is_over = |cx: &mut Context<'_>| comes.as_mut().poll(cx).is_ready() || longest.as_mut().poll(cx).is_ready();
+        poll_fn(|cx| if is_over(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
     /// Waits until what was written has come as far as it must.
     async fn wait_for_journal(&mut self) {
         let Some(Awaited { stage, epoch }) = self.session.awaited() else { return };
         let Some(durability) = self.session.instance.durability().cloned() else { return };
+        self.wait_for_room(&*durability).await;
         let mut reached = durability.reached(stage);
         durability.hurry(stage);
         // An error means that the journal is gone, and the server with it.

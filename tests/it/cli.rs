@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port, until};
+use crate::process::{Connection, Process, Reply, free_port, until};
 
 fn flux(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flux"));
@@ -154,6 +155,144 @@ fn a_data_folder_that_is_removed_is_noticed_and_nothing_more_is_acknowledged() {
     assert!(call(&["GET", "key"]).contains("Bulk"), "the server goes on");
     server.connect().send(&["SHUTDOWN", "FORCE"]).unwrap();
     assert_eq!(server.ended().code(), Some(1));
+}
+
+/// The oldest of three files of the journal is needed as long as no checkpoint covers it: without it the next start would find a hole.
+#[test]
+fn a_file_of_the_journal_that_is_removed_is_noticed_though_others_are_there() {
+    let server = Process::flux(&["--checkpoint-bytes", "8mb"]);
+    let mut connection = server.connect();
+    let mut call = |words: &[&str]| format!("{:?}", connection.call(words).unwrap());
+    let value = "x".repeat(100_000);
+    for number in 0..70 {
+        assert!(call(&["SET", &format!("key{number}"), &value]).contains("OK"));
+    }
+    let files = || {
+        let entries = std::fs::read_dir(server.data()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.to_str().unwrap().contains("/journal-")).collect();
+        files.sort();
+        files
+    };
+    until("that there are three", || files().len() >= 3);
+    let oldest = files().remove(0);
+    std::fs::remove_file(&oldest).unwrap();
+    until("that writes are refused", || call(&["SET", "key", "later"]).contains("MISCONF"));
+    let told = format!("`{}` is not there", oldest.display());
+    assert!(server.log().contains("the journal was removed from") && server.log().contains(&told), "{}", server.log());
+    assert!(call(&["GET", "key0"]).contains("Bulk"), "the server goes on");
+}
+
+/// What the journal holds may be let go of only if the tables' file that has it is there.
+#[test]
+fn tables_that_are_removed_take_over_nothing_and_all_is_there_when_they_are_put_back() {
+    let server = Process::flux(&[]);
+    let mut connection = server.connect();
+    let mut call = |words: &[&str]| format!("{:?}", connection.call(words).unwrap());
+    assert!(call(&["SET", "first", "1"]).contains("OK") && call(&["SAVE"]).contains("OK"));
+    let (tables, kept) = (server.data().join("tables.redb"), server.data().join("kept"));
+    std::fs::copy(&tables, &kept).unwrap();
+    assert!(call(&["SET", "second", "2"]).contains("OK"));
+    std::fs::remove_file(&tables).unwrap();
+    assert!(call(&["SAVE"]).contains("ERR"), "nothing that is written there lasts");
+    until("that writes are refused", || call(&["SET", "third", "3"]).contains("MISCONF"));
+    assert!(server.log().contains("the tables were removed from"), "{}", server.log());
+    assert!(!tables.exists(), "an empty file would look as if someone had emptied it");
+    server.kill();
+    std::fs::rename(&kept, &tables).unwrap();
+    let data = TempDir::new().unwrap();
+    let again = data.path().join("data");
+    std::fs::rename(server.data(), &again).unwrap();
+    drop(server);
+    let server = Process::flux_in(&again, &[]);
+    let mut connection = server.connect();
+    let mut get = |key: &str| format!("{:?}", connection.call(&["GET", key]).unwrap());
+    assert!(get("first").contains("Bulk") && get("second").contains("Bulk"));
+}
+
+/// A server that has still to send a long reply, whose client reads no more for now; `shutdown-timeout` leaves it all the time it wants.
+fn server_with_a_slow_client() -> (Process, Connection) {
+    let server = Process::flux(&["--shutdown-timeout", "600"]);
+    let mut client = server.connect();
+    client.call(&["SETRANGE", "long", "60000000", "x"]).unwrap();
+    client.send(&["GET", "long"]).unwrap();
+    client.fill_up(1).unwrap();
+    (server, client)
+}
+
+fn signal(server: &Process, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(server.id() as i32).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_second_signal_ends_a_server_at_once_that_waits_for_a_client() {
+    for (name, again) in [("SIGTERM", Signal::TERM), ("SIGINT", Signal::INT)] {
+        let (mut server, _client) = server_with_a_slow_client();
+        signal(&server, again);
+        until("that it ends", || server.log().contains(&format!("{name} received: finishing what is under way")));
+        // Those that come at once are the same wish.
+        until("that it has ended", || {
+            signal(&server, again);
+            server.log().contains(&format!("{name} received again: ending at once"))
+        });
+        assert_eq!(server.ended().code(), Some(1));
+    }
+}
+
+/// Service managers send a signal to a server that `SHUTDOWN` ends already; a second one means it.
+#[test]
+fn a_signal_after_shutdown_lets_it_finish_and_more_of_them_do_not() {
+    for is_patient in [true, false] {
+        let (mut server, mut client) = server_with_a_slow_client();
+        server.connect().send(&["SHUTDOWN"]).unwrap();
+        until("that it ends", || server.log().contains("SHUTDOWN received: finishing what is under way"));
+        let begun = Instant::now();
+        until("that a signal is a wish of its own", || begun.elapsed() > Duration::from_secs(1));
+        signal(&server, Signal::TERM);
+        if is_patient {
+            assert!(matches!(client.read().unwrap(), Reply::Bulk('$', bytes) if bytes.len() == 60_000_001));
+            assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+        } else {
+            until("that it has ended", || {
+                signal(&server, Signal::TERM);
+                server.log().contains("SIGTERM received again: ending at once")
+            });
+            assert_eq!(server.ended().code(), Some(1));
+        }
+    }
+}
+
+/// Nobody chose that port, and who wants a Redis gets it.
+#[test]
+fn the_usual_port_for_http_is_done_without_where_it_is_taken_and_one_that_was_chosen_is_not() {
+    // Whether this has it or somebody else: it is taken.
+    let _taken = TcpListener::bind(("127.0.0.1", 3000));
+    let mut command = flux(&["serve", "--port", "0", "--data", "off"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut greeting, mut told) = (String::new(), String::new());
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    child.kill().unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    child.wait().unwrap();
+    assert!(greeting.contains("ready on redis://") && !greeting.contains("http://"), "{greeting}");
+    assert!(told.contains("127.0.0.1:3000 is taken: going on without HTTP") && told.contains("--http-port"), "{told}");
+    let output = run(&["serve", "--port", "0", "--http-port", "3000", "--data", "off"]);
+    assert!(output.status.code() == Some(1) && stderr(&output).contains("127.0.0.1:3000"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_unix_socket_may_be_in_a_data_folder_that_is_not_there_yet() {
+    let dir = TempDir::new().unwrap();
+    let (data, elsewhere) = (dir.path().join("outer/data"), dir.path().join("other/flux.sock"));
+    let socket = data.join("flux.sock");
+    let server = Process::flux_in(&data, &["--unixsocket", socket.to_str().unwrap()]);
+    let connection = redis::Client::open(format!("unix:{}", socket.display())).unwrap().get_connection();
+    set(&mut connection.unwrap(), "key", "value");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&data.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    drop(server);
+    let output =
+        run(&["serve", "--port", "0", "--http-port", "off", "--data", "off", "--unixsocket", elsewhere.to_str().unwrap()]);
+    assert!(output.status.code() == Some(1) && !elsewhere.parent().unwrap().exists(), "{}", stderr(&output));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -38,6 +38,9 @@ struct Disk {
     is_pressed: AtomicBool,
     /// Bytes that each who came to the line of writers had to answer for.
     charged: Mutex<Vec<usize>>,
+    /// Whether memory is short, and how many writers asked to be told when that is over.
+    crowded: watch::Sender<bool>,
+    waited_for_room: AtomicUsize,
 }
 
 impl Durability for Disk {
@@ -57,10 +60,13 @@ impl Durability for Disk {
         self.awaited
     }
     fn is_crowded(&self) -> bool {
-        false
+        *self.crowded.borrow()
     }
     fn crowded(&self) -> Option<watch::Receiver<bool>> {
-        None
+        self.is_crowded().then(|| {
+            self.waited_for_room.fetch_add(1, SeqCst);
+            self.crowded.subscribe()
+        })
     }
     fn reached(&self, stage: Stage) -> watch::Receiver<u64> {
         match stage {
@@ -92,6 +98,8 @@ impl House {
             refusal: Mutex::default(),
             is_pressed: AtomicBool::default(),
             charged: Mutex::default(),
+            crowded: watch::Sender::new(false),
+            waited_for_room: AtomicUsize::default(),
         });
         instance.set_durability(Arc::clone(&disk) as Arc<dyn Durability>);
         House { instance, disk, gate: Arc::default() }
@@ -274,6 +282,49 @@ fn a_writer_waits_until_its_change_is_written_and_not_for_the_disk() {
         assert_eq!(text(&outs[2]), "", "WAITAOF waits for the disk all the same");
         house.sync(u64::MAX);
         until("that it is on disk", || text(&outs[2]) == "+OK\r\n*2\r\n:1\r\n:0\r\n").await;
+    });
+}
+
+/// Above `memory-limit` writers are slowed down, whatever way they came, and go on when there is room again.
+#[test]
+fn a_writer_within_the_process_waits_for_room_in_memory_as_others_do() {
+    run(async {
+        let house = House::new(Some(Stage::Written));
+        house.disk.crowded.send_replace(true);
+        house.write(u64::MAX);
+        let (within, store, out) = (house.call(&["SET", "a", "1"]), Store::within(&house.instance), Arc::default());
+        let mut client = house.connect(None, &out);
+        client.write_all(b"SET b 1\r\n").await.unwrap();
+        let mut command = redis::cmd("SET");
+        command.arg("c").arg(1);
+        let (mut line, mut shared) = (store.line().await.unwrap(), store.clone());
+        let over = async {
+            until("that all of them wait", || house.disk.waited_for_room.load(SeqCst) == 4).await;
+            house.disk.crowded.send_replace(false);
+        };
+        let (by_line, by_store, ()) = tokio::join!(command.exec_async(&mut line), command.exec_async(&mut shared), over);
+        assert!(by_line.is_ok() && by_store.is_ok() && within.join().unwrap() == b"+OK\r\n");
+        until("the answer", || text(&out) == "+OK\r\n").await;
+        let _: () = command.query_async(&mut line).await.unwrap();
+        let read: i64 = redis::cmd("GET").arg("c").query_async(&mut line).await.unwrap();
+        assert_eq!((read, house.disk.waited_for_room.load(SeqCst)), (1, 4), "nobody waits where there is room");
+    });
+}
+
+/// Who is killed, or whose server ends, waits in no line any more.
+#[test]
+fn a_writer_within_the_process_that_is_held_back_goes_on_at_its_end() {
+    run(async {
+        let house = House::new(None);
+        house.disk.is_pressed.store(true, SeqCst);
+        let mut line = Store::within(&house.instance).line().await.unwrap();
+        let end = async {
+            until("its change", || house.instance.changes() == 1).await;
+            house.instance.end();
+        };
+        let mut command = redis::cmd("SET");
+        let (done, ()) = tokio::join!(command.arg("x").arg(1).exec_async(&mut line), end);
+        done.unwrap();
     });
 }
 

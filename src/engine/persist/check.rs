@@ -183,8 +183,9 @@ impl Check {
             let result = journal.read_after(seq, u64::MAX, READ_BYTES, |number, bytes| {
                 seq = number;
                 self.checked.batches += 1;
-                if let Err(error) = decode(bytes) {
-                    bad.push((number, error));
+                match decode(bytes) {
+                    Ok(changes) => self.checked.changes += changes,
+                    Err(error) => bad.push((number, error)),
                 }
                 Ok::<_, Error>(())
             });
@@ -200,11 +201,17 @@ impl Check {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<(), Error> {
+/// How many changes a batch tells of, if it makes sense.
+fn decode(bytes: &[u8]) -> Result<u64, Error> {
+    let mut changes = 0;
     for (_, effects) in batch::read(bytes)?.sections {
-        batch::each_effect(effects, |_| Ok::<_, BadRow>(()))?;
+        batch::each_effect(effects, |_| {
+            changes += 1;
+            Ok::<_, BadRow>(())
+        })?;
     }
-    Fold::default().add_batches(&[bytes])
+    Fold::default().add_batches(&[bytes])?;
+    Ok(changes)
 }
 
 fn corrupt(cause: String) -> Error {

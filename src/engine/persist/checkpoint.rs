@@ -196,6 +196,8 @@ fn checkpoint(inner: &Inner) -> Result<(), Error> {
 
 /// Brings all that happened before it was called into the tables.
 fn fold_journal(inner: &Inner) -> Result<(), Error> {
+    // Those that are open can be read on, and nothing that is written into them lasts.
+    inner.check_tables_are_there()?;
     if wants_opening(inner) {
         open_again(inner)?;
     }
@@ -296,6 +298,7 @@ fn wants_opening(inner: &Inner) -> bool {
 fn open_again(inner: &Inner) -> Result<(), Error> {
     let (path, cache_bytes) = (inner.folder.tables(), inner.options.tables_cache_bytes);
     let is_doubtful = &inner.checkpoints.is_doubtful;
+    inner.check_tables_are_there()?;
     let covered = {
         let mut tables = inner.tables.write();
         *tables = None;

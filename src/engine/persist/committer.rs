@@ -154,7 +154,7 @@ pub fn run(inner: &Inner) {
         commits.is_full.store(false, SeqCst);
         gather(inner, &mut progress);
         if progress.must_look() {
-            inner.note_removal();
+            note_removal(inner, &progress);
         }
         let must_sync = is_stopping || progress.must_sync(inner.fsync());
         let has_work = !progress.waiting.is_empty()
@@ -248,6 +248,14 @@ impl Progress {
     }
 }
 
+/// Sees whether the journal and the tables are still in their folder.
+fn note_removal(inner: &Inner, progress: &Progress) {
+    let journal = inner.journal.read();
+    if let Some(journal) = journal.as_ref().or(progress.broken.as_ref()) {
+        inner.note_removal(journal);
+    }
+}
+
 /// Cuts. Where there is nothing to write, everything so far counts as written.
 fn gather(inner: &Inner, progress: &mut Progress) {
     let cut = inner.engine.cut();
@@ -333,12 +341,13 @@ fn trim(inner: &Inner, progress: &mut Progress, journal: &Journal, is_mended: bo
         return;
     }
     let trim_to = inner.trim_to.load(Acquire);
-    let result = match journal.trim(trim_to) {
-        Ok(false) if is_mended => journal.make_way(trim_to),
-        Ok(false) => Ok(true),
-        result => result,
+    let trimmed = || match journal.trim(trim_to)? {
+        false if is_mended => Ok(journal.make_way(trim_to)?),
+        false => Ok(true),
+        true => Ok(true),
     };
-    match result {
+    // What the journal lets go of is nowhere else.
+    match inner.check_tables_are_there().and_then(|()| trimmed()) {
         Ok(has_more) => {
             progress.untrimmed_at = None;
             if !has_more {

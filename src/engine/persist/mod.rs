@@ -46,7 +46,6 @@ use crate::id;
 use crate::lifecycle::{Phase, Plan};
 use crate::memory::{self, Aside};
 use crate::panics;
-use crate::storage::folder::segment_number;
 use crate::storage::journal::{SEGMENT_BYTES, Stretch};
 use crate::storage::opening::{self, OnDamage};
 use crate::storage::tables::key_place;
@@ -182,6 +181,11 @@ impl Error {
             other => other,
         }
     }
+}
+
+fn removed_text(what: &str, path: &Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    format!("{what} removed from `{}` while the server runs: `{}` is not there", folder.display(), path.display())
 }
 
 /// One of these batches of the journal cannot be read.
@@ -326,6 +330,9 @@ const REPLAY_BYTES_MIN: usize = 1 << 20;
 const REPLAY_SHARE: u64 = 32;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How it is told that someone has removed a file.
+const THE_JOURNAL_WAS: &str = "the journal was";
+const THE_TABLES_WERE: &str = "the tables were";
 
 /// Puts what the tables hold into an empty keyspace. Of damage, nothing stays there.
 fn load(engine: &Engine, tables: &Tables, options: &Options) -> Result<(), Error> {
@@ -386,21 +393,29 @@ impl Inner {
         }
     }
 
-    /// Notes that someone has removed the folder or the journal in it: what is written from then on would be gone with the process.
-    fn note_removal(&self) {
-        let is_journal = |path: PathBuf| path.file_name().is_some_and(|name| segment_number(&name.to_string_lossy()).is_some());
-        let is_gone = match self.disk.list(self.folder.path()) {
-            Ok(files) => !files.into_iter().any(is_journal),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    /// Notes that someone has removed the folder, or a file in it without which the next start would not find what is here now: what is
+    /// written from then on would be gone with the process. A look at each file.
+    fn note_removal(&self, journal: &Journal) {
+        let gone = match journal.missing(self.covered.load(Acquire)) {
+            Some(path) => Some((THE_JOURNAL_WAS, path)),
+            None if self.has_lost_tables() => Some((THE_TABLES_WERE, self.folder.tables())),
+            None => None,
         };
-        if is_gone {
-            let text = format!("the journal was removed from `{}` while the server runs", self.folder.path().display());
-            if self.damage.set(text.clone()).is_ok() {
-                tracing::error!(
-                    "{text}; commands that change data are refused: copy the data to another server while this one runs"
-                );
-            }
+        let Some((what, path)) = gone.filter(|_| self.damage.get().is_none()) else { return };
+        let text = removed_text(what, &path);
+        if self.damage.set(text.clone()).is_ok() {
+            tracing::error!("{text}; commands that change data are refused: copy the data to another server while this one runs");
         }
+    }
+
+    /// Whether someone has removed the tables' file: what it takes over from the journal would be gone with the process.
+    fn has_lost_tables(&self) -> bool {
+        matches!(self.disk.exists(&self.folder.tables()), Ok(false))
+    }
+
+    /// An error where someone has removed the tables' file.
+    fn check_tables_are_there(&self) -> Result<(), Error> {
+        if self.has_lost_tables() { Err(Error::Write(removed_text(THE_TABLES_WERE, &self.folder.tables()))) } else { Ok(()) }
     }
 
     fn error_text(&self) -> String {
@@ -839,6 +854,8 @@ pub struct Checked {
     pub rows: u64,
     /// Batches in the journal that are not in the tables.
     pub batches: u64,
+    /// Changes to keys of which they tell.
+    pub changes: u64,
     /// What its owner should know that is no problem, a sentence each.
     pub notes: Vec<String>,
     /// The first problems found.

@@ -96,6 +96,16 @@ impl Journal {
         self.segments.lock().len()
     }
 
+    /// The first of its files that is not in its place any more, though batches after `covered` stand in it, or are to. For who appends and
+    /// trims.
+    pub fn missing(&self, covered: u64) -> Option<PathBuf> {
+        let segments = self.segments.lock().clone();
+        let is_needed = |at: usize| segments.get(at + 1).is_none_or(|next| next.header.first > covered.saturating_add(1));
+        let is_gone = |path: &Path| matches!(self.disk.exists(path), Ok(false));
+        let gone = segments.iter().enumerate().find(|(at, segment)| is_needed(*at) && is_gone(&segment.path));
+        gone.map(|(_, segment)| segment.path.clone())
+    }
+
     fn current(&self) -> Arc<Segment> {
         Arc::clone(self.segments.lock().last().expect("a journal has a file"))
     }

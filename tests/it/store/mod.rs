@@ -220,6 +220,8 @@ fn who_is_bound_to_keys_touches_no_others() {
         "SUNIONSTORE mine:s shared:s mine:t",
         "PING",
         "DEL mine:a",
+        "COPY mine:s mine:db",
+        "COPY mine:s mine:db REPLACE",
     ] {
         assert_eq!(ask(allowed), None, "{allowed}");
     }
@@ -245,12 +247,52 @@ fn who_is_bound_to_keys_touches_no_others() {
         "XREAD STREAMS mine:x other 0 0",
         "BLPOP mine:l other 0.01",
         "SWAPDB 0 1",
+        "MOVE mine:s 1",
+        "COPY mine:s mine:t DB 1",
+        "COPY mine:s mine:t REPLACE db 1",
         "LMOVE mine:l shared:l LEFT LEFT",
         "XREADGROUP GROUP g c STREAMS shared:x >",
     ] {
         assert_eq!(ask(refused).as_deref(), Some("NOPERM"), "{refused}");
     }
     assert_eq!(ask("DEBUG SLEEP 0").as_deref(), Some("ERR"), "it is not the program, whatever asks for it within");
+}
+
+#[test]
+fn who_is_bound_to_keys_stays_in_their_database() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    let only = [Only { prefix: "mine:".into(), writes: true }];
+    let store = Store::of(&instance, Identity::acting_for("p-1".into()).bound_to(only));
+    run(async move {
+        let mut line = store.line().await.unwrap();
+        let refused = cmd("SELECT").arg(1).exec_async(&mut line).await.unwrap_err();
+        assert_eq!(refused.code(), Some("NOPERM"));
+        let mut transaction = redis::pipe();
+        transaction.atomic().cmd("MOVE").arg("mine:a").arg(1);
+        assert!(transaction.exec_async(&mut line).await.is_err());
+        let _: () = line.set("mine:a", 1).await.unwrap();
+    });
+    let count = Blocking::new(&instance).call(&[b"INFO", b"keyspace"]);
+    let count = String::from_utf8(count).unwrap();
+    assert!(count.contains("db0:keys=1,") && !count.contains("db1:"), "{count}");
+}
+
+/// Else the next command of anyone who shares it would be that peer's.
+#[test]
+fn a_connection_that_is_shared_becomes_no_peer() {
+    let Backend::Within(instance) = Backend::within() else { unreachable!() };
+    let _rooms = instance.open_rooms();
+    let mut store = Store::within(&instance);
+    run(async {
+        let mut register = cmd("flux.register");
+        register.arg(r#"{"id": "p-1", "capabilities": []}"#);
+        let refused = register.exec_async(&mut store).await.unwrap_err();
+        assert!(refused.to_string().contains("Store::line"), "{refused}");
+        let list: String = cmd("CLIENT").arg("LIST").query_async(&mut store).await.unwrap();
+        assert!(!list.contains("peer=p-1"), "{list}");
+        let mut line = store.line().await.unwrap();
+        register.exec_async(&mut line).await.unwrap();
+    });
 }
 
 #[test]
