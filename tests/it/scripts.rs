@@ -332,7 +332,8 @@ fn clients_come_and_go_while_a_script_takes_long() {
     for threads in ["1", "2"] {
         let server = Process::flux(&["--threads", threads, "--busy-reply-threshold", "60000"]);
         let (mut runs, mut late, mut watches) = (server.connect(), server.connect(), server.connect());
-        late.send(&["BLPOP", "nothing", "0.3"]).unwrap();
+        late.send(&["BLPOP", "nothing", "1"]).unwrap();
+        until("BLPOP waits", || text(&mut watches, &["INFO", "clients"]).contains("blocked_clients:1"));
         watches.call(&["WATCH", "key"]).unwrap();
         runs.send(&["EVAL", FOR_EVER, "0"]).unwrap();
         // Whoever gets through MULTI while GET waits knows that the script runs for long.
