@@ -51,7 +51,8 @@ unsafe fn register(state: *mut lua_State, given: Given<'_>) -> Result<(), &'stat
             );
         }
         let is_there = |function: &Function| function.name == name;
-        if (&(*shared(state)).loading).iter().flatten().any(is_there) {
+        let loading = &(*shared(state)).loading;
+        if loading.iter().flatten().any(is_there) {
             return Err("Function already exists in the library");
         }
         lua_pushvalue(state, given.callback);

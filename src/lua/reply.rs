@@ -33,7 +33,7 @@ pub unsafe fn write(state: *mut lua_State) {
                 return;
             }
             steps = steps.wrapping_add(1);
-            if steps % STEPS == 0 {
+            if steps.is_multiple_of(STEPS) {
                 interrupt(state);
             }
             if (*(*run).reply).len() - (*run).reply_start > (*run).reply_max {
@@ -236,7 +236,8 @@ unsafe fn count_items(state: *mut lua_State, table: c_int) -> i64 {
 /// Puts the next value of the innermost table on top; or ends that table, and there is none.
 unsafe fn push_next(state: *mut lua_State, shared: *mut Shared) -> bool {
     unsafe {
-        let Some(level) = (&mut (*shared).levels).last_mut() else { return false };
+        let levels = &mut (*shared).levels;
+        let Some(level) = levels.last_mut() else { return false };
         match &mut level.kind {
             LevelKind::Array => {
                 level.count += 1;

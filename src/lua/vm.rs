@@ -106,7 +106,9 @@ impl Vm {
         // SAFETY: all of it outlives the run.
         let mut run = unsafe { Run::new(host, reply) };
         // SAFETY: only lifetimes change, and they outlive the run.
-        (run.keys, run.argv) = unsafe { (mem::transmute::<*const [&[u8]], _>(keys), mem::transmute::<*const [&[u8]], _>(argv)) };
+        (run.keys, run.argv) = unsafe {
+            (mem::transmute::<*const [&[u8]], *const [&[u8]]>(keys), mem::transmute::<*const [&[u8]], *const [&[u8]]>(argv))
+        };
         run.reply_max = self.limit;
         run.function = chunk.function;
         run.takes_arguments = chunk.takes_arguments;
