@@ -202,7 +202,7 @@ fn answered(session: &mut Session, ran: Result<Ending, Error>, answer: &[u8], re
     let ending = ran?;
     if ending.is_error && !ending.is_counted {
         let text = answer.strip_prefix(b"-").unwrap_or(answer);
-        return Err(Error::new(String::from_utf8_lossy(text.trim_ascii_end()).into_owned()));
+        return Err(Error::new(String::from_utf8_lossy(text.strip_suffix(b"\r\n").unwrap_or(text)).into_owned()));
     }
     session.has_failed_inside = ending.is_error;
     reply.raw(answer);
