@@ -21,7 +21,7 @@ use flux::storage::{Disk, Files, Journal, Tables, journal};
 use flux::store::Blocking;
 
 use crate::disk::{Hooked, Hooks};
-use crate::process::{Connection, Process, Reply};
+use crate::process::{self, Connection, Process, Reply};
 use crate::workload::{self, Seeded, ask, difference, dump};
 
 /// The first byte of the rows of a stream's consumers.
@@ -398,6 +398,9 @@ fn changes_that_do_not_fit_into_memory_are_written_in_passes() {
 
 #[test]
 fn however_often_values_go_from_key_to_key_a_checkpoint_takes_little_memory() {
+    if !process::is_alone("persist::however_often_values_go_from_key_to_key_a_checkpoint_takes_little_memory") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let options = Options { checkpoint_bytes: 1 << 30, ..quick() };
     let (engine, persistence) = Persistence::open(dir.path(), options).unwrap();
@@ -613,6 +616,9 @@ fn values_dropped_from_memory_are_read_back_as_they_were() {
 
 #[test]
 fn a_start_leaves_room_for_all_keys_under_the_memory_limit() {
+    if !process::is_alone("persist::a_start_leaves_room_for_all_keys_under_the_memory_limit") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let keys = 100_000;
     with_folder(dir.path(), quick(), true, |store, _| {

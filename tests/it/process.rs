@@ -356,3 +356,18 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// Says to a test that it has its process to itself.
+const ALONE: &str = "FLUX_TEST_ALONE";
+
+/// For a test that measures its process: runs it in one of its own, and gives false where that has passed. True within that one.
+pub fn is_alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let out = child.args(["--exact", "--nocapture", test]).env(ALONE, "1").output().unwrap();
+    let told = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && told.contains(" 1 passed"), "{told}");
+    false
+}
