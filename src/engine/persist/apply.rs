@@ -258,7 +258,7 @@ impl<'t, 'i> Writer<'t, 'i> {
         match (fold.is_fresh, fold.kind) {
             (true, None) => self.remove(key),
             (true, Some(kind)) => match &fold.rows {
-                RowsFold::Moved(moved) => self.write_moved(key, kind, fold.expire_at(), moved),
+                RowsFold::Moved(moved) => self.write_moved(key, kind, fold, moved),
                 rows => self.write_fresh(key, kind, fold.expire_at().unwrap_or(0), rows),
             },
             (false, kind) => self.write_changed(key, kind, fold),
@@ -297,12 +297,12 @@ impl<'t, 'i> Writer<'t, 'i> {
     }
 
     /// A key that holds what another one held in the tables.
-    fn write_moved(&mut self, key: &[u8], kind: Kind, expire_at: Option<u64>, moved: &Moved) -> Result<(), Error> {
+    fn write_moved(&mut self, key: &[u8], kind: Kind, fold: &KeyFold, moved: &Moved) -> Result<(), Error> {
         match (self.held(key, &moved.from)?, &moved.rows) {
-            (Some(before), rows) => self.write_over(key, before, Some(kind), expire_at.unwrap_or(moved.expire_at), rows),
+            (Some(before), rows) => self.write_over(key, before, Some(kind), fold.expire_at().unwrap_or(moved.expire_at), rows),
             // An accepted loss took it, and all that is left is what has changed since.
             (None, RowsFold::None) => self.remove(key),
-            (None, rows) => self.write_made(key, kind, expire_at.unwrap_or(0), rows),
+            (None, rows) => self.write_made(key, kind, fold.expire_at_alone(), rows),
         }
     }
 
@@ -322,7 +322,7 @@ impl<'t, 'i> Writer<'t, 'i> {
         let Some(before) = self.before(key)? else {
             // A key that only got a new expiry, and is not there: nothing says what it would hold.
             let Some(kind) = kind else { return Ok(()) };
-            return self.write_made(key, kind, fold.expire_at().unwrap_or(0), &fold.rows);
+            return self.write_made(key, kind, fold.expire_at_alone(), &fold.rows);
         };
         let expire_at = fold.expire_at().unwrap_or(before.expire_at);
         self.write_over(key, before, kind, expire_at, &fold.rows)

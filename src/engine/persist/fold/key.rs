@@ -75,6 +75,8 @@ pub struct KeyFold {
     pub kind: Option<Kind>,
     /// When it expires, if that changed; 0 for never.
     expire_at: NewExpiry,
+    /// Whether that was said before anything was told of its value. Then it means nothing where an accepted loss took that.
+    is_expiry_older: bool,
     /// What became of its value.
     pub rows: RowsFold,
 }
@@ -179,11 +181,24 @@ impl KeyFold {
         (self.expire_at != NewExpiry::NONE).then_some(self.expire_at.0)
     }
 
+    /// When the key expires if nothing was there before what this tells of its value; 0 for never.
+    pub fn expire_at_alone(&self) -> u64 {
+        self.expire_at().filter(|_| !self.is_expiry_older).unwrap_or(0)
+    }
+
     /// Has the key expire, if it is there.
     pub(super) fn expire(&mut self, expire_at: u64) {
         if !self.is_fresh || self.kind.is_some() {
-            self.expire_at = NewExpiry(expire_at);
+            self.set_expiry(expire_at);
+            self.is_expiry_older = match &self.rows {
+                RowsFold::Moved(moved) => matches!(moved.rows, RowsFold::None),
+                _ => self.kind.is_none(),
+            };
         }
+    }
+
+    fn set_expiry(&mut self, expire_at: u64) {
+        (self.expire_at, self.is_expiry_older) = (NewExpiry(expire_at), false);
     }
 
     /// Makes it what another key will hold, taken from this one; tells how many bytes more it takes.
@@ -210,7 +225,7 @@ impl KeyFold {
             return Err(BadRow::Bytes);
         }
         if self.kind.is_some() {
-            self.expire_at = NewExpiry(expire_at);
+            self.set_expiry(expire_at);
         } else if let RowsFold::Moved(moved) = &mut self.rows {
             // Nothing was changed in it, so it may not be there, where a loss was accepted.
             moved.expire_at = expire_at;
@@ -222,7 +237,7 @@ impl KeyFold {
     /// Sees to it that the key is there and of this kind.
     pub(super) fn make(&mut self, kind: Kind) {
         if self.is_fresh && self.kind.is_none() {
-            self.expire_at = NewExpiry(0);
+            self.set_expiry(0);
         }
         self.kind = Some(kind);
     }
@@ -231,7 +246,7 @@ impl KeyFold {
     pub(super) fn put(&mut self, kind: Kind, expire_at: u64, mut rows: effect::Rows<'_>, journaled: &Journaled) {
         self.is_fresh = true;
         self.kind = Some(kind);
-        self.expire_at = NewExpiry(expire_at);
+        self.set_expiry(expire_at);
         if kind == Kind::String {
             let bytes = match rows.next() {
                 Some(Row::Put(_, bytes)) => bytes,
@@ -263,7 +278,8 @@ impl KeyFold {
                 && self.expire_at().is_none()
             {
                 // The value is known as a whole now, and yet the key expires when it did.
-                self.expire_at = NewExpiry(moved.expire_at);
+                let expire_at = moved.expire_at;
+                self.set_expiry(expire_at);
             }
             put.into_iter().for_each(|bytes| self.rows.set_text(bytes, journaled));
             return Ok(self.rows.bytes() as isize - before as isize);
