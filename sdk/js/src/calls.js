@@ -11,7 +11,7 @@ import { nesting } from "./work.js";
 
 /** Chunks that wait for a slow reader of `chunks`; past it the call is given up. */
 const CHUNKS_MAX = 10_000;
-/** Peers come back to a restarted server one by one, each after a pause of its link and its dialling: for so long a call waits for one. */
+/** Peers come back to a restarted server one by one: for so long a call waits for one. */
 const GATHERING_MS = 10_000;
 /** At its deadline the server answers a gathering with what there is: for so long that answer may be under way. */
 const GATHER_SLACK_MS = 1_000;
@@ -56,7 +56,7 @@ export class Calls {
 
   /** The chunks of a call as they come; its result is what the generator returns. Leaving the loop cancels the call. */
   chunks(fn, payload, options) {
-    // What is wrong is said at once, not when the first chunk is asked for.
+    // What is wrong is said at once.
     const how = checked(options);
     words(fn, payload, how);
     return this.#chunks(fn, payload, how);
@@ -190,7 +190,7 @@ function late({ timeout }) {
   return new FluxError("TIMEOUT", `timeout after ${timeout} ms`);
 }
 
-/** A random UUID, version 4. `crypto.randomUUID` is missing on pages that were loaded without TLS. */
+/** A random UUID, version 4. `crypto.randomUUID` is missing without TLS. */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

@@ -19,7 +19,7 @@ const UNANSWERED_MAX = 2;
 const LEAVE_MS = 1_000;
 /** How long the server waits for a heartbeat. Pages in the background run only once a minute. */
 const TTL_MS = isBrowser ? 180_000 : 10_000;
-/** After how long without a server `start` says what is wrong, while it goes on trying. */
+/** After so long without a server `start` says what is wrong. */
 const SILENT_MS = 2_000;
 const DEFAULTS = { jobTimeout: 30_000, connectTimeout: 30_000, stopTimeout: 5_000, concurrency: 100, ttl: TTL_MS };
 const EVENTS = ["peer:joined", "peer:left", "ctx:updated", "stream:data", "stream:end", "connected", "disconnected"];
@@ -265,10 +265,8 @@ export class Flux {
       const capabilities = [...offers].map(([name, { handler, ...rest }]) => ({ name, ...rest }));
       const { id, name } = this;
       const self = { id, name, capabilities, workspaces: [...this.#workspaces], startedAt: this.#startedAt };
-      const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl];
-      if (running) return [...words, "GENERATION", this.#teller, 0, "RUNNING", running.length, ...running];
-      this.#told++;
-      return this.#after(...words);
+      const words = ["FLUX.REGISTER", JSON.stringify(self), "SECRET", this.#secret, "TTL", this.#options.ttl, "GENERATION", this.#teller];
+      return running ? [...words, 0, "RUNNING", running.length, ...running] : [...words, ++this.#told];
     };
     return call(words).catch((error) => {
       if (error.code === "ERR" && /unknown command/i.test(error.message)) throw new FluxError("INVALID", "the server is not flux: it has no FLUX.REGISTER");
@@ -276,7 +274,7 @@ export class Flux {
     });
   }
 
-  /** Says after which of our registrations something is told: a connection that was given up may be read late. */
+  /** What is told late, by a connection that was given up, counts no more. */
   #after(...words) {
     return [...words, "GENERATION", this.#teller, this.#told];
   }
@@ -395,7 +393,7 @@ function peer(text) {
   return { ...peer, peerId: peer.id, peerName: peer.name };
 }
 
-/** A message anyone may have published: only an object is one. */
+/** Anyone may have published it: only an object is one. */
 function parsed(text) {
   try {
     const value = JSON.parse(text);
@@ -405,7 +403,7 @@ function parsed(text) {
   }
 }
 
-/** Waits for a promise to end, however it does, but not longer than this. */
+/** Waits for a promise to end, for so long at most. */
 function within(ms, promise) {
   let timer;
   const late = new Promise((resolve) => (timer = setTimeout(resolve, ms)));

@@ -19,7 +19,7 @@ const OUT_MAX = 2 ** 24;
 /** What a server says while it starts; everything else it refuses, it will refuse again. */
 const PASSING = ["LOADING", "DISCONNECTED", "TIMEOUT"];
 
-/** Runs a function when all promises that are ready have been served, so that what they write leaves in one piece. */
+/** Runs a function after all promises that are ready, so that what they write leaves in one piece. */
 export const soon = globalThis.process?.nextTick ?? queueMicrotask;
 
 export class Link {

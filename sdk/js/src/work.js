@@ -131,7 +131,7 @@ export class Work {
       clearTimeout(timer);
       this.#tellIdle();
     });
-    // The last chunk, until the server has it: the ones before it came there before it.
+    // The last chunk, until the server has it.
     let last = null, lost = null;
     // When a chunk was lost, or is not wanted any more, the handler is told.
     const chunk = (data) => {
@@ -144,7 +144,7 @@ export class Work {
       return last;
     };
     const context = { id, fn, from, attempt, deadline: Date.now() + left, signal: aborter.signal, chunk };
-    // The clock that the handler sees may be set meanwhile; this one only goes forward.
+    // The other clock may be set.
     const nest = { until: performance.now() + left, signal: aborter.signal, isOver: false };
     let outcome;
     try {
@@ -178,7 +178,7 @@ export class Work {
       if (!this.#link.isUp) await this.#link.call(["PING"], { again: true }).catch(() => {});
       refused = await told(this.#commands);
     }
-    // Too large, perhaps: the caller is told that there is no result, or it would wait for one.
+    // Too large, perhaps: the caller would wait for it.
     if (refused && !SETTLED.includes(refused.code)) {
       await this.#reply(this.#commands, id, "ERROR", `the result was not taken: ${refused.message}`).catch(() => {});
     }
