@@ -9,6 +9,7 @@ pub mod connection;
 pub mod engine;
 pub mod http;
 pub mod id;
+pub mod jobs;
 pub mod lifecycle;
 pub mod limits;
 pub mod lua;

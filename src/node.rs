@@ -24,6 +24,7 @@ use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Held, Loaded, Persistence};
 use crate::http;
+use crate::jobs;
 use crate::lifecycle::{Deadline, Phase, Plan, Stop};
 use crate::memory;
 use crate::peers;
@@ -61,7 +62,7 @@ pub enum Error {
 const CUT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The rooms there are, in the order in which they open.
-pub const ROOMS: &[Room] = &[peers::ROOM];
+pub const ROOMS: &[Room] = &[peers::ROOM, jobs::ROOM];
 
 /// All commands there are.
 pub fn table() -> Table {

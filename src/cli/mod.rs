@@ -27,6 +27,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use crate::config::{Config, Kind, Setting};
+use crate::jobs::runtime::shim;
 use crate::lifecycle::child;
 use crate::node;
 use crate::settings::{self, Sources};
@@ -133,6 +134,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|name| name == "child") {
         return child::run(&args[2..]);
+    }
+    if args.get(1).is_some_and(|name| name == "shim") {
+        return shim::run();
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,

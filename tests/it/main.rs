@@ -20,6 +20,7 @@ mod fuzz;
 mod gate;
 mod http;
 mod isolation;
+mod jobs;
 mod keys;
 mod lifecycle;
 mod linear;

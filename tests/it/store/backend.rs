@@ -23,6 +23,13 @@ impl Backend {
         Backend::Within(node::share(Arc::new(Engine::new(false)), &node::defaults()))
     }
 
+    /// Over TCP.
+    pub fn flux() -> Backend {
+        let server = Process::flux(&[]);
+        let address = format!("redis://127.0.0.1:{}", server.port());
+        Backend::Servers { servers: vec![server], address }
+    }
+
     /// None where no redis-server is installed.
     pub fn redis() -> Option<Backend> {
         let server = Process::redis(&[])?;
@@ -53,6 +60,16 @@ impl Backend {
         }
         let nodes: Vec<String> = ports.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect();
         Some(Backend::Servers { servers, address: format!("redis+cluster://{}", nodes.join(",")) })
+    }
+
+    /// Removes all keys.
+    pub async fn empty(&self) {
+        match self {
+            Backend::Within(_) => redis::cmd("FLUSHALL").exec_async(&mut self.store()).await.unwrap(),
+            Backend::Servers { servers, .. } => servers.iter().for_each(|server| {
+                server.connect().call(&["FLUSHALL"]).unwrap();
+            }),
+        }
     }
 
     pub fn store(&self) -> Store {

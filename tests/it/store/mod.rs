@@ -1,6 +1,6 @@
 //! The store: the same promises on a keyspace of this process, on a redis-server, and on a cluster of three.
 
-mod backend;
+pub mod backend;
 mod bodies;
 
 use std::process::Command;
