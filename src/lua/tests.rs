@@ -306,6 +306,86 @@ fn the_limit_is_counted_from_what_is_there() {
     assert_eq!(stage.run("return 1"), ":1\r\n");
 }
 
+/// Where memory ends at any allocation, or one is refused and those after it are not, the script gets an error, and the state goes on.
+#[test]
+fn memory_may_end_at_any_allocation() {
+    let snippets = include_str!("../../tests/it/lua/snippets.txt").lines();
+    for script in HUNGRY.iter().copied().chain(snippets) {
+        let script = script.replace('\u{21b5}', "\n");
+        let mut stage = Stage::scripts();
+        let Ok(chunk) = stage.vm.compile("SHA", script.as_bytes()) else { continue };
+        stage.vm.fail(0..0);
+        let mut at = 0;
+        loop {
+            for which in [at..u64::MAX, at..at + 1] {
+                let mut reply = Vec::new();
+                stage.vm.fail(which);
+                stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
+                assert!(!reply.is_empty(), "{script}");
+                if script.starts_with("local co = coroutine.create(function(...)") { eprintln!("{at} {}", String::from_utf8_lossy(&reply)); }
+            }
+            let asked = stage.vm.fail(0..0);
+            let mut reply = Vec::new();
+            stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
+            if at > asked {
+                eprintln!("{at} {}", &script[..script.len().min(60)]);
+                break;
+            }
+            // Loops do the same again and again.
+            at += 1 + at / 200;
+        }
+        stage.vm.forget(chunk);
+        assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
+    }
+}
+
+/// Scripts that allocate in many ways.
+const HUNGRY: &[&str] = &[
+    "local co = coroutine.create(function(...) return select('#', ...) end) local t = {} for i = 1, 300 do t[i] = i end return {coroutine.resume(co, unpack(t))}",
+    "local t = {} for i = 1, 300 do t[i] = i end local co = coroutine.wrap(function(...) while true do coroutine.yield(unpack(t)) end end) co() return {co(unpack(t))}",
+    "local function f() return coroutine.wrap(f)() end return pcall(f)",
+    "local function f() string.gsub('a', 'a', f) end return pcall(f)",
+    "local function f() return 1 + f() end return pcall(f)",
+    "local function f() pcall(f) error('x') end f()",
+    "local function f(n) if n == 0 then error({}) end local ok, e = pcall(f, n - 1) error(e) end f(50)",
+    "local t = {} for i = 1, 200 do t['k' .. i] = {i} end return cjson.encode(t)",
+    "local t = {} for i = 1, 200 do t['k' .. i] = {i} end return cmsgpack.pack(t)",
+    "local t = {} for i = 1, 100 do t['k' .. i] = i end local s = cjson.encode(t) return cjson.decode(s).k7",
+    "local t = {} for i = 1, 100 do t['k' .. i] = i end local s = cmsgpack.pack(t) return cmsgpack.unpack(s).k7",
+    "return cjson.decode(string.rep('[', 500) .. string.rep(']', 500))",
+    "return cjson.new().encode({1})",
+    "return struct.pack(string.rep('s', 100), unpack((function() local t = {} for i = 1, 100 do t[i] = 'text' .. i end return t end)()))",
+    "return {struct.unpack(string.rep('b', 200), string.rep('x', 200))}",
+    "return (string.gsub(string.rep('abc', 500), '(a)(b)', '%2%1'))",
+    "return (string.gsub(string.rep('abc', 100), 'b', function(b) return b .. b end))",
+    "return (string.gsub(string.rep('abc', 100), '%w', {a = 'xyz', b = 2}))",
+    "local n = 0 for a, b in string.gmatch(string.rep('a=b,', 100), '(%w)=(%w)') do n = n + 1 end return n",
+    "return string.find(string.rep('a', 300) .. 'b', string.rep('a-', 20) .. 'b')",
+    "return loadstring('local t = {} for i = 1, 10 do t[i] = function() return i end end return #t')()",
+    "local n = 0 return load(function() n = n + 1 return n < 50 and 'local a' .. n .. ' = ' .. n .. ' ' or nil end)()",
+    "local t = {} for i = 1, 100 do t[i] = tostring(i) end table.sort(t) return table.concat(t, ',')",
+    "return redis.call('reply', '*2\\r\\n%1\\r\\n$1\\r\\na\\r\\n:1\\r\\n~1\\r\\n,1.5\\r\\n')",
+    "return {redis.call('reply', '=5\\r\\ntxt:a\\r\\n'), redis.call('reply', '(123\\r\\n'), redis.call('words', 1, 2.5, 'x')}",
+    "local t = {} for i = 1, 100 do t[i] = redis.pcall('nope', i) end return #t",
+    "redis.log(3, string.rep('x', 1000)) return redis.sha1hex('x')",
+    "return redis.error_reply('x y')",
+    "return {redis.acl_check_cmd('a', 1, 2), redis.status_reply('x')}",
+    "error(setmetatable({}, {__tostring = function() return 'x' end}))",
+    "error({err = 'MINE x'})",
+    "error()",
+    "return xpcall(function() error('x') end, function(e) return e .. string.rep('y', 100) end)",
+    "local t = setmetatable({}, {__index = function(t, k) return k .. 'x' end, __call = function() return 1 end, __lt = function() return true end}) return t.a .. t() .. tostring(t < t)",
+    "for i = 1, 100 do pcall(string.rep, 'x', i * 100) end collectgarbage() return collectgarbage('count') > 0",
+    "local t = {} for i = 1, 50 do t = {t, map = {a = t}} end return t",
+    "return {map = {a = 1, [2] = {set = {x = true}}}, double = 1}",
+    "return {double = 1.5}",
+    "return {{verbatim_string = {format = 'txt', string = 'x'}}, {big_number = '12'}}",
+    "return string.format('%s %q %d %5.2f', 'x', 'a\\n', 3, 1.5)",
+    "local co = coroutine.wrap(function() error('x') end) return pcall(co)",
+    "local co = coroutine.wrap(function() local t = {} for i = 1, 100 do t[i] = {} end error(t) end) return pcall(co)",
+    "local function up() local t = {} return function() t[#t + 1] = {} return #t end end local f = up() for i = 1, 50 do f() end return f()",
+];
+
 const STOPPED: &str = "-ERR Script killed by user with SCRIPT KILL... script: SHA, on @user_script:1.\r\n";
 
 #[test]
