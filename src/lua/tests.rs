@@ -12,6 +12,8 @@ struct Tester {
     alarm: Alarm,
     verdict: Verdict,
     pauses: usize,
+    /// So many times it rings itself where it is asked, and lets the script go on.
+    rings_again: usize,
     logged: Vec<(u8, Vec<u8>)>,
 }
 
@@ -39,6 +41,11 @@ impl Host for Tester {
 
     fn pause(&mut self) -> Verdict {
         self.pauses += 1;
+        if self.rings_again > 0 {
+            self.rings_again -= 1;
+            self.alarm.ring();
+            return Verdict::GoOn;
+        }
         self.verdict
     }
 
@@ -61,7 +68,7 @@ struct Stage {
 impl Stage {
     fn new(kind: Kind) -> Stage {
         let vm = Vm::new(&Options { kind, limit: LIMIT, version: "7.4.0".to_owned() });
-        let host = Tester { alarm: vm.alarm(), verdict: Verdict::GoOn, pauses: 0, logged: Vec::new() };
+        let host = Tester { alarm: vm.alarm(), verdict: Verdict::GoOn, pauses: 0, rings_again: 0, logged: Vec::new() };
         Stage { vm, host, ending: Ending::default() }
     }
 
@@ -322,13 +329,11 @@ fn memory_may_end_at_any_allocation() {
                 stage.vm.fail(which);
                 stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
                 assert!(!reply.is_empty(), "{script}");
-                if script.starts_with("local co = coroutine.create(function(...)") { eprintln!("{at} {}", String::from_utf8_lossy(&reply)); }
             }
             let asked = stage.vm.fail(0..0);
             let mut reply = Vec::new();
             stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
             if at > asked {
-                eprintln!("{at} {}", &script[..script.len().min(60)]);
                 break;
             }
             // Loops do the same again and again.
@@ -336,6 +341,28 @@ fn memory_may_end_at_any_allocation() {
         }
         stage.vm.forget(chunk);
         assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
+    }
+}
+
+/// Where coroutines are nested too deeply, Lua tells so where nothing protects it from an error.
+#[test]
+fn memory_may_end_where_coroutines_are_nested_too_deeply() {
+    let script = "local resume = coroutine.resume local all = {}
+        for i = 1, 260 do all[i] = coroutine.create(function() return resume(all[i + 1]) end) end
+        return resume(all[1])";
+    let run = |which| {
+        let mut stage = Stage::scripts();
+        let chunk = stage.vm.compile("SHA", script.as_bytes()).unwrap();
+        stage.vm.fail(which);
+        let mut reply = Vec::new();
+        stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+        assert!(!reply.is_empty());
+        stage.vm.fail(0..0)
+    };
+    let all = run(0..0);
+    for at in all.saturating_sub(40)..all {
+        run(at..u64::MAX);
+        run(at..at + 1);
     }
 }
 
@@ -412,6 +439,7 @@ fn a_script_ends_when_its_host_says_so_whatever_it_does() {
         "local t = {} for i = 1, 30000 do t[i] = i % 1000 end while true do table.sort(t) end",
         "local function f() return f() end f()",
         "while true do collectgarbage() end",
+        "while true do loadstring(string.rep(' ', 1000000)) end",
     ] {
         let mut stage = Stage::scripts();
         stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
@@ -422,6 +450,55 @@ fn a_script_ends_when_its_host_says_so_whatever_it_does() {
         stage.host.verdict = Verdict::GoOn;
         assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
     }
+}
+
+/// Behind the ring there are a few instructions of Lua, the last of which takes seconds: the host is asked within that, again and again.
+#[test]
+fn what_takes_long_within_one_step_is_interrupted() {
+    for script in [
+        "local a, b = string.rep('x', 1e6) .. 'a', string.rep('x', 1e6) .. 'b' local t = {} for i = 1, 1000 do t[i] = i % 2 == 0 and a or b end ring() table.sort(t)",
+        "local t = {} for i = 1, 300000 do t[i] = i end ring() table.sort(t, rawequal)",
+        "local t = {} for i = 1, 300000 do t[i] = i end ring() table.foreachi(t, math.randomseed)",
+        "local t = {} for i = 1, 300000 do t[i] = t end ring() return t",
+        "local m = {} local t = {map = m} for i = 1, 200000 do m[i] = t end ring() return t",
+        "local s = string.rep(' ', 4e6) ring() loadstring(s)",
+    ] {
+        let mut stage = Stage::scripts();
+        stage.host.rings_again = 40;
+        stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
+        let script = format!("local function ring() redis.call('ring') end {script}");
+        let reply = stage.run(&script);
+        assert!(reply.starts_with("-ERR Script killed by user"), "{script}: {}", &reply[..reply.len().min(100)]);
+        assert_eq!(stage.host.pauses, 41, "{script}");
+    }
+}
+
+#[test]
+fn a_script_that_is_to_end_says_so_also_where_it_has_no_memory_left() {
+    let mut stage = Stage::scripts();
+    stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
+    let chunk = stage.vm.compile("SHA", b"redis.call('ring') return 1").unwrap();
+    stage.vm.fail(0..0);
+    let mut reply = Vec::new();
+    stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+    let all = stage.vm.fail(0..0);
+    let mut replies = std::collections::BTreeSet::new();
+    for at in 0..all {
+        let mut reply = Vec::new();
+        stage.vm.fail(at..u64::MAX);
+        stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+        replies.insert(String::from_utf8_lossy(&reply).into_owned());
+    }
+    assert!(replies.iter().any(|reply| reply == "-ERR Script killed by user with SCRIPT KILL... script: SHA\r\n"), "{replies:?}");
+}
+
+#[test]
+fn what_one_run_needed_of_buffers_is_given_back() {
+    let mut stage = Stage::scripts();
+    stage.run("redis.call('reply', '$8000000\\r\\n' .. string.rep('x', 8000000)) redis.log(3, string.rep('x', 1000000)) return 1");
+    stage.host.logged.clear();
+    stage.run("collectgarbage() return 1");
+    assert!(stage.vm.buffered() < 256 << 10, "{}", stage.vm.buffered());
 }
 
 /// Runs it while another thread rings without end.

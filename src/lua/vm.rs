@@ -179,6 +179,14 @@ impl Vm {
         mem::take(&mut failing.asked)
     }
 
+    /// The bytes of buffers that are kept for the next run.
+    #[cfg(test)]
+    pub fn buffered(&self) -> usize {
+        // SAFETY: it lives as long as this.
+        let shared = unsafe { &*self.shared };
+        shared.answer.capacity() + shared.text.capacity() + shared.numbers.capacity()
+    }
+
     pub fn alarm(&self) -> Alarm {
         // SAFETY: it lives as long as this.
         Alarm(Arc::clone(unsafe { &(*self.shared).bell }))
