@@ -4,9 +4,10 @@
 use std::ffi::c_int;
 
 use mlua::ffi::{
-    LUA_TFUNCTION, LUA_TNIL, LUA_TSTRING, LUA_TTABLE, lua_State, lua_call, lua_gettop, lua_insert, lua_iscfunction, lua_lessthan, lua_next, lua_objlen,
-    lua_pushboolean, lua_pushcclosure, lua_pushinteger, lua_pushnil, lua_pushvalue, lua_rawget_, lua_rawgeti_, lua_rawset, lua_rawseti_,
-    lua_replace, lua_settop, lua_type, lua_upvalueindex, luaL_checkinteger, luaL_checktype, luaL_error,
+    LUA_TFUNCTION, LUA_TNIL, LUA_TSTRING, LUA_TTABLE, lua_State, lua_call, lua_gettop, lua_insert, lua_iscfunction, lua_lessthan,
+    lua_next, lua_objlen, lua_pushboolean, lua_pushcclosure, lua_pushinteger, lua_pushnil, lua_pushvalue, lua_rawget_,
+    lua_rawgeti_, lua_rawset, lua_rawseti_, lua_replace, lua_settop, lua_type, lua_upvalueindex, luaL_checkinteger,
+    luaL_checktype, luaL_error,
 };
 
 use crate::lua::frozen;
