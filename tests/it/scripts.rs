@@ -417,6 +417,51 @@ fn a_script_that_has_written_is_not_killed_but_the_server_can_be_ended_without_i
     assert_eq!(server.connect().call(&["GET", "key"]).unwrap(), bulk("whole"));
 }
 
+/// Its client hears how it went, and all of it is kept.
+#[test]
+fn a_server_that_is_asked_to_end_lets_a_script_come_to_its_end() {
+    for threads in ["1", "2"] {
+        let mut server = Process::flux(&["--threads", threads]);
+        let (mut runs, mut other) = (server.connect(), server.connect());
+        let script = format!("redis.call('SET', 'a', 1) {LASTS} redis.call('SET', 'b', 1) return 'done'");
+        runs.send(&["EVAL", &script, "0"]).unwrap();
+        until("it has written", || shown(&other.call(&["SCRIPT", "KILL"]).unwrap()).starts_with("-UNKILLABLE"));
+        server.terminate();
+        assert_eq!(runs.read().unwrap(), bulk("done"));
+        assert!(server.ended().success());
+        let server = Process::flux_in(&server.data(), &[]);
+        assert_eq!(server.connect().call(&["MGET", "a", "b"]).unwrap(), many(&["1", "1"]));
+    }
+}
+
+/// Either it takes longer than the threshold, or there is none and it takes longer than clients get.
+#[test]
+fn a_server_that_is_asked_to_end_ends_a_script_that_takes_too_long_and_keeps_nothing_of_it() {
+    for threads in ["1", "2"] {
+        for arguments in [["--busy-reply-threshold", "300"], ["--busy-reply-threshold", "0"]] {
+            let mut server = Process::flux(&[&["--threads", threads, "--shutdown-timeout", "1"][..], &arguments].concat());
+            let (mut runs, mut other) = (server.connect(), server.connect());
+            runs.send(&["EVAL", WRITES_FOR_EVER, "1", "key"]).unwrap();
+            until("it has written", || shown(&other.call(&["SCRIPT", "KILL"]).unwrap()).starts_with("-UNKILLABLE"));
+            // Without a threshold nobody is told BUSY, as in Redis.
+            let mut waits = server.connect();
+            waits.send(&["GET", "key"]).unwrap();
+            assert_eq!(other.call(&["WATCH", "key"]).unwrap(), line("+OK"));
+            server.terminate();
+            let answers = [&mut runs, &mut waits].map(Connection::read);
+            assert!(server.ended().success());
+            match answers {
+                [Ok(ran), _] if arguments[1] == "300" => {
+                    assert!(shown(&ran).starts_with("-ERR Script ended, since the server ends."))
+                }
+                [_, waited] => assert!(waited.is_err(), "{threads}, {arguments:?}: {waited:?}"),
+            }
+            let server = Process::flux_in(&server.data(), &[]);
+            assert_eq!(server.connect().call(&["EXISTS", "key"]).unwrap(), line(":0"));
+        }
+    }
+}
+
 /// What was acknowledged before a script that never ends is on disk all the same, and nothing of the script.
 #[test]
 fn a_kill_amid_a_script_loses_nothing_of_before_and_keeps_nothing_of_it() {
