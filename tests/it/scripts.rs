@@ -86,7 +86,7 @@ fn a_script_keeps_to_its_rules() {
         EVAL "return redis.call('BLPOP', 'list', 0)" 0 => [list, x]
         CONFIG SET maxmemory 1
         EVAL "return redis.call('SET', 'a', 1)" 0 => OOM command not allowed when used memory > 'maxmemory'.…
-        EVAL "#!lua\nreturn 1" 0 => OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'
+        EVAL "#!lua\nreturn 1" 0 => OOM command not allowed when used memory > 'maxmemory'.
         EVAL "#!lua flags=allow-oom\nreturn redis.call('SET', 'a', 1)" 0 => OK
         EVAL "redis.call('DEL', 'a') return redis.call('SET', 'a', 2)" 0 => OK
         EVAL "return redis.call('GET', 'a')" 0 => 2
@@ -147,6 +147,17 @@ fn scripts_are_answered_as_redis_answers_them() {
         "EVAL \"#!lua flags=nothing\\nreturn 1\" 0",
         "EVAL \"#!lua what=nothing\\nreturn 1\" 0",
         "EVAL \"#!lua\" 0",
+        "EVAL \"#! lua\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes,\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=\\\"no-writes\\\"\\nreturn 1\" 0",
+        "EVAL \"#!lua \\\"\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn redis.call('PUBLISH', 'channel', 'x')\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn redis.call('PFCOUNT', 'none')\" 0",
+        r#"EVAL_RO "return redis.call('SPUBLISH', 'channel', 'x')" 0"#,
+        r#"EVAL "return redis.call('CONFIG')" 0"#,
+        r#"EVAL "return redis.call('OBJECT')" 0"#,
+        r#"EVAL "return redis.acl_check_cmd('OBJECT')" 0"#,
         "EVAL \"#!js\\nreturn 1\" 0",
         "EVAL_RO \"#!lua\\nreturn 1\" 0",
         "EVAL \"#!lua\\nerror('line two')\" 0",
