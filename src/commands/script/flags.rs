@@ -76,7 +76,16 @@ mod tests {
         assert!(flags.are_said && flags.no_writes() && flags.allow_oom());
         assert!(of(b"#!lua flags=\"no-writes\" flags=\nreturn 1").is_ok_and(Flags::no_writes));
         assert!(of(b"#!lua\nreturn 1").is_ok_and(|flags| flags.are_said && !flags.no_writes()));
-        for wrong in ["#!lua", "#!python\n", "#! lua\n", "#!lua flags=many\n", "#!lua flags=no-writes,\n", "#!lua color=red\n", "#!lua \"\n", "#!\n"] {
+        for wrong in [
+            "#!lua",
+            "#!python\n",
+            "#! lua\n",
+            "#!lua flags=many\n",
+            "#!lua flags=no-writes,\n",
+            "#!lua color=red\n",
+            "#!lua \"\n",
+            "#!\n",
+        ] {
             assert!(of(wrong.as_bytes()).is_err(), "{wrong:?}");
         }
         assert_eq!(body(b"#!lua\nreturn 1"), b"\nreturn 1");
