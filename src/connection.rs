@@ -541,7 +541,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.reply.raw(&bytes);
                 }
                 self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
-                self.session.answered(&wait.waiter, &bytes);
+                self.session.answered(&wait, &bytes);
                 if wait.tries_again {
                     self.session.fetching_failed(&wait);
                 }

@@ -473,6 +473,22 @@ fn a_server_that_is_asked_to_end_ends_a_script_that_takes_too_long_and_keeps_not
     }
 }
 
+/// Once each, however long they took, also where they failed.
+#[test]
+fn scripts_that_take_long_are_counted_once() {
+    let server = Process::flux(&["--threads", "1", "--slowlog-log-slower-than", "5000"]);
+    let mut client = server.connect();
+    for end in ["error('MINE no')", "return redis.call('INCR', 'a', 'b')", "return redis.error_reply('OTHER no')", "return 1"] {
+        client.call(&["EVAL", &format!("{LASTS} {end}"), "0"]).unwrap();
+    }
+    let counts = text(&mut client, &["INFO", "commandstats"]);
+    let eval = counts.lines().find(|line| line.starts_with("cmdstat_eval:")).unwrap();
+    assert!(eval.contains("calls=4,") && eval.ends_with("failed_calls=3"), "{eval}");
+    let errors = text(&mut client, &["INFO", "errorstats"]);
+    assert!(errors.contains("errorstat_ERR:count=2\r\n") && errors.contains("errorstat_OTHER:count=1\r\n"), "{errors}");
+    assert_eq!(client.call(&["SLOWLOG", "LEN"]).unwrap(), line(":4"));
+}
+
 /// What was acknowledged before a script that never ends is on disk all the same, and nothing of the script.
 #[test]
 fn a_kill_amid_a_script_loses_nothing_of_before_and_keeps_nothing_of_it() {
