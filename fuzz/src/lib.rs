@@ -596,9 +596,9 @@ pub fn script(bytes: &[u8]) {
     let Some(([choice, protocol, split], rest)) = bytes.split_first_chunk::<3>() else { return };
     let rest = &rest[..rest.len().min(4096)];
     let (first, second) = rest.split_at(usize::from(*split).min(rest.len()));
-    // One for all, since scripts have a thread of their own in each.
+    // One for all, since scripts have a thread of their own in each. Nobody takes its effects, so it keeps none.
     static STORE: LazyLock<Mutex<Blocking>> = LazyLock::new(|| {
-        let engine = Arc::new(Engine::new(true));
+        let engine = Arc::new(Engine::new(false));
         let store = Blocking::new(&Instance::new(engine, Arc::new(Config::default()), clock::now_ms()));
         Mutex::new(store)
     });
