@@ -153,7 +153,8 @@ impl Vm {
         }
         // SAFETY: they are places in the registry.
         unsafe { library::forget(self.state, functions) };
-        let what = if request.is_compiled || run.is_ended() { "Error registering functions: " } else { "Error compiling function: " };
+        let what =
+            if request.is_compiled || run.is_ended() { "Error registering functions: " } else { "Error compiling function: " };
         let why = self.take_refusal(status, what);
         self.go_on_panicking(&mut run);
         Err(why)
