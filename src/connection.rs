@@ -210,7 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.note_output();
             self.hold_back().await;
-            if self.closes && self.backlog() == 0 {
+            // A script that was begun is gone on with, and its client hears of it, also where the server ends.
+            if self.closes && self.backlog() == 0 && !self.session.is_stand_in() {
                 return;
             }
             if self.is_ended && self.waiting.is_none() && self.backlog() == 0 {
@@ -540,7 +541,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.reply.raw(&bytes);
                 }
                 self.session.wrote_epoch = self.session.wrote_epoch.max(epoch);
-                self.session.answered(&wait.waiter, &bytes);
+                self.session.answered(&wait, &bytes);
                 if wait.tries_again {
                     self.session.fetching_failed(&wait);
                 }

@@ -2,7 +2,7 @@
 //! them with libFuzzer; `tests/it/fuzz.rs` includes this file and drives them with seeded random bytes on stable Rust.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use flux::clock;
 use flux::commands::GROUPS;
@@ -37,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "batches", run: batches, seeds: batch_seeds },
     Target { name: "records", run: records, seeds: record_seeds },
     Target { name: "commands", run: commands, seeds: command_seeds },
+    Target { name: "script", run: script, seeds: script_seeds },
 ];
 
 /// More than all that these inputs need; a count that was believed before its bytes arrived needs gigabytes.
@@ -587,4 +588,111 @@ fn command_seeds() -> Vec<Vec<u8>> {
         (state >> 56) as u8
     };
     (0..400).map(|_| (0..300).map(|_| byte()).collect()).collect()
+}
+
+/// Whatever bytes a script gets, hands to Lua's libraries and to commands, and returns: its answer is one value of RESP, and the next script
+/// runs as if it had not been.
+pub fn script(bytes: &[u8]) {
+    let Some(([choice, protocol, split], rest)) = bytes.split_first_chunk::<3>() else { return };
+    let rest = &rest[..rest.len().min(4096)];
+    let (first, second) = rest.split_at(usize::from(*split).min(rest.len()));
+    // One for all, since scripts have a thread of their own in each. Nobody takes its effects, so it keeps none.
+    static STORE: LazyLock<Mutex<Blocking>> = LazyLock::new(|| {
+        let engine = Arc::new(Engine::new(false));
+        let store = Blocking::new(&Instance::new(engine, Arc::new(Config::default()), clock::now_ms()));
+        Mutex::new(store)
+    });
+    let mut store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
+    store.call(&[b"CONFIG", b"SET", b"proto-max-bulk-len", b"1mb", b"script-memory-limit", b"4mb"]);
+    store.call(&[b"FLUSHALL"]);
+    store.call(&[b"HELLO", if protocol % 2 == 0 { b"2" } else { b"3" }]);
+    let source = SCRIPTS[usize::from(*choice) % SCRIPTS.len()];
+    let answer = store.call(&[b"EVAL", source.as_bytes(), b"1", b"key", first, second]);
+    assert_one_value(&answer);
+    let text = String::from_utf8_lossy(&answer);
+    assert!(!text.contains("LAW"), "{source}: {text}");
+    assert_eq!(store.call(&[b"EVAL", b"return {1, #ARGV}", b"0"]), b"*2\r\n:1\r\n:0\r\n", "after {source}");
+}
+
+/// What is done with two texts.
+const SCRIPTS: &[&str] = &[
+    "local ok, v = pcall(cjson.decode, ARGV[1]) if not ok then return v end
+     local ok, s = pcall(cjson.encode, v) if not ok then return s end
+     local ok, e = pcall(cjson.decode, s) if not ok then error('LAW ' .. e) end return v",
+    "local ok, v = pcall(cmsgpack.unpack, ARGV[1]) if not ok then return v end
+     local ok, e = pcall(cmsgpack.unpack, cmsgpack.pack(v)) if not ok then error('LAW ' .. e) end return v",
+    "return {cmsgpack.unpack(ARGV[1])}",
+    "return {cmsgpack.unpack_one(ARGV[1], #ARGV[2])}",
+    "return {cmsgpack.unpack_limit(ARGV[1], 3, #ARGV[2])}",
+    "return {struct.unpack(ARGV[1], ARGV[2])}",
+    "return struct.pack(ARGV[1], 1, -2.5, ARGV[2], 1e300, 'x', 0/0, 7)",
+    "return struct.size(ARGV[1])",
+    "return {string.find(ARGV[1]:sub(1, 60), ARGV[2]:sub(1, 6))}",
+    "return (string.gsub(ARGV[1]:sub(1, 60), ARGV[2]:sub(1, 5), ARGV[2]))",
+    "local t = {} for a, b in string.gmatch(ARGV[1]:sub(1, 60), ARGV[2]:sub(1, 5)) do t[#t + 1] = a t[#t + 1] = b end return t",
+    "return string.format(ARGV[1], 1, ARGV[2], 2.5, 3)",
+    "return {loadstring(ARGV[1], ARGV[2])}",
+    "local n = 0 return {load(function() n = n + 1 return ARGV[n] end)}",
+    "return redis.error_reply(ARGV[1])",
+    "return redis.status_reply(ARGV[1])",
+    "error(ARGV[1])",
+    "error({err = ARGV[1], source = ARGV[2], line = ARGV[2]})",
+    "return {double = tonumber(ARGV[1])}",
+    "return {{big_number = ARGV[1]}, {verbatim_string = {format = ARGV[1], string = ARGV[2]}}, {ok = ARGV[2]}, {err = ARGV[1]}}",
+    "return {map = {[ARGV[1]] = {set = {[ARGV[2]] = true, [1.5] = true}}, [{}] = cmsgpack.unpack(ARGV[1])}}",
+    "local t = {} for w in ARGV[1]:gmatch('[^,]+') do t[#t + 1] = w end redis.setresp(#ARGV[2] % 2 + 2)
+     return {redis.pcall(unpack(t)), redis.pcall(unpack(t))}",
+    "redis.setresp(3) redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return redis.call('HGETALL', KEYS[1])",
+    "return {redis.sha1hex(ARGV[1]), tostring(tonumber(ARGV[1])), tonumber(ARGV[2], 16), ARGV[1] < ARGV[2], ARGV[1] .. ARGV[2]}",
+    "local t = {} for i = 1, #ARGV[1] do t[i] = ARGV[1]:sub(i) end table.sort(t) return table.concat(t, ARGV[2]:sub(1, 10)):sub(1, 1000)",
+    "return {bit.tobit(ARGV[1]), bit.tohex(ARGV[1], ARGV[2]), bit.lshift(ARGV[1], ARGV[2])}",
+];
+
+/// However deep it is nested.
+fn assert_one_value(answer: &[u8]) {
+    let (mut rest, mut left) = (answer, 1_usize);
+    while left > 0 {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n").expect("a value begins with a line");
+        let (line, after) = (&rest[..end], &rest[end + 2..]);
+        let (kind, head) = line.split_first().expect("a value has a kind");
+        assert!(!head.contains(&b'\n') && !head.contains(&b'\r'), "a line within a line");
+        let count = || std::str::from_utf8(head).ok().and_then(|text| text.parse::<i64>().ok()).expect("a length is a number");
+        left -= 1;
+        rest = after;
+        match kind {
+            b'+' | b'-' | b'_' | b'#' | b',' | b'(' => {}
+            b':' => drop(count()),
+            b'$' | b'=' => {
+                if let Ok(length) = usize::try_from(count()) {
+                    rest = rest[length..].strip_prefix(b"\r\n").expect("a string ends where it says");
+                }
+            }
+            b'*' | b'~' => left += usize::try_from(count()).unwrap_or(0),
+            b'%' => left += 2 * usize::try_from(count()).unwrap_or(0),
+            _ => panic!("no kind of value: {kind}"),
+        }
+    }
+    assert!(rest.is_empty(), "more than one value: {:?}", String::from_utf8_lossy(answer));
+}
+
+fn script_seeds() -> Vec<Vec<u8>> {
+    let texts: &[(&[u8], &[u8])] = &[
+        (b"{\"a\": [1, 2.5, null, true, \"\\u00e9\\n\"], \"b\": {}}", b""),
+        (b"\x82\xa1a\x93\x01\xcb\x40\x04\x00\x00\x00\x00\x00\x00\xc0\xa1b\xdc\x00\x01\xd2\xff\xff\xff\xfe", b"x"),
+        (b">i4<hBsc3d!8lx", b"\x00\x00\x00\x01\x02\x00\x05text\x00abc01234567"),
+        (b"some text (in braces) = 12", b"%w+()-%b()"),
+        (b"%d %s %5.2f %q", b"text"),
+        (b"return function(a, ...) local b = {...} for i = 1, #b do a[i] = b end end", b"@name"),
+        (b"ERR what\r\nfor", b"txt"),
+        (b"1.5e3", b"0x1F"),
+        (b"ZADD,key,1,a,2.5,b", b"x"),
+        (b"HGETALL,key", b""),
+    ];
+    let mut seeds = Vec::new();
+    for choice in 0..SCRIPTS.len() as u8 {
+        for (first, second) in texts {
+            seeds.push([&[choice, choice / 2, first.len() as u8], *first, *second].concat());
+        }
+    }
+    seeds
 }

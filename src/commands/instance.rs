@@ -395,8 +395,9 @@ impl Instance {
         }
     }
 
-    /// Cuts every connection, whatever its client has still to read.
+    /// Cuts every connection, whatever its client has still to read, and the script that runs, whatever it has still to do.
     pub fn cut(&self) {
+        self.scripts.running.end_now();
         for client in self.clients.all() {
             client.mailbox.leave(|mail| mail.close = Some(false));
         }

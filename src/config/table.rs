@@ -127,7 +127,7 @@ settings! {
     "Scripts" {
         BusyReplyThreshold = number("busy-reply-threshold", "5000", 0, LONG)
             .aliases(&["lua-time-limit"])
-            .help("Milliseconds after which a script takes too long: other clients get `BUSY` then, and may kill it.");
+            .help("Milliseconds after which a script takes too long: other clients get `BUSY` then, and may kill it; 0 is never.");
         ScriptMemoryLimit = bytes("script-memory-limit", "64mb", MB, 1024 * MB)
             .help("Memory that a script may take beyond what was there before it; more is an error to its client.");
     }

@@ -1,7 +1,7 @@
 //! Basic functions of ours: those that Redis changed, those that know of frozen tables, and those of stock Lua that crash or can't be stopped.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr;
+use std::{mem, ptr};
 
 use mlua::ffi::{
     LUA_GCCOLLECT, LUA_GCCOUNT, LUA_GCCOUNTB, LUA_GCRESTART, LUA_GCSTEP, LUA_GCSTOP, LUA_MULTRET, LUA_TFUNCTION, LUA_TNIL,
@@ -15,7 +15,7 @@ use mlua::ffi::{
 use crate::lua::chance::Chance;
 use crate::lua::frozen;
 use crate::lua::raw::{self, Slot, bytes, is_text, pop, push_bytes, set_function};
-use crate::lua::run::{is_ended, shared};
+use crate::lua::run::{interrupt, is_ended, shared};
 
 /// Of the globals that stock Lua has, those that scripts keep.
 pub const KEPT: &[&CStr] =
@@ -295,8 +295,7 @@ unsafe extern "C-unwind" fn load(state: *mut lua_State) -> c_int {
         }
         lua_settop(state, 3);
         let name = luaL_optlstring(state, 2, c"=(load)".as_ptr(), ptr::null_mut());
-        let mut source = Source { first: b"", pieces, at: 0 };
-        let status = parse(state, &mut source, name);
+        let status = parse(state, &mut Source::new(b"", pieces), name);
         loaded(state, status)
     }
 }
@@ -315,14 +314,22 @@ unsafe fn loaded(state: *mut lua_State, status: c_int) -> c_int {
 
 /// Where the parser reads: bytes, and then so many pieces that stand in the table at 3.
 struct Source {
-    first: *const [u8],
+    rest: *const [u8],
     pieces: c_int,
+    /// The next piece.
     at: c_int,
+    is_begun: bool,
+}
+
+impl Source {
+    fn new(text: &[u8], pieces: c_int) -> Source {
+        Source { rest: text, pieces, at: 1, is_begun: false }
+    }
 }
 
 /// Compiles a text; the function, or the message, is on top. Whoever calls keeps text and name where they are.
 pub unsafe fn compile(state: *mut lua_State, text: &[u8], name: *const c_char) -> c_int {
-    unsafe { parse(state, &mut Source { first: text, pieces: 0, at: 0 }, name) }
+    unsafe { parse(state, &mut Source::new(text, 0), name) }
 }
 
 /// While it parses, nothing is collected: the parser of 5.1 lets go of the chunk's name (CVE-2025-49844).
@@ -331,34 +338,34 @@ unsafe fn parse(state: *mut lua_State, source: &mut Source, name: *const c_char)
         lua_gc(state, LUA_GCSTOP, 0);
         let status = lua_load(state, read, (&raw mut *source).cast(), name);
         lua_gc(state, LUA_GCRESTART, 0);
+        if status != 0 {
+            pass_on_the_end(state);
+        }
         status
     }
 }
 
-/// What begins as compiled code does gets a space before it, so that it is read as text: bytes of the caller's own making are no code.
+/// A little at a time, so that a long text can be interrupted. What begins as compiled code does gets a space before it, so that it is read as
+/// text: bytes of the caller's own making are no code.
 unsafe extern "C-unwind" fn read(state: *mut lua_State, source: *mut c_void, size: *mut usize) -> *const c_char {
     const COMPILED: u8 = 27;
+    const SLICE: usize = 64 << 10;
     unsafe {
+        interrupt(state);
         let source = source.cast::<Source>();
-        if (*source).at == 0 {
-            if (*source).pieces > 0 {
-                (*source).first = piece(state, 1);
-            }
-            (*source).at = 1;
-            if (&*(*source).first).first() == Some(&COMPILED) {
-                *size = 1;
-                return c" ".as_ptr();
-            }
+        if (&*(*source).rest).is_empty() && (*source).at <= (*source).pieces {
+            (*source).rest = piece(state, (*source).at);
+            (*source).at += 1;
         }
-        let at = (*source).at;
-        let text = match at {
-            1 => (*source).first,
-            _ if at <= (*source).pieces => piece(state, at),
-            _ => ptr::slice_from_raw_parts(ptr::null(), 0),
-        };
-        (*source).at += 1;
-        *size = text.len();
-        text.cast()
+        let rest = &*(*source).rest;
+        if !mem::replace(&mut (*source).is_begun, true) && rest.first() == Some(&COMPILED) {
+            *size = 1;
+            return c" ".as_ptr();
+        }
+        let (slice, rest) = rest.split_at(rest.len().min(SLICE));
+        (*source).rest = rest;
+        *size = slice.len();
+        slice.as_ptr().cast()
     }
 }
 

@@ -101,6 +101,12 @@ pub unsafe fn write(state: *mut lua_State, status: c_int, label: &str, limit: us
     }
 }
 
+/// Writes why a script was ended.
+pub fn write_end(why: &str, label: &str, reply: &mut Vec<u8>) -> Ending {
+    reply.extend(format!("-ERR {why} script: {label}\r\n").as_bytes());
+    Ending { is_error: true, is_counted: false }
+}
+
 /// The text of an error that is a table.
 pub unsafe fn push_message(state: *mut lua_State, error: c_int, out: &mut Vec<u8>) {
     unsafe {

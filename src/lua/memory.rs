@@ -10,11 +10,35 @@ const ALIGN: usize = 16;
 pub struct Memory {
     pub used: usize,
     pub ceiling: usize,
+    #[cfg(test)]
+    pub failing: Failing,
+}
+
+/// Which allocations fail while there is a ceiling.
+#[cfg(test)]
+#[derive(Default)]
+pub struct Failing {
+    /// How many there were.
+    pub asked: u64,
+    pub which: std::ops::Range<u64>,
+}
+
+#[cfg(test)]
+impl Failing {
+    fn fails(&mut self) -> bool {
+        self.asked += 1;
+        self.which.contains(&(self.asked - 1))
+    }
 }
 
 impl Memory {
     pub const fn unbounded() -> Memory {
-        Memory { used: 0, ceiling: usize::MAX }
+        Memory {
+            used: 0,
+            ceiling: usize::MAX,
+            #[cfg(test)]
+            failing: Failing { asked: 0, which: 0..0 },
+        }
     }
 }
 
@@ -36,6 +60,10 @@ pub unsafe extern "C" fn allocate(owner: *mut c_void, block: *mut c_void, old: u
         let others = (*memory).used - old;
         // What shrinks must not fail.
         if new > old && (others.saturating_add(new) > (*memory).ceiling || new > isize::MAX as usize - ALIGN) {
+            return ptr::null_mut();
+        }
+        #[cfg(test)]
+        if new > old && (*memory).ceiling < usize::MAX && (*memory).failing.fails() {
             return ptr::null_mut();
         }
         let fresh = if old == 0 { alloc(layout(new)) } else { realloc(block.cast(), layout(old), new) };

@@ -36,6 +36,8 @@ pub enum Slot {
     GlobalsFace,
     /// The globals of a library while it is loaded.
     LibraryGlobals,
+    /// Texts that must not need memory.
+    Texts,
 }
 
 /// Words that are slots, in their order.

@@ -16,7 +16,7 @@ use crate::lua::raw::{Slot, bytes, pop, push_slot, raise_error, string, whole};
 use crate::lua::run::{Ending, Level, LevelKind, Run, Shared, interrupt, shared};
 use crate::lua::text::{c_text, general, push_line, without_end};
 
-/// How many values are written between two looks at the bell.
+/// How many values are written, or counted, between two looks at the bell.
 const STEPS: u32 = 1024;
 
 /// Takes the value on top and writes it as the reply of the run.
@@ -25,20 +25,25 @@ pub unsafe fn write(state: *mut lua_State) {
         let shared = shared(state);
         let run = (*shared).run;
         (*shared).levels.clear();
-        let mut steps: u32 = 0;
         loop {
             write_value(state, shared, run);
             while !(*shared).levels.is_empty() && !push_next(state, shared) {}
             if (*shared).levels.is_empty() {
                 return;
             }
-            steps = steps.wrapping_add(1);
-            if steps.is_multiple_of(STEPS) {
-                interrupt(state);
-            }
+            step(state, shared);
             if (*(*run).reply).len() - (*run).reply_start > (*run).reply_max {
                 raise_error(state, "the reply is larger than what a script may use (script-memory-limit)");
             }
+        }
+    }
+}
+
+unsafe fn step(state: *mut lua_State, shared: *mut Shared) {
+    unsafe {
+        (*shared).steps = (*shared).steps.wrapping_add(1);
+        if (*shared).steps.is_multiple_of(STEPS) {
+            interrupt(state);
         }
     }
 }
@@ -117,20 +122,20 @@ unsafe fn write_table(state: *mut lua_State, shared: *mut Shared, run: *mut Run)
         pop(state, 1);
         let header = if (*run).client == 2 { (b'*', b'*') } else { (b'%', b'~') };
         if field(Slot::Map) == LUA_TTABLE {
-            let pairs = count_fields(state);
+            let pairs = count_fields(state, shared);
             push_head(reply, header.0, if (*run).client == 2 { pairs * 2 } else { pairs });
             lua_pushnil(state);
             return (*shared).levels.push(Level { kind: LevelKind::Map { is_value_next: false }, count: 0 });
         }
         pop(state, 1);
         if field(Slot::Set) == LUA_TTABLE {
-            let members = count_fields(state);
+            let members = count_fields(state, shared);
             push_head(reply, header.1, members);
             lua_pushnil(state);
             return (*shared).levels.push(Level { kind: LevelKind::Set, count: 0 });
         }
         pop(state, 1);
-        push_head(reply, b'*', count_items(state, table));
+        push_head(reply, b'*', count_items(state, shared, table));
         (*shared).levels.push(Level { kind: LevelKind::Array, count: 0 });
     }
 }
@@ -205,20 +210,21 @@ unsafe fn write_verbatim(state: *mut lua_State, reply: &mut Vec<u8>, client: u8)
 }
 
 /// How many fields the table on top has.
-unsafe fn count_fields(state: *mut lua_State) -> i64 {
+unsafe fn count_fields(state: *mut lua_State, shared: *mut Shared) -> i64 {
     unsafe {
         let mut count = 0;
         lua_pushnil(state);
         while lua_next(state, -2) != 0 {
             pop(state, 1);
             count += 1;
+            step(state, shared);
         }
         count
     }
 }
 
 /// How many items there are before the first that is nil.
-unsafe fn count_items(state: *mut lua_State, table: c_int) -> i64 {
+unsafe fn count_items(state: *mut lua_State, shared: *mut Shared, table: c_int) -> i64 {
     unsafe {
         let mut count: c_int = 0;
         loop {
@@ -229,6 +235,7 @@ unsafe fn count_items(state: *mut lua_State, table: c_int) -> i64 {
                 return i64::from(count);
             }
             count += 1;
+            step(state, shared);
         }
     }
 }

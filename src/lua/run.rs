@@ -34,10 +34,24 @@ pub struct Shared {
     pub answer: Vec<u8>,
     /// For texts that are put together; nothing is kept in it across a call of Lua that may run a script.
     pub text: Vec<u8>,
-    /// What long loops count, to look at the bell now and then.
+    /// What is written or counted of replies, to look at the bell now and then.
     pub steps: u32,
     /// The tables around the value of a reply that is being written.
     pub levels: Vec<Level>,
+}
+
+/// How many bytes of a buffer are kept between runs; more is given back, as most runs need little.
+const KEPT: usize = 64 << 10;
+
+impl Shared {
+    /// Gives back what a run needed and few others do.
+    pub fn let_go(&mut self) {
+        for buffer in [&mut self.numbers, &mut self.answer, &mut self.text] {
+            if buffer.capacity() > KEPT {
+                *buffer = Vec::new();
+            }
+        }
+    }
 }
 
 /// A table that is being written.
@@ -121,6 +135,11 @@ impl Run {
 
     pub fn is_ended(&self) -> bool {
         self.end.is_some()
+    }
+
+    /// The error that ends it, if it is to end.
+    pub fn end(&self) -> Option<&'static str> {
+        self.end
     }
 }
 

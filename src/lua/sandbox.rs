@@ -34,6 +34,7 @@ pub unsafe fn build(state: *mut lua_State, options: &Options) {
             push_bytes(state, word.to_bytes());
             lua_rawseti_(state, LUA_REGISTRYINDEX, index as c_int + 1);
         }
+        keep_texts(state);
         let stock: [lua_CFunction; 4] = [luaopen_base, luaopen_table, luaopen_string, luaopen_math];
         for open in stock {
             lua_pushcclosure(state, open, 0);
@@ -61,6 +62,21 @@ pub unsafe fn build(state: *mut lua_State, options: &Options) {
         freeze_globals(state);
         make_library_globals(state, &options.version);
         lua_settop(state, 0);
+    }
+}
+
+/// Errors that Lua itself tells where nothing protects it: it finds these texts, and needs no memory for them. Without memory it would end
+/// the process.
+const TEXTS: &[&CStr] = &[c"C stack overflow", c"cannot resume non-suspended coroutine", c"error in error handling"];
+
+unsafe fn keep_texts(state: *mut lua_State) {
+    unsafe {
+        lua_createtable(state, TEXTS.len() as c_int, 0);
+        for (index, text) in TEXTS.iter().enumerate() {
+            push_bytes(state, text.to_bytes());
+            lua_rawseti_(state, -2, index as c_int + 1);
+        }
+        set_slot(state, Slot::Texts);
     }
 }
 

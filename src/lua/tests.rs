@@ -12,6 +12,8 @@ struct Tester {
     alarm: Alarm,
     verdict: Verdict,
     pauses: usize,
+    /// So many times it rings itself where it is asked, and lets the script go on.
+    rings_again: usize,
     logged: Vec<(u8, Vec<u8>)>,
 }
 
@@ -39,6 +41,11 @@ impl Host for Tester {
 
     fn pause(&mut self) -> Verdict {
         self.pauses += 1;
+        if self.rings_again > 0 {
+            self.rings_again -= 1;
+            self.alarm.ring();
+            return Verdict::GoOn;
+        }
         self.verdict
     }
 
@@ -61,7 +68,7 @@ struct Stage {
 impl Stage {
     fn new(kind: Kind) -> Stage {
         let vm = Vm::new(&Options { kind, limit: LIMIT, version: "7.4.0".to_owned() });
-        let host = Tester { alarm: vm.alarm(), verdict: Verdict::GoOn, pauses: 0, logged: Vec::new() };
+        let host = Tester { alarm: vm.alarm(), verdict: Verdict::GoOn, pauses: 0, rings_again: 0, logged: Vec::new() };
         Stage { vm, host, ending: Ending::default() }
     }
 
@@ -306,6 +313,106 @@ fn the_limit_is_counted_from_what_is_there() {
     assert_eq!(stage.run("return 1"), ":1\r\n");
 }
 
+/// Where memory ends at any allocation, or one is refused and those after it are not, the script gets an error, and the state goes on.
+#[test]
+fn memory_may_end_at_any_allocation() {
+    let snippets = include_str!("../../tests/it/lua/snippets.txt").lines();
+    for script in HUNGRY.iter().copied().chain(snippets) {
+        let script = script.replace('\u{21b5}', "\n");
+        let mut stage = Stage::scripts();
+        let Ok(chunk) = stage.vm.compile("SHA", script.as_bytes()) else { continue };
+        stage.vm.fail(0..0);
+        let mut at = 0;
+        loop {
+            for which in [at..u64::MAX, at..at + 1] {
+                let mut reply = Vec::new();
+                stage.vm.fail(which);
+                stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
+                assert!(!reply.is_empty(), "{script}");
+            }
+            let asked = stage.vm.fail(0..0);
+            let mut reply = Vec::new();
+            stage.vm.run(&chunk, &[b"k"], &[b"a", b"b"], 3, &mut stage.host, &mut reply);
+            if at > asked {
+                break;
+            }
+            // Loops do the same again and again.
+            at += 1 + at / 200;
+        }
+        stage.vm.forget(chunk);
+        assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
+    }
+}
+
+/// Where coroutines are nested too deeply, Lua tells so where nothing protects it from an error.
+#[test]
+fn memory_may_end_where_coroutines_are_nested_too_deeply() {
+    let script = "local resume = coroutine.resume local all = {}
+        for i = 1, 260 do all[i] = coroutine.create(function() return resume(all[i + 1]) end) end
+        return resume(all[1])";
+    let run = |which| {
+        let mut stage = Stage::scripts();
+        let chunk = stage.vm.compile("SHA", script.as_bytes()).unwrap();
+        stage.vm.fail(which);
+        let mut reply = Vec::new();
+        stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+        assert!(!reply.is_empty());
+        stage.vm.fail(0..0)
+    };
+    let all = run(0..0);
+    for at in all.saturating_sub(500)..all {
+        run(at..u64::MAX);
+        run(at..at + 1);
+    }
+}
+
+/// Scripts that allocate in many ways.
+const HUNGRY: &[&str] = &[
+    "local co = coroutine.create(function(...) return select('#', ...) end) local t = {} for i = 1, 300 do t[i] = i end return {coroutine.resume(co, unpack(t))}",
+    "local t = {} for i = 1, 300 do t[i] = i end local co = coroutine.wrap(function(...) while true do coroutine.yield(unpack(t)) end end) co() return {co(unpack(t))}",
+    "local function f() return coroutine.wrap(f)() end return pcall(f)",
+    "local function f() string.gsub('a', 'a', f) end return pcall(f)",
+    "local function f() return 1 + f() end return pcall(f)",
+    "local function f() pcall(f) error('x') end f()",
+    "local function f(n) if n == 0 then error({}) end local ok, e = pcall(f, n - 1) error(e) end f(50)",
+    "local t = {} for i = 1, 200 do t['k' .. i] = {i} end return cjson.encode(t)",
+    "local t = {} for i = 1, 200 do t['k' .. i] = {i} end return cmsgpack.pack(t)",
+    "local t = {} for i = 1, 100 do t['k' .. i] = i end local s = cjson.encode(t) return cjson.decode(s).k7",
+    "local t = {} for i = 1, 100 do t['k' .. i] = i end local s = cmsgpack.pack(t) return cmsgpack.unpack(s).k7",
+    "return cjson.decode(string.rep('[', 500) .. string.rep(']', 500))",
+    "return cjson.new().encode({1})",
+    "return struct.pack(string.rep('s', 100), unpack((function() local t = {} for i = 1, 100 do t[i] = 'text' .. i end return t end)()))",
+    "return {struct.unpack(string.rep('b', 200), string.rep('x', 200))}",
+    "return (string.gsub(string.rep('abc', 500), '(a)(b)', '%2%1'))",
+    "return (string.gsub(string.rep('abc', 100), 'b', function(b) return b .. b end))",
+    "return (string.gsub(string.rep('abc', 100), '%w', {a = 'xyz', b = 2}))",
+    "local n = 0 for a, b in string.gmatch(string.rep('a=b,', 100), '(%w)=(%w)') do n = n + 1 end return n",
+    "return string.find(string.rep('a', 300) .. 'b', string.rep('a-', 20) .. 'b')",
+    "return loadstring('local t = {} for i = 1, 10 do t[i] = function() return i end end return #t')()",
+    "local n = 0 return load(function() n = n + 1 return n < 50 and 'local a' .. n .. ' = ' .. n .. ' ' or nil end)()",
+    "local t = {} for i = 1, 100 do t[i] = tostring(i) end table.sort(t) return table.concat(t, ',')",
+    "return redis.call('reply', '*2\\r\\n%1\\r\\n$1\\r\\na\\r\\n:1\\r\\n~1\\r\\n,1.5\\r\\n')",
+    "return {redis.call('reply', '=5\\r\\ntxt:a\\r\\n'), redis.call('reply', '(123\\r\\n'), redis.call('words', 1, 2.5, 'x')}",
+    "local t = {} for i = 1, 100 do t[i] = redis.pcall('nope', i) end return #t",
+    "redis.log(3, string.rep('x', 1000)) return redis.sha1hex('x')",
+    "return redis.error_reply('x y')",
+    "return {redis.acl_check_cmd('a', 1, 2), redis.status_reply('x')}",
+    "error(setmetatable({}, {__tostring = function() return 'x' end}))",
+    "error({err = 'MINE x'})",
+    "error()",
+    "return xpcall(function() error('x') end, function(e) return e .. string.rep('y', 100) end)",
+    "local t = setmetatable({}, {__index = function(t, k) return k .. 'x' end, __call = function() return 1 end, __lt = function() return true end}) return t.a .. t() .. tostring(t < t)",
+    "for i = 1, 100 do pcall(string.rep, 'x', i * 100) end collectgarbage() return collectgarbage('count') > 0",
+    "local t = {} for i = 1, 50 do t = {t, map = {a = t}} end return t",
+    "return {map = {a = 1, [2] = {set = {x = true}}}, double = 1}",
+    "return {double = 1.5}",
+    "return {{verbatim_string = {format = 'txt', string = 'x'}}, {big_number = '12'}}",
+    "return string.format('%s %q %d %5.2f', 'x', 'a\\n', 3, 1.5)",
+    "local co = coroutine.wrap(function() error('x') end) return pcall(co)",
+    "local co = coroutine.wrap(function() local t = {} for i = 1, 100 do t[i] = {} end error(t) end) return pcall(co)",
+    "local function up() local t = {} return function() t[#t + 1] = {} return #t end end local f = up() for i = 1, 50 do f() end return f()",
+];
+
 const STOPPED: &str = "-ERR Script killed by user with SCRIPT KILL... script: SHA, on @user_script:1.\r\n";
 
 #[test]
@@ -332,6 +439,7 @@ fn a_script_ends_when_its_host_says_so_whatever_it_does() {
         "local t = {} for i = 1, 30000 do t[i] = i % 1000 end while true do table.sort(t) end",
         "local function f() return f() end f()",
         "while true do collectgarbage() end",
+        "while true do loadstring(string.rep(' ', 1000000)) end",
     ] {
         let mut stage = Stage::scripts();
         stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
@@ -342,6 +450,56 @@ fn a_script_ends_when_its_host_says_so_whatever_it_does() {
         stage.host.verdict = Verdict::GoOn;
         assert_eq!(stage.run("return 1"), ":1\r\n", "after {script}");
     }
+}
+
+/// Behind the ring there are a few instructions of Lua, the last of which takes seconds: the host is asked within that, again and again.
+#[test]
+fn what_takes_long_within_one_step_is_interrupted() {
+    for script in [
+        "local a, b = string.rep('x', 1e6) .. 'a', string.rep('x', 1e6) .. 'b' local t = {} for i = 1, 1000 do t[i] = i % 2 == 0 and a or b end ring() table.sort(t)",
+        "local t = {} for i = 1, 300000 do t[i] = i end ring() table.sort(t, rawequal)",
+        "local t = {} for i = 1, 300000 do t[i] = i end ring() table.foreachi(t, math.randomseed)",
+        "local t = {} for i = 1, 300000 do t[i] = t end ring() return t",
+        "local m = {} local t = {map = m} for i = 1, 200000 do m[i] = t end ring() return t",
+        "local s = string.rep(' ', 4e6) ring() loadstring(s)",
+    ] {
+        let mut stage = Stage::scripts();
+        stage.host.rings_again = 40;
+        stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
+        let script = format!("local function ring() redis.call('ring') end {script}");
+        let reply = stage.run(&script);
+        assert!(reply.starts_with("-ERR Script killed by user"), "{script}: {}", &reply[..reply.len().min(100)]);
+        assert_eq!(stage.host.pauses, 41, "{script}");
+    }
+}
+
+#[test]
+fn a_script_that_is_to_end_says_so_also_where_it_has_no_memory_left() {
+    let mut stage = Stage::scripts();
+    stage.host.verdict = Verdict::Stop("Script killed by user with SCRIPT KILL...");
+    let chunk = stage.vm.compile("SHA", b"redis.call('ring') return 1").unwrap();
+    stage.vm.fail(0..0);
+    let mut reply = Vec::new();
+    stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+    let all = stage.vm.fail(0..0);
+    let mut replies = std::collections::BTreeSet::new();
+    for at in 0..all {
+        let mut reply = Vec::new();
+        stage.vm.fail(at..u64::MAX);
+        stage.vm.run(&chunk, &[], &[], 2, &mut stage.host, &mut reply);
+        replies.insert(String::from_utf8_lossy(&reply).into_owned());
+    }
+    assert!(replies.iter().any(|reply| reply == "-ERR Script killed by user with SCRIPT KILL... script: SHA\r\n"), "{replies:?}");
+}
+
+#[test]
+fn what_one_run_needed_of_buffers_is_given_back() {
+    let mut stage = Stage::scripts();
+    stage
+        .run("redis.call('reply', '$8000000\\r\\n' .. string.rep('x', 8000000)) redis.log(3, string.rep('x', 1000000)) return 1");
+    stage.host.logged.clear();
+    stage.run("collectgarbage() return 1");
+    assert!(stage.vm.buffered() < 256 << 10, "{}", stage.vm.buffered());
 }
 
 /// Runs it while another thread rings without end.

@@ -122,7 +122,11 @@ impl Vm {
             // SAFETY: the reply is this run's, and nobody writes to it any more; the error is on top.
             unsafe {
                 (*run.reply).truncate(run.reply_start);
-                run.ending = error::write(self.state, status, &chunk.label, self.limit, &mut *run.reply);
+                run.ending = match run.end() {
+                    // There was no memory left for the error that was to end it.
+                    Some(why) if status == LUA_ERRMEM => error::write_end(why, &chunk.label, &mut *run.reply),
+                    _ => error::write(self.state, status, &chunk.label, self.limit, &mut *run.reply),
+                };
                 lua_settop(self.state, ENTRY);
             }
         }
@@ -149,7 +153,8 @@ impl Vm {
         }
         // SAFETY: they are places in the registry.
         unsafe { library::forget(self.state, functions) };
-        let what = if request.is_compiled { "Error registering functions: " } else { "Error compiling function: " };
+        let what =
+            if request.is_compiled || run.is_ended() { "Error registering functions: " } else { "Error compiling function: " };
         let why = self.take_refusal(status, what);
         self.go_on_panicking(&mut run);
         Err(why)
@@ -166,6 +171,23 @@ impl Vm {
         self.is_spoiled
     }
 
+    /// Has these allocations fail in what runs from here on, and tells how many there were since this was said before.
+    #[cfg(test)]
+    pub fn fail(&mut self, which: std::ops::Range<u64>) -> u64 {
+        // SAFETY: it lives as long as this.
+        let failing = unsafe { &mut (*self.shared).memory.failing };
+        failing.which = which;
+        mem::take(&mut failing.asked)
+    }
+
+    /// The bytes of buffers that are kept for the next run.
+    #[cfg(test)]
+    pub fn buffered(&self) -> usize {
+        // SAFETY: it lives as long as this.
+        let shared = unsafe { &*self.shared };
+        shared.answer.capacity() + shared.text.capacity() + shared.numbers.capacity()
+    }
+
     pub fn alarm(&self) -> Alarm {
         // SAFETY: it lives as long as this.
         Alarm(Arc::clone(unsafe { &(*self.shared).bell }))
@@ -180,6 +202,7 @@ impl Vm {
             let before = (*shared).memory.used;
             let status = self.within_limit(enter);
             (*shared).run = ptr::null_mut();
+            (*shared).let_go();
             if (*shared).bell.has_rung() {
                 (*shared).bell.is_answered();
             }

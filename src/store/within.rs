@@ -166,7 +166,7 @@ impl Within {
                     if !wait.is_muted {
                         self.reply.raw(&bytes);
                     }
-                    self.session.answered(&wait.waiter, &bytes);
+                    self.session.answered(&wait, &bytes);
                     if wait.tries_again {
                         self.session.fetching_failed(&wait);
                     }

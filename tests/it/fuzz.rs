@@ -41,6 +41,11 @@ fn any_command_is_answered_and_its_effects_are_whole() {
     drive("commands");
 }
 
+#[test]
+fn any_bytes_that_a_script_gets_are_answered() {
+    drive("script");
+}
+
 fn drive(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("the target is in the table");
     let seconds = std::env::var("FLUX_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);

@@ -160,6 +160,12 @@ impl Process {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process has a number");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
     /// Waits until it has ended by itself, which it must.
     pub fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(30);

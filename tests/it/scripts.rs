@@ -86,7 +86,7 @@ fn a_script_keeps_to_its_rules() {
         EVAL "return redis.call('BLPOP', 'list', 0)" 0 => [list, x]
         CONFIG SET maxmemory 1
         EVAL "return redis.call('SET', 'a', 1)" 0 => OOM command not allowed when used memory > 'maxmemory'.…
-        EVAL "#!lua\nreturn 1" 0 => OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'
+        EVAL "#!lua\nreturn 1" 0 => OOM command not allowed when used memory > 'maxmemory'.
         EVAL "#!lua flags=allow-oom\nreturn redis.call('SET', 'a', 1)" 0 => OK
         EVAL "redis.call('DEL', 'a') return redis.call('SET', 'a', 2)" 0 => OK
         EVAL "return redis.call('GET', 'a')" 0 => 2
@@ -147,6 +147,17 @@ fn scripts_are_answered_as_redis_answers_them() {
         "EVAL \"#!lua flags=nothing\\nreturn 1\" 0",
         "EVAL \"#!lua what=nothing\\nreturn 1\" 0",
         "EVAL \"#!lua\" 0",
+        "EVAL \"#! lua\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes,\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=\\\"no-writes\\\"\\nreturn 1\" 0",
+        "EVAL \"#!lua \\\"\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn redis.call('PUBLISH', 'channel', 'x')\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn redis.call('PFCOUNT', 'none')\" 0",
+        r#"EVAL_RO "return redis.call('SPUBLISH', 'channel', 'x')" 0"#,
+        r#"EVAL "return redis.call('CONFIG')" 0"#,
+        r#"EVAL "return redis.call('OBJECT')" 0"#,
+        r#"EVAL "return redis.acl_check_cmd('OBJECT')" 0"#,
         "EVAL \"#!js\\nreturn 1\" 0",
         "EVAL_RO \"#!lua\\nreturn 1\" 0",
         "EVAL \"#!lua\\nerror('line two')\" 0",
@@ -415,6 +426,67 @@ fn a_script_that_has_written_is_not_killed_but_the_server_can_be_ended_without_i
     assert!(server.ended().success());
     let server = Process::flux_in(&server.data(), &[]);
     assert_eq!(server.connect().call(&["GET", "key"]).unwrap(), bulk("whole"));
+}
+
+/// Its client hears how it went, and all of it is kept.
+#[test]
+fn a_server_that_is_asked_to_end_lets_a_script_come_to_its_end() {
+    for threads in ["1", "2"] {
+        let mut server = Process::flux(&["--threads", threads]);
+        let (mut runs, mut other) = (server.connect(), server.connect());
+        let script = format!("redis.call('SET', 'a', 1) {LASTS} redis.call('SET', 'b', 1) return 'done'");
+        runs.send(&["EVAL", &script, "0"]).unwrap();
+        until("it has written", || shown(&other.call(&["SCRIPT", "KILL"]).unwrap()).starts_with("-UNKILLABLE"));
+        server.terminate();
+        assert_eq!(runs.read().unwrap(), bulk("done"));
+        assert!(server.ended().success());
+        let server = Process::flux_in(&server.data(), &[]);
+        assert_eq!(server.connect().call(&["MGET", "a", "b"]).unwrap(), many(&["1", "1"]));
+    }
+}
+
+/// Either it takes longer than the threshold, or there is none and it takes longer than clients get.
+#[test]
+fn a_server_that_is_asked_to_end_ends_a_script_that_takes_too_long_and_keeps_nothing_of_it() {
+    for threads in ["1", "2"] {
+        for arguments in [["--busy-reply-threshold", "300"], ["--busy-reply-threshold", "0"]] {
+            let mut server = Process::flux(&[&["--threads", threads, "--shutdown-timeout", "1"][..], &arguments].concat());
+            let (mut runs, mut other) = (server.connect(), server.connect());
+            runs.send(&["EVAL", WRITES_FOR_EVER, "1", "key"]).unwrap();
+            until("it has written", || shown(&other.call(&["SCRIPT", "KILL"]).unwrap()).starts_with("-UNKILLABLE"));
+            // Without a threshold nobody is told BUSY, as in Redis.
+            let mut waits = server.connect();
+            waits.send(&["GET", "key"]).unwrap();
+            assert_eq!(other.call(&["WATCH", "key"]).unwrap(), line("+OK"));
+            server.terminate();
+            let answers = [&mut runs, &mut waits].map(Connection::read);
+            assert!(server.ended().success());
+            match answers {
+                [Ok(ran), _] if arguments[1] == "300" => {
+                    assert!(shown(&ran).starts_with("-ERR Script ended, since the server ends."))
+                }
+                [_, waited] => assert!(waited.is_err(), "{threads}, {arguments:?}: {waited:?}"),
+            }
+            let server = Process::flux_in(&server.data(), &[]);
+            assert_eq!(server.connect().call(&["EXISTS", "key"]).unwrap(), line(":0"));
+        }
+    }
+}
+
+/// Once each, however long they took, also where they failed.
+#[test]
+fn scripts_that_take_long_are_counted_once() {
+    let server = Process::flux(&["--threads", "1", "--slowlog-log-slower-than", "5000"]);
+    let mut client = server.connect();
+    for end in ["error('MINE no')", "return redis.call('INCR', 'a', 'b')", "return redis.error_reply('OTHER no')", "return 1"] {
+        client.call(&["EVAL", &format!("{LASTS} {end}"), "0"]).unwrap();
+    }
+    let counts = text(&mut client, &["INFO", "commandstats"]);
+    let eval = counts.lines().find(|line| line.starts_with("cmdstat_eval:")).unwrap();
+    assert!(eval.contains("calls=4,") && eval.ends_with("failed_calls=3"), "{eval}");
+    let errors = text(&mut client, &["INFO", "errorstats"]);
+    assert!(errors.contains("errorstat_ERR:count=2\r\n") && errors.contains("errorstat_OTHER:count=1\r\n"), "{errors}");
+    assert_eq!(client.call(&["SLOWLOG", "LEN"]).unwrap(), line(":4"));
 }
 
 /// What was acknowledged before a script that never ends is on disk all the same, and nothing of the script.

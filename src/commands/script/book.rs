@@ -32,9 +32,11 @@ pub type Sha = [u8; 40];
 pub struct Book {
     vm: Option<Vm>,
     scripts: HashMap<Sha, Script, foldhash::fast::RandomState>,
-    /// Of those that may make way.
-    evaluated: usize,
+    /// Those that may make way, in no order.
+    evaluated: Vec<Sha>,
+    /// Of all texts, and of those that stay.
     source_bytes: usize,
+    loaded_bytes: usize,
     uses: u64,
     evicted: u64,
 }
@@ -70,12 +72,13 @@ impl Book {
         if let Some(script) = self.scripts.get_mut(&sha) {
             script.used = uses;
             if is_loaded && !mem::replace(&mut script.is_loaded, true) {
-                self.evaluated -= 1;
+                self.loaded_bytes += script.source.len();
+                self.evaluated.retain(|other| *other != sha);
             }
             return Ok(sha);
         }
         let flags = flags::of(source)?;
-        let room = if is_loaded { SOURCE_BYTES_MAX - self.loaded_bytes() } else { SOURCE_BYTES_MAX };
+        let room = if is_loaded { SOURCE_BYTES_MAX.saturating_sub(self.loaded_bytes) } else { SOURCE_BYTES_MAX };
         if source.len() > room {
             return Err(Error::new(format!(
                 "ERR the scripts that are kept may take {} MB, and this one would take more; SCRIPT FLUSH forgets them",
@@ -86,24 +89,26 @@ impl Book {
         self.make_room(source.len(), is_loaded);
         let script = Script { source: source.into(), flags, chunk: Some(chunk), is_loaded, used: uses };
         self.source_bytes += script.source.len();
-        self.evaluated += usize::from(!is_loaded);
+        if is_loaded {
+            self.loaded_bytes += source.len();
+        } else {
+            self.evaluated.push(sha);
+        }
         self.scripts.insert(sha, script);
         Ok(sha)
     }
 
-    fn loaded_bytes(&self) -> usize {
-        self.scripts.values().filter(|script| script.is_loaded).map(|script| script.source.len()).sum()
-    }
-
-    /// Forgets scripts of `EVAL` until there is room for another.
+    /// Forgets scripts of `EVAL` until there is room for another. O(n) for those that may make way, however many stay.
     fn make_room(&mut self, bytes: usize, is_loaded: bool) {
-        let is_over = |book: &Book| book.source_bytes + bytes > SOURCE_BYTES_MAX || !is_loaded && book.evaluated >= EVALUATED_MAX;
+        let is_over =
+            |book: &Book| book.source_bytes + bytes > SOURCE_BYTES_MAX || !is_loaded && book.evaluated.len() >= EVALUATED_MAX;
         while is_over(self) {
-            let oldest = self.scripts.iter().filter(|(_, script)| !script.is_loaded).min_by_key(|(_, script)| script.used);
-            let Some(sha) = oldest.map(|(sha, _)| *sha) else { return };
+            let used = |sha: &Sha| self.scripts.get(sha).map(|script| script.used);
+            let oldest = self.evaluated.iter().enumerate().min_by_key(|(_, sha)| used(sha)).map(|(at, _)| at);
+            let Some(oldest) = oldest else { return };
+            let sha = self.evaluated.swap_remove(oldest);
             let Some(script) = self.scripts.remove(&sha) else { return };
             self.source_bytes -= script.source.len();
-            self.evaluated -= 1;
             self.evicted += 1;
             if let (Some(vm), Some(chunk)) = (&mut self.vm, script.chunk) {
                 vm.forget(chunk);

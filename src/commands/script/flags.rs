@@ -2,6 +2,7 @@
 
 use crate::engine::error::Error;
 use crate::lua;
+use crate::resp::request::split_words;
 
 /// What a script is allowed, and promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,20 +34,23 @@ fn bit(name: &str) -> Option<u32> {
 
 /// The flags of a script.
 pub fn of(source: &[u8]) -> Result<Flags, Error> {
-    let Some(line) = source.strip_prefix(b"#!") else { return Ok(Flags::default()) };
-    let Some(end) = memchr::memchr(b'\n', line) else { return Err(Error::text("ERR Invalid script shebang")) };
-    let line = String::from_utf8_lossy(&line[..end]);
-    let mut words = line.split_ascii_whitespace();
+    if !source.starts_with(b"#!") {
+        return Ok(Flags::default());
+    }
+    let Some(end) = memchr::memchr(b'\n', source) else { return Err(Error::text("ERR Invalid script shebang")) };
+    let words = split_words(&source[..end]).ok_or(Error::text("ERR Invalid engine in script shebang"))?;
+    let mut words = words.iter().map(|word| String::from_utf8_lossy(word));
     let engine = words.next().unwrap_or_default();
-    if engine != "lua" {
-        return Err(Error::new(format!("ERR Unexpected engine in script shebang: #!{engine}")));
+    if engine != "#!lua" {
+        return Err(Error::new(format!("ERR Unexpected engine in script shebang: {engine}")));
     }
     let mut flags = Flags { are_said: true, bits: 0 };
     for word in words {
         let Some(names) = word.strip_prefix("flags=") else {
             return Err(Error::new(format!("ERR Unknown lua shebang option: {word}")));
         };
-        for name in names.split(',').filter(|name| !name.is_empty()) {
+        // None is none; one without a name is not known.
+        for name in names.split(',').filter(|_| !names.is_empty()) {
             flags.bits |= bit(name).ok_or_else(|| Error::new(format!("ERR Unexpected flag in script shebang: {name}")))?;
         }
     }
@@ -70,8 +74,18 @@ mod tests {
         assert_eq!(of(b"return 1").unwrap(), Flags::default());
         let flags = of(b"#!lua flags=no-writes,allow-oom\nreturn 1").unwrap();
         assert!(flags.are_said && flags.no_writes() && flags.allow_oom());
+        assert!(of(b"#!lua flags=\"no-writes\" flags=\nreturn 1").is_ok_and(Flags::no_writes));
         assert!(of(b"#!lua\nreturn 1").is_ok_and(|flags| flags.are_said && !flags.no_writes()));
-        for wrong in ["#!lua", "#!python\n", "#!lua flags=many\n", "#!lua color=red\n", "#!\n"] {
+        for wrong in [
+            "#!lua",
+            "#!python\n",
+            "#! lua\n",
+            "#!lua flags=many\n",
+            "#!lua flags=no-writes,\n",
+            "#!lua color=red\n",
+            "#!lua \"\n",
+            "#!\n",
+        ] {
             assert!(of(wrong.as_bytes()).is_err(), "{wrong:?}");
         }
         assert_eq!(body(b"#!lua\nreturn 1"), b"\nreturn 1");

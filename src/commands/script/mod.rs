@@ -197,12 +197,12 @@ pub(super) fn eval<'v>(
     (answered(session, ran, &answer, reply), view)
 }
 
-/// Passes on what a script answered. An error of a command within was counted there.
+/// Passes on what a script answered, byte by byte: errors may hold any. That of a command within was counted there.
 fn answered(session: &mut Session, ran: Result<Ending, Error>, answer: &[u8], reply: &mut Reply) -> Outcome {
     let ending = ran?;
     if ending.is_error && !ending.is_counted {
-        let text = answer.strip_prefix(b"-").unwrap_or(answer);
-        return Err(Error::new(String::from_utf8_lossy(text.strip_suffix(b"\r\n").unwrap_or(text)).into_owned()));
+        let text = String::from_utf8_lossy(answer.strip_prefix(b"-").unwrap_or(answer));
+        session.instance.stats.error(text.trim_end());
     }
     session.has_failed_inside = ending.is_error;
     reply.raw(answer);

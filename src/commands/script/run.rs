@@ -23,6 +23,11 @@ use crate::resp::{Args, OwnedArgs, Protocol, Reply};
 /// A script holds its locks for so long, then it lends them now and then.
 const LENDS_AFTER_MS: u64 = 4;
 
+const WRONG_NUMBER: Error = Error::text("ERR Wrong number of args calling Redis command from script");
+
+/// Commands that change no keys as such, and which Redis keeps out of scripts that only read (`may_replicate`).
+const REACHES_OTHERS: &[&str] = &["pfcount", "publish", "spublish"];
+
 const KILLED: &str = "Script killed by user with SCRIPT KILL.";
 const ENDS: &str = "Script ended, since the server ends.";
 
@@ -51,9 +56,7 @@ impl Rules {
             }
             refusal_of_writes(&instance).map_or(Ok(()), Err)?;
             if is_short && !flags.allow_oom() {
-                return Err(Error::text(
-                    "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
-                ));
+                return Err(error::OUT_OF_MEMORY);
             }
         }
         Ok(Rules { only_reads, is_short: is_short && !flags.allow_oom() && !flags.are_said })
@@ -109,6 +112,9 @@ impl Host for Act<'_, '_> {
         let owned = OwnedArgs::new(args.iter().copied());
         let args = owned.args();
         let (number, command) = self.session.instance.table.find(args.at(0))?;
+        if is_alone(command, args) {
+            return Some(true);
+        }
         let leaf = leaf(command, args).ok()?;
         let asked = Asked { command, leaf, number: table::number_of(number, command, leaf), args };
         Some(self.admit(&asked, false).is_ok())
@@ -119,6 +125,9 @@ impl Act<'_, '_> {
     fn try_call(&mut self, args: Args<'_>, reply: &mut Reply) -> Outcome {
         let unknown = || Error::text("ERR Unknown Redis command called from script");
         let (number, command) = self.session.instance.table.find(args.at(0)).ok_or_else(unknown)?;
+        if is_alone(command, args) {
+            return Err(WRONG_NUMBER);
+        }
         let leaf = leaf(command, args).map_err(|_| unknown())?;
         let number = table::number_of(number, command, leaf);
         self.check(&Asked { command, leaf, number, args }).inspect_err(|_| self.session.reject(number))?;
@@ -135,7 +144,7 @@ impl Act<'_, '_> {
     fn check(&mut self, asked: &Asked<'_>) -> Outcome {
         let leaf = asked.leaf;
         if !leaf.takes(asked.args.len() - 1) {
-            return Err(Error::text("ERR Wrong number of args calling Redis command from script"));
+            return Err(WRONG_NUMBER);
         }
         // Since Redis 7.2 commands that wait for keys may be called, and answer at once.
         let waits_for_keys = leaf.flags & flag::BLOCKING != 0 && matches!(leaf.run, Run::Read(_) | Run::Write(_));
@@ -144,7 +153,7 @@ impl Act<'_, '_> {
             return Err(Error::text("ERR This Redis command is not allowed from script"));
         }
         let writes = leaf.is_write() && leaf.flags & flag::READ_ONLY == 0;
-        if writes && self.rules.only_reads {
+        if self.rules.only_reads && (writes || REACHES_OTHERS.contains(&leaf.name)) {
             return Err(Error::text("ERR Write commands are not allowed from read-only scripts."));
         }
         self.admit(asked, self.rules.is_short && !self.running.has_written())?;
@@ -196,6 +205,11 @@ impl Act<'_, '_> {
         }
         None
     }
+}
+
+/// Whether it is the name of a container, and no subcommand with it.
+fn is_alone(command: &Command, args: Args<'_>) -> bool {
+    args.len() == 1 && matches!(command.run, Run::Container)
 }
 
 /// A view as a script has it: its commands answer at once, and what rests on disk is read where it is met.

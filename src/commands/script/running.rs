@@ -135,9 +135,12 @@ impl Running {
         clock::monotonic_ms().saturating_sub(self.since.load(Relaxed))
     }
 
-    /// For how many more milliseconds a command waits for it; then it is refused.
+    /// For how many more milliseconds a command waits for it; then it is refused. As in Redis, a threshold of 0 is none.
     pub fn patience_ms(&self, config: &Config) -> u64 {
-        config.count(Name::BusyReplyThreshold).saturating_sub(self.age_ms())
+        match config.count(Name::BusyReplyThreshold) {
+            0 => u64::MAX,
+            threshold => threshold.saturating_sub(self.age_ms()),
+        }
     }
 
     fn ring(&self) {

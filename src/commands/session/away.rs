@@ -25,7 +25,7 @@ impl Session {
     }
 
     /// Whether this stands in for one that is away.
-    pub(crate) fn is_stand_in(&self) -> bool {
+    pub fn is_stand_in(&self) -> bool {
         self.shelf.is_some()
     }
 

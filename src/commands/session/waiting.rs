@@ -28,6 +28,8 @@ pub struct Wait {
     pub is_under_way: bool,
     /// Whether the client wants no answer (`CLIENT REPLY`).
     pub is_muted: bool,
+    /// Whether the session itself is away, and comes back with the answer.
+    pub is_away: bool,
 }
 
 impl Session {
@@ -45,7 +47,7 @@ impl Session {
             }
         }
         let until = timeout_ms.map(|ms| clock::monotonic_ms().saturating_add(ms));
-        Flow::Wait(Wait { waiter, until, tries_again, is_under_way, is_muted: false })
+        Flow::Wait(Wait { waiter, until, tries_again, is_under_way, is_muted: false, is_away: self.is_stand_in() })
     }
 
     /// Holds a command back until a pause is over.
@@ -120,8 +122,12 @@ impl Session {
         }
     }
 
-    /// Counts the answer a waiting command got; the call itself was counted when it began to wait.
-    pub fn answered(&self, waiter: &Waiter, bytes: &[u8]) {
+    /// Counts the answer a waiting command got; the call itself was counted when it began to wait. Whoever had the session has counted both.
+    pub fn answered(&self, wait: &Wait, bytes: &[u8]) {
+        if wait.is_away {
+            return;
+        }
+        let waiter = &wait.waiter;
         if self.instance.notes_fast_commands.load(Relaxed)
             && let Some((_, command)) = self.instance.table.find(waiter.args.args().at(0))
         {
