@@ -234,23 +234,12 @@ impl Inside {
 }
 
 impl Node {
-    /// Opens the doors, loads the keyspace from the folder `data` (in memory only without one), and is there when that is done.
-    pub fn start(config: Arc<Config>, taken: Taken, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
-        let held = data.map(Held::at).transpose()?;
-        Opening::begin(config, taken, held, on_damage)?.finish()
-    }
-
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let instance = share(Arc::new(Engine::new(true)), &config);
         let options = options(&instance);
         let Inside { persistence, rooms } = Inside::open(&instance, Some(Held::at(data)?), options)?;
         Ok(Node { instance, persistence, door: None, http: None, rooms })
-    }
-
-    /// Its peers, for callers within the process.
-    pub fn peers(&self) -> peers::Handle {
-        peers::handle(&self.instance).expect("it is listed above, and open")
     }
 
     /// Where clients reach it.
