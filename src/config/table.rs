@@ -12,6 +12,7 @@ macro_rules! settings {
     ($($title:literal { $($name:ident = $setting:expr;)* })*) => {
         /// The settings of the house that have an effect, by name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(dead_code, reason = "what is fixed nobody asks for")]
         #[repr(usize)]
         pub enum Name {
             $($($name,)*)*
