@@ -116,8 +116,8 @@ impl Taken {
     /// Takes the addresses that settings name.
     pub fn take(config: &Config) -> Result<Taken, Error> {
         let addresses = addresses(config, Name::Bind, Name::Port)?.unwrap_or_default();
-        let mut door = server::take(&addresses)?;
-        let http = take_http(config, &addresses)?;
+        let mut door = server::take(&addresses, config.number(Name::TcpBacklog) as i32)?;
+        let http = take_http(config)?;
         if let Some(path) = unix_socket(config) {
             let mode = config.count(Name::Unixsocketperm) as u32;
             make_folder_of_socket(config, &path).map_err(|error| server::Error::Socket(path.clone(), error))?;
@@ -129,14 +129,9 @@ impl Taken {
 
 /// Takes the addresses for HTTP beside those of the other door. Nobody asked for the port that it has where nothing is said, so where another
 /// process has that one, whoever wants a Redis gets it all the same.
-fn take_http(config: &Config, door: &[SocketAddr]) -> Result<Option<http::Taken>, Error> {
+fn take_http(config: &Config) -> Result<Option<http::Taken>, Error> {
     let Some(wanted) = addresses(config, Name::HttpBind, Name::HttpPort)? else { return Ok(None) };
-    // The system lets one process take an address twice, and says so only where both listen.
-    let taken = match wanted.iter().find(|address| address.port() != 0 && door.contains(address)) {
-        Some(twice) => Err(http::Error::Address(*twice, ErrorKind::AddrInUse.into())),
-        None => http::take(&wanted),
-    };
-    match taken {
+    match http::take(&wanted) {
         Err(http::Error::Address(address, error)) if error.kind() == ErrorKind::AddrInUse && !is_chosen(config) => {
             tracing::warn!(
                 "{address} is taken: going on without HTTP, so who asks there does not reach this server; choose another port with \
@@ -228,30 +223,26 @@ impl Inside {
             follow_persistence(&instance.config, persistence);
         }
         let rooms = instance.open_rooms();
-        start_chores(instance)?;
+        if let Err(error) = start_chores(instance) {
+            drop(rooms);
+            // Nothing of it goes on behind the back of whoever is told the error, and the folder can be opened again.
+            return match persistence.map_or(Ok(()), |persistence| persistence.close(false)) {
+                Ok(()) => Err(error),
+                Err(unwritten) => Err(unwritten.into()),
+            };
+        }
         instance.end_loading();
         Ok(Inside { persistence, rooms })
     }
 }
 
 impl Node {
-    /// Opens the doors, loads the keyspace from the folder `data` (in memory only without one), and is there when that is done.
-    pub fn start(config: Arc<Config>, taken: Taken, data: Option<&Path>, on_damage: OnDamage) -> Result<Node, Error> {
-        let held = data.map(Held::at).transpose()?;
-        Opening::begin(config, taken, held, on_damage)?.finish()
-    }
-
     /// The same without a door, for a program that has flux within it.
     pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let instance = share(Arc::new(Engine::new(true)), &config);
         let options = options(&instance);
         let Inside { persistence, rooms } = Inside::open(&instance, Some(Held::at(data)?), options)?;
         Ok(Node { instance, persistence, door: None, http: None, rooms })
-    }
-
-    /// Its peers, for callers within the process.
-    pub fn peers(&self) -> peers::Handle {
-        peers::handle(&self.instance).expect("it is listed above, and open")
     }
 
     /// Where clients reach it.
@@ -410,10 +401,7 @@ fn unix_socket(config: &Config) -> Option<PathBuf> {
 
 fn door_options(config: &Config) -> server::Options {
     let threads = config.count(Name::Threads) as usize;
-    server::Options {
-        backlog: config.number(Name::TcpBacklog) as i32,
-        workers: if threads == 0 { usual_workers() } else { threads },
-    }
+    server::Options { workers: if threads == 0 { usual_workers() } else { threads } }
 }
 
 /// One less than there are cores. The last one is for the journal, the tables, HTTP, and the clients that live on the same machine:
@@ -491,5 +479,21 @@ impl Durability for Persistence {
 
     fn write_error(&self) -> Option<String> {
         if self.is_writable() { None } else { Some(self.last_error().unwrap_or_default()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_that_fails_late_lets_the_folder_go() {
+        let folder = tempfile::tempdir().expect("the system has room for one");
+        let instance = share(Arc::new(Engine::new(true)), &defaults());
+        // No chores can be started any more.
+        instance.lifecycle().stop(Phase::Tend);
+        let held = Held::at(folder.path()).expect("nobody has it");
+        assert!(matches!(Inside::open(&instance, Some(held), options(&instance)), Err(Error::Thread(_))));
+        Held::at(folder.path()).expect("it was let go");
     }
 }

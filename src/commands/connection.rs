@@ -671,8 +671,3 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
     .expect("writing to a string cannot fail");
     line
 }
-
-/// Whether a command must answer at once: in a transaction or a script.
-pub fn must_answer(session: &Session) -> bool {
-    session.waiting == Waiting::Never
-}

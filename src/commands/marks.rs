@@ -21,11 +21,6 @@ impl Mark {
         ["RW", "OW", "RM"].iter().any(|word| self.0.starts_with(word))
     }
 
-    /// Whether what the command answers or does depends on what the key holds.
-    pub fn reads(&self) -> bool {
-        ["RO", "RW"].iter().any(|word| self.0.starts_with(word))
-    }
-
     /// Whether it looks into the value, and not only whether there is one.
     fn reads_value(&self) -> bool {
         self.0.contains("access") || self.0.starts_with("RW")

@@ -54,7 +54,7 @@ use crate::commands::room::Room;
 use crate::config::Config;
 use crate::engine::Engine;
 
-pub use table::{Arity, Command, Group, Keys, Outcome, Run, Table};
+pub use table::{Command, Group, Keys, Outcome, Run, Table};
 
 /// All rows, by group.
 pub const GROUPS: &[&[Command]] = &[

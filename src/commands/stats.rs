@@ -244,7 +244,6 @@ pub struct CommandSum {
 
 /// All workers' numbers, added up; the names are those of [`WorkerStats`].
 #[derive(Debug, Default, Clone)]
-#[expect(missing_docs, reason = "the fields are those of WorkerStats")]
 pub struct Sums {
     pub commands: u64,
     pub nanoseconds: u64,
@@ -461,15 +460,6 @@ impl Stats {
             }
         });
         (sum.count() > 0).then_some(sum)
-    }
-
-    /// Forgets the times of a command.
-    pub fn reset_times(&self, number: usize) {
-        self.each(|worker| {
-            if let Some(times) = worker.commands[number].times.get() {
-                times.reset();
-            }
-        });
     }
 
     /// All numbers.

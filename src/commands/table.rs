@@ -65,7 +65,6 @@ pub enum Run {
 
 /// The groups Redis puts commands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the groups")]
 pub enum Group {
     Bitmap,
     Cluster,

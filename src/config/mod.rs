@@ -26,7 +26,7 @@ use parking_lot::{Mutex, RwLock};
 pub use current::Current;
 pub use docs::markdown;
 pub use file::{FileError, read as read_file};
-pub use rule::{Address, OutputLimit, addresses, output_limit, percentiles};
+pub use rule::{Address, addresses, output_limit, percentiles};
 pub use setting::{Change, Kind, Section, Setting};
 pub use settings::Settings;
 pub use table::Name;

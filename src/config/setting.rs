@@ -156,11 +156,6 @@ impl Setting {
         self.section.is_some()
     }
 
-    /// The variable of the environment it is read from.
-    pub fn variable(&self) -> String {
-        format!("FLUX_{}", self.name.replace('-', "_").to_ascii_uppercase())
-    }
-
     /// What values it takes, in a few words for help.
     pub fn values(&self) -> String {
         match self.kind {

@@ -190,11 +190,6 @@ impl<E: Entry> Dict<E> {
         self.find(hash(key) as u32, key).map(|at| self.at(at))
     }
 
-    /// The entry with this key, to change. Its key must not change.
-    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut E> {
-        self.find(hash(key) as u32, key).map(|at| self.at_mut(at))
-    }
-
     /// Makes room in a table without entries, so that it takes so many without growing.
     pub fn reserve(&mut self, entries: usize) {
         debug_assert!(self.is_empty());
@@ -236,11 +231,6 @@ impl<E: Entry> Dict<E> {
     /// Takes out the entry with this key.
     pub fn remove_key(&mut self, key: &[u8]) -> Option<E> {
         self.find(hash(key) as u32, key).map(|at| self.remove(at).0)
-    }
-
-    /// Removes every entry.
-    pub fn clear(&mut self) {
-        *self = Dict::default();
     }
 
     /// All entries, in no particular order.

@@ -27,7 +27,6 @@ pub enum Stage {
 
 /// What a reply waits for: that changes up to an epoch have come to a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "it is said above")]
 pub struct Awaited {
     pub stage: Stage,
     pub epoch: u64,

@@ -42,7 +42,7 @@ impl Effects {
         self.held.bytes()
     }
 
-    /// Whether there is one among them that has an order with those of other shards: see [`Effect::meets`].
+    /// Whether there is one among them that has an order with those of other shards: a flush, and what gives, copies or takes a large value.
     pub fn meet(&self) -> bool {
         self.meet
     }
@@ -160,12 +160,6 @@ impl<'a> Effect<'a> {
             | Effect::Take { db, .. } => Some(db),
             Effect::Map { .. } => None,
         }
-    }
-
-    /// Whether it has an order with effects of other shards. All others concern nothing but their own shard, so it does not
-    /// matter which shard's are done again first.
-    pub fn meets(&self) -> bool {
-        matches!(self, Effect::Flush { .. } | Effect::Give { .. } | Effect::Copy { .. } | Effect::Take { .. })
     }
 }
 

@@ -298,11 +298,6 @@ impl Engine {
             ^ (difference << (4 * one) | difference << (4 * other))
     }
 
-    /// Sets the numbers clients' databases are stored under, four bits each, as [`effect::Effect::Map`] has them.
-    pub fn set_stored(&self, stored: u64) {
-        self.stored.store(stored, SeqCst);
-    }
-
     /// Whether a long run has the keyspace to itself.
     #[inline]
     pub fn solo(&self) -> &Solo {
@@ -322,11 +317,6 @@ impl Engine {
     /// How many commands wait for keys.
     pub(crate) fn waiting(&self) -> &AtomicUsize {
         &self.waiting
-    }
-
-    /// Adds to the number of commands that wait, for one held back by a pause.
-    pub fn waiting_clients_changed(&self, by: isize) {
-        self.waiting.fetch_add(by as usize, Relaxed);
     }
 
     /// Whether keys whose time is over may be removed now; off while loading, while writes are paused, and for a script that takes long.

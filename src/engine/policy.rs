@@ -15,7 +15,6 @@ const PASSING_BYTES_MAX: u64 = 64 << 20;
 
 /// Whose keys go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of `maxmemory-policy`")]
 pub enum Policy {
     VolatileLru,
     VolatileLfu,

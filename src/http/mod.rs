@@ -158,22 +158,18 @@ impl Caller {
     }
 }
 
-/// Addresses that are ours, though nobody can connect to them yet.
-pub struct Taken(Vec<(SocketAddr, Socket)>);
+/// Addresses that are ours, though nobody accepts there yet.
+pub struct Taken(Vec<StdTcpListener>);
 
 /// Takes the addresses (port 0 is any free one), so that whoever has not loaded anything yet knows that they can be had.
 pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
-    let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
+    let taken = |address: &SocketAddr| Ok(listen(*address).map_err(|error| Error::Address(*address, error))?.into());
     addresses.iter().map(taken).collect::<Result<_, _>>().map(Taken)
 }
 
-/// Listens at the addresses and serves until it is closed.
+/// Accepts at the addresses and serves until it is closed.
 pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
-    let mut listeners: Vec<StdTcpListener> = Vec::new();
-    for (address, socket) in taken.0 {
-        socket.listen(BACKLOG).map_err(|error| Error::Address(address, error))?;
-        listeners.push(socket.into());
-    }
+    let listeners = taken.0;
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let door = Arc::new_cyclic(|door| Door {
         instance: Arc::clone(instance),
@@ -191,7 +187,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken) -> Result<Handle, Error> {
     Ok(Handle { addresses, door })
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+fn listen(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -199,6 +195,8 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
+    // Where neither listens, the system lets two processes take an address.
+    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -266,5 +264,18 @@ async fn carry(stream: TcpStream, address: SocketAddr, router: Router, permit: A
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!("failed to serve {address} over HTTP: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever is second is told while it can still go on without HTTP.
+    #[test]
+    fn of_two_servers_that_start_at_once_one_has_the_address() {
+        let first = take(&[([127, 0, 0, 1], 0).into()]).expect("some port is free");
+        let address = first.0[0].local_addr().expect("it is bound");
+        assert!(matches!(take(&[address]), Err(Error::Address(_, error)) if error.kind() == io::ErrorKind::AddrInUse));
     }
 }

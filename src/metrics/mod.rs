@@ -12,5 +12,5 @@ pub use histogram::Histogram;
 pub use latency::{EventHistory, LatencyMonitor, Sample};
 pub use rate::Rate;
 pub use recent::Recent;
-pub use row::{Kind, Lines, Row};
-pub use slowlog::{SlowEntry, SlowTotals, Slowlog};
+pub use row::{Lines, Row};
+pub use slowlog::Slowlog;

@@ -325,11 +325,6 @@ pub struct Capable {
 }
 
 impl Capable {
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.peers.len()
-    }
-
     /// All of them, in the order they registered.
     pub fn iter(&self) -> impl Iterator<Item = &Id> {
         self.peers.values()

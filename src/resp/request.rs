@@ -266,11 +266,6 @@ impl Parser {
         self.at
     }
 
-    /// Bytes the request that has begun will have at least, counted from where it starts; to make room at once.
-    pub fn wanted_bytes(&self) -> usize {
-        self.at
-    }
-
     /// Whether bytes are there that were not read yet.
     pub fn has_more(&self, bytes: &[u8]) -> bool {
         self.missing.is_none() && self.at < bytes.len()

@@ -37,11 +37,9 @@ const REST: Duration = Duration::from_secs(1);
 /// A worker to which so little was sent between two looks, and that freed so little of what it was to send, is at rest.
 const REST_BYTES_MAX: u64 = 64 * 1024;
 
-/// How to listen, and with how many workers.
+/// With how many workers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Connections the system may hold until they are accepted.
-    pub backlog: i32,
     /// Threads that carry out commands.
     pub workers: usize,
 }
@@ -80,7 +78,7 @@ type Admitted = (Accepted, Permit);
 
 /// Addresses and a unix socket that are ours, though nobody accepts there yet.
 pub struct Taken {
-    addresses: Vec<(SocketAddr, Socket)>,
+    tcp: Vec<StdTcpListener>,
     unix: Option<(SocketFile, std::os::unix::net::UnixListener)>,
 }
 
@@ -93,11 +91,12 @@ impl Drop for SocketFile {
     }
 }
 
-/// Takes the addresses (port 0 is any free one): so whoever has not made or loaded anything yet knows that they can be had.
-pub fn take(addresses: &[SocketAddr]) -> Result<Taken, Error> {
-    let taken = |address: &SocketAddr| Ok((*address, bind(*address).map_err(|error| Error::Address(*address, error))?));
-    let addresses = addresses.iter().map(taken).collect::<Result<_, _>>()?;
-    Ok(Taken { addresses, unix: None })
+/// Takes the addresses (port 0 is any free one), with room for so many connections that wait: so whoever has not made or loaded anything
+/// yet knows that they can be had. They are listened at, since the system lets two processes take an address where neither listens.
+pub fn take(addresses: &[SocketAddr], backlog: i32) -> Result<Taken, Error> {
+    let taken = |address: &SocketAddr| Ok(listen(*address, backlog).map_err(|error| Error::Address(*address, error))?.into());
+    let tcp = addresses.iter().map(taken).collect::<Result<_, _>>()?;
+    Ok(Taken { tcp, unix: None })
 }
 
 impl Taken {
@@ -108,13 +107,9 @@ impl Taken {
     }
 }
 
-/// Listens at the addresses and starts the workers.
+/// Starts the workers, and accepts at the addresses.
 pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Result<Handle, Error> {
-    let mut listeners: Vec<StdTcpListener> = Vec::new();
-    for (address, socket) in taken.addresses {
-        socket.listen(options.backlog.max(1)).map_err(|error| Error::Address(address, error))?;
-        listeners.push(socket.into());
-    }
+    let listeners = taken.tcp;
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let (unix_socket, unix) = taken.unix.unzip();
     let mut senders = Vec::new();
@@ -131,7 +126,7 @@ pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Resul
     Ok(Handle { addresses, _unix_socket: unix_socket })
 }
 
-fn bind(address: SocketAddr) -> io::Result<Socket> {
+fn listen(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a restarted server listen while old connections linger; a second server is still refused.
     socket.set_reuse_address(true)?;
@@ -140,6 +135,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&SockAddr::from(address))?;
+    socket.listen(backlog.max(1))?;
     Ok(socket)
 }
 
@@ -309,4 +305,16 @@ fn refuse(accepted: Accepted, text: &str) {
         Accepted::Tcp(mut stream) => stream.write_all(text),
         Accepted::Unix(mut stream) => stream.write_all(text),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_servers_that_start_at_once_one_has_the_address() {
+        let first = take(&[([127, 0, 0, 1], 0).into()], 16).expect("some port is free");
+        let address = first.tcp[0].local_addr().expect("it is bound");
+        assert!(matches!(take(&[address], 16), Err(Error::Address(_, error)) if error.kind() == io::ErrorKind::AddrInUse));
+    }
 }

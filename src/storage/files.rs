@@ -13,7 +13,9 @@ use rustix::fs::{self, AtFlags, CWD, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::storage::disk::{Backend, Disk};
-use crate::storage::folder::{PRIVATE_FILE, folder_of};
+
+/// The data is nobody else's to read, wherever a file of it is copied or moved to.
+pub const PRIVATE_FILE: u32 = 0o600;
 
 /// Ordinary files, wherever they are.
 #[derive(Debug, Default, Clone)]
@@ -27,6 +29,11 @@ pub struct Files {
 struct Held {
     path: PathBuf,
     handle: Arc<File>,
+}
+
+/// The folder that a file or a folder is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 impl Files {

@@ -10,12 +10,11 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use crate::storage::files::Files;
+pub use crate::storage::files::{PRIVATE_FILE, folder_of};
 use crate::storage::{Error, Untouched};
 
 /// The data is nobody else's to read.
 const PRIVATE_FOLDER: u32 = 0o700;
-/// The same for a file, wherever it is copied or moved to.
-pub const PRIVATE_FILE: u32 = 0o600;
 
 /// Makes a folder, if it is missing, that only this user may enter, there for good. One that is there stays as it is.
 pub fn make_private(path: &Path) -> io::Result<()> {
@@ -23,11 +22,6 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)?;
     missing.into_iter().try_for_each(|made| File::open(folder_of(made))?.sync_all())
-}
-
-/// The folder that a file or a folder is in.
-pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// A folder this process holds, until it is let go or dropped. It holds the folder itself and not its path: where the folder is

@@ -95,6 +95,11 @@ impl Sum {
     }
 }
 
+/// How an error names a key.
+pub fn key_place(key: &[u8]) -> String {
+    format!("key `{}`", key.escape_ascii())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

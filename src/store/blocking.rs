@@ -1,19 +1,14 @@
 //! The rim: a session in this process for callers that are no tasks, such as programs that embed flux, and tests. Only their own thread waits.
 
-use std::cell::Cell;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
-use crate::clock;
 use crate::commands::identity::Identity;
 use crate::commands::instance::Instance;
 use crate::config::{self, Name};
 use crate::resp::{Args, Limits, OwnedArgs, Parser, Protocol};
+use crate::store::parked::wait_for;
 use crate::store::within::{Timer, Within};
 
 /// A client within this process whose calls run on the calling thread. Each is a session of its own, with its own database and transaction.
@@ -116,45 +111,12 @@ impl redis::ConnectionLike for Blocking {
     }
 }
 
-thread_local! {
-    /// When the future that this thread waits for is to be polled again, though nobody woke it.
-    static WAKE_AT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-/// Has the future that is polled now polled again at this time, on the monotonic clock.
-pub(super) fn wake_at(at: u64) {
-    WAKE_AT.set(Some(WAKE_AT.get().map_or(at, |before| before.min(at))));
-}
-
-/// Wakes a thread that waits for a future.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits for a future on this thread, which may well be one of a runtime that it then holds up.
-pub(super) fn wait_for<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        WAKE_AT.set(None);
-        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-            return value;
-        }
-        match WAKE_AT.get() {
-            Some(at) => thread::park_timeout(Duration::from_millis(at.saturating_sub(clock::monotonic_ms()))),
-            None => thread::park(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
+    use crate::clock;
     use crate::config::Config;
     use crate::engine::value::{Kind, Value};
     use crate::engine::{Engine, dict};

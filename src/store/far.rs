@@ -42,20 +42,27 @@ enum Way {
     Cluster(ClusterClient, Vec<ConnectionInfo>),
 }
 
-/// The shared connection with its number, or why there is none.
+/// The shared connection, or why there is none.
 #[derive(Default)]
 struct Shared {
-    number: u64,
     connection: Option<Common>,
     /// Why the last try failed, and when.
     failed: Option<(Instant, RedisError)>,
 }
 
+/// A connection, perhaps one that all share.
 #[derive(Clone)]
-struct Common {
-    wire: Wire,
-    /// Set when it has ended.
+pub(super) struct Common {
+    pub wire: Wire,
+    /// Set when it has ended, or failed.
     is_gone: Arc<AtomicBool>,
+}
+
+impl Common {
+    /// It failed: whoever asks next has another made. This waits for nobody, also not for who makes one already.
+    pub fn lost(&self) {
+        self.is_gone.store(true, Relaxed);
+    }
 }
 
 #[derive(Clone)]
@@ -81,12 +88,12 @@ impl Far {
         }
     }
 
-    /// The shared connection, and its number.
-    pub async fn common(&self) -> RedisResult<(u64, Wire)> {
+    /// The shared connection.
+    pub async fn common(&self) -> RedisResult<Common> {
         let asked = Instant::now();
         let mut common = self.common.lock().await;
         if let Some(found) = common.connection.as_ref().filter(|found| !found.is_gone.load(Relaxed)) {
-            return Ok((common.number, found.wire.clone()));
+            return Ok(found.clone());
         }
         // Whoever waited here while another tried has waited as long as patience lasts: all of them fail together.
         if let Some((_, error)) = common.failed.as_ref().filter(|(failed, _)| *failed >= asked) {
@@ -94,21 +101,13 @@ impl Far {
         }
         match self.reach(|| self.connect()).await {
             Ok(made) => {
-                *common = Shared { number: common.number + 1, connection: Some(made.clone()), failed: None };
-                Ok((common.number, made.wire))
+                *common = Shared { connection: Some(made.clone()), failed: None };
+                Ok(made)
             }
             Err(error) => {
                 common.failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
-        }
-    }
-
-    /// The shared connection of this number failed.
-    pub async fn lost(&self, number: u64) {
-        let mut common = self.common.lock().await;
-        if common.number == number {
-            common.connection = None;
         }
     }
 
@@ -173,7 +172,7 @@ impl Far {
 
     /// Clients of the servers that tell of events at keys: of each master of a cluster, since none tells of another's.
     pub async fn masters(&self) -> RedisResult<Vec<Client>> {
-        let (Way::Cluster(_, nodes), Wire::Cluster(mut cluster)) = (&self.client, self.common().await?.1) else {
+        let (Way::Cluster(_, nodes), Wire::Cluster(mut cluster)) = (&self.client, self.common().await?.wire) else {
             return Ok(vec![self.any()?]);
         };
         let slots: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut cluster).await?;

@@ -22,6 +22,7 @@ mod far;
 mod line;
 mod link;
 mod listen;
+mod parked;
 mod script;
 mod within;
 
@@ -254,14 +255,14 @@ impl Store {
 
 impl Far {
     async fn ask_common(&self, ask: &Ask<'_>) -> RedisResult<Vec<Value>> {
-        let (number, wire) = self.common().await?;
-        let mut line = Line(match wire {
+        let common = self.common().await?;
+        let mut line = Line(match common.wire.clone() {
             Wire::One(wire) => Kind::One(wire),
             Wire::Cluster(wire) => Kind::Cluster(wire),
         });
         let answer = ask.over(&mut line).await;
         if answer.as_ref().is_err_and(is_broken) {
-            self.lost(number).await;
+            common.lost();
         }
         answer
     }

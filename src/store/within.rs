@@ -21,7 +21,7 @@ use crate::config::{self, Name};
 use crate::engine::durability::{Awaited, CROWDED_WAIT_MAX, Durability};
 use crate::engine::mailbox::{Ended, Mail};
 use crate::resp::{Args, Protocol, Reply};
-use crate::store::blocking;
+use crate::store::parked;
 
 /// Something that lives as long as a session does.
 pub type Guest = Arc<dyn Any + Send + Sync>;
@@ -31,7 +31,7 @@ pub type Guest = Arc<dyn Any + Send + Sync>;
 pub(super) enum Timer {
     /// Within a tokio runtime.
     Tokio,
-    /// By [`blocking::wait_for`], which parks its thread.
+    /// By [`parked::wait_for`], which parks its thread.
     Parked,
 }
 
@@ -317,7 +317,7 @@ impl Alarm {
             return true;
         }
         match self.timer {
-            Timer::Parked => blocking::wake_at(at),
+            Timer::Parked => parked::wake_at(at),
             Timer::Tokio => {
                 let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
                 if sleep.as_mut().poll(cx).is_ready() {

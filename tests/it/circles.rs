@@ -58,7 +58,6 @@ const CIRCLES: &[&[&str]] = &[
         "http::routes",
         "http::streamable",
     ],
-    &["lifecycle::child", "lifecycle::child::supervisor"],
     &[
         "peers::calling",
         "peers::checking",
@@ -79,9 +78,6 @@ const CIRCLES: &[&[&str]] = &[
         "peers::streams",
     ],
     &["peers::peer", "peers::peer::call", "peers::peer::job", "peers::peer::life", "peers::peer::serve"],
-    &["storage", "storage::caught", "storage::disk", "storage::tables", "storage::tables::given", "storage::tables::state"],
-    &["storage::files", "storage::folder"],
-    &["store::blocking", "store::within"],
 ];
 
 /// A file as others name it: `["engine", "keys"]`.

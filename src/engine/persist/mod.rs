@@ -755,11 +755,6 @@ impl Persistence {
         self.0.spill.wake();
     }
 
-    /// Above how much used memory clean values are dropped; 0 for no limit.
-    pub fn memory_limit(&self) -> u64 {
-        self.0.memory_limit.load(Relaxed)
-    }
-
     /// Counts and times.
     pub fn stats(&self) -> Stats {
         let inner = &*self.0;

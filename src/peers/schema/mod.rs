@@ -23,7 +23,7 @@ use serde_json::Value;
 pub use budget::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent};
 pub use compile::Compiling;
 use tree::Rule;
-pub use tree::{SCHEMA_BYTES_MAX, Unfit};
+pub use tree::Unfit;
 
 /// A schema, ready to check payloads.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
 use header::{FRONT_BYTES, Header};
 
-pub use reading::{Origin, Reading, Shown, Span, Stretch};
+pub use reading::{Origin, Reading, Span, Stretch};
 pub use record::Batch;
 pub use segment::Segment;
 pub use survey::{Expected, Survey, Torn, first_header, named};
@@ -79,11 +79,6 @@ impl Journal {
     /// Sets from which size on a file is followed by a new one.
     pub fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Relaxed);
-    }
-
-    /// What tells this folder's journal from any other.
-    pub fn history(&self) -> u64 {
-        self.history
     }
 
     /// The number of the last batch, or of the last one before the journal's first file; 0 where there never was one.

@@ -21,12 +21,10 @@ use crate::storage::{Damage, Error};
 use given::Given;
 use state::State;
 
+pub use crate::storage::rows::key_place;
 pub use changing::{Changes, Found, StoredMut};
 pub use reading::{KeyRow, KeyRows, Snapshot, Stored};
-pub use state::Meta;
-
-/// Databases there are tables for.
-pub const DATABASES: usize = 16;
+pub use state::{DATABASES, Meta};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -329,11 +327,6 @@ fn incomplete(path: &Path, db: u8, id: u64, found: Sum, expected: Sum) -> Error 
     let cause = format!("it has {} rows, and {} were written", found.rows, expected.rows);
     let cause = if found.rows == expected.rows { "its rows are not those that were written".into() } else { cause };
     Error::Row { path: path.to_owned(), db, place: id_place(id), cause }
-}
-
-/// How an error names a key.
-pub fn key_place(key: &[u8]) -> String {
-    format!("key `{}`", key.escape_ascii())
 }
 
 fn id_place(id: u64) -> String {

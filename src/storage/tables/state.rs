@@ -5,8 +5,10 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::storage::rows::Sum;
-use crate::storage::tables::DATABASES;
 use crate::storage::{Error, FORMAT};
+
+/// Databases there are tables for.
+pub const DATABASES: usize = 16;
 
 /// What the tables say about themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

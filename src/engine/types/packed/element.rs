@@ -313,8 +313,3 @@ fn sign_extended(bytes: &[u8], len: usize) -> i64 {
     });
     i64::from_le_bytes(wide) << unused >> unused
 }
-
-/// The bytes an element takes in a sequence.
-pub fn size_of_element(bytes: &[u8]) -> usize {
-    Body::of(bytes).total()
-}
