@@ -35,7 +35,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
-use crate::engine::durability::{LinePlace, Stage};
+use crate::engine::durability::{LinePlace, LineShare, Stage};
 use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::{Names, Prefixes};
 use crate::engine::persist::progress::Progress;
@@ -700,9 +700,9 @@ impl Persistence {
         growth::is_pressed(&self.0)
     }
 
-    /// For a writer of this many bytes: its place in the line of those whose replies are held back, if its is.
-    pub fn line_up(&self, bytes: usize) -> Option<LinePlace> {
-        growth::line_up(&self.0, bytes)
+    /// For a writer of this many bytes: its place in the line of those whose replies are held back, if its is. Notes in `written` that it did.
+    pub fn line_up(&self, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
+        growth::line_up(&self.0, bytes, written)
     }
 
     /// How long the one at a place waits until it asks again; None when it goes on.
