@@ -566,6 +566,38 @@ fn a_restore_that_was_killed_is_no_empty_folder() {
 }
 
 #[test]
+fn what_a_killed_backup_left_is_removed_by_the_next_one_to_the_same_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |name: &str, is_old: bool| {
+        let part = File::create(dir.path().join(name)).unwrap();
+        let at = if is_old { UNIX_EPOCH } else { UNIX_EPOCH + Duration::from_millis(clock::now_ms()) };
+        part.set_modified(at).unwrap();
+        part
+    };
+    part(".copy.17.part", true);
+    // These are not its own, or may be under way.
+    let others = [".copy.18.part", ".copy.2.19.part", ".other.17.part", ".copy.x.part", "copy.17.part"];
+    part(others[0], false);
+    others[1..].iter().for_each(|name| drop(part(name, true)));
+    let held = part(".copy.20.part", true);
+    // A table of redb's, as a backup in another process has it open, too.
+    let redb = redb::Database::create(dir.path().join(".copy.21.part")).unwrap();
+    File::open(dir.path().join(".copy.21.part")).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    held.lock().unwrap();
+    with_folder(&dir.path().join("data"), quick(), false, |_, persistence| persistence.backup(&dir.path().join("copy")).unwrap());
+    let mut found: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".part"))
+        .collect();
+    found.sort();
+    let mut expected: Vec<&str> = others.into_iter().chain([".copy.20.part", ".copy.21.part"]).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    drop(redb);
+}
+
+#[test]
 fn a_backup_made_while_writing_is_whole_and_can_be_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (file, other) = (dir.path().join("copy"), dir.path().join("other"));
