@@ -968,6 +968,35 @@ fn values_on_disk_can_be_read_while_tables_that_must_be_written_anew_find_no_roo
     persistence.close(false).unwrap();
 }
 
+#[test]
+fn values_on_disk_can_be_read_again_once_a_disk_that_could_not_be_read_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::failing(Fault::Error, i64::MAX);
+    // No page stays in memory.
+    let options = Options { tables_cache_bytes: 0, ..options() };
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir.path(), options).unwrap();
+    let mut store = store_on(&engine);
+    let large = vec![b'a'; LARGE];
+    for number in 0..100u8 {
+        store.call(&[b"SET", &[number], &large]);
+    }
+    assert!(persistence.spill().unwrap() >= 100);
+    let error = (0..100u8).find_map(|number| {
+        disk.fail_after(0);
+        let reply = store.call(&[b"GET", &[number]]);
+        reply.starts_with(b"-").then(|| (number, reply.escape_ascii().to_string()))
+    });
+    let (number, error) = error.expect("reads come to the disk");
+    disk.heal();
+    // Nothing is written meanwhile, so that nothing else comes to see the error.
+    until(|| store.call(&[b"GET", &[number]]).starts_with(format!("${LARGE}").as_bytes()));
+    for number in 0..100u8 {
+        let reply = store.call(&[b"GET", &[number]]);
+        assert!(reply.starts_with(b"$"), "after {error}: {}", reply.escape_ascii());
+    }
+    persistence.close(false).unwrap();
+}
+
 const STEPS: usize = 56;
 
 /// Commands on few keys, whose values go from one key to another all the time, and what they reply and lead to.
