@@ -351,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let bytes = self.session.take_wrote_bytes();
         if self.session.has_written()
             && let Some(durability) = self.session.instance.durability().cloned()
-            && let Some(place) = durability.line_up(bytes)
+            && let Some(place) = durability.line_up(bytes, &mut self.session.line_share)
         {
             self.wait_in_line(&*durability, place).await;
         }

@@ -19,7 +19,7 @@ use crate::commands::sockets;
 use crate::commands::table::Table;
 use crate::config::{self, Config, Name, Settings, Source};
 use crate::engine::Engine;
-use crate::engine::durability::{Durability, LinePlace, Stage};
+use crate::engine::durability::{Durability, LinePlace, LineShare, Stage};
 use crate::engine::evict::Policy;
 use crate::engine::notify;
 use crate::engine::persist::{self, Fsync, Held, Loaded, Persistence};
@@ -457,8 +457,8 @@ impl Durability for Persistence {
         self.is_crowded() || self.is_pressed()
     }
 
-    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
-        self.line_up(bytes)
+    fn line_up(&self, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
+        self.line_up(bytes, written)
     }
 
     fn pause(&self, place: LinePlace) -> Option<Duration> {

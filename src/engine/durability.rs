@@ -16,6 +16,11 @@ pub struct LinePlace {
     pub ticket: u64,
 }
 
+/// How far a writer has come: what each of those who always wait in the line may have written when they have as much as it has. To be kept from
+/// one write to the next; one who writes for the first time begins with the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LineShare(pub f64);
+
 /// How far changes may come on their way to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -50,9 +55,10 @@ pub trait Durability: Send + Sync {
     /// While memory is crowded: what tells when that is over. Whoever wrote should wait for it for a while. Each wait is noted.
     fn crowded(&self) -> Option<watch::Receiver<bool>>;
 
-    /// For whoever wrote this many bytes: its place in the line of those whose replies are held back, since the journal grows too fast.
-    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
-        let _ = bytes;
+    /// For whoever wrote this many bytes: its place in the line of those whose replies are held back, since the journal grows too fast. Notes
+    /// in `written` that it did.
+    fn line_up(&self, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
+        let _ = (bytes, written);
         None
     }
 

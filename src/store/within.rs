@@ -229,7 +229,7 @@ impl Within {
     async fn wait_in_line(&mut self) {
         let bytes = self.session.take_wrote_bytes();
         let Some(durability) = self.session.instance.durability().cloned().filter(|_| bytes > 0) else { return };
-        let Some(place) = durability.line_up(bytes) else { return };
+        let Some(place) = durability.line_up(bytes, &mut self.session.line_share) else { return };
         while !self.session.client.mailbox.is_closing()
             && let Some(pause) = durability.pause(place)
         {

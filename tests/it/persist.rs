@@ -1,16 +1,18 @@
 //! What is written lasts: folded and loaded, replayed, spilled and read back, backed up and restored.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
+use flux::engine::durability::LineShare;
 use flux::engine::persist::{self, Fsync, Options, Persistence, apply, batch, fold, load, replay};
 use flux::engine::shard::DATABASES;
 use flux::engine::value::{Kind, Value};
@@ -460,11 +462,12 @@ fn rows_of_a_text_that_was_replaced_before_it_got_another_key_are_gone_from_the_
 fn writers_are_held_back_while_the_journal_nears_its_bound() {
     let dir = tempfile::tempdir().unwrap();
     with_folder(dir.path(), Options { checkpoint_bytes: 100, ..quick() }, false, |store, persistence| {
-        assert_eq!(persistence.line_up(1 << 20), None);
+        let line_up = || persistence.line_up(1 << 20, &mut LineShare::default());
+        assert_eq!(line_up(), None);
         let value = "x".repeat(100_000);
         let start = Instant::now();
         let place = loop {
-            if let Some(place) = persistence.line_up(1 << 20) {
+            if let Some(place) = line_up() {
                 break place;
             }
             assert!(start.elapsed() < Duration::from_secs(30), "the journal grew and nobody was held back");
@@ -473,7 +476,7 @@ fn writers_are_held_back_while_the_journal_nears_its_bound() {
         };
         assert!(persistence.stats().pauses > 0);
         persistence.checkpoint().blocking_recv().unwrap().unwrap();
-        assert!(!persistence.is_pressed() && persistence.line_up(1 << 20).is_none());
+        assert!(!persistence.is_pressed() && line_up().is_none());
         assert_eq!(persistence.pause(place), None, "who stood in the line waits on");
     });
 }
@@ -560,6 +563,38 @@ fn a_restore_that_was_killed_is_no_empty_folder() {
     assert!(refusal().contains("a restore into this folder was broken off"), "{}", refusal());
     let problems = persist::check(&new, 1);
     assert!(problems.is_err_and(|error| error.to_string().contains("broken off")));
+}
+
+#[test]
+fn what_a_killed_backup_left_is_removed_by_the_next_one_to_the_same_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |name: &str, is_old: bool| {
+        let part = File::create(dir.path().join(name)).unwrap();
+        let at = if is_old { UNIX_EPOCH } else { UNIX_EPOCH + Duration::from_millis(clock::now_ms()) };
+        part.set_modified(at).unwrap();
+        part
+    };
+    part(".copy.17.part", true);
+    // These are not its own, or may be under way.
+    let others = [".copy.18.part", ".copy.2.19.part", ".other.17.part", ".copy.x.part", "copy.17.part"];
+    part(others[0], false);
+    others[1..].iter().for_each(|name| drop(part(name, true)));
+    let held = part(".copy.20.part", true);
+    // A table of redb's, as a backup in another process has it open, too.
+    let redb = redb::Database::create(dir.path().join(".copy.21.part")).unwrap();
+    File::open(dir.path().join(".copy.21.part")).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    held.lock().unwrap();
+    with_folder(&dir.path().join("data"), quick(), false, |_, persistence| persistence.backup(&dir.path().join("copy")).unwrap());
+    let mut found: Vec<String> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".part"))
+        .collect();
+    found.sort();
+    let mut expected: Vec<&str> = others.into_iter().chain([".copy.20.part", ".copy.21.part"]).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    drop(redb);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Disks that fail: errors, torn writes, no space, and power cuts that keep any part of what was not synced. Whatever
 //! happens, what was acknowledged is there after a restart, and it is a prefix of what was written.
 //!
-//! `FLUX_FAULTS_EVERY=1` has each operation fail where otherwise one of many does.
+//! `FLUX_FAULTS_EVERY=1` has each operation fail where otherwise one of many does; `FLUX_FAULTS_FROM=n` begins with a later one, so that
+//! several runs can share the work.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use flux::clock;
 use flux::commands::instance::Instance;
 use flux::config::Config;
-use flux::engine::durability::Stage;
+use flux::engine::durability::{Durability, Stage};
 use flux::engine::keys::Expiry;
 use flux::engine::persist::{self, Fsync, Options, Persistence, load};
 use flux::engine::types::string::Str;
@@ -22,8 +23,9 @@ use flux::engine::{Engine, Scope};
 use flux::storage::{Disk, Tables};
 use flux::store::Blocking;
 use redb::StorageBackend;
+use tokio::sync::watch;
 
-use crate::persist::{contents, store_on};
+use crate::persist::{contents, store_kept, store_on};
 use crate::workload::{Seeded, Words};
 
 /// Working files whose syncs take longer than the committer waits between two cuts.
@@ -966,6 +968,35 @@ fn values_on_disk_can_be_read_while_tables_that_must_be_written_anew_find_no_roo
     persistence.close(false).unwrap();
 }
 
+#[test]
+fn values_on_disk_can_be_read_again_once_a_disk_that_could_not_be_read_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::failing(Fault::Error, i64::MAX);
+    // No page stays in memory.
+    let options = Options { tables_cache_bytes: 0, ..options() };
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk.clone())), dir.path(), options).unwrap();
+    let mut store = store_on(&engine);
+    let large = vec![b'a'; LARGE];
+    for number in 0..100u8 {
+        store.call(&[b"SET", &[number], &large]);
+    }
+    assert!(persistence.spill().unwrap() >= 100);
+    let error = (0..100u8).find_map(|number| {
+        disk.fail_after(0);
+        let reply = store.call(&[b"GET", &[number]]);
+        reply.starts_with(b"-").then(|| (number, reply.escape_ascii().to_string()))
+    });
+    let (number, error) = error.expect("reads come to the disk");
+    disk.heal();
+    // Nothing is written meanwhile, so that nothing else comes to see the error.
+    until(|| store.call(&[b"GET", &[number]]).starts_with(format!("${LARGE}").as_bytes()));
+    for number in 0..100u8 {
+        let reply = store.call(&[b"GET", &[number]]);
+        assert!(reply.starts_with(b"$"), "after {error}: {}", reply.escape_ascii());
+    }
+    persistence.close(false).unwrap();
+}
+
 const STEPS: usize = 56;
 
 /// Commands on few keys, whose values go from one key to another all the time, and what they reply and lead to.
@@ -1042,14 +1073,15 @@ fn lives_through(model: &Model, disk: &Arc<Memory>, options: &Options, told: &st
     let mut store = store_on(&engine);
     let checkpoint = || persistence.checkpoint().blocking_recv().unwrap();
     for (step, command) in model.commands.iter().enumerate() {
-        let start = Instant::now();
+        let (start, mut ended) = (Instant::now(), Ok(()));
         loop {
             let reply = call(&mut store, command);
             if reply == model.replies[step] {
                 break;
             }
-            heal(start, &format!("step {step}: {}", reply.escape_ascii()));
-            let _ = checkpoint();
+            let errors = (ended, persistence.last_error());
+            heal(start, &format!("step {step}: {}, though a checkpoint ended before: {errors:?}", reply.escape_ascii()));
+            ended = checkpoint();
         }
         while !is_acknowledged(&engine, &persistence) {
             heal(start, &format!("step {step}: writing does not recover: {:?}", persistence.last_error()));
@@ -1069,6 +1101,10 @@ fn lives_through(model: &Model, disk: &Arc<Memory>, options: &Options, told: &st
         }
     }
     disk.heal();
+    let start = Instant::now();
+    while !is_acknowledged(&engine, &persistence) {
+        heal(start, &format!("writing does not recover: {:?}", persistence.last_error()));
+    }
     checkpoint().unwrap_or_else(|error| panic!("{told}: no checkpoint is made on a disk that works: {error}"));
     persistence.close(false).unwrap();
     let survivor = disk.after_power_cut(&mut Seeded::new(7));
@@ -1086,8 +1122,58 @@ fn options_unlimited() -> Options {
 }
 
 #[test]
+fn who_writes_or_waits_for_the_disk_when_the_journal_is_closed_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Memory::healthy();
+    let (engine, persistence) = Persistence::open_on(Arc::new(Shared(disk)), dir.path(), options()).unwrap();
+    let mut store = store_kept(&engine, &persistence);
+    assert_eq!(store.call(&[b"SET", b"key00", b"kept"]), b"+OK\r\n");
+    persistence.close(false).unwrap();
+    let refusal = store.call(&[b"SET", b"key00", b"late"]).escape_ascii().to_string();
+    assert!(refusal.starts_with("-MISCONF") && refusal.contains("the journal is closed. Commands"), "{refusal}");
+    let instance = Instance::new(engine, Arc::new(Config::default()), clock::now_ms());
+    instance.set_durability(Arc::new(LetIn(persistence)));
+    let unknown = Blocking::new(&instance).call(&[b"SET", b"key00", b"late"]).escape_ascii().to_string();
+    assert!(unknown.starts_with("-MISCONF") && unknown.contains("the journal is closed; what was asked"), "{unknown}");
+}
+
+/// A journal that refuses nobody at first: whoever writes was let in before its last cut, which came then.
+struct LetIn(Persistence);
+
+impl Durability for LetIn {
+    fn poke(&self) {}
+
+    fn hurry(&self, _: Stage) {}
+
+    fn awaited(&self) -> Option<Stage> {
+        Durability::awaited(&self.0)
+    }
+
+    fn is_crowded(&self) -> bool {
+        false
+    }
+
+    fn crowded(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+
+    fn reached(&self, stage: Stage) -> watch::Receiver<u64> {
+        self.0.reached(stage)
+    }
+
+    fn write_error(&self) -> Option<String> {
+        None
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.0.gives_up()
+    }
+}
+
+#[test]
 fn whatever_fails_while_values_go_from_key_to_key_nothing_is_lost_or_done_twice() {
-    let every = std::env::var("FLUX_FAULTS_EVERY").map_or(83, |every| every.parse().expect("a number"));
+    let number = |name: &str| std::env::var(name).ok().map(|number| number.parse::<usize>().expect("a number"));
+    let (every, from) = (number("FLUX_FAULTS_EVERY").unwrap_or(83), number("FLUX_FAULTS_FROM").unwrap_or(0));
     let faults = [Fault::Dead, Fault::Dying, Fault::Error, Fault::Torn];
     for (memory_limit, seed) in [(0, 1), (1, 2)] {
         let model = Model::new(seed);
@@ -1095,7 +1181,7 @@ fn whatever_fails_while_values_go_from_key_to_key_nothing_is_lost_or_done_twice(
         let healthy = Memory::failing(Fault::Error, i64::MAX);
         lives_through(&model, &healthy, &options, "nothing fails");
         let operations = i64::MAX - healthy.left.load(SeqCst);
-        for (n, fault) in (0..operations).step_by(every).zip(faults.into_iter().cycle()) {
+        for (n, fault) in (from as i64..operations).step_by(every).zip(faults.into_iter().cycle()) {
             let disk = Memory::failing(fault, n);
             lives_through(&model, &disk, &options, &format!("limit {memory_limit}, operation {n}, {fault:?}"));
         }

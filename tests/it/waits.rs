@@ -17,7 +17,7 @@ use flux::commands::session::Session;
 use flux::config::Config;
 use flux::connection;
 use flux::engine::Engine;
-use flux::engine::durability::{Durability, LinePlace, Stage};
+use flux::engine::durability::{Durability, LinePlace, LineShare, Stage};
 use flux::engine::gate::Gate;
 use flux::engine::mailbox::Outlet;
 use flux::store::{Blocking, Store};
@@ -44,7 +44,7 @@ struct Disk {
 }
 
 impl Durability for Disk {
-    fn line_up(&self, bytes: usize) -> Option<LinePlace> {
+    fn line_up(&self, bytes: usize, _: &mut LineShare) -> Option<LinePlace> {
         self.charged.lock().unwrap().push(bytes);
         self.is_pressed.load(SeqCst).then_some(LinePlace { turn: 1, ticket: 1 })
     }

@@ -42,6 +42,7 @@ impl Session {
         let stood_in = mem::replace(self, back);
         self.wrote_epoch = self.wrote_epoch.max(stood_in.wrote_epoch);
         self.wrote_bytes += stood_in.wrote_bytes;
+        self.line_share = stood_in.line_share;
         self.awaits_disk |= stood_in.awaits_disk;
         self.replies = stood_in.replies;
         self.closes |= stood_in.closes;
@@ -64,6 +65,7 @@ impl Session {
             block: None,
             wrote_epoch: 0,
             wrote_bytes: 0,
+            line_share: self.line_share,
             last_wrote_epoch: self.last_wrote_epoch,
             awaits_disk: false,
             missing: Vec::new(),

@@ -24,7 +24,7 @@ use crate::commands::{absent, args, marks, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
 use crate::engine::block::{Block, Place};
-use crate::engine::durability::{Awaited, Stage};
+use crate::engine::durability::{Awaited, LineShare, Stage};
 use crate::engine::error::{self, Error};
 use crate::engine::evict::Evicted;
 use crate::engine::keys::{Read, Waiting, Write, Wrote};
@@ -98,6 +98,8 @@ pub struct Session {
     pub wrote_epoch: u64,
     /// Bytes of its changes that it has not answered for in the line of writers.
     wrote_bytes: usize,
+    /// How far it has come in the line of those whose replies are held back.
+    pub line_share: LineShare,
     /// The epoch of the last change this client ever made.
     pub last_wrote_epoch: u64,
     /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
@@ -187,6 +189,7 @@ impl Session {
             block: None,
             wrote_epoch: 0,
             wrote_bytes: 0,
+            line_share: LineShare::default(),
             last_wrote_epoch: 0,
             awaits_disk: false,
             missing: Vec::new(),

@@ -1,10 +1,11 @@
 //! Backups: a copy of the tables in one file, made while serving, and a data folder made from it.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::clock;
 use crate::engine::persist::apply::apply;
 use crate::engine::persist::fold::Fold;
 use crate::engine::persist::{Error, Inner};
@@ -19,6 +20,9 @@ use crate::storage::{self, Disk, Files, Folder, Journal, Tables, opening};
 const COVERED: u64 = 1;
 /// Journal folded at once.
 const FOLD_BYTES: usize = 32 << 20;
+/// What a backup is written into until it is whole counts as left behind if nobody has written to it for so long, nor holds it open:
+/// between its last write and its new name there is a sync.
+const LEFT_S: u64 = 60;
 /// Pages kept in memory while copying.
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -94,7 +98,9 @@ fn fold_into(tables: &Tables, journal: &Journal, covered: u64) -> Result<(), Err
 fn write(to: &Path, run: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
     let folder = folder_of(to);
     let name = to.file_name().ok_or_else(|| io("name a file for a backup", to, std::io::ErrorKind::InvalidInput.into()))?;
-    let part = folder.join(format!(".{}.{}.part", name.to_string_lossy(), id::random()));
+    let name = format!(".{}.", name.to_string_lossy());
+    remove_left(&folder, &name);
+    let part = folder.join(format!("{name}{}.{PART}", id::random()));
     let result = run(&part).and_then(|()| {
         std::fs::rename(&part, to).map_err(|source| io("rename a backup to", to, source))?;
         Ok(sync_folder(&folder)?)
@@ -103,6 +109,24 @@ fn write(to: &Path, run: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), 
         let _ = std::fs::remove_file(&part);
     }
     result
+}
+
+/// Removes what backups to the same place left that were killed. What cannot be removed stays: it takes room, and nothing else.
+fn remove_left(folder: &Path, name: &str) {
+    let number = |file: &str| file.strip_prefix(name)?.strip_suffix(PART)?.strip_suffix('.')?.parse::<u64>().ok();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let parts = entries.filter(|entry| entry.file_name().to_str().and_then(number).is_some());
+    for part in parts.map(|entry| entry.path()).filter(|part| is_left(part)) {
+        tracing::info!("removing `{}`, which a backup left that was killed", part.display());
+        let _ = std::fs::remove_file(part);
+    }
+}
+
+fn is_left(part: &Path) -> bool {
+    let Ok(file) = File::open(part) else { return false };
+    let is_old = |written_s: i64| clock::now_ms() / 1000 > written_s.max(0) as u64 + LEFT_S;
+    // redb locks what it writes.
+    file.metadata().is_ok_and(|metadata| is_old(metadata.mtime())) && file.try_lock().is_ok()
 }
 
 /// Makes a data folder from a backup.

@@ -32,6 +32,8 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_millis(500);
 /// After a failure it is left at that for a while, unless someone asks.
 const RETRY: Duration = Duration::from_secs(5);
+/// Tables are opened anew no more often than this because a read failed: where a sector is bad, each client that asks for it meets it.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// Who is told how a checkpoint ended.
 type Waiting = oneshot::Sender<Result<(), String>>;
@@ -44,6 +46,8 @@ pub struct Checkpoints {
     is_stopping: AtomicBool,
     /// Too little of what is in memory may be dropped.
     wants_clean: AtomicBool,
+    /// Whether a read of the tables failed: redb reads nothing more until it is opened anew.
+    is_stale: AtomicBool,
     /// Whether the tables' file may lack what it shows, after an error.
     is_doubtful: AtomicBool,
     /// Bytes of the journal that the last one was to bring into the tables, where it failed: it may have.
@@ -101,6 +105,13 @@ impl Checkpoints {
         }
     }
 
+    /// Has the tables opened anew, after an error of a read; with a checkpoint, since no other thread may do that.
+    pub(super) fn want_opening(&self) {
+        if !self.is_stale.swap(true, SeqCst) {
+            self.changed.notify_one();
+        }
+    }
+
     pub(super) fn stop(&self) {
         let _requests = self.requests.lock();
         self.is_stopping.store(true, SeqCst);
@@ -131,12 +142,15 @@ pub fn run(inner: &Inner) {
         if requests.is_empty() && !is_due {
             continue;
         }
+        let is_stale = inner.checkpoints.is_stale.load(SeqCst);
         let result = checkpoint(inner);
         // It has freed a hundred megabytes, and may not run again for long.
         memory::hand_back();
         last = clock::instant();
-        if result.is_err() {
-            not_before = last + RETRY;
+        match result {
+            Err(_) => not_before = last + RETRY,
+            Ok(()) if is_stale => not_before = last + REOPEN,
+            Ok(()) => {}
         }
         let result = result.map_err(|error| error.to_string());
         requests.into_iter().for_each(|request| drop(request.send(result.clone())));
@@ -290,7 +304,8 @@ fn file_bytes(inner: &Inner) -> Result<u64, Error> {
 
 /// Whether the tables must be opened anew, or written anew, before anything else is done with them.
 fn wants_opening(inner: &Inner) -> bool {
-    inner.checkpoints.is_doubtful.load(SeqCst) || inner.tables.read().is_none()
+    let checkpoints = &inner.checkpoints;
+    checkpoints.is_doubtful.load(SeqCst) || checkpoints.is_stale.load(SeqCst) || inner.tables.read().is_none()
 }
 
 /// redb wants to be opened anew after an error. Whoever reads a value that rests on disk waits for that, and not for what may have to
@@ -302,6 +317,8 @@ fn open_again(inner: &Inner) -> Result<(), Error> {
     let covered = {
         let mut tables = inner.tables.write();
         *tables = None;
+        // What fails to be read from now on fails in those that are opened.
+        inner.checkpoints.is_stale.store(false, SeqCst);
         // They are there only once it is known how far they go: what they hold must not be done to them again.
         let opened = Tables::open(&*inner.disk, &path, cache_bytes)?;
         let covered = opened.meta()?.covered;

@@ -50,6 +50,8 @@ pub struct Commits {
     /// Whether someone waits for the next write, since too much is on its way.
     is_full: AtomicBool,
     is_stopping: AtomicBool,
+    /// Whether it has made its last cut: nothing that is changed later comes to the disk.
+    pub(super) is_over: AtomicBool,
     thread: OnceLock<Thread>,
     pub(super) is_failing: AtomicBool,
     pub(super) error: Mutex<Option<String>>,
@@ -127,8 +129,14 @@ struct Progress {
     untrimmed_at: Option<Instant>,
 }
 
-/// Commits until told to stop, and then what is left.
+/// Commits until told to stop, and then what is left. Whoever waits for more then, or changes something, is told that it is over.
 pub fn run(inner: &Inner) {
+    commit_all(inner);
+    inner.commits.is_over.store(true, SeqCst);
+    tell_of_refusal(inner);
+}
+
+fn commit_all(inner: &Inner) {
     let commits = &inner.commits;
     let _ = commits.thread.set(thread::current());
     let mut progress = Progress {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock;
-use crate::engine::durability::LinePlace;
+use crate::engine::durability::{LinePlace, LineShare};
 use crate::engine::persist::Inner;
 
 /// Journal there may be for each byte of `checkpoint-bytes` or of the tables, in tenths: a little less than the double,
@@ -28,6 +28,10 @@ const LEAST_BYTES: f64 = 1e6;
 const PAUSE_MAX_US: f64 = 200_000.0;
 /// Timers are no finer than this; what is less is held back together with what comes next.
 const PAUSE_MIN_US: f64 = 1000.0;
+/// All who are not held back since they write less than their share write no more than this part of what all may together, and what comes to that in
+/// so long a time at once: however many they are, and though they hang up and come back.
+const LIGHT_SHARE: f64 = 0.5;
+const LIGHT_US: f64 = 50_000.0;
 /// Whoever wrote more than this at once goes after those who wrote less, but waits no longer than if it were this much.
 const SHARE_BYTES: usize = 4096;
 
@@ -66,10 +70,10 @@ pub fn stuck_text(inner: &Inner) -> Option<String> {
     Some(format!("the journal has come to its bound of {} bytes, and no checkpoint can shorten it: {cause}", bound(inner)))
 }
 
-/// The place in the line of a client that wrote this much, if its reply is held back.
-pub fn line_up(inner: &Inner, bytes: usize) -> Option<LinePlace> {
+/// The place in the line of a client that wrote this much, if its reply is held back; and how far that brings it.
+pub fn line_up(inner: &Inner, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
     let rate = rate(pressure(inner))?;
-    let place = inner.growth.line.lock().join(bytes, rate, now_us())?;
+    let place = inner.growth.line.lock().join(bytes, written, rate, now_us())?;
     inner.growth.waits.fetch_add(1, Relaxed);
     Some(place)
 }
@@ -117,7 +121,8 @@ fn rate(pressure: f64) -> Option<f64> {
 
 /// Those whose replies are held back, and what goes on before what: self-clocked fair queueing (Golestani, INFOCOM 1994), in which each has
 /// one write in the line at a time. Who writes little goes before those who write much, whatever they have there already; who writes as
-/// much as the others is as fast as they are. All together are as fast as the rate of the moment.
+/// much as the others is as fast as they are. All together are as fast as the rate of the moment. Who wrote less than its share of late does not
+/// wait at all, not even for the one whose turn it is: that may have written as much as takes a quarter of a second to make up for.
 #[derive(Default)]
 struct Line {
     /// What each wrote, by when its turn comes.
@@ -128,14 +133,30 @@ struct Line {
     ticket: u64,
     /// Bytes of those who went on that the rate has not made up for yet.
     debt: f64,
+    /// What each of those who wait could have written by now, had all been as fast as the others: generalized processor sharing.
+    share: f64,
+    /// Bytes of those who did not wait that their part of the rate has not made up for yet.
+    light: f64,
+    /// Of all they wrote, what has not come to a byte of each of those who wait.
+    passed: u64,
     /// When that was so, in microseconds of the monotonic clock.
     at_us: u64,
 }
 
 impl Line {
     /// The place of one who wrote this much; None where it goes on at once.
-    fn join(&mut self, bytes: usize, rate: f64, now_us: u64) -> Option<LinePlace> {
+    fn join(&mut self, bytes: usize, written: &mut LineShare, rate: f64, now_us: u64) -> Option<LinePlace> {
         self.move_on(rate, now_us);
+        let after = written.0 + bytes as f64;
+        let is_light = bytes <= SHARE_BYTES && after <= self.share && self.light < rate * LIGHT_SHARE * LIGHT_US / 1e6;
+        // What it did not use before is not kept for later.
+        written.0 = after.max(self.share);
+        if is_light {
+            self.light += bytes as f64;
+            self.debt += bytes as f64;
+            self.pass(bytes as u64);
+            return None;
+        }
         if self.waiting.is_empty() && self.debt + (bytes as f64) < rate * PAUSE_MIN_US / 1e6 {
             self.debt += bytes as f64;
             return None;
@@ -152,24 +173,35 @@ impl Line {
             return None;
         }
         // Until its turn each of the others goes on with about as much.
-        let before = (place.turn - self.turn) as f64 * (self.waiting.len() - 1) as f64;
+        let before = place.turn.saturating_sub(self.turn) as f64 * (self.waiting.len() - 1) as f64;
         let left_us = self.debt.max(before) * 1e6 / rate;
         Some(Duration::from_micros(left_us.clamp(PAUSE_MIN_US, PAUSE_MAX_US) as u64))
+    }
+
+    /// Those who wait are nearer to their turn when others wrote meanwhile, or these would have their share twice.
+    fn pass(&mut self, bytes: u64) {
+        let all = self.waiting.len().max(1) as u64;
+        self.passed += bytes;
+        self.turn += self.passed / all;
+        self.passed %= all;
     }
 
     /// All go on.
     fn clear(&mut self) {
         self.waiting.clear();
-        self.debt = 0.0;
+        (self.debt, self.light) = (0.0, 0.0);
     }
 
     fn move_on(&mut self, rate: f64, now_us: u64) {
-        self.debt -= now_us.saturating_sub(self.at_us) as f64 * rate / 1e6;
+        let paid = now_us.saturating_sub(self.at_us) as f64 * rate / 1e6;
+        self.debt -= paid;
+        self.light = (self.light - paid * LIGHT_SHARE).max(0.0);
+        self.share += paid / self.waiting.len().max(1) as f64;
         self.at_us = self.at_us.max(now_us);
         while self.debt <= 0.0
             && let Some((place, bytes)) = self.waiting.pop_first()
         {
-            self.turn = place.turn;
+            self.turn = self.turn.max(place.turn);
             self.debt += bytes as f64;
         }
         // What nobody used is not kept for later.
@@ -180,6 +212,11 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One who never wrote before does, at the rate 1e6.
+    fn first(line: &mut Line, bytes: usize) -> Option<LinePlace> {
+        line.join(bytes, &mut LineShare::default(), 1e6, 0)
+    }
 
     #[test]
     fn the_nearer_the_bound_the_less_may_be_written_and_never_nothing() {
@@ -193,13 +230,13 @@ mod tests {
     /// wrote. Each begins with a reply that is not held back by others.
     fn write(writers: usize, bytes: usize, rate: f64) -> (f64, usize, usize) {
         let mut line = Line::default();
-        let mut places: Vec<Option<LinePlace>> = vec![None; writers];
+        let mut places: Vec<(Option<LinePlace>, LineShare)> = vec![Default::default(); writers];
         let mut written = vec![0; writers];
         for now_us in (1..=1000).map(|hundredth| hundredth * 10_000) {
-            for (place, written) in places.iter_mut().zip(&mut written) {
+            for ((place, share), written) in places.iter_mut().zip(&mut written) {
                 if place.is_none_or(|place| line.pause(place, rate, now_us).is_none()) {
                     *written += bytes;
-                    *place = line.join(bytes, rate, now_us);
+                    *place = line.join(bytes, share, rate, now_us);
                 }
             }
         }
@@ -219,7 +256,7 @@ mod tests {
     #[test]
     fn who_waits_goes_on_as_soon_as_the_line_is_faster() {
         let mut line = Line::default();
-        let places: Vec<LinePlace> = (0..100).filter_map(|_| line.join(1_000_000, 1e6, 0)).collect();
+        let places: Vec<LinePlace> = (0..100).filter_map(|_| first(&mut line, 1_000_000)).collect();
         assert_eq!(line.pause(places[98], 1e6, 200_000), Some(Duration::from_micros(PAUSE_MAX_US as u64)));
         assert!(places.iter().all(|place| line.pause(*place, 1e9, 400_000).is_none()));
     }
@@ -227,8 +264,8 @@ mod tests {
     #[test]
     fn who_writes_little_goes_before_those_who_write_much() {
         let mut line = Line::default();
-        let many: Vec<LinePlace> = (0..1000).filter_map(|_| line.join(16_000, 1e6, 0)).collect();
-        let little = line.join(100, 1e6, 0).unwrap();
+        let many: Vec<LinePlace> = (0..1000).filter_map(|_| first(&mut line, 16_000)).collect();
+        let little = first(&mut line, 100).unwrap();
         // The one that is under way is let go on; its bytes take 16 ms.
         assert!(line.pause(little, 1e6, 15_000).is_some() && line.pause(little, 1e6, 16_000).is_none());
         assert!(many.iter().all(|place| line.pause(*place, 1e6, 16_000).is_some()));
@@ -237,22 +274,63 @@ mod tests {
     #[test]
     fn who_writes_much_waits_no_longer_than_until_all_others_had_their_share() {
         let (mut line, rate) = (Line::default(), 1e6);
-        let mut little: Vec<Option<LinePlace>> = vec![None; 100];
-        let much = (0..2).find_map(|_| line.join(1_000_000, rate, 0)).unwrap();
+        let mut little: Vec<(Option<LinePlace>, LineShare)> = vec![Default::default(); 100];
+        let much = (0..2).find_map(|_| first(&mut line, 1_000_000)).unwrap();
         let end_us = (1..).map(|ms| ms * 1000).find(|now_us| {
-            for place in &mut little {
+            for (place, share) in &mut little {
                 if place.is_none_or(|place| line.pause(place, rate, *now_us).is_none()) {
-                    *place = line.join(100, rate, *now_us);
+                    *place = line.join(100, share, rate, *now_us);
                 }
             }
             line.pause(much, rate, *now_us).is_none()
         });
-        assert!((1_000_000..1_500_000).contains(&end_us.unwrap()), "{end_us:?}");
+        // The others may go on at half the rate while what was written before is made up for.
+        assert!((1_000_000..2_000_000).contains(&end_us.unwrap()), "{end_us:?}");
     }
 
     #[test]
     fn small_writes_are_held_back_together() {
         let mut line = Line::default();
-        assert_eq!((0..100).filter(|_| line.join(100, 1e6, 0).is_some()).count(), 91);
+        assert_eq!((0..100).filter(|_| first(&mut line, 100).is_some()).count(), 91);
+    }
+
+    #[test]
+    fn who_writes_less_than_its_share_is_not_held_back_behind_those_who_write_more() {
+        let (mut line, rate) = (Line::default(), 1e6);
+        let mut heavy: Vec<(Option<LinePlace>, LineShare)> = vec![Default::default(); 50];
+        let mut light = vec![LineShare::default(); 32];
+        let (mut written, mut light_held) = (0, 0);
+        for ms in 1..=20_000 {
+            let now_us = ms * 1000;
+            for (place, share) in &mut heavy {
+                if place.is_none_or(|place| line.pause(place, rate, now_us).is_none()) {
+                    written += 250_000;
+                    *place = line.join(250_000, share, rate, now_us);
+                }
+            }
+            // Each twenty times a second; the first second is for getting to know them.
+            for share in light.iter_mut().skip(ms as usize % 50).step_by(50) {
+                let is_held = line.join(130, share, rate, now_us).is_some();
+                light_held += usize::from(is_held && ms > 1000);
+                written += 130;
+            }
+        }
+        assert_eq!(light_held, 0);
+        // Each of those who write more has one under way at first, and the last one that went on is not made up for yet.
+        assert!(written as f64 <= 51.0 * 250_000.0 + 20.1 * rate, "{written}");
+    }
+
+    #[test]
+    fn those_who_hang_up_and_come_back_are_held_to_the_rate() {
+        let (mut line, rate) = (Line::default(), 1e6);
+        for _ in 0..10 {
+            first(&mut line, 1_000_000);
+        }
+        let mut passed = 0;
+        for ms in 0..10_000 {
+            let at_once = (0..100).filter(|_| line.join(1000, &mut LineShare::default(), rate, ms * 1000).is_none());
+            passed += at_once.count() * 1000;
+        }
+        assert!(passed as f64 <= 10.1 * rate, "{passed}");
     }
 }

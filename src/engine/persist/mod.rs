@@ -35,7 +35,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock;
-use crate::engine::durability::{LinePlace, Stage};
+use crate::engine::durability::{LinePlace, LineShare, Stage};
 use crate::engine::load::{Backing, Missing};
 use crate::engine::notify::{Names, Prefixes};
 use crate::engine::persist::progress::Progress;
@@ -330,6 +330,8 @@ const REPLAY_BYTES_MIN: usize = 1 << 20;
 const REPLAY_SHARE: u64 = 32;
 /// How long a checkpoint that must cover everything waits for the journal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Why nothing is written any more.
+const CLOSED: &str = "the journal is closed";
 /// How it is told that someone has removed a file.
 const THE_JOURNAL_WAS: &str = "the journal was";
 const THE_TABLES_WERE: &str = "the tables were";
@@ -419,7 +421,7 @@ impl Inner {
     }
 
     fn error_text(&self) -> String {
-        self.commits.error.lock().clone().unwrap_or_else(|| "the journal is closed".into())
+        self.commits.error.lock().clone().unwrap_or_else(|| CLOSED.into())
     }
 
     fn replay_bytes(&self) -> usize {
@@ -674,7 +676,9 @@ impl Persistence {
     /// Whether effects reach the disk, and may. While not, commands that change data must be refused with [`Self::refusal`].
     #[inline]
     pub fn is_writable(&self) -> bool {
-        !self.0.commits.is_failing.load(Relaxed) && self.0.damage.get().is_none() && !self.0.growth.is_stuck()
+        let commits = &self.0.commits;
+        let is_open = !commits.is_failing.load(Relaxed) && !commits.is_over.load(Relaxed);
+        is_open && self.0.damage.get().is_none() && !self.0.growth.is_stuck()
     }
 
     /// Whether so much is on its way to the journal that a writer should wait until what it wrote is there, whatever the mode: so memory stays bounded.
@@ -700,9 +704,9 @@ impl Persistence {
         growth::is_pressed(&self.0)
     }
 
-    /// For a writer of this many bytes: its place in the line of those whose replies are held back, if its is.
-    pub fn line_up(&self, bytes: usize) -> Option<LinePlace> {
-        growth::line_up(&self.0, bytes)
+    /// For a writer of this many bytes: its place in the line of those whose replies are held back, if its is. Notes in `written` that it did.
+    pub fn line_up(&self, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
+        growth::line_up(&self.0, bytes, written)
     }
 
     /// How long the one at a place waits until it asks again; None when it goes on.
@@ -712,7 +716,8 @@ impl Persistence {
 
     /// Why the last commit failed, or the next one must not be made.
     pub fn last_error(&self) -> Option<String> {
-        self.commit_error().or_else(|| growth::stuck_text(&self.0))
+        let closed = || self.0.commits.is_over.load(SeqCst).then(|| CLOSED.to_owned());
+        self.commit_error().or_else(closed).or_else(|| growth::stuck_text(&self.0))
     }
 
     /// Why the journal cannot be written, if it cannot: some of what was acknowledged may be in memory only.
@@ -725,10 +730,11 @@ impl Persistence {
         self.0.checkpoints.error()
     }
 
-    /// Why nobody should wait for the disk any longer, once it has refused for a while.
+    /// Why nobody should wait for the disk any longer, once it has refused for a while, or the journal is closed.
     pub fn gives_up(&self) -> Option<String> {
-        let is_refusing = self.0.commits.is_refusing.load(Relaxed);
-        is_refusing.then(|| self.commit_error()).flatten()
+        let commits = &self.0.commits;
+        let is_hopeless = commits.is_refusing.load(Relaxed) || commits.is_over.load(SeqCst);
+        is_hopeless.then(|| self.last_error()).flatten()
     }
 
     /// The reply to a command that would change data while that cannot reach the disk.

@@ -193,6 +193,9 @@ impl Backing for Inner {
         self.spill.loads.fetch_add(1, Relaxed);
         read_back(self, missing).map_err(|cause| {
             tracing::error!("read a value back: {cause}");
+            if !cause.is_of_rows() {
+                self.checkpoints.want_opening();
+            }
             error::DISK_READ
         })
     }
