@@ -9,6 +9,7 @@ use std::mem;
 use sha1::{Digest, Sha1};
 
 use crate::commands::script::flags::{self, Flags};
+use crate::commands::script::scratch::Scratch;
 use crate::config::{Config, Name};
 use crate::engine::error::Error;
 use crate::lua::{Alarm, Chunk, Ending, Host, Kind, Options, Vm};
@@ -37,6 +38,7 @@ pub struct Book {
     source_bytes: usize,
     uses: u64,
     evicted: u64,
+    pub scratch: Scratch,
 }
 
 struct Script {
