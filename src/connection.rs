@@ -53,9 +53,6 @@ thread_local! {
 /// No more of a pipeline is run than this between two such waits: 2.5 MB a second of each client.
 const CROWDED_TURN_BYTES: usize = 256 * 1024;
 
-/// How often a client that leaves looks whether keys may be changed again.
-const SHUT_LOOK: Duration = Duration::from_millis(5);
-
 /// How long nobody is accepted after that failed: no client notices, and it costs no processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -142,8 +139,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         wait.waiter.end();
     }
     // What it was to rooms stands in keys, which a script that takes long has to itself.
-    while connection.session.is_known_to_rooms() && connection.session.instance.engine.solo().is_shut() {
-        tokio::time::sleep(SHUT_LOOK).await;
+    if connection.session.is_known_to_rooms() {
+        connection.session.instance.engine.solo().opened().await;
     }
     let gate = Arc::clone(&connection.gate);
     // Closing the socket is part of it.

@@ -16,6 +16,7 @@ use std::sync::atomic::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
 use crate::engine::block::Place;
 
@@ -31,6 +32,7 @@ pub struct Solo {
     /// Keys that were touched, at which clients wait who could not be served.
     postponed: Mutex<Vec<Place>>,
     opened: Condvar,
+    told: Notify,
 }
 
 impl Solo {
@@ -51,6 +53,18 @@ impl Solo {
         let mut postponed = self.postponed.lock();
         while self.is_shut() {
             self.opened.wait(&mut postponed);
+        }
+    }
+
+    /// The same for tasks: these hold no thread and cost nothing meanwhile, however many there are.
+    pub async fn opened(&self) {
+        loop {
+            // From here on it hears of an end.
+            let told = self.told.notified();
+            if !self.is_shut() {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -76,6 +90,7 @@ impl Solo {
         let mut postponed = self.postponed.lock();
         self.is_shut.store(false, SeqCst);
         self.opened.notify_all();
+        self.told.notify_waiters();
         std::mem::take(&mut postponed)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::process::{Connection, Process, Reply, until};
+use crate::process::{Connection, Process, Reply};
 
 const MB: usize = 1 << 20;
 
@@ -214,29 +214,4 @@ impl Process {
     fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().count()
     }
-}
-
-#[test]
-fn what_a_long_reply_took_goes_back_to_the_system_when_its_worker_comes_to_rest() {
-    let flux = Process::flux_in_memory(&[]);
-    let mut client = flux.connect();
-    let element = vec![b'e'; 1000];
-    for _ in 0..100 {
-        let words: Vec<&[u8]> = [&b"RPUSH"[..], b"list"].into_iter().chain(std::iter::repeat_n(&element[..], 1000)).collect();
-        client.call(&words).unwrap();
-    }
-    let resident = |client: &mut Connection| info(client, "used_memory_rss");
-    let mut least = u64::MAX;
-    until("the memory of what was sent goes back", || {
-        let before = std::mem::replace(&mut least, resident(&mut client));
-        least >= before
-    });
-    let mut reader = flux.connect();
-    let held = info(&mut client, "used_memory") + 80 * MB as u64;
-    reader.send(&["LRANGE", "list", "0", "-1"]).unwrap();
-    until("the reply waits for its reader", || info(&mut client, "used_memory") > held);
-    let Reply::Many(_, elements) = reader.read().unwrap() else { panic!("it is an array") };
-    assert_eq!(elements.len(), 100_000);
-    let bound = least + 20 * MB as u64;
-    until("the memory of the reply goes back", || resident(&mut client) < bound);
 }

@@ -94,6 +94,14 @@ fn a_script_keeps_to_its_rules() {
     );
 }
 
+/// A client of a server that holds nothing.
+fn emptied(server: &Process, protocol: &str) -> Connection {
+    let mut client = server.connect();
+    client.call(&["HELLO", protocol]).unwrap();
+    client.call(&["FLUSHALL"]).unwrap();
+    client
+}
+
 /// Every kind of value, conversion, error and library function, for clients of both protocols. Left out, since they differ: where an error is
 /// that `table.sort` raises itself, how deep coroutines may be nested, random numbers, and errors whose `err` a metatable gives.
 #[test]
@@ -101,11 +109,7 @@ fn hundreds_of_snippets_are_answered_as_redis_answers_them() {
     let Some(redis) = Process::redis(&[]) else { return };
     let flux = Process::flux(&[]);
     for protocol in ["2", "3"] {
-        let (mut ours, mut theirs) = (flux.connect(), redis.connect());
-        for client in [&mut ours, &mut theirs] {
-            client.call(&["HELLO", protocol]).unwrap();
-            client.call(&["FLUSHALL"]).unwrap();
-        }
+        let [mut ours, mut theirs] = [&flux, &redis].map(|server| emptied(server, protocol));
         for snippet in include_str!("lua/snippets.txt").lines() {
             let call = ["EVAL", &snippet.replace('\u{21b5}', "\n"), "2", "key", "other", "first", "second"];
             assert_eq!(ours.call(&call).unwrap(), theirs.call(&call).unwrap(), "RESP{protocol}: {snippet}");
@@ -171,11 +175,7 @@ fn scripts_are_answered_as_redis_answers_them() {
     let Some(redis) = Process::redis(&[]) else { return };
     let flux = Process::flux(&[]);
     for protocol in ["2", "3"] {
-        let (mut ours, mut theirs) = (flux.connect(), redis.connect());
-        for client in [&mut ours, &mut theirs] {
-            client.call(&["HELLO", protocol]).unwrap();
-            client.call(&["FLUSHALL"]).unwrap();
-        }
+        let [mut ours, mut theirs] = [&flux, &redis].map(|server| emptied(server, protocol));
         let differing: Vec<String> = LINES
             .iter()
             .filter_map(|line| {
@@ -350,6 +350,27 @@ fn clients_come_and_go_while_a_script_takes_long() {
         until("all who left are gone", || text(&mut killer, &["INFO", "clients"]).contains("connected_clients:102"));
         assert!(text(&mut killer, &["INFO", "clients"]).contains("blocked_clients:0"));
     }
+}
+
+/// What they were stands in keys, which the script has to itself.
+#[test]
+fn peers_that_hang_up_while_a_script_takes_long_are_gone_after_it() {
+    let server = Process::flux(&["--threads", "1", "--busy-reply-threshold", "10"]);
+    let mut peers: Vec<Connection> = (0..200).map(|_| server.connect()).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.call(&["FLUX.REGISTER", &format!(r#"{{"id":"peer{number}"}}"#), "TTL", "600000"]).unwrap();
+    }
+    let (mut runs, mut killer) = (server.connect(), server.connect());
+    let count = |killer: &mut Connection| match killer.call(&["FLUX.PEERS"]).unwrap() {
+        Reply::Many(_, peers) => Some(peers.len()),
+        _ => None,
+    };
+    assert_eq!(count(&mut killer), Some(200));
+    runs.send(&["EVAL", FOR_EVER, "0"]).unwrap();
+    until("BUSY", || killer.call(&["GET", "key"]).unwrap() == line(BUSY));
+    drop(peers);
+    until("SCRIPT KILL", || killer.call(&["SCRIPT", "KILL"]).unwrap() == line("+OK"));
+    until("all who hung up are gone", || count(&mut killer) == Some(0));
 }
 
 /// Also one that swallows every error, or never comes back to Lua by itself.

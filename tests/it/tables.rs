@@ -145,7 +145,8 @@ fn damaged_tables_are_told_or_hold_what_they_held() {
         let mut bytes = whole.clone();
         let how: Vec<String> = (0..1 + chance.below(2)).map(|_| damage(&mut bytes, &mut chance)).collect();
         std::fs::write(path("damaged"), &bytes).unwrap();
-        match loaded(&path("damaged")) {
+        let found = catch_unwind(|| loaded(&path("damaged")));
+        match found.unwrap_or_else(|_| panic!("FLUX_DAMAGE_SEED={seed}, {how:?}: it panics")) {
             Err(error) => {
                 told += 1;
                 assert!(error.contains("damaged`") && error.contains("flux check"), "FLUX_DAMAGE_SEED={seed}, {how:?}: {error}");
@@ -156,6 +157,32 @@ fn damaged_tables_are_told_or_hold_what_they_held() {
         }
     }
     assert!(told > rounds / 4, "only {told} of {rounds} were told");
+}
+
+/// Its rows are whole, each by itself: they only come twice, or where others belong.
+#[test]
+fn a_page_that_stands_in_the_place_of_another_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { dir.path().join(name) };
+    written(&path("whole"));
+    let whole = std::fs::read(path("whole")).unwrap();
+    let expected = loaded(&path("whole")).unwrap();
+    let used: Vec<usize> = (1..whole.len() / PAGE).filter(|page| whole[page * PAGE..][..PAGE] != [0; PAGE]).collect();
+    for (number, page) in used.iter().enumerate() {
+        for other in used[number + 1..].iter().take(4) {
+            for (from, to) in [(page, other), (other, page)] {
+                let mut bytes = whole.clone();
+                bytes.copy_within(from * PAGE..(from + 1) * PAGE, to * PAGE);
+                std::fs::write(path("damaged"), &bytes).unwrap();
+                match loaded(&path("damaged")) {
+                    Ok(found) => {
+                        assert!(found.0 < expected.0 || found == expected, "page {from} in the place of {to} is not told")
+                    }
+                    Err(error) => assert!(error.contains("damaged`") && error.contains("flux check"), "{error}"),
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -183,7 +210,8 @@ fn damaged_tables_are_changed_or_told_and_nothing_panics() {
     let first = number("FLUX_DAMAGE_SEED", clock::now_ms());
     let rounds = number("FLUX_DAMAGE_ROUNDS", 50);
     let (mut opened, mut told) = (0, 0);
-    for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
+    // The first one once showed a row that says of itself that it reaches beyond its page.
+    for seed in [1795802299799].into_iter().chain((0..rounds).map(|round| first.wrapping_add(round))) {
         let mut chance = Seeded::new(seed);
         let mut bytes = whole.clone();
         // Behind the first page, so that most of it can be opened, and often where a page says what it holds.
@@ -197,11 +225,12 @@ fn damaged_tables_are_changed_or_told_and_nothing_panics() {
             let Ok(tables) = open(&path("damaged")) else { continue };
             opened += 1;
             let mut next = Some(&folded);
-            let changed = match is_rebuilt {
+            let change = || match is_rebuilt {
                 false => apply::apply(&tables, &folded, 100),
                 true => apply::rebuild(&tables, &Files::default(), 1 << 20, 100, || Ok(next.take())).map(drop),
             };
-            if let Err(error) = changed {
+            let changed = catch_unwind(AssertUnwindSafe(change));
+            if let Err(error) = changed.unwrap_or_else(|_| panic!("FLUX_DAMAGE_SEED={seed}: it panics")) {
                 told += 1;
                 let error = error.to_string();
                 assert!(error.contains("damaged") && error.contains("flux check"), "FLUX_DAMAGE_SEED={seed}: {error}");

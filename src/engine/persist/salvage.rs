@@ -24,7 +24,7 @@ pub fn salvage(from: &Tables, to: &Tables) -> Result<u64, Error> {
     Ok(snapshot.keys_len().saturating_sub(kept))
 }
 
-/// Copies a key, unless its value is not whole; tells whether it did.
+/// Copies a key, unless its value is not whole; tells whether it did, and for the first time: damaged tables may show one twice.
 fn copy_key(from: &Stored, to: &mut StoredMut<'_>, key: &[u8], bytes: &[u8]) -> Result<bool, Error> {
     let Ok(record) = Record::read(bytes) else { return Ok(false) };
     // Read as a start will read it.
@@ -35,6 +35,5 @@ fn copy_key(from: &Stored, to: &mut StoredMut<'_>, key: &[u8], bytes: &[u8]) -> 
         let mut sum = Default::default();
         from.each_element(large.id, large.sum, |element, chunk| to.put_element(large.id, element, chunk, &mut sum))?;
     }
-    to.put_key(key, bytes, |_| ())?;
-    Ok(true)
+    Ok(to.put_key(key, bytes, |_| ())?.is_none())
 }

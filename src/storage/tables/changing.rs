@@ -11,7 +11,9 @@ use crate::storage::caught::caught;
 use crate::storage::rows::{Kind, Sum, Table};
 use crate::storage::tables::given::Given;
 use crate::storage::tables::state::{Meta, State};
-use crate::storage::tables::{DATABASES, ELEMENTS, ID_BYTES, KEYS, PART_BYTES, STATE, STATE_KEY, changed, opened, range_of};
+use crate::storage::tables::{
+    DATABASES, ELEMENTS, ID_BYTES, KEYS, PART_BYTES, STATE, STATE_KEY, changed, opened, opened_given, range_of,
+};
 
 /// A transaction on the tables.
 pub struct Changes<'t> {
@@ -118,7 +120,7 @@ impl StoredMut<'_> {
             return Ok(in_order.before.as_deref().map(read));
         }
         let row = caught(self.path, || self.keys.get(key))?;
-        row.map(|row| Ok(read(opened(self.path, self.keys(), key, row.value())?.0))).transpose()
+        row.map(|row| Ok(read(opened_given(self.path, self.keys(), key, &row)?.0))).transpose()
     }
 
     /// Sets a key's record and reads the one before.
@@ -185,7 +187,7 @@ impl StoredMut<'_> {
     pub fn element(&mut self, id: u64, element: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.place(id, element);
         let row = caught(self.path, || self.elements.get(&self.place[..]))?;
-        row.map(|row| Ok(opened(self.path, self.elements(), &self.place, row.value())?.0.to_vec())).transpose()
+        row.map(|row| Ok(opened_given(self.path, self.elements(), &self.place, &row)?.0.to_vec())).transpose()
     }
 
     /// Sets an element row of a value whose rows have this sum.
@@ -300,7 +302,7 @@ fn taken<R>(
     read: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, Error> {
     let row = Given::new(path, row);
-    let (bytes, hash) = opened(path, table, key, row.value())?;
+    let (bytes, hash) = opened_given(path, table, key, &row)?;
     sum.remove(hash);
     bytes_of_all.update(|all| all.saturating_sub((key.len() + row.value().len()) as u64));
     Ok(read(bytes))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
+use redb::{AccessGuard, Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition};
 
 use crate::storage::branches::Branches;
 use crate::storage::caught::{caught, whole};
@@ -299,6 +299,16 @@ fn without_state(path: PathBuf, transaction: &ReadTransaction) -> Error {
 /// A row's bytes and hash.
 fn opened<'r>(path: &Path, table: Table, key: &[u8], row: &'r [u8]) -> Result<(&'r [u8], u64), Error> {
     table.open(key, row).ok_or_else(|| changed(path, table, key))
+}
+
+/// The same of a row that redb gave out, which may say of itself that it reaches beyond its page.
+fn opened_given<'r>(
+    path: &Path,
+    table: Table,
+    key: &[u8],
+    row: &'r AccessGuard<'_, &'static [u8]>,
+) -> Result<(&'r [u8], u64), Error> {
+    opened(path, table, key, caught(path, || Ok::<_, redb::Error>(row.value()))?)
 }
 
 /// A row is not what was written.

@@ -12,7 +12,7 @@ use crate::storage::tables::changing::Run;
 use crate::storage::tables::given::Given;
 use crate::storage::tables::state::{Meta, State};
 use crate::storage::tables::{
-    DATABASES, Filling, ID_BYTES, PART_BYTES, all_tables, changed, id_of, incomplete, missing, opened, range_of,
+    DATABASES, Filling, ID_BYTES, PART_BYTES, all_tables, changed, id_of, incomplete, missing, opened_given, range_of,
 };
 
 type ReadOnly = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -161,15 +161,35 @@ struct Rows<'a> {
     path: &'a Path,
     table: Table,
     range: redb::Range<'static, &'static [u8], &'static [u8]>,
+    /// The key of the row before.
+    before: Option<Vec<u8>>,
 }
 
 impl<'a> Rows<'a> {
     fn all(path: &'a Path, table: Table, from: &ReadOnly) -> Result<Rows<'a>, Error> {
-        Ok(Rows { path, table, range: caught(path, || from.range::<&[u8]>(..))? })
+        Ok(Rows::of(path, table, caught(path, || from.range::<&[u8]>(..))?))
     }
 
-    /// Its key, the row as it stands in the table, and its hash.
+    fn of(path: &'a Path, table: Table, range: redb::Range<'static, &'static [u8], &'static [u8]>) -> Rows<'a> {
+        Rows { path, table, range, before: None }
+    }
+
+    /// The next row: its key, the row as it stands in the table, and its hash. That the keys ascend is looked at, since in
+    /// a damaged tree a whole page may stand where another belongs, and its keys come twice.
     fn next(&mut self) -> Result<Option<(Guard<'static>, Guard<'static>, u64)>, Error> {
+        let row = self.next_of_any_order()?;
+        if let Some((key, ..)) = &row {
+            if self.before.as_ref().is_some_and(|before| &before[..] >= key.value()) {
+                return Err(changed(self.path, self.table, key.value()));
+            }
+            let before = self.before.get_or_insert_default();
+            before.clear();
+            before.extend_from_slice(key.value());
+        }
+        Ok(row)
+    }
+
+    fn next_of_any_order(&mut self) -> Result<Option<(Guard<'static>, Guard<'static>, u64)>, Error> {
         let found = caught(self.path, || {
             let Some(row) = self.range.next() else { return Ok(None) };
             let (key, row) = row?;
@@ -220,7 +240,7 @@ impl Stored {
     /// Reads a key's record.
     pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         let row = caught(&self.path, || self.keys.get(key))?;
-        row.map(|row| Ok(read(opened(&self.path, self.keys(), key, row.value())?.0))).transpose()
+        row.map(|row| Ok(read(opened_given(&self.path, self.keys(), key, &row)?.0))).transpose()
     }
 
     /// Shows every key and its record, in the order of the keys' bytes; at last an error, if one was missing.
@@ -239,7 +259,7 @@ impl Stored {
     pub fn each_whole_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
         let Ok(mut rows) = Rows::all(&self.path, self.keys(), &self.keys) else { return Ok(()) };
         loop {
-            match rows.next() {
+            match rows.next_of_any_order() {
                 Ok(Some((key, row, _))) => show(key.value(), without_checksum(row.value()))?,
                 Err(Error::Row { .. }) => {}
                 Ok(None) | Err(_) => return Ok(()),
@@ -259,7 +279,7 @@ impl Stored {
         if let Some(elements) = &self.elements {
             let (start, end) = range_of(id);
             let range = caught(&self.path, || elements.range(&start[..]..&end[..]))?;
-            let mut rows = Rows { path: &self.path, table: self.elements(), range };
+            let mut rows = Rows::of(&self.path, self.elements(), range);
             while let Some((key, row, hash)) = rows.next()? {
                 sum.add(hash);
                 self.note(key.value(), row.value());
