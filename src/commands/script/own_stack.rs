@@ -181,7 +181,6 @@ struct Hands {
 }
 
 impl Runner {
-    #[expect(clippy::result_large_err, reason = "the session must not be lost")]
     fn take_on(self: &Arc<Self>, lifecycle: &Lifecycle, trip: Trip, asker: Asker) -> Result<(), (Error, Trip)> {
         let mut jobs = self.jobs.lock();
         if jobs.is_over {
