@@ -13,6 +13,7 @@ mod eviction;
 mod growth;
 mod peers;
 mod report;
+mod scripts;
 mod sections;
 mod server;
 mod waiting;
@@ -31,7 +32,7 @@ pub struct Options {
     /// A minute or two: throughput and CPU of six commands at -P 64, of two at -P 1, three rounds. Writes nothing.
     #[arg(long)]
     quick: bool,
-    /// Sections to run: commands, latency, always, memory, load, checkpoint, growth, larger, eviction, calls, fanout, crashes, heartbeats, waiting. All of them where none is named.
+    /// Sections to run: commands, latency, always, memory, load, checkpoint, growth, larger, eviction, calls, fanout, crashes, heartbeats, waiting, scripts. All of them where none is named.
     #[arg(value_name = "SECTION")]
     sections: Vec<String>,
     /// Tests of redis-benchmark.

@@ -14,6 +14,7 @@ use crate::eviction;
 use crate::growth;
 use crate::peers;
 use crate::report::{Goal, Report, median, ratio};
+use crate::scripts;
 use crate::server::{Kind, Server};
 use crate::waiting;
 
@@ -35,6 +36,7 @@ pub const ALL: &[(&str, Section)] = &[
     ("crashes", peers::crashes),
     ("heartbeats", peers::heartbeats),
     ("waiting", waiting::waiting),
+    ("scripts", scripts::scripts),
 ];
 
 /// flux as it is by default.

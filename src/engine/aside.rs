@@ -4,7 +4,7 @@ use std::mem;
 
 use crate::engine::block::Place;
 use crate::engine::effect::Effects;
-use crate::engine::keys::{Held, Read};
+use crate::engine::keys::Read;
 use crate::engine::notify::Event;
 use crate::engine::{Engine, SHARDS, Scope};
 
@@ -30,11 +30,8 @@ impl Aside {
     }
 
     fn take(&mut self, view: &mut Read<'_>) {
-        let Held::All(guards) = &mut view.held else { unreachable!("only who holds all shards lends them") };
         self.effects.resize_with(SHARDS, Effects::default);
-        for (effects, guard) in self.effects.iter_mut().zip(guards) {
-            guard.log.set_aside(effects);
-        }
+        view.held.each_reached(|number, shard| shard.log.set_aside(&mut self.effects[number]));
         self.touched.append(&mut view.take_touched());
         self.events.append(&mut view.events);
     }
@@ -44,9 +41,8 @@ impl Aside {
         if self.is_discarded {
             self.discard(view);
         }
-        let Held::All(guards) = &mut view.held else { unreachable!("only who holds all shards lent them") };
-        for (effects, guard) in self.effects.drain(..).zip(guards) {
-            guard.log.file(&effects);
+        for (number, effects) in self.effects.drain(..).enumerate().filter(|(_, effects)| !effects.is_empty()) {
+            view.held.get(number).log.file(&effects);
         }
         self.touched.append(&mut view.take_touched());
         self.events.append(&mut view.events);

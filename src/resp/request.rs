@@ -93,7 +93,7 @@ impl<'a> Args<'a> {
     }
 
     /// All of them in order.
-    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator {
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone {
         self.ranges.iter().map(move |&(start, end)| &self.bytes[start as usize..end as usize])
     }
 
@@ -115,7 +115,9 @@ impl<'a> Args<'a> {
 
     /// A copy that stands on its own.
     pub fn to_owned(self) -> OwnedArgs {
-        OwnedArgs::new(self.iter())
+        let mut owned = OwnedArgs::default();
+        owned.set(self.iter());
+        owned
     }
 }
 
@@ -147,6 +149,15 @@ impl OwnedArgs {
         let mut owned = OwnedArgs::default();
         args.into_iter().for_each(|arg| owned.push(arg));
         owned
+    }
+
+    /// Puts these in the place of those there were, and keeps the room.
+    pub fn set<'a>(&mut self, args: impl ExactSizeIterator<Item = &'a [u8]> + Clone) {
+        self.bytes.clear();
+        self.ranges.clear();
+        self.bytes.reserve_exact(args.clone().map(<[u8]>::len).sum());
+        self.ranges.reserve_exact(args.len());
+        args.for_each(|arg| self.push(arg));
     }
 
     /// Adds an argument.

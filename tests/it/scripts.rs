@@ -621,6 +621,30 @@ fn a_killed_server_has_all_of_a_script_or_nothing() {
     }
 }
 
+/// What a script has done before it rests is in its shards; the journal, which is written meanwhile, must not have it before its end.
+#[test]
+fn a_killed_server_has_nothing_of_a_script_that_did_not_end() {
+    const ADD: &str = "for i = 1, 20 do redis.call('INCR', 'n:' .. i) end while true do end";
+    /// The journal is cut at least each second, also where nobody asks for it.
+    const UNTIL_CUT: Duration = Duration::from_millis(1500);
+    let mut server = Process::flux(&["--busy-reply-threshold", "50"]);
+    let (mut client, mut other) = (server.connect(), server.connect());
+    client.call(&["SET", "before", "there"]).unwrap();
+    client.send(&["EVAL", ADD, "0"]).unwrap();
+    until("BUSY", || other.call(&["GET", "n:1"]).unwrap() == line(BUSY));
+    let began = Instant::now();
+    while began.elapsed() < UNTIL_CUT {
+        assert_eq!(other.call(&["GET", "n:1"]).unwrap(), line(BUSY));
+    }
+    server.kill();
+    server.restart();
+    let mut client = server.connect();
+    for number in 1..=20 {
+        assert_eq!(client.call(&["GET", &format!("n:{number}")]).unwrap(), line("$-1"));
+    }
+    assert_eq!(client.call(&["GET", "before"]).unwrap(), bulk("there"));
+}
+
 /// A keyspace within a program has no thread of its own that could leave a script where it stands.
 #[test]
 fn a_script_that_takes_long_within_a_program_is_told_of_and_can_be_killed() {

@@ -9,6 +9,7 @@ use std::mem;
 use sha1::{Digest, Sha1};
 
 use crate::commands::script::flags::{self, Flags};
+use crate::commands::script::scratch::Scratch;
 use crate::config::{Config, Name};
 use crate::engine::error::Error;
 use crate::lua::{Alarm, Chunk, Ending, Host, Kind, Options, Vm};
@@ -28,7 +29,6 @@ pub type Reached<'a> = &'a dyn Fn(Alarm);
 pub type Sha = [u8; 40];
 
 /// See the file's head.
-#[derive(Default)]
 pub struct Book {
     vm: Option<Vm>,
     scripts: HashMap<Sha, Script, foldhash::fast::RandomState>,
@@ -39,6 +39,15 @@ pub struct Book {
     loaded_bytes: usize,
     uses: u64,
     evicted: u64,
+    pub scratch: Scratch,
+    /// Bytes that the texts of all scripts may take.
+    source_bytes_max: usize,
+}
+
+impl Default for Book {
+    fn default() -> Book {
+        Book::holding(SOURCE_BYTES_MAX)
+    }
 }
 
 struct Script {
@@ -64,27 +73,43 @@ pub struct Numbers {
 }
 
 impl Book {
+    /// An empty one, for scripts whose texts take at most so many bytes.
+    fn holding(source_bytes_max: usize) -> Book {
+        Book {
+            vm: None,
+            scripts: HashMap::default(),
+            evaluated: 0,
+            source_bytes: 0,
+            uses: 0,
+            evicted: 0,
+            scratch: Scratch::default(),
+            source_bytes_max,
+        }
+    }
+
     /// Makes a script known, and tells its digest.
     pub fn learn(&mut self, source: &[u8], is_loaded: bool, config: &Config, reached: Reached<'_>) -> Result<Sha, Error> {
         let sha = digest(source);
         self.uses += 1;
-        let uses = self.uses;
+        let known = self.scripts.get(&sha).map(|script| script.is_loaded);
+        let flags = if known.is_none() { flags::of(source)? } else { Flags::default() };
+        // One that came with EVAL may be beyond what loaded ones leave, and must not stay there.
+        let taken = if is_loaded && known != Some(true) { self.loaded_bytes } else { 0 };
+        if known != Some(true) && taken + source.len() > self.source_bytes_max {
+            return Err(Error::new(format!(
+                "ERR the scripts that are kept may take {} MB, and this one would take more; SCRIPT FLUSH forgets them",
+                self.source_bytes_max >> 20
+            )));
+        }
         if let Some(script) = self.scripts.get_mut(&sha) {
-            script.used = uses;
+            script.used = self.uses;
             if is_loaded && !mem::replace(&mut script.is_loaded, true) {
                 self.loaded_bytes += script.source.len();
                 self.evaluated.retain(|other| *other != sha);
             }
             return Ok(sha);
         }
-        let flags = flags::of(source)?;
-        let room = if is_loaded { SOURCE_BYTES_MAX.saturating_sub(self.loaded_bytes) } else { SOURCE_BYTES_MAX };
-        if source.len() > room {
-            return Err(Error::new(format!(
-                "ERR the scripts that are kept may take {} MB, and this one would take more; SCRIPT FLUSH forgets them",
-                SOURCE_BYTES_MAX >> 20
-            )));
-        }
+        let uses = self.uses;
         let chunk = self.vm(config, reached).compile(label(&sha), flags::body(source)).map_err(error)?;
         self.make_room(source.len(), is_loaded);
         let script = Script { source: source.into(), flags, chunk: Some(chunk), is_loaded, used: uses };
@@ -101,7 +126,7 @@ impl Book {
     /// Forgets scripts of `EVAL` until there is room for another. O(n) for those that may make way, however many stay.
     fn make_room(&mut self, bytes: usize, is_loaded: bool) {
         let is_over =
-            |book: &Book| book.source_bytes + bytes > SOURCE_BYTES_MAX || !is_loaded && book.evaluated.len() >= EVALUATED_MAX;
+            |book: &Book| book.source_bytes + bytes > book.source_bytes_max || !is_loaded && book.evaluated.len() >= EVALUATED_MAX;
         while is_over(self) {
             let used = |sha: &Sha| self.scripts.get(sha).map(|script| script.used);
             let oldest = self.evaluated.iter().enumerate().min_by_key(|(_, sha)| used(sha)).map(|(at, _)| at);
@@ -158,7 +183,7 @@ impl Book {
 
     /// Forgets all scripts, and what they ran in.
     pub fn flush(&mut self) {
-        *self = Book { evicted: self.evicted, uses: self.uses, ..Book::default() };
+        *self = Book { evicted: self.evicted, uses: self.uses, ..Book::holding(self.source_bytes_max) };
     }
 
     /// Throws away what scripts ran in; they are compiled anew when they are used.
@@ -214,4 +239,51 @@ fn as_sha(text: &[u8]) -> Option<Sha> {
     let mut sha: Sha = text.try_into().ok()?;
     sha.make_ascii_lowercase();
     Some(sha)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A script of fifty bytes.
+    fn script(name: char) -> String {
+        format!("return '{}'", name.to_string().repeat(41))
+    }
+
+    fn learn(book: &mut Book, name: char, is_loaded: bool) -> Result<Sha, Error> {
+        book.learn(script(name).as_bytes(), is_loaded, &Config::default(), &|_| {})
+    }
+
+    fn known(book: &Book) -> String {
+        ('a'..='z').filter(|name| book.knows(&digest(script(*name).as_bytes()))).collect()
+    }
+
+    #[test]
+    fn scripts_of_eval_make_way_where_texts_take_too_much_and_loaded_ones_are_refused() {
+        let mut book = Book::holding(100);
+        for name in ['a', 'b'] {
+            learn(&mut book, name, false).unwrap();
+        }
+        assert_eq!(known(&book), "ab");
+        learn(&mut book, 'c', true).unwrap();
+        assert_eq!(known(&book), "bc");
+        learn(&mut book, 'b', true).unwrap();
+        let refusal = learn(&mut book, 'd', true).unwrap_err();
+        assert!(refusal.0.starts_with("ERR the scripts that are kept may take"), "{refusal:?}");
+        learn(&mut book, 'c', true).unwrap();
+        assert_eq!((known(&book).as_str(), book.numbers().source_bytes), ("bc", 100));
+
+        // EVAL works all the same, with one beyond; that does not come to stay.
+        learn(&mut book, 'e', false).unwrap();
+        learn(&mut book, 'f', false).unwrap();
+        assert_eq!(known(&book), "bcf");
+        assert!(learn(&mut book, 'f', true).is_err() && learn(&mut book, 'g', true).is_err());
+        assert!(book.learn(&[b' '; 101], false, &Config::default(), &|_| {}).is_err());
+
+        book.flush();
+        learn(&mut book, 'g', true).unwrap();
+        learn(&mut book, 'h', true).unwrap();
+        assert!(learn(&mut book, 'i', true).is_err());
+        assert_eq!(known(&book), "gh");
+    }
 }

@@ -13,6 +13,7 @@ pub mod own_stack;
 pub mod rows;
 mod run;
 pub mod running;
+mod scratch;
 
 use std::mem;
 use std::sync::Arc;
@@ -183,11 +184,14 @@ pub(super) fn eval<'v>(
     let open = open.as_mut().expect("who runs commands about scripts has taken the book");
     let reached = |alarm| running.set_alarm(alarm);
     running.begin();
-    let mut act = Act { session, view: Some(run::holding(view)), engine, rest: open.rest, aside, running, rules: call.rules };
+    let scratch = mem::take(&mut open.book.scratch);
+    let mut act =
+        Act { session, view: Some(run::holding(view)), engine, rest: open.rest, aside, running, rules: call.rules, scratch };
     let protocol = if reply.protocol() == Protocol::Resp3 { 3 } else { 2 };
     let mut answer = Vec::new();
     let ran = open.book.run(&call.sha, &call.keys, &call.argv, protocol, &instance.config, &reached, &mut act, &mut answer);
     running.end();
+    open.book.scratch = mem::take(&mut act.scratch).kept();
     let mut view = act.view.take().expect("it is put back after each command");
     session.waiting = session_waiting;
     session.db = db;
@@ -227,11 +231,13 @@ fn prepare<'a>(session: &mut Session, desk: &mut Desk<'_>, args: Args<'a>, by: B
     running.watched(instance.lifecycle())?;
     let reached = |alarm| running.set_alarm(alarm);
     let book = &mut desk.open().book;
-    let sha = match by {
-        By::Source => book.learn(args.at(1), false, &instance.config, &reached)?,
-        By::Sha => book.find(args.at(1))?.0,
+    let (sha, flags) = match by {
+        By::Source => {
+            let sha = book.learn(args.at(1), false, &instance.config, &reached)?;
+            book.find(&sha)?
+        }
+        By::Sha => book.find(args.at(1))?,
     };
-    let (_, flags) = book.find(&sha)?;
     let rules = Rules::of(session, flags, is_ro)?;
     Ok(Call { sha, keys, argv, rules })
 }

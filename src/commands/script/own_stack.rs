@@ -47,7 +47,7 @@ pub type Work = fn(&mut Session, &dyn Rest, Args<'_>, &mut Reply) -> Outcome;
 
 /// A command on its way.
 struct Trip {
-    session: Session,
+    session: Box<Session>,
     args: OwnedArgs,
     protocol: Protocol,
     work: Work,
@@ -55,7 +55,7 @@ struct Trip {
 
 /// What became of it.
 struct Back {
-    session: Session,
+    session: Box<Session>,
     args: OwnedArgs,
     reply: Reply,
     outcome: Outcome,
@@ -119,8 +119,7 @@ fn carry_here(session: &mut Session, args: Args<'_>, reply: &mut Reply, work: Wo
         None => DefaultStack::new(STACK_BYTES).map_err(|cause| no_stack(&cause))?,
     };
     let began_ns = session.now_ns;
-    let (away, shelf) = session.go_away();
-    let trip = Trip { session: away, args: args.to_owned(), protocol: reply.protocol(), work };
+    let trip = Trip { session: session.go_away(), args: args.to_owned(), protocol: reply.protocol(), work };
     let mut run = trip.on(stack);
     match run.resume(()) {
         CoroutineResult::Return(back) => {
@@ -131,7 +130,7 @@ fn carry_here(session: &mut Session, args: Args<'_>, reply: &mut Reply, work: Wo
         }
         CoroutineResult::Yield(()) => {
             let waiter = session.waiter(args, reply);
-            let asker = Asker { waiter: Arc::clone(&waiter), shelf, began_ns };
+            let asker = Asker { waiter: Arc::clone(&waiter), shelf: session.shelf(), began_ns };
             HERE.with_borrow_mut(|here| {
                 let here = here.as_mut().expect("it was there before");
                 assert!(here.standing.is_none(), "scripts run one at a time");
@@ -148,8 +147,8 @@ fn carry_elsewhere(session: &mut Session, args: Args<'_>, reply: &Reply, work: W
     let waiter = session.waiter(args, reply);
     let instance = Arc::clone(&session.instance);
     let began_ns = session.now_ns;
-    let (away, shelf) = session.go_away();
-    let asker = Asker { waiter: Arc::clone(&waiter), shelf, began_ns };
+    let away = session.go_away();
+    let asker = Asker { waiter: Arc::clone(&waiter), shelf: session.shelf(), began_ns };
     let trip = Trip { session: away, args: args.to_owned(), protocol: reply.protocol(), work };
     if let Err((error, trip)) = instance.scripts.runner.take_on(instance.lifecycle(), trip, asker) {
         session.take_back(trip.session);
@@ -182,7 +181,6 @@ struct Hands {
 }
 
 impl Runner {
-    #[expect(clippy::result_large_err, reason = "the session must not be lost")]
     fn take_on(self: &Arc<Self>, lifecycle: &Lifecycle, trip: Trip, asker: Asker) -> Result<(), (Error, Trip)> {
         let mut jobs = self.jobs.lock();
         if jobs.is_over {
@@ -280,7 +278,7 @@ fn tell(back: Back, asker: Asker) {
     if !session.missing.is_empty() {
         let missing = session.take_missing();
         let instance = Arc::clone(&session.instance);
-        *asker.shelf.lock() = Some(Box::new(session));
+        *asker.shelf.lock() = Some(session);
         // It gets another try once they are there.
         instance.engine.loads().fetch(missing, &asker.waiter);
         return;
@@ -299,7 +297,7 @@ fn tell(back: Back, asker: Asker) {
         slowlog::note(&session, command, args, took_ns);
     }
     let epoch = mem::take(&mut session.wrote_epoch);
-    *asker.shelf.lock() = Some(Box::new(session));
+    *asker.shelf.lock() = Some(session);
     if asker.waiter.end() {
         asker.waiter.mailbox.serve(reply.take(), epoch);
     }

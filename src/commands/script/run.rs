@@ -1,5 +1,6 @@
 //! A run of a script: the commands it calls, under the locks that it holds, and how it lends these where it takes long.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -7,6 +8,7 @@ use crate::commands::admit::{Asked, State, admit, refusal_of_writes};
 use crate::commands::script::flags::Flags;
 use crate::commands::script::own_stack::Rest;
 use crate::commands::script::running::Running;
+use crate::commands::script::scratch::Scratch;
 use crate::commands::session::{Session, call, leaf};
 use crate::commands::shards::Shards;
 use crate::commands::table::{self, Command, Outcome, Run, flag};
@@ -73,19 +75,22 @@ pub struct Act<'r, 'e> {
     pub aside: &'r mut Aside,
     pub running: &'r Running,
     pub rules: Rules,
+    pub scratch: Scratch,
 }
 
 impl Host for Act<'_, '_> {
     fn call(&mut self, args: &[&[u8]], protocol: u8, reply: &mut Vec<u8>) {
-        let owned = OwnedArgs::new(args.iter().copied());
-        let protocol = if protocol == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
-        let mut out = Reply::new(protocol);
-        if let Err(error) = self.try_call(owned.args(), &mut out) {
+        let Scratch { mut words, reply: mut out } = mem::take(&mut self.scratch);
+        words.set(args.iter().copied());
+        out.truncate(0);
+        out.set_protocol(if protocol == 3 { Protocol::Resp3 } else { Protocol::Resp2 });
+        if let Err(error) = self.try_call(words.args(), &mut out) {
             out.truncate(0);
             self.session.instance.stats.error(&error.0);
             out.error(&error.0);
         }
         reply.extend_from_slice(&out.bytes());
+        self.scratch = Scratch { words, reply: out };
     }
 
     fn pause(&mut self) -> Verdict {

@@ -14,17 +14,21 @@ pub(crate) type Shelf = Arc<Mutex<Option<Box<Session>>>>;
 
 impl Session {
     /// Takes the session, and leaves one in its place. What was written before stays with the connection, which has to wait for it.
-    pub(crate) fn go_away(&mut self) -> (Session, Shelf) {
-        let shelf = Shelf::default();
-        let mut away = mem::replace(self, self.stand_in());
-        self.shelf = Some(Arc::clone(&shelf));
+    pub(crate) fn go_away(&mut self) -> Box<Session> {
+        let stand_in = self.stand_in();
+        let mut away = Box::new(mem::replace(self, stand_in));
         self.wrote_epoch = mem::take(&mut away.wrote_epoch);
         self.wrote_bytes = mem::take(&mut away.wrote_bytes);
         self.awaits_disk = mem::take(&mut away.awaits_disk);
-        (away, shelf)
+        away
     }
 
-    /// Whether this stands in for one that is away.
+    /// Has the one that stands in wait for the session, and says where that is to be left.
+    pub(crate) fn shelf(&mut self) -> Shelf {
+        Arc::clone(self.shelf.get_or_insert_default())
+    }
+
+    /// Whether this stands in for one that is away for longer.
     pub fn is_stand_in(&self) -> bool {
         self.shelf.is_some()
     }
@@ -33,13 +37,13 @@ impl Session {
     pub fn come_back(&mut self) {
         let back = self.shelf.as_ref().and_then(|shelf| shelf.lock().take());
         if let Some(back) = back {
-            self.take_back(*back);
+            self.take_back(back);
         }
     }
 
     /// Puts a session in the place of the one that stands in for it.
-    pub(crate) fn take_back(&mut self, back: Session) {
-        let stood_in = mem::replace(self, back);
+    pub(crate) fn take_back(&mut self, back: Box<Session>) {
+        let stood_in = mem::replace(self, *back);
         self.wrote_epoch = self.wrote_epoch.max(stood_in.wrote_epoch);
         self.wrote_bytes += stood_in.wrote_bytes;
         self.line_share = stood_in.line_share;
@@ -58,7 +62,7 @@ impl Session {
             txn: None,
             // There is nothing of it that others could see.
             is_closed: true,
-            watch: Watch::default(),
+            watch: Watch { flag: Arc::clone(&self.watch.flag), places: Default::default() },
             subscriptions: Default::default(),
             replies: self.replies,
             closes: false,

@@ -14,15 +14,45 @@ pub(crate) enum Held<'a> {
     One(usize, Guard<'a>),
     /// By ascending number.
     Some(Vec<(usize, Guard<'a>)>),
-    All(Vec<Guard<'a>>),
+    All(All<'a>),
+}
+
+/// All shards. One is entered when it is first reached for, since most are not.
+pub(crate) struct All<'a> {
+    guards: Vec<Guard<'a>>,
+    /// A bit for each that was reached for.
+    reached: u64,
+    epoch: u64,
+    generation: u8,
+}
+
+impl All<'_> {
+    #[inline]
+    fn get(&mut self, number: usize) -> &mut Shard {
+        let shard = &mut *self.guards[number];
+        if self.reached & 1 << number == 0 {
+            self.reached |= 1 << number;
+            enter(shard, self.epoch, self.generation);
+        }
+        shard
+    }
+}
+
+/// The numbers of the bits that are set, from the lowest on.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(lowest)
+    })
 }
 
 impl Held<'_> {
     #[inline]
-    pub(super) fn get(&mut self, number: usize) -> &mut Shard {
+    pub(crate) fn get(&mut self, number: usize) -> &mut Shard {
         match self {
             Held::One(held, guard) if *held == number => guard,
-            Held::All(guards) => &mut guards[number],
+            Held::All(all) => all.get(number),
             Held::Some(guards) => match guards.binary_search_by_key(&number, |(held, _)| *held) {
                 Ok(at) => &mut guards[at].1,
                 Err(_) => unheld(),
@@ -34,7 +64,7 @@ impl Held<'_> {
     pub(super) fn peek(&self, number: usize) -> &Shard {
         match self {
             Held::One(held, guard) if *held == number => guard,
-            Held::All(guards) => &guards[number],
+            Held::All(all) => &all.guards[number],
             Held::Some(guards) => match guards.binary_search_by_key(&number, |(held, _)| *held) {
                 Ok(at) => &guards[at].1,
                 Err(_) => unheld(),
@@ -43,24 +73,34 @@ impl Held<'_> {
         }
     }
 
+    /// Runs with each shard that was, or may have been, reached for.
     #[inline]
     pub(super) fn each(&self, mut run: impl FnMut(&Shard)) {
         match self {
             Held::None => {}
             Held::One(_, guard) => run(guard),
             Held::Some(guards) => guards.iter().for_each(|(_, guard)| run(guard)),
-            Held::All(guards) => guards.iter().for_each(|guard| run(guard)),
+            Held::All(all) => bits(all.reached).for_each(|number| run(&all.guards[number])),
         }
     }
 
+    /// The same, to change it.
     #[inline]
     pub(super) fn each_mut(&mut self, mut run: impl FnMut(&mut Shard)) {
         match self {
             Held::None => {}
             Held::One(_, guard) => run(guard),
             Held::Some(guards) => guards.iter_mut().for_each(|(_, guard)| run(guard)),
-            Held::All(guards) => guards.iter_mut().for_each(|guard| run(guard)),
+            Held::All(all) => bits(all.reached).for_each(|number| run(&mut all.guards[number])),
         }
+    }
+}
+
+impl Held<'_> {
+    /// Runs with each of all shards that was reached for, and its number.
+    pub(crate) fn each_reached(&mut self, mut run: impl FnMut(usize, &mut Shard)) {
+        let Held::All(all) = self else { unreachable!("only who holds all shards lends them") };
+        bits(all.reached).for_each(|number| run(number, &mut all.guards[number]));
     }
 }
 
@@ -92,12 +132,18 @@ impl Engine {
                 numbers.dedup();
                 Held::Some(numbers.into_iter().map(|number| (number, self.mutex(number).lock())).collect())
             }
-            Scope::Everything => Held::All((0..SHARDS).map(|number| self.mutex(number).lock()).collect()),
+            Scope::Everything => {
+                let guards = (0..SHARDS).map(|number| self.mutex(number).lock()).collect();
+                Held::All(All { guards, reached: 0, epoch: 0, generation: 0 })
+            }
         };
         // Invariant: the epoch is read after the last lock is taken, for each view anew; `cut` relies on it.
         let epoch = self.epoch.load(Acquire);
         let generation = self.generation.load(Acquire);
-        held.each_mut(|shard| enter(shard, epoch, generation));
+        match &mut held {
+            Held::All(all) => (all.epoch, all.generation) = (epoch, generation),
+            held => held.each_mut(|shard| enter(shard, epoch, generation)),
+        }
         held
     }
 }
