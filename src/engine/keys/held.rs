@@ -19,7 +19,7 @@ pub(crate) enum Held<'a> {
 
 impl Held<'_> {
     #[inline]
-    pub(super) fn get(&mut self, number: usize) -> &mut Shard {
+    pub(in crate::engine) fn get(&mut self, number: usize) -> &mut Shard {
         match self {
             Held::One(held, guard) if *held == number => guard,
             Held::All(guards) => &mut guards[number],
@@ -54,7 +54,7 @@ impl Held<'_> {
     }
 
     #[inline]
-    pub(super) fn each_mut(&mut self, mut run: impl FnMut(&mut Shard)) {
+    pub(in crate::engine) fn each_mut(&mut self, mut run: impl FnMut(&mut Shard)) {
         match self {
             Held::None => {}
             Held::One(_, guard) => run(guard),
