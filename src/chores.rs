@@ -30,6 +30,7 @@ pub fn run(instance: &Arc<Instance>, stop: &Stop) {
             instance.stats.sweeps.us.fetch_add(clock::since(start).as_micros() as u64, Relaxed);
             note_latency(instance, "expire-cycle", clock::since(start));
         }
+        instance.engine.forget_tracked();
         disconnect_idle(instance);
         instance.tick();
         if stop.wait_for(ROUND) {
@@ -54,6 +55,7 @@ fn sweep(instance: &Arc<Instance>) {
     loop {
         let swept = expire::sweep(&instance.engine, clock::now_ms());
         publish_events(&instance.engine, &swept.events);
+        instance.engine.tracking().tell(&swept.invalid, None);
         instance.engine.serve(swept.touched);
         if let Some(durability) = instance.durability()
             && !swept.events.is_empty()

@@ -298,6 +298,10 @@ fn follow(config: &Arc<Config>, instance: &Arc<Instance>) {
         engine.notifications().set_flags(notify::flags(&config.text(Name::NotifyKeyspaceEvents)));
     });
     let engine = Arc::clone(&instance.engine);
+    config.watch(&[Name::TrackingTableMaxKeys], move |config| {
+        engine.tracking().set_keys_max(config.count(Name::TrackingTableMaxKeys));
+    });
+    let engine = Arc::clone(&instance.engine);
     config.watch(&[Name::Maxmemory, Name::MaxmemoryPolicy, Name::MaxmemorySamples], move |config| {
         let policy = Policy::named(&config.text(Name::MaxmemoryPolicy)).expect("the table names the policies");
         engine.eviction().set(config.count(Name::Maxmemory), policy, config.count(Name::MaxmemorySamples) as u32);

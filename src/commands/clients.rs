@@ -11,6 +11,7 @@ use crate::commands::identity::Origin;
 use crate::commands::sockets::Stranger;
 use crate::engine::block::Waiter;
 use crate::engine::mailbox::Mailbox;
+use crate::engine::tracking::Tracker;
 
 /// A connected client, as others see it.
 #[derive(Default)]
@@ -49,6 +50,8 @@ pub struct Client {
     pub subscriptions: AtomicU64,
     /// Keys it watches.
     pub watched: AtomicU64,
+    /// How it is told of changed keys, if it is.
+    pub tracker: Mutex<Option<Arc<Tracker>>>,
 }
 
 /// Bits of [`Client::state`].
@@ -124,6 +127,7 @@ impl Clients {
     pub fn disconnect(&self, client: &Client) {
         self.listens(client, 0);
         self.watches(client, 0);
+        client.mailbox.set_gone();
         *client.stranger.lock() = None;
         self.by_id.lock().remove(&client.id);
     }
@@ -145,6 +149,7 @@ impl Clients {
 
     /// Notes what a client listens to, as [`Client::subscriptions`] has it.
     pub fn listens(&self, client: &Client, subscriptions: u64) {
+        client.mailbox.set_listens(subscriptions > 0);
         count(&self.listening, client.subscriptions.swap(subscriptions, Relaxed) > 0, subscriptions > 0);
     }
 

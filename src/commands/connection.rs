@@ -13,6 +13,7 @@ use crate::commands::instance::Instance;
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::{Positions, Table, flag};
+use crate::commands::tracking::{Tracks, caching, getredir, tracking, trackinginfo};
 use crate::commands::{Command, Outcome, args, help, pubsub, room, transactions};
 use crate::config::Name;
 use crate::engine::block::Block;
@@ -107,10 +108,10 @@ const CLIENT: &[Command] = &[
         .since("7.2.0", "O(1)")
         .doc("<LIB-NAME libname | LIB-VER libver>", "Names the client's library."),
     sub("setname", setname).args(2).since("2.6.9", "O(1)").doc("connection-name", "Names the connection."),
-    sub("tracking", tracking)
-        .args_min(2)
-        .since("6.0.0", "O(1). Some options may introduce additional complexity.")
-        .doc("<ON | OFF>", "Turns invalidation messages on or off."),
+    sub("tracking", tracking).args_min(2).since("6.0.0", "O(1). Some options may introduce additional complexity.").doc(
+        "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        "Turns invalidation messages on or off.",
+    ),
     sub("trackinginfo", trackinginfo).args(1).since("6.2.0", "O(1)").doc("", "Tells how this connection is tracked."),
     sub("unblock", unblock)
         .args_min(2)
@@ -158,6 +159,7 @@ fn quit(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 
 fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     transactions::end(session);
+    session.stop_tracking();
     pubsub::unsubscribe_all(session);
     room::leave(session);
     if session.client.has_state(state::MONITOR) {
@@ -388,46 +390,6 @@ fn reply_mode(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
     Ok(())
 }
 
-fn caching(_: &mut Session, _: Args<'_>, _: &mut Reply) -> Outcome {
-    Err(Error::new("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"))
-}
-
-fn getredir(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    reply.int(-1);
-    Ok(())
-}
-
-fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let mut rest = Rest::of(args, 3);
-    loop {
-        if let Some(id) = rest.value("redirect") {
-            let id = parse_int(id)?;
-            if u64::try_from(id).ok().and_then(|id| session.instance.clients.get(id)).is_none() {
-                return Err(Error::new("ERR The client ID you want redirect to does not exist"));
-            }
-        } else if rest.value("prefix").is_none() && !["bcast", "optin", "optout", "noloop"].iter().any(|word| rest.word(word)) {
-            break rest.end()?;
-        }
-    }
-    if on_off(args, 2)? {
-        return Err(Error::new("ERR client-side caching is not available in this version of flux"));
-    }
-    reply.ok();
-    Ok(())
-}
-
-fn trackinginfo(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.int(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(())
-}
-
 fn pause(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.len() > 4 {
         return Err(args::wrong_subcommand(args));
@@ -627,6 +589,11 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
             flags.push(letter);
         }
     }
+    let tracked = client.tracker.lock().as_ref().map(|tracker| Tracks::shown(tracker));
+    let redirect = tracked.as_ref().map_or(-1, |(_, redirect)| *redirect);
+    if let Some((letters, _)) = tracked {
+        flags.push_str(&letters);
+    }
     if client.from.way == Way::Unix {
         flags.push('U');
     }
@@ -647,7 +614,7 @@ fn line(table: &Table, client: &Client, protocol: Protocol, now: u64) -> String 
     writeln!(
         line,
         "id={} addr={} laddr={} fd=8 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={} qbuf={query} qbuf-free=0 \
-         argv-mem={query} multi-mem={queued_bytes} rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir=-1 resp={} \
+         argv-mem={query} multi-mem={queued_bytes} rbs=16384 rbp=16384 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={command} user=default redir={redirect} resp={} \
          lib-name={} lib-ver={} watch={} via={} peer={}",
         client.id,
         client.from.address,

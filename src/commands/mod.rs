@@ -43,6 +43,7 @@ pub mod stats;
 pub mod stream;
 pub mod string;
 pub mod table;
+pub(crate) mod tracking;
 pub mod transactions;
 pub mod wait;
 pub mod zset;

@@ -96,10 +96,12 @@ fn serve_one(table: &Table, engine: &Engine, place: &Place, waiter: &Arc<Waiter>
             is_served
         });
         let mut view = view.expect("it was put back");
-        Some((is_served, is_over, std::mem::take(&mut view.events), touched(&mut view), view.wrote().epoch))
+        let (events, invalid) = (std::mem::take(&mut view.events), view.take_invalid());
+        Some((is_served, is_over, events, invalid, touched(&mut view), view.wrote().epoch))
     });
-    let Some((is_served, is_over, events, touched, epoch)) = ran else { return Served::Later };
+    let Some((is_served, is_over, events, invalid, touched, epoch)) = ran else { return Served::Later };
     publish_events(engine, &events);
+    engine.tracking().tell(&invalid, None);
     if !is_served {
         return if is_over { Served::Over } else { Served::No };
     }

@@ -306,6 +306,7 @@ impl Session {
         }
         // What is no change of keys cannot be taken back, nor done twice.
         view.is_final |= matches!(leaf.run, Run::Session(_) | Run::Server(_) | Run::Script(_));
+        self.remember_reads(&mut view, leaf, args);
         let failed = std::mem::take(&mut self.has_failed_inside) || outcome.is_err();
         if let Err(error) = outcome {
             reply.truncate(mark);

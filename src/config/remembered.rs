@@ -157,7 +157,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     number("active-expire-effort", "1", 1, 10).help("Keys are kept in the order of their times, so none has to be searched for."),
     switch("activerehashing", "yes").help(TUNING),
     number("maxmemory-eviction-tenacity", "10", 0, 100).help(TUNING),
-    number("tracking-table-max-keys", "1000000", 0, LONG).help(TUNING),
     number("max-new-connections-per-cycle", "10", 1, 1000).help(TUNING),
     number("max-new-tls-connections-per-cycle", "1", 1, 1000).help(TUNING),
     switch("hide-user-data-from-log", "no").help(TUNING),

@@ -142,6 +142,8 @@ settings! {
         LatencyTracking = switch("latency-tracking", "yes").help("Whether a histogram of times is kept for each command.");
         LatencyTrackingInfoPercentiles = setting("latency-tracking-info-percentiles", "50 99 99.9", Kind::Rule(rule::shown_percentiles))
             .help("Percentiles that `INFO latencystats` shows.");
+        TrackingTableMaxKeys = number("tracking-table-max-keys", "1000000", 0, LONG)
+            .help("Keys of which it is remembered who read them (`CLIENT TRACKING`); beyond, one is forgotten and its readers are told. 0 for no bound.");
         NotifyKeyspaceEvents = setting("notify-keyspace-events", "", Kind::Rule(rule::events))
             .help("Which changes to keys are published: K and E for the channels, then letters for the classes, A for all.");
     }

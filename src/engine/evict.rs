@@ -12,6 +12,7 @@ use crate::engine::free;
 use crate::engine::notify::{Class, Event};
 use crate::engine::policy::Candidate;
 use crate::engine::shard::{DATABASES, Database, Entry, Shard};
+use crate::engine::tracking::Invalid;
 use crate::engine::{Engine, SHARDS};
 use crate::{id, memory};
 
@@ -31,6 +32,8 @@ pub struct Evicted {
     pub events: Vec<Event>,
     /// Keys that someone waits for.
     pub touched: Vec<Place>,
+    /// Keys of which clients hold copies.
+    pub invalid: Vec<Invalid>,
     /// Whether memory is still short, and the policy allows no more.
     pub is_short: bool,
 }
@@ -87,12 +90,13 @@ fn evict_one(engine: &Engine, policy: Policy, evicted: &mut Evicted) -> bool {
 fn remove(engine: &Engine, shard: &mut Shard, stored: usize, at: u32, evicted: &mut Evicted) {
     let Entry { key, value, .. } = shard.databases[stored].remove(at);
     shard.counts.evicted += 1;
-    shard.log.touch(stored as u8, &key);
+    shard.log.touch_unasked(stored as u8, &key);
     shard.log.record(|to| effect::push_remove(to, stored as u8, &key));
     free::value(engine.freeing(), value);
     if !shard.log.waiters.is_empty() {
         evicted.touched.append(&mut shard.log.waiters.take_touched());
     }
+    shard.log.tracked.take_invalid(&mut evicted.invalid);
     let db = engine.client_db(stored as u8);
     evicted.events.push(Event { class: Class::Evicted, name: "evicted", db, key, elements: Vec::new() });
 }

@@ -13,6 +13,7 @@ use crate::engine::keys::Write;
 use crate::engine::notify::{Class, Event};
 use crate::engine::shard::{DATABASES, Entry, Shard};
 use crate::engine::shard_of;
+use crate::engine::tracking::Invalid;
 use crate::engine::types::hash::Hash;
 use crate::engine::value::Value;
 
@@ -28,6 +29,8 @@ pub struct Swept {
     pub events: Vec<Event>,
     /// Keys that someone waits for.
     pub touched: Vec<Place>,
+    /// Keys of which clients hold copies.
+    pub invalid: Vec<Invalid>,
     /// Whether more is left to be removed now.
     pub has_more: bool,
     /// Of the keys that expire and the hashes with fields that do, how many there were, and how many were over.
@@ -69,6 +72,7 @@ pub fn sweep(engine: &Engine, now: u64) -> Swept {
         if !shard.log.waiters.is_empty() {
             swept.touched.append(&mut shard.log.waiters.take_touched());
         }
+        shard.log.tracked.take_invalid(&mut swept.invalid);
     });
     swept.hashes.part = hashes.len() as u64;
     for (db, key) in hashes {
@@ -96,7 +100,7 @@ fn sweep_keys(
         };
         let entry = database.remove(at);
         shard.counts.expired += 1;
-        shard.log.touch(stored as u8, &entry.key);
+        shard.log.touch_unasked(stored as u8, &entry.key);
         shard.log.record(|to| effect::push_remove(to, stored as u8, &entry.key));
         free::value(freeing, entry.value);
         events.push(Event { class: Class::Expired, name: "expired", db, key: entry.key, elements: Vec::new() });
@@ -135,6 +139,7 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, swept: &mut Swept) {
     keys.note_field_expiry(key);
     swept.events.append(&mut keys.take_events());
     swept.touched.append(&mut keys.take_touched());
+    swept.invalid.append(&mut keys.take_invalid());
     swept.fields += removed as u64;
     swept.has_more |= next.is_some_and(|next| next <= now);
 }

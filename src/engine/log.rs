@@ -1,7 +1,8 @@
-//! Where changes are told while a shard is locked: to the journal, to clients that watch a key, and to clients that wait for one. And
+//! Where changes are told while a shard is locked: to the journal, to clients that watch a key, that wait for one or hold a copy of it. And
 //! a value together with the log its changes must be told to.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::engine::blob::Blob;
@@ -9,6 +10,7 @@ use crate::engine::block::Waiters;
 use crate::engine::crowd::{Crowd, give_room_back};
 use crate::engine::effect::{self, Effects};
 use crate::engine::rows::Kind;
+use crate::engine::tracking::{Tracked, Tracking};
 
 /// Where a shard's changes are told: to the journal, to clients that watch a key, and to clients that wait for one.
 pub struct EffectLog {
@@ -29,11 +31,12 @@ pub struct EffectLog {
     /// Set by a transaction's first change to the key.
     pub(crate) watched: HashMap<(u8, Blob), Crowd<AtomicBool>, foldhash::fast::RandomState>,
     pub(crate) waiters: Waiters,
+    pub(crate) tracked: Tracked,
 }
 
 impl EffectLog {
     /// An empty one. `is_kept`: whether there is a journal.
-    pub(crate) fn new(is_kept: bool) -> EffectLog {
+    pub(crate) fn new(is_kept: bool, tracking: &Arc<Tracking>) -> EffectLog {
         EffectLog {
             pending: Default::default(),
             epoch: 0,
@@ -45,6 +48,7 @@ impl EffectLog {
             changes: 0,
             watched: HashMap::default(),
             waiters: Waiters::default(),
+            tracked: Tracked::new(tracking),
         }
     }
 
@@ -93,8 +97,22 @@ impl EffectLog {
         self.tell(db, key, Audience::All);
     }
 
+    /// The same for a key that no command of a client changed: its time was over, or it had to make room.
+    pub(crate) fn touch_unasked(&mut self, db: u8, key: &[u8]) {
+        self.tell_within(db, key, Audience::All);
+        self.tracked.changed(key, false);
+    }
+
     #[inline]
     fn tell(&mut self, db: u8, key: &[u8], audience: Audience) {
+        self.tell_within(db, key, audience);
+        if audience == Audience::All {
+            self.tracked.changed(key, true);
+        }
+    }
+
+    #[inline]
+    fn tell_within(&mut self, db: u8, key: &[u8], audience: Audience) {
         self.changes += 1;
         if audience == Audience::All && !self.watched.is_empty() {
             self.wake_watchers(db, key);
@@ -106,10 +124,11 @@ impl EffectLog {
 
     /// The same for all keys of a database, so many.
     pub(crate) fn touch_all<'k>(&mut self, db: u8, count: usize, keys: impl Iterator<Item = &'k [u8]>) {
+        self.tracked.clear();
         if self.watched.is_empty() && self.waiters.is_empty() {
             self.changes += count as u64;
         } else {
-            keys.for_each(|key| self.touch(db, key));
+            keys.for_each(|key| self.tell_within(db, key, Audience::All));
         }
     }
 
@@ -133,6 +152,8 @@ impl EffectLog {
             }
         }
         self.waiters.swap(a, b, is_there);
+        // What is tracked goes by name alone.
+        self.tracked.clear();
     }
 
     #[cold]

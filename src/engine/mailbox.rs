@@ -19,6 +19,8 @@ pub struct Mailbox {
     mail: Mutex<Mail>,
     has_mail: AtomicBool,
     is_resp3: AtomicU8,
+    listens: AtomicBool,
+    is_gone: AtomicBool,
     bytes_max: AtomicUsize,
     /// Whether what is above `bytes_max` is counted instead of kept.
     counts_lost: AtomicBool,
@@ -101,6 +103,27 @@ impl Mailbox {
     /// Follows the client's `HELLO`.
     pub fn set_protocol(&self, protocol: Protocol) {
         self.is_resp3.store(u8::from(protocol == Protocol::Resp3), Relaxed);
+    }
+
+    /// Whether the client listens to channels.
+    pub fn listens(&self) -> bool {
+        self.listens.load(Relaxed)
+    }
+
+    /// See [`Self::listens`].
+    pub fn set_listens(&self, listens: bool) {
+        self.listens.store(listens, Relaxed);
+    }
+
+    /// Whether the client is gone.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Relaxed)
+    }
+
+    /// Notes that the client is gone, for those who still hold its mailbox.
+    pub fn set_gone(&self) {
+        self.is_gone.store(true, Relaxed);
+        self.mail.lock().bytes = Vec::new();
     }
 
     /// Leaves bytes to be sent.

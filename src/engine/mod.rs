@@ -30,6 +30,7 @@ pub mod pubsub;
 pub mod rows;
 pub mod shard;
 pub mod solo;
+pub mod tracking;
 pub mod turn;
 pub mod types;
 pub mod value;
@@ -51,6 +52,7 @@ use crate::engine::policy::Eviction;
 use crate::engine::pubsub::PubSub;
 use crate::engine::shard::{DATABASES, Database, Shard};
 use crate::engine::solo::Solo;
+use crate::engine::tracking::Tracking;
 use crate::engine::value::Value;
 use crate::lifecycle::Lifecycle;
 use crate::panics::Whole;
@@ -126,6 +128,7 @@ pub struct Engine {
     freeing: Arc<Freeing>,
     lifecycle: Lifecycle,
     pubsub: PubSub,
+    tracking: Arc<Tracking>,
     waiting: AtomicUsize,
     parcels: AtomicU64,
     parcel_bytes_min: AtomicUsize,
@@ -135,8 +138,9 @@ impl Engine {
     /// An empty keyspace. `is_journaled`: whether effects are kept until [`Self::cut`] collects them.
     pub fn new(is_journaled: bool) -> Engine {
         let lifecycle = Lifecycle::default();
+        let tracking = Arc::<Tracking>::default();
         Engine {
-            shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled)))).collect(),
+            shards: (0..SHARDS).map(|_| Padded(Mutex::new(Shard::new(is_journaled, &tracking)))).collect(),
             epoch: AtomicU64::new(1),
             solo: Solo::default(),
             generation: AtomicU8::new(1),
@@ -156,6 +160,7 @@ impl Engine {
             freeing: Arc::new(Freeing::new(&lifecycle)),
             lifecycle,
             pubsub: PubSub::default(),
+            tracking,
             waiting: AtomicUsize::new(0),
             parcels: AtomicU64::new(0),
             parcel_bytes_min: AtomicUsize::new(PARCEL_BYTES_MIN),
@@ -312,6 +317,11 @@ impl Engine {
     /// Channels.
     pub fn pubsub(&self) -> &PubSub {
         &self.pubsub
+    }
+
+    /// Who is told of changes to keys it read.
+    pub fn tracking(&self) -> &Tracking {
+        &self.tracking
     }
 
     /// How many commands wait for keys.

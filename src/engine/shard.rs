@@ -1,12 +1,14 @@
 //! A shard: a share of all databases' keys behind one lock, with the effects written there since the last cut.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
 use crate::engine::expiries::Expiries;
 use crate::engine::log::EffectLog;
 use crate::engine::policy::Candidates;
+use crate::engine::tracking::Tracking;
 use crate::engine::value::Value;
 
 /// Databases a server has; clients choose with `SELECT`.
@@ -250,10 +252,10 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(is_kept: bool) -> Shard {
+    pub(crate) fn new(is_kept: bool, tracking: &Arc<Tracking>) -> Shard {
         Shard {
             databases: Default::default(),
-            log: EffectLog::new(is_kept),
+            log: EffectLog::new(is_kept, tracking),
             counts: Counts::default(),
             candidates: Candidates::default(),
         }

@@ -78,7 +78,8 @@ impl Book {
         Book {
             vm: None,
             scripts: HashMap::default(),
-            evaluated: 0,
+            evaluated: Vec::new(),
+            loaded_bytes: 0,
             source_bytes: 0,
             uses: 0,
             evicted: 0,
@@ -125,8 +126,9 @@ impl Book {
 
     /// Forgets scripts of `EVAL` until there is room for another. O(n) for those that may make way, however many stay.
     fn make_room(&mut self, bytes: usize, is_loaded: bool) {
-        let is_over =
-            |book: &Book| book.source_bytes + bytes > book.source_bytes_max || !is_loaded && book.evaluated.len() >= EVALUATED_MAX;
+        let is_over = |book: &Book| {
+            book.source_bytes + bytes > book.source_bytes_max || !is_loaded && book.evaluated.len() >= EVALUATED_MAX
+        };
         while is_over(self) {
             let used = |sha: &Sha| self.scripts.get(sha).map(|script| script.used);
             let oldest = self.evaluated.iter().enumerate().min_by_key(|(_, sha)| used(sha)).map(|(at, _)| at);

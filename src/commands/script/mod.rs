@@ -99,7 +99,8 @@ impl<'a> Desk<'a> {
         }
         let wrote = view.wrote();
         let touched = if has_lent { self.aside.touched(&mut view) } else { touched(&mut view) };
-        let ran = Ran { outcome: Ok(()), events: view.take_events(), touched, wrote };
+        let (events, invalid) = (view.take_events(), view.take_invalid());
+        let ran = Ran { outcome: Ok(()), events, touched, invalid, wrote };
         drop(view);
         if let Some(Open { instance, book, .. }) = self.open {
             *instance.scripts.numbers.lock() = book.numbers();

@@ -176,7 +176,7 @@ impl Act<'_, '_> {
         let mut view = self.view.take().expect("it is put back below");
         view.select(self.session.db);
         view.leaves_access = self.session.leaves_access(leaf);
-        let (outcome, view) = match leaf.run {
+        let (outcome, mut view) = match leaf.run {
             Run::Session(run) => (run(self.session, args, reply), view),
             Run::Server(run) => {
                 let mut view = Write(view);
@@ -184,6 +184,7 @@ impl Act<'_, '_> {
             }
             _ => call(view, leaf, args, reply),
         };
+        self.session.remember_reads(&mut view, leaf, args);
         self.view = Some(view);
         outcome
     }

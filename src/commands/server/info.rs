@@ -186,8 +186,8 @@ fn clients(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     fields.add("client_recent_max_input_buffer", snapshot.sums.input_peak);
     fields.add("client_recent_max_output_buffer", snapshot.sums.output_peak);
     fields.add("blocked_clients", snapshot.blocked_clients);
-    // CLIENT TRACKING is refused.
-    fields.add("tracking_clients", 0);
+    let tracking = instance.engine.tracking();
+    fields.add("tracking_clients", tracking.client_count());
     fields.add("pubsub_clients", snapshot.listening_clients);
     fields.add("watching_clients", snapshot.watching_clients);
     fields.add("clients_in_timeout_table", snapshot.timed_clients);
@@ -387,13 +387,17 @@ fn stats(fields: &mut Fields, instance: &Instance, snapshot: &Snapshot) {
     fields.add("pubsub_channels", snapshot.topics[0]);
     fields.add("pubsub_patterns", snapshot.topics[1]);
     fields.add("pubsubshard_channels", snapshot.topics[2]);
-    // Nothing is forked, nothing migrates, there are no replicas, nothing is moved to make room, and CLIENT TRACKING is refused.
+    // Nothing is forked, nothing migrates, there are no replicas, and nothing is moved to make room.
     fields.add_all(&[("latest_fork_usec", "0"), ("total_forks", "0"), ("migrate_cached_sockets", "0")]);
     fields.add_all(&[("slave_expires_tracked_keys", "0"), ("active_defrag_hits", "0"), ("active_defrag_misses", "0")]);
     fields.add_all(&[("active_defrag_key_hits", "0"), ("active_defrag_key_misses", "0"), ("total_active_defrag_time", "0")]);
-    fields.add_all(&[("current_active_defrag_time", "0"), ("tracking_total_keys", "0"), ("tracking_total_items", "0")]);
+    fields.add_all(&[("current_active_defrag_time", "0")]);
+    let tracking = instance.engine.tracking();
+    fields.add("tracking_total_keys", tracking.key_count());
+    fields.add("tracking_total_items", tracking.reader_count());
+    fields.add("tracking_total_prefixes", tracking.prefix_count());
     // Redis counts errors in what a master or a file tells it to do; neither runs commands here.
-    fields.add_all(&[("tracking_total_prefixes", "0"), ("unexpected_error_replies", "0")]);
+    fields.add_all(&[("unexpected_error_replies", "0")]);
     fields.add("total_error_replies", snapshot.errors);
     // Payloads of DUMP cannot be restored.
     fields.add("dump_payload_sanitizations", 0);

@@ -77,6 +77,7 @@ impl Session {
             pin: None,
             slots: Slots::default(),
             waiting: self.waiting,
+            tracks: None,
             stats: Arc::clone(&self.stats),
             buffers: Default::default(),
             last: None,

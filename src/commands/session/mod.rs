@@ -20,6 +20,7 @@ use crate::commands::script::{self, own_stack, running};
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
+use crate::commands::tracking::Tracks;
 use crate::commands::{absent, args, marks, monitor, slowlog, transactions};
 use crate::config::Name;
 use crate::engine::blob::Blob;
@@ -31,6 +32,7 @@ use crate::engine::keys::{Read, Waiting, Write, Wrote};
 use crate::engine::load::{Missing, Pin};
 use crate::engine::notify::{self, Event};
 use crate::engine::pubsub::Topic;
+use crate::engine::tracking::Invalid;
 use crate::engine::turn::Turn;
 use crate::engine::{Engine, Scope, evict};
 use crate::resp::request::FOREIGN;
@@ -113,6 +115,8 @@ pub struct Session {
     /// What it is to the rooms above.
     pub(super) slots: Slots,
     pub(crate) waiting: Waiting,
+    /// How it is told of changes to keys that it read, if it is.
+    pub(crate) tracks: Option<Box<Tracks>>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) buffers: Buffers,
     last: Option<(u16, &'static Command)>,
@@ -197,6 +201,7 @@ impl Session {
             pin: None,
             slots: Slots::default(),
             waiting: Waiting::Allowed,
+            tracks: None,
             stats,
             buffers: Buffers::default(),
             last: None,
@@ -292,6 +297,7 @@ impl Session {
                 }
             }
         }
+        self.forget_choice(args);
         if self.closes { Flow::Close } else { flow }
     }
 
@@ -408,6 +414,7 @@ impl Session {
     /// Tells of keys that had to go.
     fn evicted(&mut self, evicted: Evicted) {
         publish_events(&self.instance.engine, &evicted.events);
+        self.instance.engine.tracking().tell(&evicted.invalid, None);
         self.instance.engine.serve(evicted.touched);
         // Where the reply waits for the journal, whoever waits pokes: later, so that more is in the commit.
         if let Some(durability) = self.instance.durability().filter(|durability| durability.awaited().is_none()) {
@@ -517,7 +524,13 @@ impl Session {
             };
             let Some(mut view) = view else {
                 self.is_shut_out = true;
-                return Ran { outcome: Err(running::BUSY), events: Vec::new(), touched: Vec::new(), wrote: Wrote::default() };
+                return Ran {
+                    outcome: Err(running::BUSY),
+                    events: Vec::new(),
+                    touched: Vec::new(),
+                    invalid: Vec::new(),
+                    wrote: Wrote::default(),
+                };
             };
             view.waiting = self.waiting;
             view.leaves_access = self.leaves_access(command);
@@ -526,6 +539,7 @@ impl Session {
                 outcome = Err(error::ON_DISK);
             } else {
                 (outcome, view) = call(view, command, args, reply);
+                self.remember_reads(&mut view, command, args);
             }
             if let (Some(block), Ok(())) = (view.block.take(), &outcome) {
                 self.block = Some(queue(&mut view, block, args, &self.client, reply.protocol()));
@@ -534,9 +548,15 @@ impl Session {
             if !view.missing.is_empty() {
                 self.missing = view.take_missing();
             }
-            let ran = Ran { outcome, events: std::mem::take(&mut view.events), touched: touched(&mut view), wrote: view.wrote() };
+            let ran = Ran {
+                outcome,
+                events: std::mem::take(&mut view.events),
+                touched: touched(&mut view),
+                invalid: view.take_invalid(),
+                wrote: view.wrote(),
+            };
             // What follows takes other locks.
-            if ran.outcome.is_ok() && ran.events.is_empty() && ran.touched.is_empty() {
+            if ran.outcome.is_ok() && ran.events.is_empty() && ran.touched.is_empty() && ran.invalid.is_empty() {
                 turn.keep(view.held);
             }
             ran
@@ -552,7 +572,13 @@ impl Session {
         let mut keys = Write(engine.view_beside(self.db, self.now(), scope));
         let result = run(&mut keys);
         self.missing.extend(keys.take_missing());
-        let mut ran = Ran { outcome: Ok(()), events: keys.take_events(), touched: touched(&mut keys), wrote: keys.wrote() };
+        let mut ran = Ran {
+            outcome: Ok(()),
+            events: keys.take_events(),
+            touched: touched(&mut keys),
+            invalid: keys.take_invalid(),
+            wrote: keys.wrote(),
+        };
         drop(keys);
         self.after(&mut ran);
         result
@@ -570,6 +596,7 @@ impl Session {
         if !ran.events.is_empty() {
             publish_events(&self.instance.engine, &ran.events);
         }
+        self.instance.engine.tracking().tell(&ran.invalid, Some(self.client.id));
         if !ran.touched.is_empty() {
             self.instance.engine.serve(std::mem::take(&mut ran.touched));
         }
@@ -661,6 +688,7 @@ impl Session {
             return;
         }
         transactions::unwatch(self);
+        self.stop_tracking();
         room::leave(self);
         for (topic, names) in
             [Topic::Channel, Topic::Pattern, Topic::Shard].into_iter().zip(std::mem::take(&mut self.subscriptions))
@@ -704,6 +732,7 @@ pub(crate) struct Ran {
     pub(crate) outcome: Outcome,
     pub(crate) events: Vec<Event>,
     pub(crate) touched: Vec<Place>,
+    pub(crate) invalid: Vec<Invalid>,
     pub(crate) wrote: Wrote,
 }
 

@@ -86,7 +86,7 @@ impl Held<'_> {
 
     /// The same, to change it.
     #[inline]
-    pub(super) fn each_mut(&mut self, mut run: impl FnMut(&mut Shard)) {
+    pub(in crate::engine) fn each_mut(&mut self, mut run: impl FnMut(&mut Shard)) {
         match self {
             Held::None => {}
             Held::One(_, guard) => run(guard),

@@ -307,7 +307,7 @@ impl<'a> Read<'a> {
         let shard = self.held.get(shard_of(hash));
         let entry = shard.databases[usize::from(db)].remove(at);
         shard.counts.expired += 1;
-        shard.log.touch(db, &entry.key);
+        shard.log.touch_unasked(db, &entry.key);
         shard.log.record(|to| effect::push_remove(to, db, &entry.key));
         free::value(self.engine.freeing(), entry.value);
         self.notify(Class::Expired, "expired", &entry.key);

@@ -299,6 +299,7 @@ impl<'a> Write<'a> {
             shard.log.record_meeting(|to| effect::push_flush(to, db));
             flushed.push(database);
         }
+        self.0.held.get(0).log.tracked.all_changed();
         free::databases(self.0.engine.freeing(), flushed);
     }
 
@@ -327,6 +328,9 @@ impl<'a> Write<'a> {
                 shard.log.record(|to| effect::push_map(to, stored));
             }
             shard.log.changes += u64::from(number == 0);
+            if number == 0 {
+                shard.log.tracked.all_changed();
+            }
         }
         let db = self.0.db;
         self.select(db);

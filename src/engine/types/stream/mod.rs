@@ -423,7 +423,7 @@ mod tests {
 
     /// Runs with a log; gives the effects that were written to it.
     fn logged(run: impl FnOnce(&mut RowLog<'_>)) -> Vec<u8> {
-        let mut shard = Shard::new(true);
+        let mut shard = Shard::new(true, &Default::default());
         let mut changed = 0;
         run(&mut RowLog {
             log: &mut shard.log,
