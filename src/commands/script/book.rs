@@ -9,6 +9,7 @@ use std::mem;
 use sha1::{Digest, Sha1};
 
 use crate::commands::script::flags::{self, Flags};
+use crate::commands::script::shelf::Shelf;
 use crate::config::{Config, Name};
 use crate::engine::error::Error;
 use crate::lua::{Alarm, Chunk, Ending, Host, Kind, Options, Vm};
@@ -37,6 +38,10 @@ pub struct Book {
     source_bytes: usize,
     uses: u64,
     evicted: u64,
+    /// Libraries, beside the scripts.
+    pub functions: Shelf,
+    /// What rings reaches what functions run in.
+    hears_functions: bool,
 }
 
 struct Script {
@@ -59,6 +64,14 @@ pub struct Numbers {
     pub vm_bytes: u64,
     /// Scripts that made way.
     pub evicted: u64,
+    /// Libraries of functions.
+    pub libraries: u64,
+    /// Their functions.
+    pub functions: u64,
+    /// Bytes of their code.
+    pub library_bytes: u64,
+    /// Bytes of what they run in.
+    pub function_vm_bytes: u64,
 }
 
 impl Book {
@@ -153,7 +166,13 @@ impl Book {
 
     /// Forgets all scripts, and what they ran in.
     pub fn flush(&mut self) {
-        *self = Book { evicted: self.evicted, uses: self.uses, ..Book::default() };
+        let functions = mem::take(&mut self.functions);
+        *self = Book { evicted: self.evicted, uses: self.uses, functions, ..Book::default() };
+    }
+
+    /// Notes that what rings reaches what functions run in.
+    pub fn hears_functions(&mut self) {
+        self.hears_functions = true;
     }
 
     /// Throws away what scripts ran in; they are compiled anew when they are used.
@@ -163,17 +182,25 @@ impl Book {
     }
 
     fn vm(&mut self, config: &Config, reached: Reached<'_>) -> &mut Vm {
-        self.vm.get_or_insert_with(|| {
+        let is_new = self.vm.is_none();
+        let vm = self.vm.get_or_insert_with(|| {
             let limit = config.count(Name::ScriptMemoryLimit) as usize;
-            let vm = Vm::new(&Options { kind: Kind::Scripts, limit, version: version::REDIS_VERSION.to_owned() });
+            Vm::new(&Options { kind: Kind::Scripts, limit, version: version::REDIS_VERSION.to_owned() })
+        });
+        if mem::take(&mut self.hears_functions) || is_new {
             reached(vm.alarm());
-            vm
-        })
+        }
+        vm
     }
 
     /// What `INFO` tells.
     pub fn numbers(&self) -> Numbers {
+        let [libraries, functions, library_bytes, function_vm_bytes] = self.functions.numbers();
         Numbers {
+            libraries,
+            functions,
+            library_bytes,
+            function_vm_bytes,
             scripts: self.scripts.len() as u64,
             source_bytes: self.source_bytes as u64,
             vm_bytes: self.vm.as_ref().map_or(0, Vm::memory) as u64,

@@ -25,8 +25,8 @@ pub use changing::{Changes, Found, StoredMut};
 pub use reading::{KeyRow, KeyRows, Snapshot, Stored};
 pub use state::Meta;
 
-/// Databases there are tables for.
-pub const DATABASES: usize = 16;
+/// Databases there are tables for: the 16 that clients choose among, and one for libraries of functions.
+pub const DATABASES: usize = 17;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -41,7 +41,7 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 macro_rules! definitions {
     ($name:literal) => {
-        definitions!($name, "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11" "12" "13" "14" "15")
+        definitions!($name, "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11" "12" "13" "14" "15" "16")
     };
     ($name:literal, $($db:literal)*) => {
         [$(TableDefinition::new(concat!($name, ":", $db))),*]
