@@ -105,13 +105,13 @@ fn remove(engine: &Engine, shard: &mut Shard, stored: usize, at: u32, evicted: &
 fn choose(engine: &Engine, shard: &mut Shard, policy: Policy, now: u64) -> Option<(usize, u32)> {
     let Shard { databases, candidates, .. } = shard;
     if matches!(policy, AllkeysRandom | VolatileRandom) {
-        return sample(databases, policy);
+        return sample(&databases[..DATABASES], policy);
     }
     if candidates.policy.replace(policy) != Some(policy) {
         candidates.keys.clear();
     }
     for _ in 0..engine.eviction().samples.load(Relaxed) {
-        let (stored, at) = sample(databases, policy)?;
+        let (stored, at) = sample(&databases[..DATABASES], policy)?;
         let keys = &databases[stored].keys;
         let worth = worth(engine, keys.at(at), policy, now);
         candidates.offer(Candidate { worth, stored: stored as u8, hash: keys.hash_at(at) });
@@ -128,7 +128,7 @@ fn choose(engine: &Engine, shard: &mut Shard, policy: Policy, now: u64) -> Optio
 }
 
 /// A key among those that the policy lets go, each as likely as any other.
-fn sample(databases: &[Database; DATABASES], policy: Policy) -> Option<(usize, u32)> {
+fn sample(databases: &[Database], policy: Policy) -> Option<(usize, u32)> {
     let size = |database: &Database| if policy.spares_lasting() { database.expiries.len() } else { database.keys.len() };
     let total: usize = databases.iter().map(size).sum();
     if total == 0 {

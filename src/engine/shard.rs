@@ -14,6 +14,13 @@ use crate::engine::value::Value;
 /// Databases a server has; clients choose with `SELECT`.
 pub const DATABASES: usize = 16;
 
+/// Databases that are stored: those of clients, and that of [`LIBRARIES`].
+pub const STORED: usize = DATABASES + 1;
+
+/// The stored number of the database that no client can choose: its keys are the names of libraries of functions, each a string with
+/// the library's code. So libraries last, as keys do, by the same journal, tables, backups and checks.
+pub const LIBRARIES: u8 = DATABASES as u8;
+
 /// A key and what it holds, in one cache line.
 #[repr(align(64))]
 pub struct Entry {
@@ -244,7 +251,7 @@ pub struct Counts {
 
 /// A share of the keyspace; see the file's head.
 pub struct Shard {
-    pub(crate) databases: [Database; DATABASES],
+    pub(crate) databases: [Database; STORED],
     pub(crate) log: EffectLog,
     pub(crate) counts: Counts,
     /// The best keys to evict that were met so far.
@@ -254,7 +261,7 @@ pub struct Shard {
 impl Shard {
     pub(crate) fn new(is_kept: bool, tracking: &Arc<Tracking>) -> Shard {
         Shard {
-            databases: Default::default(),
+            databases: std::array::from_fn(|_| Database::default()),
             log: EffectLog::new(is_kept, tracking),
             counts: Counts::default(),
             candidates: Candidates::default(),

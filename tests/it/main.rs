@@ -16,6 +16,7 @@ mod damage;
 mod disk;
 mod docs;
 mod errors;
+mod functions;
 mod fuzz;
 mod gate;
 mod http;

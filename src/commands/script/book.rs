@@ -10,6 +10,7 @@ use sha1::{Digest, Sha1};
 
 use crate::commands::script::flags::{self, Flags};
 use crate::commands::script::scratch::Scratch;
+use crate::commands::script::shelf::Shelf;
 use crate::config::{Config, Name};
 use crate::engine::error::Error;
 use crate::lua::{Alarm, Chunk, Ending, Host, Kind, Options, Vm};
@@ -40,6 +41,10 @@ pub struct Book {
     uses: u64,
     evicted: u64,
     pub scratch: Scratch,
+    /// Libraries, beside the scripts.
+    pub functions: Shelf,
+    /// What rings reaches what functions run in.
+    hears_functions: bool,
     /// Bytes that the texts of all scripts may take.
     source_bytes_max: usize,
 }
@@ -70,6 +75,14 @@ pub struct Numbers {
     pub vm_bytes: u64,
     /// Scripts that made way.
     pub evicted: u64,
+    /// Libraries of functions.
+    pub libraries: u64,
+    /// Their functions.
+    pub functions: u64,
+    /// Bytes of their code.
+    pub library_bytes: u64,
+    /// Bytes of what they run in.
+    pub function_vm_bytes: u64,
 }
 
 impl Book {
@@ -84,6 +97,8 @@ impl Book {
             uses: 0,
             evicted: 0,
             scratch: Scratch::default(),
+            functions: Shelf::default(),
+            hears_functions: false,
             source_bytes_max,
         }
     }
@@ -185,7 +200,13 @@ impl Book {
 
     /// Forgets all scripts, and what they ran in.
     pub fn flush(&mut self) {
-        *self = Book { evicted: self.evicted, uses: self.uses, ..Book::holding(self.source_bytes_max) };
+        let functions = mem::take(&mut self.functions);
+        *self = Book { evicted: self.evicted, uses: self.uses, functions, ..Book::holding(self.source_bytes_max) };
+    }
+
+    /// Notes that what rings reaches what functions run in.
+    pub fn hears_functions(&mut self) {
+        self.hears_functions = true;
     }
 
     /// Throws away what scripts ran in; they are compiled anew when they are used.
@@ -195,17 +216,25 @@ impl Book {
     }
 
     fn vm(&mut self, config: &Config, reached: Reached<'_>) -> &mut Vm {
-        self.vm.get_or_insert_with(|| {
+        let is_new = self.vm.is_none();
+        let vm = self.vm.get_or_insert_with(|| {
             let limit = config.count(Name::ScriptMemoryLimit) as usize;
-            let vm = Vm::new(&Options { kind: Kind::Scripts, limit, version: version::REDIS_VERSION.to_owned() });
+            Vm::new(&Options { kind: Kind::Scripts, limit, version: version::REDIS_VERSION.to_owned() })
+        });
+        if mem::take(&mut self.hears_functions) || is_new {
             reached(vm.alarm());
-            vm
-        })
+        }
+        vm
     }
 
     /// What `INFO` tells.
     pub fn numbers(&self) -> Numbers {
+        let [libraries, functions, library_bytes, function_vm_bytes] = self.functions.numbers();
         Numbers {
+            libraries,
+            functions,
+            library_bytes,
+            function_vm_bytes,
             scripts: self.scripts.len() as u64,
             source_bytes: self.source_bytes as u64,
             vm_bytes: self.vm.as_ref().map_or(0, Vm::memory) as u64,

@@ -13,6 +13,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Of a function, by the bits of what it said.
+    pub fn said(bits: u32) -> Flags {
+        Flags { are_said: true, bits }
+    }
+
     /// It changes no keys.
     pub fn no_writes(self) -> bool {
         self.has("no-writes")

@@ -9,11 +9,13 @@
 
 mod book;
 mod flags;
+mod functions;
 pub mod own_stack;
 pub mod rows;
 mod run;
 pub mod running;
 mod scratch;
+mod shelf;
 
 use std::mem;
 use std::sync::Arc;
@@ -25,13 +27,13 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Ran, Session, leaf_unchecked, touched};
 use crate::commands::table::{Run, flag};
-use crate::commands::{Command, Outcome, args, monitor};
+use crate::commands::{Command, Outcome, monitor};
 use crate::engine::Scope;
 use crate::engine::aside::Aside;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::{Read, Waiting};
 use crate::lua::Ending;
-use crate::resp::{Args, Protocol, Reply};
+use crate::resp::{Args, Reply};
 use book::{Book, Numbers, Sha};
 use own_stack::{Rest, Runner};
 use run::{Act, Rules};
@@ -61,7 +63,7 @@ pub fn lets_pass(leaf: &Command, args: Args<'_>) -> bool {
 
 /// Whether a command runs a script that may change keys.
 pub fn may_write(leaf: &Command) -> bool {
-    matches!(leaf.name, "eval" | "evalsha") && matches!(leaf.run, Run::Script(_))
+    matches!(leaf.name, "eval" | "evalsha" | "fcall") && matches!(leaf.run, Run::Script(_))
 }
 
 /// What commands about scripts have while they hold the shards.
@@ -134,7 +136,7 @@ pub fn alone(session: &mut Session, rest: &dyn Rest, args: Args<'_>, reply: &mut
     let Run::Script(run) = leaf.run else { unreachable!("only commands about scripts come here") };
     let is_shut_out = |session: &mut Session| {
         session.is_shut_out = true;
-        Err(running::BUSY)
+        Err(session.instance.scripts.running.busy())
     };
     let Some(mut desk) = Desk::of(&instance, Some(rest)) else { return is_shut_out(session) };
     let Some(mut view) = instance.engine.try_view(session.db, session.now(), Scope::Everything) else {
@@ -168,14 +170,30 @@ pub(super) fn eval<'v>(
     by: By,
     is_ro: bool,
 ) -> (Outcome, Read<'v>) {
-    if session.instance.monitor_count.load(Relaxed) > 0 {
-        let (_, command) = session.instance.table.find(args.at(0)).expect("it was found when it was admitted");
-        monitor::show(session, command, args);
-    }
+    show_call(session, args);
     let call = match prepare(session, desk, args, by, is_ro) {
         Ok(call) => call,
         Err(error) => return (Err(error), view),
     };
+    let protocol = run::protocol(reply);
+    let instance = Arc::clone(&session.instance);
+    let reached = |alarm| instance.scripts.running.set_alarm(alarm);
+    let mut answer = Vec::new();
+    let (ran, view) = perform(session, desk, view, call.rules, None, |book, act| {
+        book.run(&call.sha, &call.keys, &call.argv, protocol, &instance.config, &reached, act, &mut answer)
+    });
+    (answered(session, ran, &answer, reply), view)
+}
+
+/// Runs a script, or a function that is called so, with what it may reach of the world.
+fn perform<'v, R>(
+    session: &mut Session,
+    desk: &mut Desk<'_>,
+    view: Read<'v>,
+    rules: Rules,
+    call: Option<Args<'_>>,
+    work: impl FnOnce(&mut Book, &mut Act<'_, 'v>) -> R,
+) -> (R, Read<'v>) {
     let (db, leaves_access, waiting) = (session.db, view.leaves_access, view.waiting);
     let (is_final, engine) = (view.is_final, view.engine());
     let session_waiting = mem::replace(&mut session.waiting, Waiting::Never);
@@ -183,14 +201,10 @@ pub(super) fn eval<'v>(
     let running = &instance.scripts.running;
     let Desk { open, aside } = desk;
     let open = open.as_mut().expect("who runs commands about scripts has taken the book");
-    let reached = |alarm| running.set_alarm(alarm);
-    running.begin();
+    running.begin(call.is_some());
     let scratch = mem::take(&mut open.book.scratch);
-    let mut act =
-        Act { session, view: Some(run::holding(view)), engine, rest: open.rest, aside, running, rules: call.rules, scratch };
-    let protocol = if reply.protocol() == Protocol::Resp3 { 3 } else { 2 };
-    let mut answer = Vec::new();
-    let ran = open.book.run(&call.sha, &call.keys, &call.argv, protocol, &instance.config, &reached, &mut act, &mut answer);
+    let mut act = Act { session, view: Some(run::holding(view)), engine, rest: open.rest, aside, running, rules, scratch, call };
+    let result = work(&mut open.book, &mut act);
     running.end();
     open.book.scratch = mem::take(&mut act.scratch).kept();
     let mut view = act.view.take().expect("it is put back after each command");
@@ -199,7 +213,14 @@ pub(super) fn eval<'v>(
     session.block = None;
     view.select(db);
     (view.leaves_access, view.waiting, view.is_final) = (leaves_access, waiting, is_final);
-    (answered(session, ran, &answer, reply), view)
+    (result, view)
+}
+
+fn show_call(session: &mut Session, args: Args<'_>) {
+    if session.instance.monitor_count.load(Relaxed) > 0 {
+        let (_, command) = session.instance.table.find(args.at(0)).expect("it was found when it was admitted");
+        monitor::show(session, command, args);
+    }
 }
 
 /// Passes on what a script answered, byte by byte: errors may hold any. That of a command within was counted there.
@@ -287,40 +308,11 @@ pub(super) fn flush<'v>(
 
 /// `SCRIPT KILL`
 pub(super) fn kill(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
-    session.instance.scripts.running.kill()?;
+    session.instance.scripts.running.kill(false)?;
     reply.ok();
     Ok(())
 }
 
 fn is_how(args: Args<'_>) -> bool {
     args.len() == 3 && (args.is(2, "async") || args.is(2, "sync"))
-}
-
-/// `FUNCTION FLUSH`
-pub(super) fn flush_functions(args: Args<'_>, reply: &mut Reply) -> Outcome {
-    if args.len() > 3 {
-        return Err(args::wrong_subcommand(args));
-    }
-    if args.len() > 2 && !is_how(args) {
-        return Err(Error::text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
-    }
-    reply.ok();
-    Ok(())
-}
-
-/// `FUNCTION LIST`
-pub(super) fn list_functions(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
-    let mut rest = args::Rest::of(args, 2);
-    loop {
-        if rest.word("libraryname") {
-            rest.take().ok_or(Error::new("ERR library name argument was not given"))?;
-        } else if !rest.word("withcode") {
-            break;
-        }
-    }
-    if let Some(argument) = rest.peek() {
-        return Err(Error::new(format!("ERR Unknown argument {}", String::from_utf8_lossy(argument))));
-    }
-    reply.array(0);
-    Ok(())
 }

@@ -17,7 +17,6 @@ use tokio::sync::Notify;
 
 use crate::commands::Outcome;
 use crate::commands::instance::Instance;
-use crate::commands::script::running::BUSY;
 use crate::commands::session::{Session, Shelf};
 use crate::commands::slowlog;
 use crate::engine::block::{Block, Waiter};
@@ -260,7 +259,8 @@ impl Hands {
     fn hold_back(&mut self, trip: Trip, asker: Asker) {
         let instance = &trip.session.instance;
         if instance.engine.solo().is_shut() && instance.scripts.running.patience_ms(&instance.config) == 0 {
-            tell(trip.refused(BUSY), asker);
+            let busy = instance.scripts.running.busy();
+            tell(trip.refused(busy), asker);
         } else {
             self.held_back.push((trip, asker));
         }

@@ -1,6 +1,6 @@
 //! Commands of Redis' `scripting` group.
 
-use crate::commands::script::{By, eval, exists, flush, flush_functions, kill, list_functions, load};
+use crate::commands::script::{By, eval, exists, flush, functions, kill, load};
 use crate::commands::table::Group::Scripting as GROUP;
 use crate::commands::table::{Keys, flag};
 use crate::commands::{Command, help};
@@ -39,29 +39,64 @@ pub const COMMANDS: &[Command] = &[
     .flags(EVAL | flag::READ_ONLY)
     .since("7.0.0", COST)
     .doc("sha1 numkeys [key [key ...]] [arg [arg ...]]", "Runs a script that is known and changes no keys, by its digest."),
+    Command::script(GROUP, "fcall", |session, desk, view, args, reply| functions::fcall(session, desk, view, args, reply, false))
+        .args_min(2)
+        .keys(KEYS)
+        .flags(EVAL)
+        .since("7.0.0", "Depends on the function that is executed.")
+        .doc("function numkeys [key [key ...]] [arg [arg ...]]", "Calls a function of a library."),
+    Command::script(GROUP, "fcall_ro", |session, desk, view, args, reply| {
+        functions::fcall(session, desk, view, args, reply, true)
+    })
+    .args_min(2)
+    .keys(KEYS)
+    .flags(EVAL | flag::READ_ONLY)
+    .since("7.0.0", "Depends on the function that is executed.")
+    .doc("function numkeys [key [key ...]] [arg [arg ...]]", "Calls a function of a library that changes no keys."),
     Command::container(
         GROUP,
         "function",
         &[
-            Command::session(GROUP, "flush", |_, args, reply| flush_functions(args, reply))
-                .flags(flag::NO_SCRIPT)
+            Command::script(GROUP, "delete", functions::delete)
+                .flags(flag::NO_SCRIPT | flag::CHANGES_KEYS)
+                .args(2)
+                .since("7.0.0", "O(1)")
+                .doc("library-name", "Removes a library with its functions."),
+            Command::script(GROUP, "flush", functions::flush)
+                .flags(flag::NO_SCRIPT | flag::CHANGES_KEYS)
                 .args_min(1)
                 .since("7.0.0", "O(N) where N is the number of functions deleted")
-                .doc("[ASYNC | SYNC]", "Removes all functions; there are none."),
+                .doc("[ASYNC | SYNC]", "Removes all libraries with their functions."),
             Command::session(GROUP, "help", |session, _, reply| help::subcommands(session, "function", reply))
                 .args(1)
                 .flags(flag::LOADING | flag::STALE)
                 .since("7.0.0", "O(1)")
                 .doc("", "Lists the subcommands."),
-            Command::session(GROUP, "list", list_functions)
+            Command::session(GROUP, "kill", functions::kill)
+                .args(1)
+                .flags(flag::NO_SCRIPT | flag::ALLOW_BUSY)
+                .since("7.0.0", "O(1)")
+                .doc("", "Ends the function that runs, if it has changed nothing yet."),
+            Command::script(GROUP, "list", functions::list)
                 .flags(flag::NO_SCRIPT)
                 .args_min(1)
                 .since("7.0.0", "O(N) where N is the number of functions")
-                .doc("[LIBRARYNAME library-name-pattern] [WITHCODE]", "Names the libraries of functions; there are none."),
+                .doc("[LIBRARYNAME library-name-pattern] [WITHCODE]", "Names the libraries and their functions."),
+            Command::script(GROUP, "load", functions::load)
+                .flags(flag::NO_SCRIPT | flag::CHANGES_KEYS)
+                .grows()
+                .args_min(2)
+                .since("7.0.0", "O(1) (considering compilation time is redundant)")
+                .doc("[REPLACE] function-code", "Keeps a library of functions, and answers its name."),
+            Command::session(GROUP, "stats", functions::stats)
+                .args(1)
+                .flags(flag::NO_SCRIPT | flag::ALLOW_BUSY)
+                .since("7.0.0", "O(1)")
+                .doc("", "Tells which function runs, and how many there are."),
         ],
     )
     .since("7.0.0", "Depends on subcommand.")
-    .doc("", "Asks about functions; there are none."),
+    .doc("", "Keeps libraries of functions, and tells about them."),
     Command::container(
         GROUP,
         "script",

@@ -31,10 +31,11 @@ const WRONG_NUMBER: Error = Error::text("ERR Wrong number of args calling Redis 
 const REACHES_OTHERS: &[&str] = &["pfcount", "publish", "spublish"];
 
 const KILLED: &str = "Script killed by user with SCRIPT KILL.";
+const FUNCTION_KILLED: &str = "Script killed by user with FUNCTION KILL.";
 const ENDS: &str = "Script ended, since the server ends.";
 
 /// What a script is held to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Rules {
     /// It may change no keys.
     only_reads: bool,
@@ -76,6 +77,8 @@ pub struct Act<'r, 'e> {
     pub running: &'r Running,
     pub rules: Rules,
     pub scratch: Scratch,
+    /// How a function was called; None for a script.
+    pub call: Option<Args<'r>>,
 }
 
 impl Host for Act<'_, '_> {
@@ -163,7 +166,7 @@ impl Act<'_, '_> {
         }
         self.admit(asked, self.rules.is_short && !self.running.has_written())?;
         if writes && !self.running.writes() {
-            return Err(Error::new(format!("ERR {KILLED}")));
+            return Err(Error::new(format!("ERR {}", self.killed())));
         }
         Ok(())
     }
@@ -193,15 +196,22 @@ impl Act<'_, '_> {
     fn lend(&mut self) {
         let view = self.view.take().expect("no command runs");
         let (db, now) = (view.db(), view.now());
+        if let Some(args) = self.call {
+            self.running.tell(args);
+        }
         self.aside.lend(view);
         self.rest.rest();
         self.view = Some(holding(self.engine.take_again(db, now)));
     }
 
+    fn killed(&self) -> &'static str {
+        if self.call.is_some() { FUNCTION_KILLED } else { KILLED }
+    }
+
     /// Why it must stop, if it must.
     fn is_to_stop(&mut self) -> Option<&'static str> {
         if self.running.is_killed() {
-            return Some(KILLED);
+            return Some(self.killed());
         }
         let instance = &self.session.instance;
         let is_ending = instance.is_ending.load(Relaxed);
@@ -216,6 +226,11 @@ impl Act<'_, '_> {
 /// Whether it is the name of a container, and no subcommand with it.
 fn is_alone(command: &Command, args: Args<'_>) -> bool {
     args.len() == 1 && matches!(command.run, Run::Container)
+}
+
+/// The protocol of a reply, by its number.
+pub fn protocol(reply: &Reply) -> u8 {
+    if reply.protocol() == Protocol::Resp3 { 3 } else { 2 }
 }
 
 /// A view as a script has it: its commands answer at once, and what rests on disk is read where it is met.

@@ -18,9 +18,12 @@ use crate::engine::error::Error;
 use crate::engine::mailbox::Ended;
 use crate::lifecycle::{Lifecycle, Phase, Plan, Stop};
 use crate::lua::Alarm;
+use crate::resp::Args;
 
 /// What a client is told while a script runs that takes too long.
-pub const BUSY: Error = Error::text("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+const BUSY: Error = Error::text("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+const BUSY_FUNCTION: Error =
+    Error::text("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.");
 const NOT_BUSY: Error = Error::text("NOTBUSY No scripts in execution right now.");
 const UNKILLABLE: Error = Error::text(
     "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script \
@@ -50,6 +53,10 @@ pub struct Running {
     begun: AtomicU64,
     /// Whether it must end now, whatever it did.
     must_end: AtomicBool,
+    /// Whether it is a function of a library.
+    is_function: AtomicBool,
+    /// How the function was called that takes long.
+    told: Mutex<Option<Vec<Vec<u8>>>>,
     /// Reaches into what it runs in.
     alarm: Mutex<Option<Alarm>>,
     held_back: Mutex<HashMap<u64, Arc<Waiter>>>,
@@ -70,7 +77,8 @@ impl Running {
     }
 
     /// Begins a run.
-    pub fn begin(&self) {
+    pub fn begin(&self, is_function: bool) {
+        self.is_function.store(is_function, Relaxed);
         self.since.store(clock::monotonic_ms(), Relaxed);
         self.state.store(state::READS, SeqCst);
         self.begun.fetch_add(1, SeqCst);
@@ -81,9 +89,36 @@ impl Running {
         }
     }
 
+    /// What ran before was another thing: the time begins here.
+    pub fn begin_again(&self) {
+        self.since.store(clock::monotonic_ms(), Relaxed);
+    }
+
+    /// What a client is told while it runs and takes too long.
+    pub fn busy(&self) -> Error {
+        if self.is_function.load(Relaxed) { BUSY_FUNCTION } else { BUSY }
+    }
+
+    /// Tells how the function was called that takes long.
+    pub fn tell(&self, args: Args<'_>) {
+        self.told.lock().get_or_insert_with(|| args.iter().map(<[u8]>::to_vec).collect());
+    }
+
+    /// How the function was called that takes long; an error while a script runs.
+    pub fn function(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let runs = self.state.load(SeqCst) != state::NONE;
+        if runs && !self.is_function.load(Relaxed) {
+            return Err(BUSY);
+        }
+        Ok(self.told.lock().clone())
+    }
+
     /// Ends it.
     pub fn end(&self) {
         self.state.store(state::NONE, SeqCst);
+        if self.is_function.load(Relaxed) {
+            *self.told.lock() = None;
+        }
     }
 
     /// Notes that it is about to change keys; false where it was killed before.
@@ -107,8 +142,11 @@ impl Running {
         self.state.load(SeqCst) == state::KILLED
     }
 
-    /// `SCRIPT KILL`
-    pub fn kill(&self) -> Result<(), Error> {
+    /// `SCRIPT KILL`, `FUNCTION KILL`
+    pub fn kill(&self, is_function: bool) -> Result<(), Error> {
+        if self.state.load(SeqCst) != state::NONE && self.is_function.load(Relaxed) != is_function {
+            return Err(self.busy());
+        }
         match self.state.compare_exchange(state::READS, state::KILLED, SeqCst, SeqCst) {
             Ok(_) | Err(state::KILLED) => {
                 self.ring();

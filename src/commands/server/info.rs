@@ -260,21 +260,21 @@ fn ratios(fields: &mut Fields, snapshot: &Snapshot) {
     fields.add("mem_fragmentation_bytes", rss as i64 - allocated as i64);
 }
 
-/// There are no functions yet.
 fn scripts(fields: &mut Fields, instance: &Instance) {
     let numbers = instance.scripts.numbers();
     fields.add_bytes("used_memory_lua", numbers.vm_bytes);
     fields.add("used_memory_vm_eval", numbers.vm_bytes);
     fields.add("used_memory_scripts_eval", numbers.source_bytes);
     fields.add("number_of_cached_scripts", numbers.scripts);
-    fields.add_bytes("used_memory_vm_total", numbers.vm_bytes);
-    fields.add_bytes("used_memory_scripts", numbers.source_bytes + numbers.vm_bytes);
-    fields.add_all(&[
-        ("number_of_functions", "0"),
-        ("number_of_libraries", "0"),
-        ("used_memory_vm_functions", "0"),
-        ("used_memory_functions", "0"),
-    ]);
+    fields.add_bytes("used_memory_vm_total", numbers.vm_bytes + numbers.function_vm_bytes);
+    fields.add_bytes(
+        "used_memory_scripts",
+        numbers.source_bytes + numbers.library_bytes + numbers.vm_bytes + numbers.function_vm_bytes,
+    );
+    fields.add("number_of_functions", numbers.functions);
+    fields.add("number_of_libraries", numbers.libraries);
+    fields.add("used_memory_vm_functions", numbers.function_vm_bytes);
+    fields.add("used_memory_functions", numbers.library_bytes);
 }
 
 fn status(is_bad: bool) -> &'static str {

@@ -16,7 +16,7 @@ use crate::commands::clients::{Client, state};
 use crate::commands::identity::{Identity, Who};
 use crate::commands::instance::Instance;
 use crate::commands::room::{self, Slots};
-use crate::commands::script::{self, own_stack, running};
+use crate::commands::script::{self, own_stack};
 use crate::commands::shards::Shards;
 use crate::commands::stats::{Buffers, WorkerStats};
 use crate::commands::table::{self, Command, Keys, Outcome, Run, flag};
@@ -161,7 +161,10 @@ impl Transaction {
 
     /// Whether one of its commands changes keys.
     pub(crate) fn may_write(&self) -> bool {
-        self.commands.iter().any(|(_, command, args)| leaf_unchecked(command, args.args()).is_write())
+        self.commands
+            .iter()
+            .map(|(_, command, args)| leaf_unchecked(command, args.args()))
+            .any(|leaf| leaf.is_write() || leaf.flags & flag::CHANGES_KEYS != 0)
     }
 }
 
@@ -321,7 +324,11 @@ impl Session {
         let asked = Asked { command, leaf, number, args };
         if self.instance.engine.solo().is_shut() && self.identity.is_known() && !script::lets_pass(leaf, args) {
             let left_ms = self.instance.scripts.running.patience_ms(&self.instance.config);
-            return Err(if left_ms > 0 { Refusal::ShutOut(left_ms) } else { self.rejected(number, running::BUSY) });
+            return Err(if left_ms > 0 {
+                Refusal::ShutOut(left_ms)
+            } else {
+                self.rejected(number, self.instance.scripts.running.busy())
+            });
         }
         let is_short = self.identity.is_known() && asked.grows(self.txn.as_ref()) && evict::is_due(&self.instance.engine) && {
             turn.release();
@@ -525,7 +532,7 @@ impl Session {
             let Some(mut view) = view else {
                 self.is_shut_out = true;
                 return Ran {
-                    outcome: Err(running::BUSY),
+                    outcome: Err(self.instance.scripts.running.busy()),
                     events: Vec::new(),
                     touched: Vec::new(),
                     invalid: Vec::new(),

@@ -12,7 +12,8 @@ use crate::engine::keys::held::Held;
 use crate::engine::keys::wait::{KeyWait, Waiting};
 use crate::engine::load::Missing;
 use crate::engine::notify::{Class, Event, Look};
-use crate::engine::shard::{Database, Entry, Shard};
+use crate::engine::shard::{Database, Entry, LIBRARIES, Shard};
+use crate::engine::types::string::{IntText, Str};
 use crate::engine::value::{Type, Value};
 use crate::engine::{Engine, SHARDS, shard_of};
 use crate::panics::Whole;
@@ -83,6 +84,24 @@ impl<'a> Read<'a> {
     pub fn select(&mut self, db: u8) {
         self.db = db;
         self.stored_db = self.engine.stored(db);
+    }
+
+    /// Works among the libraries of functions, until a database is selected.
+    pub(crate) fn select_libraries(&mut self) {
+        self.stored_db = LIBRARIES;
+    }
+
+    /// All libraries of functions, each as its name and its code. All shards must be held.
+    pub(crate) fn libraries(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        for number in 0..SHARDS {
+            let entries = self.held.get(number).database(LIBRARIES).keys().iter();
+            all.extend(entries.filter_map(|entry| {
+                let code = Str::of(entry.value())?.bytes(&mut IntText::new()).to_vec();
+                Some((entry.key().to_vec(), code))
+            }));
+        }
+        all
     }
 
     /// Runs with another database selected, then returns to this one.

@@ -13,7 +13,7 @@ use crate::engine::evict;
 use crate::engine::persist::Error;
 use crate::engine::persist::progress::Progress;
 use crate::engine::persist::record::{Body, Large, Record, SEGMENT_BYTES, put_packed, small_value};
-use crate::engine::shard::{DATABASES, Entry};
+use crate::engine::shard::{Entry, LIBRARIES, STORED};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
 use crate::engine::{Engine, SHARDS, shard_of};
@@ -42,7 +42,7 @@ pub fn load(engine: &Engine, tables: &Tables, now: u64, memory_limit: u64, progr
     let snapshot = tables.snapshot()?;
     let (keys, is_full) = (AtomicU64::new(0), AtomicBool::new(false));
     let load = Load { engine, now, memory_limit, progress, keys_len: snapshot.keys_len(), keys, is_full };
-    for db in 0..DATABASES as u8 {
+    for db in 0..STORED as u8 {
         if let Some(stored) = snapshot.database(db)? {
             load.database(db, &stored)?;
         }
@@ -121,7 +121,8 @@ impl Load<'_> {
         while let Ok(rows) = { receiver.lock().recv() } {
             result = result.and_then(|()| {
                 rows.iter().try_for_each(|(key, record)| {
-                    let (hash, entry, expire_at) = self.entry(stored, key, record, access).map_err(|error| error.of_key(key))?;
+                    let (hash, entry, expire_at) =
+                        self.entry(db, stored, key, record, access).map_err(|error| error.of_key(key))?;
                     let shard = shard_of(hash);
                     batches[shard].push((hash as u32, entry, expire_at));
                     if batches[shard].len() == BATCH {
@@ -147,9 +148,10 @@ impl Load<'_> {
         }
     }
 
-    fn entry(&self, stored: &Stored, key: &[u8], record: &[u8], access: u32) -> Result<(u64, Entry, u64), Error> {
+    fn entry(&self, db: u8, stored: &Stored, key: &[u8], record: &[u8], access: u32) -> Result<(u64, Entry, u64), Error> {
         let record = Record::read(record)?;
-        let value = self.value(stored, key, &record)?;
+        // Libraries are few, and are never dropped from memory.
+        let value = if db == LIBRARIES { value(stored, &record)? } else { self.value(stored, key, &record)? };
         Ok((dict::hash(key), Entry::new(key, value, access, 0), record.expire_at))
     }
 

@@ -14,7 +14,7 @@ use crate::engine::expire::note_field_expiries;
 use crate::engine::load::{Backing, Missing};
 use crate::engine::persist::batch;
 use crate::engine::persist::fold::write_range;
-use crate::engine::shard::{DATABASES, Database, Entry, Shard};
+use crate::engine::shard::{DATABASES, Database, Entry, STORED, Shard};
 use crate::engine::types::string::Str;
 use crate::engine::value::{BadRow, Kind, Value};
 use crate::engine::{Engine, Padded, SHARDS, shard_of};
@@ -108,7 +108,7 @@ fn at_once<T: Send>(work: impl Fn() -> Result<T, BadRow> + Sync) -> Result<Vec<T
 }
 
 fn redo_all(engine: &Engine, backing: &dyn Backing, shard: &mut Shard, effects: &[OnKey<'_>], now: u64) -> Result<(), BadRow> {
-    let database = |effect: &Effect<'_>| effect.db().map(usize::from).filter(|db| *db < DATABASES).ok_or(BadRow::Bytes);
+    let database = |effect: &Effect<'_>| effect.db().map(usize::from).filter(|db| *db < STORED).ok_or(BadRow::Bytes);
     for (number, (hash, effect)) in effects.iter().enumerate() {
         if let Some((hash, effect)) = effects.get(number + 2 * NEAR) {
             shard.databases[database(effect)?].keys.prefetch_bucket(*hash);

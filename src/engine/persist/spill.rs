@@ -126,7 +126,7 @@ fn sweep(inner: &Inner, limit: u64) {
 fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
     let mut dropped = 0;
     inner.engine.loads().note_dropped();
-    for (db, database) in shard.databases.iter_mut().enumerate().filter(|(_, database)| !database.keys.is_empty()) {
+    for (db, database) in shard.databases[..DATABASES].iter_mut().enumerate().filter(|(_, database)| !database.keys.is_empty()) {
         for _ in 0..DROPS_MAX {
             let Some(at) = oldest(&inner.engine, db as u8, database) else { break };
             let entry = database.keys.at_mut(at);
@@ -143,7 +143,7 @@ pub fn drop_all(inner: &Inner) -> usize {
     let mut dropped = 0;
     inner.engine.each_shard(|_, shard| {
         inner.engine.loads().note_dropped();
-        for (db, database) in shard.databases.iter_mut().enumerate() {
+        for (db, database) in shard.databases[..DATABASES].iter_mut().enumerate() {
             for entry in database.keys.iter_mut() {
                 if can_drop(&inner.engine, db as u8, entry) {
                     entry.value = Value::OnDisk(entry.value.kind());

@@ -39,7 +39,7 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 macro_rules! definitions {
     ($name:literal) => {
-        definitions!($name, "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11" "12" "13" "14" "15")
+        definitions!($name, "0" "1" "2" "3" "4" "5" "6" "7" "8" "9" "10" "11" "12" "13" "14" "15" "16")
     };
     ($name:literal, $($db:literal)*) => {
         [$(TableDefinition::new(concat!($name, ":", $db))),*]

@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::storage::rows::Sum;
 use crate::storage::{Error, FORMAT};
 
-/// Databases there are tables for.
-pub const DATABASES: usize = 16;
+/// Databases there are tables for: the 16 that clients choose among, and one for libraries of functions.
+pub const DATABASES: usize = 17;
 
 /// What the tables say about themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +49,16 @@ impl State {
             .iter()
             .for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes.push(stored.is_some().into());
-        self.keys.iter().for_each(|sum| bytes.extend_from_slice(&sum.to_bytes()));
-        self.bytes.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        let count = if self.has_libraries() { DATABASES } else { DATABASES - 1 };
+        self.keys[..count].iter().for_each(|sum| bytes.extend_from_slice(&sum.to_bytes()));
+        self.bytes[..count].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
         bytes
+    }
+
+    /// Where there are none, and were none, the last database isn't told of, as before there were libraries.
+    fn has_libraries(&self) -> bool {
+        self.keys[DATABASES - 1] != Sum::default() || self.bytes[DATABASES - 1] != 0
     }
 
     pub(super) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<State, Error> {
@@ -68,7 +74,10 @@ impl State {
         }
         let (head, sums) =
             content.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| Error::unsound(path, "its state is cut off"))?;
-        let Some((sums, bytes)) = sums.split_at_checked(DATABASES * Sum::BYTES).filter(|(_, bytes)| bytes.len() == DATABASES * 8)
+        let count = sums.len() / (Sum::BYTES + 8);
+        let is_known = count == DATABASES || count == DATABASES - 1;
+        let Some((sums, bytes)) =
+            sums.split_at_checked(count * Sum::BYTES).filter(|(_, bytes)| is_known && bytes.len() == count * 8)
         else {
             return Err(Error::unsound(path, "its state is of no known format"));
         };

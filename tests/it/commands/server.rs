@@ -86,11 +86,10 @@ fn replication_and_users_are_those_of_a_single_server() {
         SLAVEOF no one => OK
         REPLICAOF localhost 1 => ERR replication is not available in this version of flux
         SCRIPT DEBUG yes => ERR the debugging of scripts is not available in this version of flux
-        FCALL f 0 => ERR the use of functions is not available in this version of flux
-        FUNCTION LOAD code => ERR the use of functions is not available in this version of flux
+        FUNCTION DUMP => ERR the use of functions is not available in this version of flux
         DUMP key => ERR the use of serialized values is not available in this version of flux
         ACL SETUSER me on => ERR the management of users (ACL) is not available in this version of flux
-        COMMAND INFO fcall => [(nil)]
+        COMMAND INFO dump => [(nil)]
         ACL WHOAMI => default
         ACL CAT nope => ERR Unknown category 'nope'
         MODULE LIST => []

@@ -24,8 +24,12 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("client|pause", "since", "later documentation corrects it"),
     ("command", "categories", OTHER_CATEGORY),
     ("command|*", "categories", OTHER_CATEGORY),
-    ("function|flush", "flags", NO_FUNCTIONS),
-    ("function|flush", "categories", NO_FUNCTIONS),
+    ("function|delete", "flags", OF_SCRIPTS),
+    ("function|delete", "categories", OF_SCRIPTS),
+    ("function|flush", "flags", OF_SCRIPTS),
+    ("function|flush", "categories", OF_SCRIPTS),
+    ("function|load", "flags", OF_SCRIPTS),
+    ("function|load", "categories", OF_SCRIPTS),
     ("lastsave", "flags", ADMIN),
     ("pubsub|help", "categories", OTHER_CATEGORY),
     ("readonly", "categories", OTHER_CATEGORY),
@@ -43,7 +47,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 ];
 
 const OTHER_CATEGORY: &str = "a row's category is its group's";
-const NO_FUNCTIONS: &str = "there are none to remove yet";
+const OF_SCRIPTS: &str = "a row says that it writes where its function takes the keys to write";
 const NO_REPLICATION: &str = "no_async_loading is about replicas";
 const ADMIN: &str = "a row that is in the category @admin has the flag, too";
 

@@ -12,7 +12,7 @@ use std::mem;
 use crate::engine::dict::{self, Dict};
 use crate::engine::effect::Effect;
 use crate::engine::persist::{Error, batch};
-use crate::engine::shard::DATABASES;
+use crate::engine::shard::STORED;
 use crate::engine::value::{BadRow, Kind};
 use crate::storage::journal::Origin;
 
@@ -25,7 +25,7 @@ pub use samples::Samples;
 #[derive(Default)]
 pub struct Fold {
     /// By the number a database is stored under.
-    pub databases: [DatabaseFold; DATABASES],
+    pub databases: [DatabaseFold; STORED],
     /// The last database map that was set.
     pub stored: Option<u64>,
     /// Where the effects stand.
@@ -182,7 +182,7 @@ impl Fold {
     pub fn halve(&mut self) -> bool {
         let Some(below) = self.largest_end().or_else(|| self.middle()) else { return false };
         self.below = Some(below);
-        for db in 0..DATABASES {
+        for db in 0..STORED {
             for at in (0..self.databases[db].keys.len() as u32).rev() {
                 if !self.looks_at(db as u8, &self.databases[db].keys.at(at).key) {
                     self.databases[db].keys.remove(at);
