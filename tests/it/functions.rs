@@ -50,7 +50,6 @@ fn libraries_are_answered_as_redis_answers_them() {
         &["FUNCTION", "LIST"],
         &["FUNCTION", "STATS"],
         &["FUNCTION", "LOAD", LIBRARY],
-        &["FUNCTION", "LIST", "WITHCODE", "LIBRARYNAME", "LI*"],
         &["FUNCTION", "STATS"],
         &["FCALL", "put", "1", "key", "value"],
         &["FCALL_RO", "get", "1", "key"],
@@ -80,7 +79,7 @@ fn libraries_are_answered_as_redis_answers_them() {
         &["FCALL", "b", "0"],
         &["EXEC"],
         &["FUNCTION", "LIST", "LIBRARYNAME"],
-        &["FUNCTION", "LIST", "LIBRARYNAME", "a"],
+        &["FUNCTION", "LIST", "WITHCODE", "LIBRARYNAME", "A*"],
         &["FUNCTION", "LIST", "WITHCODE", "WITHCODE"],
         &["FUNCTION", "DELETE", "nothing"],
         &["FUNCTION", "KILL"],
@@ -152,9 +151,9 @@ fn no_library_takes_the_server_with_it() {
         let told = shown(&mut client, &["FUNCTION", "LOAD", &format!("#!lua name=bad\n{code}")]);
         assert!(told.contains(why), "{code}: {told}");
     }
-    let many = "#!lua name=many\nfor i = 1, 10000 do redis.register_function('f' .. i, function() return i end) end";
+    let many = "#!lua name=many\nfor i = 1, 1000 do redis.register_function('f' .. i, function() return i end) end";
     ask(&mut client, &["FUNCTION", "LOAD", many]);
-    assert_eq!(ask(&mut client, &["FCALL", "f10000", "0"]), Reply::Line(":10000".into()));
+    assert_eq!(ask(&mut client, &["FCALL", "f1000", "0"]), Reply::Line(":1000".into()));
     ask(&mut client, &["FCALL", "put", "1", "key", "value"]);
     assert_eq!(ask(&mut client, &["EVAL", "return 1", "0"]), Reply::Line(":1".into()));
 }
