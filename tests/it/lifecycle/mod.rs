@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 use flux::lifecycle::{Backoff, Deadline, Kind, Lifecycle, OnDeath, Phase, Plan, Row, State};
 
+use crate::process;
+
 /// No pause, for tests that are not about it.
 const AT_ONCE: Backoff = Backoff { first: Duration::ZERO, most: Duration::ZERO };
 
@@ -237,6 +239,10 @@ fn a_task_is_gone_with_its_runtime_and_that_is_no_death() {
 /// Nothing on disk can be spoiled, and the process is another's.
 #[test]
 fn a_death_in_a_keyspace_in_memory_is_shown_and_ends_nothing_else() {
+    // Others open folders, and from then on a death ends their process.
+    if !process::is_alone("lifecycle::a_death_in_a_keyspace_in_memory_is_shown_and_ends_nothing_else") {
+        return;
+    }
     let life = Lifecycle::default();
     life.start(Plan::new("short", Phase::Tend), |_| ()).unwrap();
     while row(&life, "short").unwrap().state != State::Failed {
