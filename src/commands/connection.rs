@@ -108,13 +108,10 @@ const CLIENT: &[Command] = &[
         .since("7.2.0", "O(1)")
         .doc("<LIB-NAME libname | LIB-VER libver>", "Names the client's library."),
     sub("setname", setname).args(2).since("2.6.9", "O(1)").doc("connection-name", "Names the connection."),
-    sub("tracking", tracking)
-        .args_min(2)
-        .since("6.0.0", "O(1). Some options may introduce additional complexity.")
-        .doc(
-            "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
-            "Turns invalidation messages on or off.",
-        ),
+    sub("tracking", tracking).args_min(2).since("6.0.0", "O(1). Some options may introduce additional complexity.").doc(
+        "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        "Turns invalidation messages on or off.",
+    ),
     sub("trackinginfo", trackinginfo).args(1).since("6.2.0", "O(1)").doc("", "Tells how this connection is tracked."),
     sub("unblock", unblock)
         .args_min(2)

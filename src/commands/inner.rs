@@ -122,7 +122,13 @@ impl Session {
         let result = run(&mut together);
         let mut view = together.view.take().expect("it is put back after each command");
         let events = std::mem::take(&mut view.events);
-        let mut ran = Ran { outcome: Ok(()), events: Vec::new(), touched: touched(&mut view), invalid: view.take_invalid(), wrote: view.wrote() };
+        let mut ran = Ran {
+            outcome: Ok(()),
+            events: Vec::new(),
+            touched: touched(&mut view),
+            invalid: view.take_invalid(),
+            wrote: view.wrote(),
+        };
         drop(view);
         self.after(&mut ran);
         self.after_inner(&events);

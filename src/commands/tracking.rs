@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::commands::Outcome;
 use crate::commands::args::{Rest, parse_int};
 use crate::commands::session::Session;
-use crate::commands::table::{Command, flag};
-use crate::commands::Outcome;
+use crate::commands::table::{Command, Run, flag};
 use crate::engine::blob::Blob;
 use crate::engine::error::{self, Error};
 use crate::engine::keys::Read;
@@ -60,7 +60,7 @@ impl Session {
     #[inline]
     pub(crate) fn remember_reads(&self, view: &mut Read<'_>, leaf: &Command, args: Args<'_>) {
         if let Some(tracks) = &self.tracks
-            && leaf.flags & flag::READ_ONLY != 0
+            && (matches!(leaf.run, Run::Read(_)) || leaf.flags & flag::READ_ONLY != 0)
             && tracks.remembers()
         {
             for at in leaf.key_positions(args) {

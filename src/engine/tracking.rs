@@ -20,16 +20,12 @@ use smallvec::SmallVec;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict, Link};
-use crate::engine::keys::Read;
 use crate::engine::mailbox::Mailbox;
-use crate::engine::{Engine, SHARDS, shard_of};
 use crate::id;
 use crate::resp::{Protocol, Reply};
 
 /// The channel on which a client of RESP2 gets what another one is to be told.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
-/// Keys forgotten under one lock when a bound was lowered.
-const FORGOTTEN_PER_LOCK: usize = 256;
 /// Of a key that so many clients read, those are dropped that are gone before there are twice as many.
 const PRUNED_READERS_MIN: usize = 16;
 
@@ -192,7 +188,7 @@ impl Tracked {
     }
 
     /// A client read a key.
-    fn read(&mut self, hash: u64, key: &[u8], client: u64) {
+    pub(crate) fn read(&mut self, hash: u64, key: &[u8], client: u64) {
         let Some(at) = self.keys.find(hash as u32, key) else {
             let read = ReadKey { key: Blob::from(key), link: Link::default(), readers: SmallVec::from_slice(&[client]) };
             self.keys.insert_new(hash as u32, read);
@@ -215,6 +211,15 @@ impl Tracked {
         }
         // Wraps where it is negative.
         self.shared.total_readers.fetch_add(total as u64, Relaxed);
+    }
+
+    /// Forgets who read some keys while there are more than may be, and has them told.
+    pub(crate) fn shrink(&mut self, count_max: usize) {
+        for _ in 0..count_max.min(self.keys.len()) {
+            if self.shared.is_full() {
+                self.forget_one();
+            }
+        }
     }
 
     /// Forgets who read a random key, and has them told.
@@ -313,10 +318,13 @@ impl Tracking {
         if invalid.is_empty() {
             return;
         }
+        let mut are_all_told = false;
         for one in invalid {
             let author = author.filter(|_| one.is_authored);
             match &one.key {
                 Some(key) => self.tell_readers(&one.readers, key, author),
+                // FLUSHALL empties one database after another, and is told once.
+                None if std::mem::replace(&mut are_all_told, true) => {}
                 None => self.clients.read().values().for_each(|tracker| tracker.tell(None)),
             }
         }
@@ -366,6 +374,11 @@ impl Tracking {
         }
     }
 
+    /// Whether more keys are remembered than may be.
+    pub fn is_full(&self) -> bool {
+        self.key_count() > self.keys_max()
+    }
+
     /// How many keys are remembered at most; 0 for no bound.
     pub fn set_keys_max(&self, max: u64) {
         self.keys_max.store(max, Relaxed);
@@ -389,42 +402,5 @@ impl Tracking {
     /// How many prefixes are listened to.
     pub fn prefix_count(&self) -> usize {
         self.prefixes.read().listeners.len()
-    }
-}
-
-impl Read<'_> {
-    /// Notes that a client read a key of this view.
-    pub(crate) fn track(&mut self, key: &[u8], client: u64) {
-        let hash = dict::hash(key);
-        self.held.get(shard_of(hash)).log.tracked.read(hash, key, client);
-    }
-
-    /// Takes the keys that changed in the held shards and of which clients may hold copies.
-    pub(crate) fn take_invalid(&mut self) -> Vec<Invalid> {
-        let mut invalid = Vec::new();
-        self.held.each_mut(|shard| shard.log.tracked.take_invalid(&mut invalid));
-        invalid
-    }
-}
-
-impl Engine {
-    /// Forgets who read some keys where there are more than `tracking-table-max-keys`, and tells them. To be called now and then.
-    pub fn forget_tracked(&self) {
-        let tracking = self.tracking();
-        let mut invalid = Vec::new();
-        for number in 0..SHARDS {
-            if tracking.key_count() <= tracking.keys_max() {
-                break;
-            }
-            self.with_shard(number, |shard| {
-                for _ in 0..FORGOTTEN_PER_LOCK.min(shard.log.tracked.keys.len()) {
-                    if tracking.key_count() > tracking.keys_max() {
-                        shard.log.tracked.forget_one();
-                    }
-                }
-                shard.log.tracked.take_invalid(&mut invalid);
-            });
-        }
-        tracking.tell(&invalid, None);
     }
 }

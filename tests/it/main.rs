@@ -46,5 +46,6 @@ mod storage;
 mod store;
 mod tables;
 mod tidy;
+mod tracking;
 mod waits;
 mod workload;

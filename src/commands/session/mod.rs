@@ -521,7 +521,13 @@ impl Session {
             };
             let Some(mut view) = view else {
                 self.is_shut_out = true;
-                return Ran { outcome: Err(running::BUSY), events: Vec::new(), touched: Vec::new(), invalid: Vec::new(), wrote: Wrote::default() };
+                return Ran {
+                    outcome: Err(running::BUSY),
+                    events: Vec::new(),
+                    touched: Vec::new(),
+                    invalid: Vec::new(),
+                    wrote: Wrote::default(),
+                };
             };
             view.waiting = self.waiting;
             view.leaves_access = self.leaves_access(command);
