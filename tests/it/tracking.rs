@@ -10,6 +10,8 @@ use crate::random::Random;
 struct Room<'p> {
     server: &'p Process,
     clients: BTreeMap<char, (Connection, String)>,
+    /// Of all that ever came.
+    ids: BTreeMap<char, String>,
     fences: usize,
     queues: bool,
     log: Vec<String>,
@@ -18,7 +20,7 @@ struct Room<'p> {
 impl<'p> Room<'p> {
     fn new(server: &'p Process) -> Room<'p> {
         server.connect().call(&["FLUSHALL"]).unwrap();
-        Room { server, clients: BTreeMap::new(), fences: 0, queues: false, log: Vec::new() }
+        Room { server, clients: BTreeMap::new(), ids: BTreeMap::new(), fences: 0, queues: false, log: Vec::new() }
     }
 
     /// `A: GET key` sends a command; `A: hello 3` also connects; `A: bye` leaves. `@B` is the id of another one.
@@ -35,6 +37,7 @@ impl<'p> Room<'p> {
         if !self.clients.contains_key(&name) {
             let mut client = self.server.connect();
             let Reply::Line(id) = client.call(&["CLIENT", "ID"]).unwrap() else { panic!("an id is a number") };
+            self.ids.insert(name, id[1..].to_owned());
             self.clients.insert(name, (client, id[1..].to_owned()));
         }
         let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
@@ -51,6 +54,12 @@ impl<'p> Room<'p> {
             self.log.push(format!("{name} {reply:?}"));
             return;
         }
+        let reply = self.clients.get_mut(&name).unwrap().0.read().unwrap();
+        let mut shown = format!("{reply:?}");
+        for (other, id) in &self.ids {
+            shown = shown.replace(&format!("\":{id}\""), &format!("\"@{other}\""));
+        }
+        self.log.push(format!("{name} {shown}"));
         self.fence();
         // It tells the version.
         if words[0] == "HELLO" {
@@ -62,9 +71,9 @@ impl<'p> Room<'p> {
     fn fence(&mut self) {
         self.fences += 1;
         let fence = format!("fence:{}", self.fences);
-        let ids: Vec<(char, String)> = self.clients.iter().map(|(name, (_, id))| (*name, format!("\":{id}\""))).collect();
+        let ids: Vec<(char, String)> = self.ids.iter().map(|(name, id)| (*name, format!("\":{id}\""))).collect();
         // Whoever acted was answered first; it is asked first, as it has something on its way that others must be told of.
-        let actor = self.log.last().and_then(|line| line.chars().nth(4)).unwrap_or('A');
+        let actor = self.log.last().and_then(|line| line.chars().next()).unwrap_or('A');
         let mut names: Vec<char> = self.clients.keys().copied().collect();
         names.sort_by_key(|name| *name != actor);
         for name in names {
