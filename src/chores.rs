@@ -30,7 +30,7 @@ pub fn run(instance: &Arc<Instance>, stop: &Stop) {
             instance.stats.sweeps.us.fetch_add(clock::since(start).as_micros() as u64, Relaxed);
             note_latency(instance, "expire-cycle", clock::since(start));
         }
-        instance.engine.forget_tracked();
+        expire::forget_tracked(&instance.engine);
         disconnect_idle(instance);
         instance.tick();
         if stop.wait_for(ROUND) {

@@ -229,6 +229,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         );
                         return;
                     }
+                    // What was left before these bytes came goes out before they are answered: who caches what it read, and asks something
+                    // after others were told that a key changed, has been told as well.
+                    if let Some(mail) = self.session.client.mailbox.take()
+                        && !self.mail(mail)
+                    {
+                        return;
+                    }
                 }
                 Event::Sent | Event::Look => {}
                 Event::Shown => {
@@ -313,6 +320,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.waiting = Some(wait);
                     break;
                 }
+            }
+            // What a client is told of its own change comes right after its reply, as in Redis.
+            if self.session.tracks.is_some() && self.session.client.mailbox.has_mail() {
+                break;
             }
             let is_long = self.parser.position() >= turn_bytes && self.backlog() > 0;
             if self.backlog() >= SEND_BYTES || is_long {

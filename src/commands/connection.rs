@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
 use crate::commands::args::{Rest, int, parse_int};
+use crate::commands::caching::{caching, getredir, tracking, trackinginfo};
 use crate::commands::clients::{Client, state};
 use crate::commands::identity::{Way, Who};
 use crate::commands::instance::Instance;
 use crate::commands::session::{Replies, Session};
 use crate::commands::table::Group::Connection as GROUP;
 use crate::commands::table::{Positions, Table, flag};
-use crate::commands::tracking::{Tracks, caching, getredir, tracking, trackinginfo};
+use crate::commands::tracking::Tracks;
 use crate::commands::{Command, Outcome, args, help, pubsub, room, transactions};
 use crate::config::Name;
 use crate::engine::block::Block;

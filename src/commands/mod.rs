@@ -6,6 +6,7 @@ pub mod admit;
 pub mod args;
 pub mod bitmap;
 pub mod buffers;
+pub(crate) mod caching;
 pub mod clients;
 pub mod cluster;
 pub mod compatibility;

@@ -144,6 +144,22 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, swept: &mut Swept) {
     swept.has_more |= next.is_some_and(|next| next <= now);
 }
 
+/// Keys forgotten under one lock when a bound was lowered.
+const FORGOTTEN_PER_LOCK: usize = 256;
+
+/// Forgets who read some keys where there are more than `tracking-table-max-keys`, and tells them.
+pub fn forget_tracked(engine: &Engine) {
+    if !engine.tracking().is_full() {
+        return;
+    }
+    let mut invalid = Vec::new();
+    engine.each_shard(|_, shard| {
+        shard.log.tracked.shrink(FORGOTTEN_PER_LOCK);
+        shard.log.tracked.take_invalid(&mut invalid);
+    });
+    engine.tracking().tell(&invalid, None);
+}
+
 /// Notes which hashes have fields that expire, once all are loaded.
 pub fn note_field_expiries(engine: &Engine) {
     engine.each_shard(|_, shard| {

@@ -20,16 +20,12 @@ use smallvec::SmallVec;
 
 use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict, Link};
-use crate::engine::keys::Read;
 use crate::engine::mailbox::Mailbox;
-use crate::engine::{Engine, SHARDS, shard_of};
 use crate::id;
 use crate::resp::{Protocol, Reply};
 
 /// The channel on which a client of RESP2 gets what another one is to be told.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
-/// Keys forgotten under one lock when a bound was lowered.
-const FORGOTTEN_PER_LOCK: usize = 256;
 /// Of a key that so many clients read, those are dropped that are gone before there are twice as many.
 const PRUNED_READERS_MIN: usize = 16;
 
@@ -103,6 +99,8 @@ fn write_keys(reply: &mut Reply, keys: Option<&[&[u8]]>) {
 
 /// A key that changed, or all of them.
 pub struct Invalid {
+    /// Where it stands in the order of what happened.
+    at: u64,
     /// None for all.
     key: Option<Blob>,
     /// The numbers of the clients that read it.
@@ -163,7 +161,7 @@ impl Tracked {
             None if self.shared.broadcasts.load(Relaxed) == 0 => return,
             None => Readers::new(),
         };
-        self.invalid.push(Invalid { key: Some(Blob::from(key)), readers, is_authored, is_changed: true });
+        self.invalid.push(Invalid { at: self.shared.next(), key: Some(Blob::from(key)), readers, is_authored, is_changed: true });
     }
 
     /// All keys of a database are gone: whoever read any is told once, by [`Self::all_changed`], and nothing is known any more of what was read.
@@ -180,7 +178,7 @@ impl Tracked {
     /// All keys of all shards may have changed. To be told of one shard.
     pub(crate) fn all_changed(&mut self) {
         if self.shared.is_on.load(Relaxed) {
-            self.invalid.push(Invalid { key: None, readers: Readers::new(), is_authored: true, is_changed: true });
+            self.invalid.push(Invalid { at: self.shared.next(), key: None, readers: Readers::new(), is_authored: true, is_changed: true });
         }
     }
 
@@ -192,7 +190,7 @@ impl Tracked {
     }
 
     /// A client read a key.
-    fn read(&mut self, hash: u64, key: &[u8], client: u64) {
+    pub(crate) fn read(&mut self, hash: u64, key: &[u8], client: u64) {
         let Some(at) = self.keys.find(hash as u32, key) else {
             let read = ReadKey { key: Blob::from(key), link: Link::default(), readers: SmallVec::from_slice(&[client]) };
             self.keys.insert_new(hash as u32, read);
@@ -217,11 +215,20 @@ impl Tracked {
         self.shared.total_readers.fetch_add(total as u64, Relaxed);
     }
 
+    /// Forgets who read some keys while there are more than may be, and has them told.
+    pub(crate) fn shrink(&mut self, count_max: usize) {
+        for _ in 0..count_max.min(self.keys.len()) {
+            if self.shared.is_full() {
+                self.forget_one();
+            }
+        }
+    }
+
     /// Forgets who read a random key, and has them told.
     fn forget_one(&mut self) {
         let at = id::random_below(self.keys.len()) as u32;
         let read = self.forget(at);
-        self.invalid.push(Invalid { key: Some(read.key), readers: read.readers, is_authored: false, is_changed: false });
+        self.invalid.push(Invalid { at: self.shared.next(), key: Some(read.key), readers: read.readers, is_authored: false, is_changed: false });
     }
 
     pub(crate) fn take_invalid(&mut self, to: &mut Vec<Invalid>) {
@@ -239,6 +246,8 @@ pub struct Tracking {
     /// How many of them listen to prefixes.
     broadcasts: AtomicU64,
     total_keys: AtomicU64,
+    /// The number of the next change.
+    last: AtomicU64,
     total_readers: AtomicU64,
     /// 0 for no bound.
     keys_max: AtomicU64,
@@ -313,10 +322,13 @@ impl Tracking {
         if invalid.is_empty() {
             return;
         }
+        let mut are_all_told = false;
         for one in invalid {
             let author = author.filter(|_| one.is_authored);
             match &one.key {
                 Some(key) => self.tell_readers(&one.readers, key, author),
+                // FLUSHALL empties one database after another, and is told once.
+                None if std::mem::replace(&mut are_all_told, true) => {}
                 None => self.clients.read().values().for_each(|tracker| tracker.tell(None)),
             }
         }
@@ -366,6 +378,11 @@ impl Tracking {
         }
     }
 
+    /// Whether more keys are remembered than may be.
+    pub fn is_full(&self) -> bool {
+        self.key_count() > self.keys_max()
+    }
+
     /// How many keys are remembered at most; 0 for no bound.
     pub fn set_keys_max(&self, max: u64) {
         self.keys_max.store(max, Relaxed);
@@ -386,45 +403,13 @@ impl Tracking {
         self.total_readers.load(Relaxed)
     }
 
+    /// Only changes that someone is to be told of are numbered, so threads seldom meet here.
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Relaxed)
+    }
+
     /// How many prefixes are listened to.
     pub fn prefix_count(&self) -> usize {
         self.prefixes.read().listeners.len()
-    }
-}
-
-impl Read<'_> {
-    /// Notes that a client read a key of this view.
-    pub(crate) fn track(&mut self, key: &[u8], client: u64) {
-        let hash = dict::hash(key);
-        self.held.get(shard_of(hash)).log.tracked.read(hash, key, client);
-    }
-
-    /// Takes the keys that changed in the held shards and of which clients may hold copies.
-    pub(crate) fn take_invalid(&mut self) -> Vec<Invalid> {
-        let mut invalid = Vec::new();
-        self.held.each_mut(|shard| shard.log.tracked.take_invalid(&mut invalid));
-        invalid
-    }
-}
-
-impl Engine {
-    /// Forgets who read some keys where there are more than `tracking-table-max-keys`, and tells them. To be called now and then.
-    pub fn forget_tracked(&self) {
-        let tracking = self.tracking();
-        let mut invalid = Vec::new();
-        for number in 0..SHARDS {
-            if tracking.key_count() <= tracking.keys_max() {
-                break;
-            }
-            self.with_shard(number, |shard| {
-                for _ in 0..FORGOTTEN_PER_LOCK.min(shard.log.tracked.keys.len()) {
-                    if tracking.key_count() > tracking.keys_max() {
-                        shard.log.tracked.forget_one();
-                    }
-                }
-                shard.log.tracked.take_invalid(&mut invalid);
-            });
-        }
-        tracking.tell(&invalid, None);
     }
 }

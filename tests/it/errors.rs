@@ -166,7 +166,6 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("bitpos", "-ERR", "since Redis 7.2 arguments are read before the key is looked for"),
     ("client|no-touch", "", "it came with Redis 7.2"),
     ("client|setinfo", "", "it came with Redis 7.2"),
-    ("client|tracking", "-ERR client-side caching", "there is none yet"),
     ("cluster|help", "", "it helps also where there is no cluster"),
     ("zrank", "", "WITHSCORE came with Redis 7.2"),
     ("zrevrank", "", "WITHSCORE came with Redis 7.2"),

@@ -48,5 +48,6 @@ mod storage;
 mod store;
 mod tables;
 mod tidy;
+mod tracking;
 mod waits;
 mod workload;

@@ -866,3 +866,39 @@ pub(crate) fn notify_subscribers(engine: &Engine, events: &[Event]) {
         }
     }
 }
+
+impl Session {
+    /// Notes the keys that a command of this client read, where it is to be told of their changes. To be called under their locks.
+    #[inline]
+    pub(crate) fn remember_reads(&self, view: &mut Read<'_>, leaf: &Command, args: Args<'_>) {
+        if let Some(tracks) = &self.tracks
+            && (matches!(leaf.run, Run::Read(_)) || leaf.flags & flag::READ_ONLY != 0)
+            && tracks.remembers()
+        {
+            for at in leaf.key_positions(args) {
+                if let Some(key) = args.get(at) {
+                    view.track(key, self.client.id);
+                }
+            }
+        }
+    }
+
+    /// `CLIENT CACHING` counts for one command, or for one transaction.
+    #[inline]
+    pub(crate) fn forget_choice(&mut self, args: Args<'_>) {
+        if let Some(tracks) = &mut self.tracks
+            && self.txn.is_none()
+            && !args.is(0, "client")
+        {
+            tracks.is_chosen = false;
+        }
+    }
+
+    /// Tells the client no more.
+    pub(crate) fn stop_tracking(&mut self) {
+        if self.tracks.take().is_some() {
+            self.instance.engine.tracking().stop(self.client.id);
+            *self.client.tracker.lock() = None;
+        }
+    }
+}

@@ -10,6 +10,7 @@ use crate::engine::dict;
 use crate::engine::keys::read::Read;
 use crate::engine::keys::wait::{KeyWait, Waiting};
 use crate::engine::shard_of;
+use crate::engine::tracking::Invalid;
 use crate::engine::types::stream::id::Id;
 use crate::resp::OwnedArgs;
 
@@ -96,5 +97,20 @@ impl Read<'_> {
                 give_room_back(watched);
             }
         }
+    }
+}
+
+impl Read<'_> {
+    /// Notes that a client read a key of this view.
+    pub(crate) fn track(&mut self, key: &[u8], client: u64) {
+        let hash = dict::hash(key);
+        self.held.get(shard_of(hash)).log.tracked.read(hash, key, client);
+    }
+
+    /// Takes the keys that changed in the held shards and of which clients may hold copies.
+    pub(crate) fn take_invalid(&mut self) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        self.held.each_mut(|shard| shard.log.tracked.take_invalid(&mut invalid));
+        invalid
     }
 }

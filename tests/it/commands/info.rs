@@ -66,7 +66,7 @@ const CLIENTS: Section = (
         (&["pubsub_clients"], Moves(Scene::listen)),
         (&["watching_clients", "total_watched_keys"], Moves(Scene::watch)),
         (&["cluster_connections"], Stays("there is no cluster", "0")),
-        (&["tracking_clients"], Stays("CLIENT TRACKING is refused", "0")),
+        (&["tracking_clients"], Moves(Scene::track)),
     ],
 );
 
@@ -297,7 +297,7 @@ const STATS: Section = (
             ],
             Stays("nothing is moved to make room", "0"),
         ),
-        (&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"], Stays("CLIENT TRACKING is refused", "0")),
+        (&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"], Moves(Scene::track)),
         (&["unexpected_error_replies"], Stays("no master and no file of commands tells what to do", "0")),
         (&["dump_payload_sanitizations"], Stays("there is no RESTORE", "0")),
     ],
@@ -541,6 +541,18 @@ impl Scene {
         for command in ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"] {
             let mut other = self.other();
             other.call(&[command, &format!("name:{}", self.tries)]).unwrap();
+            self.kept.push(other);
+        }
+    }
+
+    /// A client reads a key and is told of its changes, another one listens to a prefix.
+    fn track(&mut self) {
+        for mode in
+            [&["CLIENT", "TRACKING", "ON"][..], &["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", &format!("{}:", self.tries)]]
+        {
+            let mut other = self.other();
+            other.call(mode).unwrap();
+            other.call(&["GET", &format!("read:{}", self.tries)]).unwrap();
             self.kept.push(other);
         }
     }
