@@ -100,7 +100,7 @@ fn write_keys(reply: &mut Reply, keys: Option<&[&[u8]]>) {
 /// A key that changed, or all of them.
 pub struct Invalid {
     /// Where it stands in the order of what happened.
-    at: u64,
+    pub(crate) at: u64,
     /// None for all.
     key: Option<Blob>,
     /// The numbers of the clients that read it.
@@ -178,7 +178,13 @@ impl Tracked {
     /// All keys of all shards may have changed. To be told of one shard.
     pub(crate) fn all_changed(&mut self) {
         if self.shared.is_on.load(Relaxed) {
-            self.invalid.push(Invalid { at: self.shared.next(), key: None, readers: Readers::new(), is_authored: true, is_changed: true });
+            self.invalid.push(Invalid {
+                at: self.shared.next(),
+                key: None,
+                readers: Readers::new(),
+                is_authored: true,
+                is_changed: true,
+            });
         }
     }
 
@@ -228,7 +234,13 @@ impl Tracked {
     fn forget_one(&mut self) {
         let at = id::random_below(self.keys.len()) as u32;
         let read = self.forget(at);
-        self.invalid.push(Invalid { at: self.shared.next(), key: Some(read.key), readers: read.readers, is_authored: false, is_changed: false });
+        self.invalid.push(Invalid {
+            at: self.shared.next(),
+            key: Some(read.key),
+            readers: read.readers,
+            is_authored: false,
+            is_changed: false,
+        });
     }
 
     pub(crate) fn take_invalid(&mut self, to: &mut Vec<Invalid>) {

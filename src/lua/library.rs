@@ -50,9 +50,8 @@ unsafe fn register(state: *mut lua_State, given: Given<'_>) -> Result<(), &'stat
                 "Function names can only contain letters, numbers, or underscores(_) and must be at least one character long",
             );
         }
-        let is_there = |function: &Function| function.name == name;
         let loading = &(*shared(state)).loading;
-        if loading.iter().flatten().any(is_there) {
+        if loading.as_ref().is_some_and(|loading| loading.contains_key(name)) {
             return Err("Function already exists in the library");
         }
         lua_pushvalue(state, given.callback);
@@ -62,7 +61,7 @@ unsafe fn register(state: *mut lua_State, given: Given<'_>) -> Result<(), &'stat
         let chunk = Chunk { function, label, takes_arguments: true };
         let description = given.description.map(|text| c_text(text).to_vec());
         let function = Function { name: name.to_vec(), description, flags: given.flags, chunk };
-        (*shared(state)).loading.get_or_insert_default().push(function);
+        (*shared(state)).loading.get_or_insert_default().insert(name.to_vec(), function);
         Ok(())
     }
 }

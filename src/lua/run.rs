@@ -1,6 +1,7 @@
 //! What belongs to a run of a script, and to the state beside it: the host, the buffers, and how a run is ended.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -25,7 +26,7 @@ pub struct Shared {
     pub chance: Chance,
     pub bell: Arc<Bell>,
     /// What the library that is loaded registered, while one is.
-    pub loading: Option<Vec<Function>>,
+    pub loading: Option<BTreeMap<Vec<u8>, Function>>,
     /// The words of the command that is called.
     pub words: Vec<&'static [u8]>,
     /// Those of its words that are numbers.

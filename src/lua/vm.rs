@@ -1,5 +1,6 @@
 //! A Lua state, and how it is entered: every way in is one protected call.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::mem;
 use std::panic::resume_unwind;
@@ -143,10 +144,10 @@ impl Vm {
         let mut run = unsafe { Run::new(host, &mut reply) };
         // SAFETY: `shared` is this state's, and nothing runs. The functions are taken out before another library is loaded.
         let (status, functions) = unsafe {
-            (*self.shared).loading = Some(Vec::new());
+            (*self.shared).loading = Some(BTreeMap::new());
             let status = self.perform(&mut run, |vm| lua_cpcall(vm.state, load, (&raw mut request).cast()));
             sandbox::set_globals(self.state, Slot::Globals);
-            (status, (*self.shared).loading.take().unwrap_or_default())
+            (status, (*self.shared).loading.take().unwrap_or_default().into_values().collect::<Vec<_>>())
         };
         if status == 0 {
             return Ok(Library { functions });

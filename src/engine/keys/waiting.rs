@@ -111,6 +111,8 @@ impl Read<'_> {
     pub(crate) fn take_invalid(&mut self) -> Vec<Invalid> {
         let mut invalid = Vec::new();
         self.held.each_mut(|shard| shard.log.tracked.take_invalid(&mut invalid));
+        // They come shard by shard.
+        invalid.sort_unstable_by_key(|invalid| invalid.at);
         invalid
     }
 }
