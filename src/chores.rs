@@ -19,7 +19,7 @@ const ROUND: Duration = Duration::from_millis(50);
 const SWEEP_MAX: Duration = Duration::from_millis(12);
 
 /// Does the chores until it is asked to stop.
-pub fn run(instance: &Arc<Instance>, stop: &Stop) {
+pub(crate) fn run(instance: &Arc<Instance>, stop: &Stop) {
     loop {
         if !instance.engine.may_expire() && instance.pause.holds(true).is_none() {
             instance.engine.set_may_expire(true);

@@ -26,7 +26,7 @@ struct Simulated {
 }
 
 /// Nanoseconds since the Unix epoch.
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let ns = match simulated() {
         Some(simulated) => simulated.wall_ns.saturating_add(simulated.passed.as_nanos() as u64),
         None => system_ns(),
@@ -35,7 +35,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// Sets the wall clock of this process off by so much, as someone does who sets the machine's. For tests (`DEBUG SHIFT-CLOCK`).
-pub fn shift(ms: i64) {
+pub(crate) fn shift(ms: i64) {
     SHIFT_MS.store(ms, Relaxed);
 }
 
@@ -58,7 +58,7 @@ pub fn monotonic_ms() -> u64 {
 }
 
 /// A moment of the same clock, finer and without a number: to measure how long something takes, and for what waits until then.
-pub fn instant() -> Instant {
+pub(crate) fn instant() -> Instant {
     match simulated() {
         Some(simulated) => simulated.instant + simulated.passed,
         None => system_instant(),
@@ -66,7 +66,7 @@ pub fn instant() -> Instant {
 }
 
 /// How long ago that was; zero if it is yet to come.
-pub fn since(instant_then: Instant) -> Duration {
+pub(crate) fn since(instant_then: Instant) -> Duration {
     instant().saturating_duration_since(instant_then)
 }
 

@@ -57,14 +57,14 @@ const CROWDED_TURN_BYTES: usize = 256 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a client is told for which there is no room.
-pub const FULL: &str = "-ERR max number of clients reached\r\n";
+pub(crate) const FULL: &str = "-ERR max number of clients reached\r\n";
 
 /// How long a client that has not given the password is left alone when others find no room.
 const STRANGER_MS: u64 = 2_000;
 
 /// Room for a connection that was just accepted; None where it must be refused. Where those who have not given the password for a while fill
 /// the room, the oldest of them makes way, lest they keep those out who have it.
-pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option<Permit> {
+pub(crate) fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option<Permit> {
     let max = instance.config.count(Name::Maxclients) as usize;
     let permit = instance.sockets.admit(max).or_else(|| {
         let before = clock::monotonic_ms().saturating_sub(STRANGER_MS);
@@ -79,7 +79,7 @@ pub fn make_room(instance: &Instance, address: &dyn std::fmt::Display) -> Option
 
 /// A connection could not be accepted, most likely since the process has no file descriptors left: notes it, and waits for some to be
 /// closed, as accepting at once would fail again.
-pub async fn not_accepted(error: &io::Error) {
+pub(crate) async fn not_accepted(error: &io::Error) {
     static SEEN: Seldom = Seldom::new();
     if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
         tracing::warn!("failed to accept a connection: {error} ({unsaid} more failed since the last line like this)");

@@ -27,7 +27,7 @@ pub(crate) fn end_simulation() {
 }
 
 /// A random number for sampling and random replies (xorshift64*, Vigna 2014). Not for secrets.
-pub fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     STATE.with(|state| {
         let mut x = state.get();
         x ^= x >> 12;
@@ -39,12 +39,12 @@ pub fn random() -> u64 {
 }
 
 /// A random number in `0..below`; `below` must not be 0.
-pub fn random_below(below: usize) -> usize {
+pub(crate) fn random_below(below: usize) -> usize {
     ((random() as u128 * below as u128) >> 64) as usize
 }
 
 /// Forty hexadecimal digits, as Redis names a run or a replication stream.
-pub fn run_id() -> String {
+pub(crate) fn run_id() -> String {
     let words = [random(), random(), random()];
     let mut text: String = words.iter().map(|word| format!("{word:016x}")).collect();
     text.truncate(40);
@@ -52,7 +52,7 @@ pub fn run_id() -> String {
 }
 
 /// Bytes that nobody can guess, for secrets and for names that must not be guessed.
-pub fn secret_bytes() -> [u8; 16] {
+pub(crate) fn secret_bytes() -> [u8; 16] {
     if IS_SIMULATED.get() {
         return ((random() as u128) << 64 | random() as u128).to_le_bytes();
     }
@@ -67,12 +67,12 @@ fn fill(bytes: &mut [u8; 16]) -> [u8; 16] {
 }
 
 /// Thirty-two hexadecimal digits that nobody can guess.
-pub fn secret() -> String {
+pub(crate) fn secret() -> String {
     secret_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A UUID of version 4.
-pub fn uuid() -> String {
+pub(crate) fn uuid() -> String {
     let mut bytes = secret_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -87,6 +87,6 @@ pub fn uuid() -> String {
 }
 
 /// A name for something short-lived: never the same twice, but it can be guessed.
-pub fn call() -> String {
+pub(crate) fn call() -> String {
     format!("{:016x}{:016x}", random(), random())
 }

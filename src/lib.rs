@@ -1,6 +1,8 @@
 //! flux: a durable, drop-in Redis in one binary, with peers, jobs, a vault and a mesh built on top of it.
 
-pub mod chores;
+#![warn(unreachable_pub)]
+
+mod chores;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -8,25 +10,25 @@ pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod http;
-pub mod id;
+mod id;
 pub mod jobs;
 pub mod lifecycle;
-pub mod limits;
+mod limits;
 pub mod lua;
-pub mod machine;
+mod machine;
 pub mod memory;
-pub mod metrics;
+mod metrics;
 pub mod node;
-pub mod panics;
+mod panics;
 pub mod peers;
-pub mod prefetch;
+mod prefetch;
 pub mod resp;
-pub mod seldom;
-pub mod server;
-pub mod settings;
+mod seldom;
+mod server;
+mod settings;
 pub mod storage;
 pub mod store;
-pub mod version;
+mod version;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -10,19 +10,19 @@ use rustix::process::{Resource, Rlimit};
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Bytes of this process that are in physical memory: all, and those that are not of a file; 0 where the system does not tell.
-pub fn resident_bytes() -> (u64, u64) {
+pub(crate) fn resident_bytes() -> (u64, u64) {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     (kilobytes(&text, "VmRSS:"), kilobytes(&text, "RssAnon:"))
 }
 
 /// Bytes of physical memory the machine has; 0 where the system does not tell.
-pub fn memory_bytes() -> u64 {
+pub(crate) fn memory_bytes() -> u64 {
     static BYTES: OnceLock<u64> = OnceLock::new();
     *BYTES.get_or_init(|| kilobytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal:"))
 }
 
 /// What to do where an address cannot be listened on.
-pub fn listen_hint(error: &io::Error, port: &str, bind: &str) -> String {
+pub(crate) fn listen_hint(error: &io::Error, port: &str, bind: &str) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!("is another server running there? Choose another port with {port}"),
         io::ErrorKind::PermissionDenied => format!("the system keeps low ports for itself: choose one from 1024 on with {port}"),
@@ -33,13 +33,13 @@ pub fn listen_hint(error: &io::Error, port: &str, bind: &str) -> String {
 
 /// Keeps the system from backing this process' memory with pages of 2 MiB unasked: every place that is touched would take
 /// as much, and free memory in between could not be handed back.
-pub fn refuse_huge_pages() {
+pub(crate) fn refuse_huge_pages() {
     // A system that has none needs no telling.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Lets this process have so many files and connections open, as far as the system does; tells how many it may have then.
-pub fn allow_open_files(wanted: u64) -> u64 {
+pub(crate) fn allow_open_files(wanted: u64) -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     // No limit is said as None.
     let (current, maximum) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
@@ -60,7 +60,7 @@ fn kilobytes(text: &str, field: &str) -> u64 {
 
 /// Seconds of processor time, in the system and outside of it.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub struct CpuSeconds {
+pub(crate) struct CpuSeconds {
     /// Spent by the system for it.
     pub system: f64,
     /// Of its own.
@@ -68,25 +68,25 @@ pub struct CpuSeconds {
 }
 
 /// What this process has used, and what its children did that have ended.
-pub fn cpu_seconds() -> (CpuSeconds, CpuSeconds) {
+pub(crate) fn cpu_seconds() -> (CpuSeconds, CpuSeconds) {
     let [user, system, child_user, child_system] = cpu_times("/proc/self/stat");
     (CpuSeconds { system, user }, CpuSeconds { system: child_system, user: child_user })
 }
 
 /// What a thread of this process has used.
-pub fn thread_cpu_seconds(number: u32) -> CpuSeconds {
+pub(crate) fn thread_cpu_seconds(number: u32) -> CpuSeconds {
     let [user, system, ..] = cpu_times(&format!("/proc/self/task/{number}/stat"));
     CpuSeconds { system, user }
 }
 
 /// Microseconds for which a thread of this process had a processor; 0 where the system does not tell.
-pub fn thread_active_us(number: u32) -> u64 {
+pub(crate) fn thread_active_us(number: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/self/task/{number}/schedstat")).unwrap_or_default();
     text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1000
 }
 
 /// The system's number of the calling thread.
-pub fn thread_number() -> u32 {
+pub(crate) fn thread_number() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
@@ -101,13 +101,13 @@ fn cpu_times(path: &str) -> [f64; 4] {
 }
 
 /// The system's name, release and processor, as `uname` gives them.
-pub fn system_name() -> String {
+pub(crate) fn system_name() -> String {
     let name = rustix::system::uname();
     [name.sysname(), name.release(), name.machine()].map(|part| part.to_string_lossy().into_owned()).join(" ")
 }
 
 /// The path of the program that runs.
-pub fn program_path() -> String {
+pub(crate) fn program_path() -> String {
     std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default()
 }
 

@@ -29,7 +29,7 @@ thread_local! {
 /// What used memory holds that is on its way and not the user's data: it is bounded by slowing down who makes it, and must not
 /// cost anyone keys under `maxmemory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aside {
+pub(crate) enum Aside {
     /// Effects on their way to the journal.
     Journal = 0,
     /// Changes on their way to the tables.
@@ -42,14 +42,14 @@ static ASIDE: [AtomicI64; 3] = [const { AtomicI64::new(0) }; 3];
 
 /// Bytes set aside, for as long as this lives.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     what: Aside,
     bytes: usize,
 }
 
 impl Held {
     /// Sets bytes aside.
-    pub fn new(what: Aside, bytes: usize) -> Held {
+    pub(crate) fn new(what: Aside, bytes: usize) -> Held {
         let mut held = Held { what, bytes: 0 };
         held.set(bytes);
         held
@@ -57,12 +57,12 @@ impl Held {
 
     /// How many bytes these are.
     #[inline]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// There are so many now.
-    pub fn set(&mut self, bytes: usize) {
+    pub(crate) fn set(&mut self, bytes: usize) {
         ASIDE[self.what as usize].fetch_add(bytes as i64 - self.bytes as i64, Relaxed);
         self.bytes = bytes;
     }
@@ -75,11 +75,11 @@ impl Drop for Held {
 }
 
 /// Sets aside all that its thread allocates while this lives, whoever frees it; for work that leaves nothing behind.
-pub struct Work(PhantomData<*const ()>);
+pub(crate) struct Work(PhantomData<*const ()>);
 
 impl Work {
     /// Begins such work.
-    pub fn begin(what: Aside) -> Work {
+    pub(crate) fn begin(what: Aside) -> Work {
         flush();
         WORK.set(Some((what, 0)));
         Work(PhantomData)
@@ -97,12 +97,12 @@ impl Drop for Work {
 
 /// Bytes that are set aside as this.
 #[inline]
-pub fn aside_bytes_of(what: Aside) -> u64 {
+pub(crate) fn aside_bytes_of(what: Aside) -> u64 {
     ASIDE[what as usize].load(Relaxed).max(0) as u64
 }
 
 /// All bytes that are set aside.
-pub fn aside_bytes() -> u64 {
+pub(crate) fn aside_bytes() -> u64 {
     [Aside::Journal, Aside::Checkpoint, Aside::Freeing].map(aside_bytes_of).iter().sum()
 }
 
@@ -117,27 +117,27 @@ pub fn used_bytes() -> u64 {
 }
 
 /// The highest value `used_bytes` has returned.
-pub fn peak_bytes() -> u64 {
+pub(crate) fn peak_bytes() -> u64 {
     PEAK.load(Relaxed)
 }
 
 /// Gives the system back what this thread has freed and keeps for later, and what all threads have freed of late. Takes a
 /// moment for each 64 KiB this thread has in use: for a thread that was busy and has come to rest.
-pub fn hand_back() {
+pub(crate) fn hand_back() {
     // SAFETY: it has no conditions; it only collects the calling thread's free memory.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 /// Whether freed pages go back to the system at once, or after a while, in which they mostly are used again: under `maxmemory` or
 /// `memory-limit` the process should be no larger than its data.
-pub fn hand_back_at_once(is_wanted: bool) {
+pub(crate) fn hand_back_at_once(is_wanted: bool) {
     let delay_ms = if is_wanted { 0 } else { PURGE_DELAY_MS };
     // SAFETY: it has no conditions; it only sets an option of the allocator.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay_ms) }
 }
 
 /// Bytes the allocator has made usable for itself, those it keeps for later with them.
-pub fn committed_bytes() -> u64 {
+pub(crate) fn committed_bytes() -> u64 {
     use std::ptr::null_mut;
     let mut committed = 0usize;
     // SAFETY: it writes to the places it is given and skips those that are null.

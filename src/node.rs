@@ -80,7 +80,7 @@ pub fn defaults() -> Arc<Config> {
 }
 
 /// A running node.
-pub struct Node {
+pub(crate) struct Node {
     /// What its clients share.
     pub instance: Arc<Instance>,
     /// Where it keeps its keys; None in memory only.
@@ -91,13 +91,13 @@ pub struct Node {
 }
 
 /// The addresses of the doors, which are taken before anything is made or loaded: a start that they refuse leaves nothing behind.
-pub struct Taken {
+pub(crate) struct Taken {
     door: server::Taken,
     http: Option<http::Taken>,
 }
 
 /// A node whose doors are open while its keyspace is loaded: its clients are told so.
-pub struct Opening {
+pub(crate) struct Opening {
     /// What its clients share.
     pub instance: Arc<Instance>,
     door: server::Handle,
@@ -114,7 +114,7 @@ struct Inside {
 
 impl Taken {
     /// Takes the addresses that settings name.
-    pub fn take(config: &Config) -> Result<Taken, Error> {
+    pub(crate) fn take(config: &Config) -> Result<Taken, Error> {
         let addresses = addresses(config, Name::Bind, Name::Port)?.unwrap_or_default();
         let mut door = server::take(&addresses, config.number(Name::TcpBacklog) as i32)?;
         let http = take_http(config)?;
@@ -160,7 +160,7 @@ fn make_folder_of_socket(config: &Config, path: &Path) -> io::Result<()> {
 
 impl Opening {
     /// Opens the doors, and has the folder (nothing without one) loaded by a thread of its own.
-    pub fn begin(config: Arc<Config>, taken: Taken, held: Option<Held>, on_damage: OnDamage) -> Result<Opening, Error> {
+    pub(crate) fn begin(config: Arc<Config>, taken: Taken, held: Option<Held>, on_damage: OnDamage) -> Result<Opening, Error> {
         let engine = Arc::new(Engine::new(held.is_some()));
         let instance = share(engine, &config);
         let door_options = door_options(&config);
@@ -190,12 +190,12 @@ impl Opening {
     }
 
     /// Waits until the keyspace is loaded, or cannot be.
-    pub async fn done(&mut self) {
+    pub(crate) async fn done(&mut self) {
         let _ = (&mut self.is_done).await;
     }
 
     /// The node, once its keyspace is loaded, for which this waits. Where it cannot be, clients are sent away.
-    pub fn finish(self) -> Result<Node, Error> {
+    pub(crate) fn finish(self) -> Result<Node, Error> {
         let Opening { instance, door, http, inside, .. } = self;
         match inside.recv().expect("who loads says what it found, unless it panicked, and then has said so") {
             Ok(Inside { persistence, rooms }) => Ok(Node { instance, persistence, door: Some(door), http, rooms }),
@@ -238,7 +238,7 @@ impl Inside {
 
 impl Node {
     /// The same without a door, for a program that has flux within it.
-    pub fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
+    pub(crate) fn embedded(config: Arc<Config>, data: &Path) -> Result<Node, Error> {
         let instance = share(Arc::new(Engine::new(true)), &config);
         let options = options(&instance);
         let Inside { persistence, rooms } = Inside::open(&instance, Some(Held::at(data)?), options)?;
@@ -246,23 +246,23 @@ impl Node {
     }
 
     /// Where clients reach it.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
         self.door.as_ref().map_or(&[], |door| &door.addresses)
     }
 
     /// Where it answers HTTP.
-    pub fn http_addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn http_addresses(&self) -> &[SocketAddr] {
         self.http.as_ref().map_or(&[], |http| &http.addresses)
     }
 
     /// What was found in the folder.
-    pub fn loaded(&self) -> Loaded {
+    pub(crate) fn loaded(&self) -> Loaded {
         self.persistence.as_ref().map(Persistence::loaded).unwrap_or_default()
     }
 
     /// Ends it: no new connections, the commands under way to their end, everything on disk. This is the order of stopping
     /// (`lifecycle::Phase`), with what each phase leaves to be closed.
-    pub fn stop(self) -> Result<(), Error> {
+    pub(crate) fn stop(self) -> Result<(), Error> {
         let instance = self.instance;
         let lifecycle = instance.lifecycle();
         instance.end();
@@ -428,7 +428,7 @@ fn options(instance: &Instance) -> persist::Options {
 }
 
 /// `appendfsync` as persistence has it.
-pub fn fsync(config: &Config) -> Fsync {
+pub(crate) fn fsync(config: &Config) -> Fsync {
     match &*config.text(Name::Appendfsync) {
         "always" => Fsync::Always,
         "no" => Fsync::No,

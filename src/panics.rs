@@ -16,7 +16,7 @@ thread_local! {
 
 /// For a process that is nothing but the server: any panic in any thread ends it, before that lets go of a lock, but for those that are
 /// [`surviving`] and pass no [`Whole`].
-pub fn end_the_process() {
+pub(crate) fn end_the_process() {
     ARE_FATAL_WITHIN.store(true, Relaxed);
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -28,7 +28,7 @@ pub fn end_the_process() {
 }
 
 /// Runs what is started again where it panics (`lifecycle`), and leaves nothing half done then.
-pub fn surviving<R>(run: impl FnOnce() -> R) -> R {
+pub(crate) fn surviving<R>(run: impl FnOnce() -> R) -> R {
     struct Back(bool);
     impl Drop for Back {
         fn drop(&mut self) {
@@ -40,7 +40,7 @@ pub fn surviving<R>(run: impl FnOnce() -> R) -> R {
 }
 
 /// Someone that had to live has died: nobody sees to its work any more, so where a panic would end the process, this does.
-pub fn died(name: &str, why: &str) {
+pub(crate) fn died(name: &str, why: &str) {
     if ARE_FATAL_WITHIN.load(Relaxed) {
         let _ = writeln!(io::stderr(), "flux: `{name}` {why}");
         end();
@@ -49,7 +49,7 @@ pub fn died(name: &str, why: &str) {
 
 /// For flux within another program, whose own panics are its own affair: from here on, one that passes a [`Whole`] ends the process. To be
 /// called where a journal is opened; without one, there is nothing that half a change could spoil for ever.
-pub fn end_the_process_from_within() {
+pub(crate) fn end_the_process_from_within() {
     ARE_FATAL_WITHIN.store(true, Relaxed);
 }
 
@@ -63,14 +63,14 @@ fn end() -> ! {
 }
 
 /// Around what must be done whole or not at all. To be dropped before the locks it was done under.
-pub struct Whole {
+pub(crate) struct Whole {
     is_off: bool,
 }
 
 impl Whole {
     /// Begins it.
     #[inline]
-    pub fn begin() -> Whole {
+    pub(crate) fn begin() -> Whole {
         // What is done while a panic unwinds, as a client's leaving, did not cause it.
         Whole { is_off: !ARE_FATAL_WITHIN.load(Relaxed) || thread::panicking() }
     }

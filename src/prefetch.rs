@@ -5,7 +5,7 @@
 
 /// Brings the first cache line of a value near, to be read or written soon. Changes nothing that a program can see.
 #[inline(always)]
-pub fn prefetch<T>(wanted: &T) {
+pub(crate) fn prefetch<T>(wanted: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction; it only hints, and the pointer comes from a reference.
     unsafe {

@@ -7,19 +7,19 @@ const EVERY_MS: u64 = 60_000;
 
 /// When a kind of line may be written again.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub(crate) struct Seldom {
     next_at: AtomicU64,
     unsaid: AtomicU64,
 }
 
 impl Seldom {
     /// One that has said nothing yet.
-    pub const fn new() -> Seldom {
+    pub(crate) const fn new() -> Seldom {
         Seldom { next_at: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
     }
 
     /// It happened, at this time of the monotonic clock. If it is time to say so: how often it happened since the last time, unsaid.
-    pub fn say(&self, now_ms: u64) -> Option<u64> {
+    pub(crate) fn say(&self, now_ms: u64) -> Option<u64> {
         let next = self.next_at.load(Relaxed);
         // Of several threads that come at once, one says it.
         if now_ms < next || self.next_at.compare_exchange(next, now_ms + EVERY_MS, Relaxed, Relaxed).is_err() {

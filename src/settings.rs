@@ -18,7 +18,7 @@ const OTHER_VARIABLES: [&str; 3] = ["FLUX_CONFIG", "FLUX_LOG", "FLUX_URL"];
 
 /// Why settings could not be read. The texts say what to change.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A file that was asked for is not there.
     #[error("read `{}`: there is no such file; leave out --config to start with defaults", .0.display())]
     NoFile(PathBuf),
@@ -67,7 +67,7 @@ fn hint(refused: &Refused, settings: &Settings) -> String {
 
 /// What settings are read from.
 #[derive(Default, Clone)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Names and values given as flags.
     pub flags: Vec<(String, String)>,
     /// The file named by a flag.
@@ -77,7 +77,7 @@ pub struct Sources {
 }
 
 /// Reads all settings. Also tells what to warn of: variables that look like ours but are none, and settings that change nothing here.
-pub fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
+pub(crate) fn read(sources: &Sources) -> Result<(Config, Vec<String>), Error> {
     let config = Config::of(node::settings());
     let variable = |name: &str| sources.variables.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
     let named = sources.file.clone().or_else(|| variable("FLUX_CONFIG").map(PathBuf::from));
@@ -187,7 +187,7 @@ fn is_link(value: &str) -> bool {
 }
 
 /// Keeps the bounds of collections' compact forms as the settings have them.
-pub fn connect_limits(config: &Config) {
+pub(crate) fn connect_limits(config: &Config) {
     const BOUNDS: &[(Name, &AtomicU64)] = &[
         (Name::HashMaxListpackEntries, &limits::HASH_MAX_LISTPACK_ENTRIES),
         (Name::HashMaxListpackValue, &limits::HASH_MAX_LISTPACK_VALUE),
@@ -211,7 +211,7 @@ pub fn connect_limits(config: &Config) {
 }
 
 /// What to warn of: a file with a secret in it that other users of the machine may read.
-pub fn exposed(config: &Config) -> Option<String> {
+pub(crate) fn exposed(config: &Config) -> Option<String> {
     let path = config.file()?;
     let mode = path.metadata().ok()?.permissions().mode();
     let is_secret = config.settings().iter().any(|setting| {

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const STARTS: [&str; 6] = ["start", "run", "server", "up", "daemon", "redis-server"];
 
 /// The same error, with what to write instead if that is known.
-pub fn with_advice(mut error: clap::Error) -> clap::Error {
+pub(crate) fn with_advice(mut error: clap::Error) -> clap::Error {
     let word = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => word.clone(),
         _ => String::new(),

@@ -28,7 +28,7 @@ const READS_TO_RESTORE: f64 = 3.2;
 const READS_TO_CHECK: f64 = 2.4;
 
 /// Copies a folder that no server is using.
-pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
     if !folder.is_dir() {
         bail!("{}; to copy the data of a running server use --url", no_folder(folder));
     }
@@ -47,7 +47,7 @@ pub fn backup_folder(folder: &Path, file: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks a running server to copy its data.
-pub fn backup_server(target: &Target, file: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn backup_server(target: &Target, file: &Path) -> anyhow::Result<ExitCode> {
     refuse_existing(file)?;
     let file = std::path::absolute(file).context("failed to find out where the file would be")?;
     let mut connection = target.connect().context("failed to back up; to copy the folder of a stopped server use --data DIR")?;
@@ -108,7 +108,7 @@ fn refuse_existing(file: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a data folder from a backup.
-pub fn restore(file: &Path, folder: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn restore(file: &Path, folder: &Path) -> anyhow::Result<ExitCode> {
     if !file.is_file() {
         let what = if file.exists() { "is not a file" } else { "is not there" };
         bail!("`{}` {what}; name a file that `flux backup FILE` wrote", file.display());
@@ -141,7 +141,7 @@ pub fn restore(file: &Path, folder: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Verifies a data folder.
-pub fn check(folder: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     if !folder.is_dir() {
         bail!("{}", no_folder(folder));
     }

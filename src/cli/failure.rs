@@ -9,7 +9,7 @@ const HANDLER_FAILED: u8 = 3;
 /// A peer's handler failed, with its message.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler of `{capability}` failed: {message}")]
-pub struct HandlerFailed {
+pub(crate) struct HandlerFailed {
     /// What was called.
     pub capability: String,
     /// In the handler's words.
@@ -19,7 +19,7 @@ pub struct HandlerFailed {
 /// All peers were asked for an answer, and none gave one.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody answered `{capability}`: all that were asked ({count}) failed; the first, {peer}: {message}")]
-pub struct AllFailed {
+pub(crate) struct AllFailed {
     /// What was called.
     pub capability: String,
     /// How many were asked.
@@ -33,7 +33,7 @@ pub struct AllFailed {
 }
 
 /// Says what went wrong, to standard error.
-pub fn tell(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn tell(error: &anyhow::Error) -> ExitCode {
     eprintln!("flux: {}", chain(error));
     let is_of_handlers = error.is::<HandlerFailed>() || error.downcast_ref().is_some_and(|all: &AllFailed| all.is_of_handlers);
     if is_of_handlers { ExitCode::from(HANDLER_FAILED) } else { ExitCode::FAILURE }
@@ -41,7 +41,7 @@ pub fn tell(error: &anyhow::Error) -> ExitCode {
 
 /// An error with what led to it, each once: many a text holds that of its cause, and some causes say the same and more. Then what to do,
 /// where the system's word for it does not say so.
-pub fn chain(error: &anyhow::Error) -> String {
+pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut hint = "";
     for cause in error.chain() {
@@ -65,7 +65,7 @@ pub fn chain(error: &anyhow::Error) -> String {
 }
 
 /// What the server said, without the code that is there for programs.
-pub fn told(error: redis::RedisError) -> anyhow::Error {
+pub(crate) fn told(error: redis::RedisError) -> anyhow::Error {
     match (error.code(), error.detail()) {
         (Some("ERR"), Some(detail)) if detail.starts_with("unknown command") => {
             anyhow::anyhow!("the server does not know this command; is it a flux of this version?")
@@ -79,7 +79,7 @@ pub fn told(error: redis::RedisError) -> anyhow::Error {
 }
 
 /// Why there is no connection.
-pub fn unreached(error: redis::RedisError) -> anyhow::Error {
+pub(crate) fn unreached(error: redis::RedisError) -> anyhow::Error {
     // Not the URL itself, which may hold a password.
     const HINT: &str =
         "failed to reach the server; start one with `flux serve --data ./state`, or name it with --url redis://HOST:PORT";

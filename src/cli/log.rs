@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Config, Name};
 
 /// Starts it. A `FLUX_LOG` that cannot be understood is refused, lest someone waits for lines that never come.
-pub fn start(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn start(config: &Config) -> anyhow::Result<()> {
     let fixed = std::env::var("FLUX_LOG").ok().filter(|text| !text.is_empty()).map(|text| chosen(&text)).transpose()?;
     let is_fixed = fixed.is_some();
     let (filter, handle) = reload::Layer::new(fixed.unwrap_or_else(|| filter_of(config)));

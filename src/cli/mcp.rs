@@ -11,7 +11,7 @@ use crate::cli::reach::{self, Target};
 use crate::http::mcp::{Open, Refusal, Server};
 
 /// Serves the host on standard input and output until it ends. What is logged goes to standard error.
-pub fn serve(target: Target) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(target: Target) -> anyhow::Result<ExitCode> {
     let open: Open = Arc::new(move |hear| {
         let target = target.clone();
         Box::pin(async move {

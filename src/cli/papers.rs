@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use crate::cli::out::print;
 
 /// Prints a shell's completions.
-pub fn completions(mut command: Command, shell: Shell) -> anyhow::Result<ExitCode> {
+pub(crate) fn completions(mut command: Command, shell: Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "flux", &mut script);
     print(&String::from_utf8_lossy(&script))?;
@@ -18,7 +18,7 @@ pub fn completions(mut command: Command, shell: Shell) -> anyhow::Result<ExitCod
 }
 
 /// Writes a manual page for each command into a folder.
-pub fn man(command: Command, folder: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn man(command: Command, folder: &Path) -> anyhow::Result<ExitCode> {
     let failed = || format!("failed to write manual pages into `{}`", folder.display());
     std::fs::create_dir_all(folder).with_context(failed)?;
     clap_mangen::generate_to(told_whole(command), folder).with_context(failed)?;

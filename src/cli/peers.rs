@@ -146,7 +146,7 @@ struct Ask<'a> {
 }
 
 /// The commands, for the command line's table.
-pub fn commands() -> impl Iterator<Item = Command> {
+pub(crate) fn commands() -> impl Iterator<Item = Command> {
     COMMANDS.iter().map(|row| {
         let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Prints JSON for scripts");
         let command = (row.add)(Command::new(row.name).about(row.about).long_about(row.help)).arg(json).arg(reach::option());
@@ -156,7 +156,7 @@ pub fn commands() -> impl Iterator<Item = Command> {
 }
 
 /// Does what one of [`commands`] asks; None if it is none of them.
-pub fn run(name: &str, matches: &ArgMatches) -> Option<anyhow::Result<ExitCode>> {
+pub(crate) fn run(name: &str, matches: &ArgMatches) -> Option<anyhow::Result<ExitCode>> {
     let row = COMMANDS.iter().find(|row| row.name == name)?;
     let asked = Target::named(matches).and_then(|target| (row.run)(&Ask { matches, target, json: matches.get_flag("json") }));
     Some(asked.map(|()| ExitCode::SUCCESS))

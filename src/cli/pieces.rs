@@ -13,7 +13,7 @@ use crate::lifecycle::{Lifecycle, Phase, Plan};
 const INTERRUPTED: i32 = 130;
 
 /// Files and folders that go when it is dropped, unless they are kept; and when the user interrupts.
-pub struct Pieces(Arc<Mutex<Vec<Piece>>>);
+pub(crate) struct Pieces(Arc<Mutex<Vec<Piece>>>);
 
 enum Piece {
     /// A file by its name.
@@ -26,7 +26,7 @@ enum Piece {
 
 impl Pieces {
     /// None yet.
-    pub fn begin() -> Pieces {
+    pub(crate) fn begin() -> Pieces {
         let pieces = Pieces(Arc::default());
         let made = Arc::clone(&pieces.0);
         on_interrupt(move || {
@@ -37,12 +37,12 @@ impl Pieces {
     }
 
     /// A file that may be there from now on.
-    pub fn file(&self, path: PathBuf) {
+    pub(crate) fn file(&self, path: PathBuf) {
         self.0.lock().push(Piece::File(path));
     }
 
     /// The file that a backup is written into until it is whole. It is named after the backup.
-    pub fn part_of(&self, backup: &Path) {
+    pub(crate) fn part_of(&self, backup: &Path) {
         let folder = backup.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
         let name = backup.file_name().unwrap_or_default().to_string_lossy();
         let (begin, end) = (format!(".{name}."), ".part");
@@ -51,7 +51,7 @@ impl Pieces {
     }
 
     /// The folders on the way to this one, and it, that are not there yet.
-    pub fn missing_folders(&self, path: &Path) {
+    pub(crate) fn missing_folders(&self, path: &Path) {
         let missing = path.ancestors().take_while(|folder| *folder != Path::new("") && !folder.exists());
         let missing: Vec<Piece> = missing.map(|folder| Piece::Folder(folder.to_owned())).collect();
         // Outer ones first, since they are removed last.
@@ -59,7 +59,7 @@ impl Pieces {
     }
 
     /// All is well: they stay.
-    pub fn keep(self) {
+    pub(crate) fn keep(self) {
         self.0.lock().clear();
     }
 }
@@ -72,7 +72,7 @@ impl Drop for Pieces {
 
 /// Does something when the user or the system wants the program to end; from the moment on at which this returns. Where that cannot be had, an
 /// interrupt ends it as it ends any other.
-pub fn on_interrupt(then: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_interrupt(then: impl FnOnce() + Send + 'static) {
     let (ready, is_ready) = mpsc::channel::<()>();
     let wait = move |_: &_| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };

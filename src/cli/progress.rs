@@ -15,14 +15,14 @@ use crate::lifecycle::{Lifecycle, Phase, Plan, Stop};
 const TICK: Duration = Duration::from_millis(100);
 
 /// A bar that is there until it is dropped.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     watcher: Lifecycle,
 }
 
 impl Progress {
     /// For work that reads so many bytes in this process, about so many times.
-    pub fn of_reading(what: &'static str, bytes: u64, times: f64) -> Progress {
+    pub(crate) fn of_reading(what: &'static str, bytes: u64, times: f64) -> Progress {
         let bytes = (bytes as f64 * times) as u64;
         let before = bytes_read();
         let style = "{spinner} {msg} [{bar:30}] {percent}% {elapsed}";
@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// For a keyspace that is loaded.
-    pub fn of_loading(progress: Arc<Loading>) -> Progress {
+    pub(crate) fn of_loading(progress: Arc<Loading>) -> Progress {
         let bar = ProgressBar::new(1).with_style(styled("{spinner} {msg} [{bar:30}] {percent}% {eta}"));
         let shown = bar.clone();
         Progress::begin(bar, "loading", move || {
@@ -43,7 +43,7 @@ impl Progress {
     }
 
     /// For a backup that a server writes: how large it will be is not known.
-    pub fn of_backup(what: &'static str, file: PathBuf) -> Progress {
+    pub(crate) fn of_backup(what: &'static str, file: PathBuf) -> Progress {
         let bar = ProgressBar::no_length().with_style(styled("{spinner} {msg} {bytes} {elapsed}"));
         Progress::begin(bar, what, move || part_bytes(&file))
     }
@@ -96,7 +96,7 @@ fn part_bytes(backup: &Path) -> u64 {
 }
 
 /// Bytes of all files in a folder.
-pub fn folder_bytes(folder: &Path) -> u64 {
+pub(crate) fn folder_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).filter(|about| about.is_file()).map(|about| about.len()).sum()
 }

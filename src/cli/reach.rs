@@ -21,12 +21,12 @@ const AWAY: Duration = Duration::from_millis(300);
 
 /// The option that names the server. Its variable and its default are [`Target::named`]'s, so that only what is on the command line
 /// conflicts with other options.
-pub fn option() -> Arg {
+pub(crate) fn option() -> Arg {
     Arg::new("url").long("url").value_name("URL").help(format!("The server to ask [env: FLUX_URL] [default: {USUAL}]"))
 }
 
 /// The option that says how long the server may take to answer.
-pub fn patience() -> Arg {
+pub(crate) fn patience() -> Arg {
     let seconds = PATIENCE.as_secs();
     Arg::new("patience")
         .long("timeout")
@@ -44,7 +44,7 @@ fn time(text: &str) -> anyhow::Result<Duration> {
 }
 
 /// `500ms`, `30s`, `5m`, `1h` or a number of seconds.
-pub fn milliseconds(text: &str) -> anyhow::Result<u64> {
+pub(crate) fn milliseconds(text: &str) -> anyhow::Result<u64> {
     let number_end = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let unit_ms = match unit {
@@ -60,14 +60,14 @@ pub fn milliseconds(text: &str) -> anyhow::Result<u64> {
 
 /// The server that a command asks, and how long it may take to answer.
 #[derive(Clone)]
-pub struct Target {
+pub(crate) struct Target {
     store: Store,
     patience: Duration,
 }
 
 impl Target {
     /// The one that a command line names, else the environment. An empty variable is none.
-    pub fn named(matches: &ArgMatches) -> anyhow::Result<Target> {
+    pub(crate) fn named(matches: &ArgMatches) -> anyhow::Result<Target> {
         let named = matches.get_one::<String>("url").cloned();
         let variable = || std::env::var("FLUX_URL").ok().filter(|url| !url.is_empty());
         let url = named.or_else(variable).unwrap_or_else(|| USUAL.to_owned());
@@ -83,17 +83,17 @@ impl Target {
     }
 
     /// The same, of which an answer is awaited for this long at most.
-    pub fn within(self, longest: Duration) -> Target {
+    pub(crate) fn within(self, longest: Duration) -> Target {
         Target { store: self.store, patience: self.patience.min(longest) }
     }
 
     /// How long it may take to answer.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.patience
     }
 
     /// A connection to it.
-    pub fn connect(&self) -> anyhow::Result<Server> {
+    pub(crate) fn connect(&self) -> anyhow::Result<Server> {
         let runtime = runtime()?;
         match runtime.block_on(in_time(self.patience, self.store.line())) {
             Ok(line) => Ok(Server { runtime, line, patience: self.patience }),
@@ -106,7 +106,7 @@ impl Target {
     }
 
     /// A new connection, as soon as there is a server again.
-    pub fn reconnect(&self) -> anyhow::Result<Server> {
+    pub(crate) fn reconnect(&self) -> anyhow::Result<Server> {
         let runtime = runtime()?;
         loop {
             match runtime.block_on(in_time(self.patience, self.store.line())) {
@@ -118,17 +118,17 @@ impl Target {
     }
 
     /// Asks one thing, over a connection of its own.
-    pub fn ask<T: FromRedisValue>(&self, command: &Cmd) -> anyhow::Result<T> {
+    pub(crate) fn ask<T: FromRedisValue>(&self, command: &Cmd) -> anyhow::Result<T> {
         self.connect()?.ask(command).map_err(|error| self.failed(error))
     }
 
     /// A connection that hears messages between its replies. What is asked over it may take as long as it likes.
-    pub async fn link(&self, hear: Hear) -> anyhow::Result<Link> {
+    pub(crate) async fn link(&self, hear: Hear) -> anyhow::Result<Link> {
         in_time(self.patience, self.store.link(hear)).await.map_err(|error| self.unreached(error))
     }
 
     /// Why something that was asked has no answer.
-    pub fn failed(&self, error: RedisError) -> anyhow::Error {
+    pub(crate) fn failed(&self, error: RedisError) -> anyhow::Error {
         if error.is_timeout() { self.silent() } else { told(error) }
     }
 
@@ -150,7 +150,7 @@ fn address(url: &str) -> RedisResult<Address> {
 }
 
 /// A server that is asked one thing after another by a thread that waits.
-pub struct Server {
+pub(crate) struct Server {
     runtime: Runtime,
     line: Line,
     patience: Duration,
@@ -158,29 +158,29 @@ pub struct Server {
 
 impl Server {
     /// Asks, and waits for the answer until patience ends, which is an error of time.
-    pub fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+    pub(crate) fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         self.runtime.block_on(in_time(self.patience, command.query_async(&mut self.line)))
     }
 
     /// Asks what may take as long as it likes.
-    pub fn wait<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+    pub(crate) fn wait<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         self.runtime.block_on(command.query_async(&mut self.line))
     }
 }
 
 /// An answer, or [`RedisError::is_timeout`] if there is none by then.
-pub async fn in_time<T>(longest: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(crate) async fn in_time<T>(longest: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut).into());
     tokio::time::timeout(longest, answer).await.unwrap_or_else(late)
 }
 
 /// What waits for a server's answers.
-pub fn runtime() -> anyhow::Result<Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")
 }
 
 /// Whether a connection is gone, and a new one may do.
-pub fn is_away(error: &RedisError) -> bool {
+pub(crate) fn is_away(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_connection_refusal() || error.code() == Some("LOADING")
 }
 

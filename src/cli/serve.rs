@@ -24,7 +24,7 @@ use crate::storage::opening::OnDamage;
 use crate::version::VERSION;
 
 /// Serves until a signal or `SHUTDOWN`.
-pub fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(config: Config, warnings: &[String], on_damage: OnDamage) -> anyhow::Result<ExitCode> {
     panics::end_the_process();
     machine::refuse_huge_pages();
     let config = Arc::new(config);

@@ -10,7 +10,7 @@ use crate::config::{Config, Kind, Setting, Source};
 const HIDDEN: &str = "(hidden)";
 
 /// The settings as text. `all`: also those without an effect that nobody chose.
-pub fn show(config: &Config, all: bool, as_json: bool) -> String {
+pub(crate) fn show(config: &Config, all: bool, as_json: bool) -> String {
     let wanted = |setting: &&Setting| setting.has_effect() || all || config.show(setting).1 != Source::Default;
     if as_json {
         let shown: Map<_, _> = config

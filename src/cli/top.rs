@@ -44,7 +44,7 @@ const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_REST: &str = "\x1b[J";
 
 /// The command, for the command line's table.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let number = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u32).range(1..)).help(help)
     };
@@ -59,7 +59,7 @@ pub fn command() -> Command {
 }
 
 /// Looks until it is interrupted, or has looked as often as was asked for.
-pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let target = Target::named(matches)?;
     let interval = Duration::from_secs(matches.get_one::<u32>("interval").copied().unwrap_or(1).into());
     let mut left = matches.get_one::<u32>("count").copied();

@@ -30,7 +30,7 @@ pub(crate) const ABSENT: &[(&str, &[&str])] = &[
 ];
 
 /// The error for a command that only Redis has; None where Redis has none of this name either.
-pub fn refusal(args: Args<'_>) -> Option<Error> {
+pub(crate) fn refusal(args: Args<'_>) -> Option<Error> {
     let is_meant = |name: &&str| match name.split_once('|') {
         Some((container, subcommand)) => args.is(0, container) && args.is(1, subcommand),
         None => args.is(0, name),

@@ -28,7 +28,7 @@ const OTHER_DATABASE: Error = Error::text("NOPERM this user has no permissions t
 
 /// A command that is asked for.
 #[derive(Clone, Copy)]
-pub struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     /// Its row, or its container's.
     pub command: &'static Command,
     /// Its own row.
@@ -40,7 +40,7 @@ pub struct Asked<'a> {
 }
 
 /// How things are when it is asked for.
-pub struct State<'a> {
+pub(crate) struct State<'a> {
     /// The server.
     pub instance: &'a Instance,
     /// The transaction that `EXEC` would run.
@@ -52,7 +52,7 @@ pub struct State<'a> {
 impl Asked<'_> {
     /// Whether it may change what lasts, or tells others of something: refused where the journal refuses, and held back by a pause of writes.
     #[inline]
-    pub fn may_write(&self, txn: Option<&Transaction>) -> bool {
+    pub(crate) fn may_write(&self, txn: Option<&Transaction>) -> bool {
         self.leaf.is_write()
             || self.leaf.flags & flag::CHANGES_KEYS != 0
             || self.command.name == "publish"
@@ -61,14 +61,14 @@ impl Asked<'_> {
 
     /// Whether it may need memory.
     #[inline]
-    pub fn grows(&self, txn: Option<&Transaction>) -> bool {
+    pub(crate) fn grows(&self, txn: Option<&Transaction>) -> bool {
         self.leaf.flags & flag::DENY_OOM != 0
             || self.command.name == "exec" && txn.is_some_and(|txn| txn.has_flag(flag::DENY_OOM))
     }
 }
 
 /// A session for someone who is known, whom nothing keeps out: a part of this program, or who has shown at the door who they are.
-pub fn begin(instance: &Arc<Instance>, stats: Arc<WorkerStats>, identity: Identity) -> Session {
+pub(crate) fn begin(instance: &Arc<Instance>, stats: Arc<WorkerStats>, identity: Identity) -> Session {
     let Identity { who, from, only } = identity;
     let client = instance.clients.connect(from, clock::now_ms());
     if instance.is_ending.load(Relaxed) {
@@ -82,7 +82,7 @@ pub fn begin(instance: &Arc<Instance>, stats: Arc<WorkerStats>, identity: Identi
 }
 
 /// A session for a client that has just come, as a user where there is no password; or why it may not come in.
-pub fn enter(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, Error> {
+pub(crate) fn enter(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) -> Result<Session, Error> {
     if let Err(error) = check_reach(origin.reach, instance) {
         instance.stats.rejected_connections.fetch_add(1, Relaxed);
         return Err(error);
@@ -99,14 +99,14 @@ pub fn enter(instance: &Arc<Instance>, stats: Arc<WorkerStats>, origin: Origin) 
 
 /// Whether a client may come in at all. Protected mode keeps out who comes from another machine while there is no password; the start
 /// refuses to listen that far then, but a password may be removed later.
-pub fn check_reach(reach: Reach, instance: &Instance) -> Result<(), Error> {
+pub(crate) fn check_reach(reach: Reach, instance: &Instance) -> Result<(), Error> {
     let is_kept_out = reach == Reach::Far && instance.password().is_none() && instance.config.is_on(Name::ProtectedMode);
     if is_kept_out { Err(PROTECTED) } else { Ok(()) }
 }
 
 /// Whether a command may run. For a known client, a command without a limit, and a server that is well: tests of a few flags.
 #[inline]
-pub fn admit(identity: &Identity, asked: &Asked<'_>, state: &State<'_>) -> Result<(), Error> {
+pub(crate) fn admit(identity: &Identity, asked: &Asked<'_>, state: &State<'_>) -> Result<(), Error> {
     let Asked { command, leaf, .. } = *asked;
     let instance = state.instance;
     if !identity.is_known() && command.flags & flag::NO_AUTH == 0 {
@@ -139,7 +139,7 @@ pub fn admit(identity: &Identity, asked: &Asked<'_>, state: &State<'_>) -> Resul
 
 /// Why nothing may be changed just now, where the journal refuses.
 #[inline]
-pub fn refusal_of_writes(instance: &Instance) -> Option<Error> {
+pub(crate) fn refusal_of_writes(instance: &Instance) -> Option<Error> {
     let cause = instance.durability().and_then(|durability| durability.write_error())?;
     Some(journal_refuses(&cause))
 }

@@ -12,7 +12,7 @@ use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "setbit", setbit)
         .args(3)
         .key()

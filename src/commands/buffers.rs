@@ -8,24 +8,24 @@ use crate::commands::stats::Buffers;
 
 impl Session {
     /// The connection begins or ends.
-    pub fn carried(&mut self, begins: bool) {
+    pub(crate) fn carried(&mut self, begins: bool) {
         self.stats.carries(begins);
         self.stats.released(std::mem::take(&mut self.buffers));
     }
 
     /// Notes how much was sent by the client and is not run yet.
-    pub fn note_input(&self, bytes: usize) {
+    pub(crate) fn note_input(&self, bytes: usize) {
         self.client.query_bytes.store(bytes as u64, Relaxed);
         self.stats.input_peak.note(self.instance.stats.second.load(Relaxed), bytes as u64);
     }
 
     /// Notes a look at what the client has sent, and the commands that were in it.
-    pub fn turned(&self, commands: u64) {
+    pub(crate) fn turned(&self, commands: u64) {
         self.stats.turned(commands);
     }
 
     /// Notes how much waits for the client, and what its buffers take.
-    pub fn note_output(&mut self, bytes: usize, buffers: Buffers) {
+    pub(crate) fn note_output(&mut self, bytes: usize, buffers: Buffers) {
         self.client.output_bytes.store(bytes as u64, Relaxed);
         self.stats.output_peak.note(self.instance.stats.second.load(Relaxed), bytes as u64);
         self.resized(buffers);

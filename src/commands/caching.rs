@@ -14,7 +14,7 @@ use crate::engine::tracking::Tracker;
 use crate::resp::{Args, Reply};
 
 /// `CLIENT TRACKING`
-pub fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut redirect, mut prefixes) = (None, Vec::new());
     let (mut is_broadcast, mut is_in, mut is_out, mut skips_own) = (false, false, false, false);
     let mut rest = Rest::of(args, 3);
@@ -64,8 +64,8 @@ pub fn tracking(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Out
     if is_in && is_out {
         return Err(Error::new("ERR You can't specify both OPTIN mode and OPTOUT mode"));
     }
-    let switched = |before: &Box<Tracks>| is_in && before.choice == Choice::Unnamed || is_out && before.choice == Choice::Named;
-    if before.is_some_and(switched) {
+    let switched = |before: &Tracks| is_in && before.choice == Choice::Unnamed || is_out && before.choice == Choice::Named;
+    if before.is_some_and(|before| switched(before)) {
         return Err(Error::new(
             "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
         ));
@@ -123,7 +123,7 @@ fn check_prefixes(has: &BTreeSet<Blob>, given: &[Blob]) -> Result<(), Error> {
 }
 
 /// `CLIENT CACHING`
-pub fn caching(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn caching(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(tracks) = &mut session.tracks else {
         return Err(Error::new(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
@@ -145,7 +145,7 @@ pub fn caching(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outc
 }
 
 /// `CLIENT GETREDIR`
-pub fn getredir(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getredir(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.int(redirection(session));
     Ok(())
 }
@@ -156,7 +156,7 @@ fn redirection(session: &Session) -> i64 {
 }
 
 /// `CLIENT TRACKINGINFO`
-pub fn trackinginfo(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn trackinginfo(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut words = Vec::new();
     match &session.tracks {
         None => words.push("off"),

@@ -55,47 +55,47 @@ pub struct Client {
 }
 
 /// Bits of [`Client::state`].
-pub mod state {
+pub(crate) mod state {
     /// Waits for keys (`b`).
-    pub const BLOCKED: u64 = 1;
+    pub(crate) const BLOCKED: u64 = 1;
     /// `CLIENT NO-EVICT ON` (`e`).
-    pub const NO_EVICT: u64 = 2;
+    pub(crate) const NO_EVICT: u64 = 2;
     /// `CLIENT NO-TOUCH ON` (`T`).
-    pub const NO_TOUCH: u64 = 4;
+    pub(crate) const NO_TOUCH: u64 = 4;
     /// Gets every command (`O`).
-    pub const MONITOR: u64 = 8;
+    pub(crate) const MONITOR: u64 = 8;
     /// Will be closed (`c`).
-    pub const CLOSING: u64 = 32;
+    pub(crate) const CLOSING: u64 = 32;
     /// Its transaction fails: a watched key changed (`d`).
-    pub const DIRTY: u64 = 64;
+    pub(crate) const DIRTY: u64 = 64;
     /// Waits for keys until some time at most.
-    pub const TIMED: u64 = 128;
+    pub(crate) const TIMED: u64 = 128;
     /// Gave a wrong password.
-    pub const GUESSED: u64 = 256;
+    pub(crate) const GUESSED: u64 = 256;
 }
 
 /// What a client said of itself.
 #[derive(Debug, Default, Clone)]
 pub struct About {
     /// `CLIENT SETNAME`.
-    pub name: String,
+    pub(crate) name: String,
     /// `CLIENT SETINFO LIB-NAME`.
-    pub library: String,
+    pub(crate) library: String,
     /// `CLIENT SETINFO LIB-VER`.
-    pub library_version: String,
+    pub(crate) library_version: String,
     /// The peer it is, if it is one.
-    pub peer: Option<Arc<str>>,
+    pub(crate) peer: Option<Arc<str>>,
 }
 
 impl Client {
     /// Sets or clears bits of [`state`].
-    pub fn set_state(&self, bits: u64, on: bool) {
+    pub(crate) fn set_state(&self, bits: u64, on: bool) {
         let before = self.state.load(Relaxed);
         self.state.store(if on { before | bits } else { before & !bits }, Relaxed);
     }
 
     /// Whether all these bits of [`state`] are set.
-    pub fn has_state(&self, bits: u64) -> bool {
+    pub(crate) fn has_state(&self, bits: u64) -> bool {
         self.state.load(Relaxed) & bits == bits
     }
 }
@@ -124,7 +124,7 @@ impl Clients {
     }
 
     /// Removes a client that is gone.
-    pub fn disconnect(&self, client: &Client) {
+    pub(crate) fn disconnect(&self, client: &Client) {
         self.listens(client, 0);
         self.watches(client, 0);
         client.mailbox.set_gone();
@@ -133,7 +133,7 @@ impl Clients {
     }
 
     /// The client with this id.
-    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
         self.by_id.lock().get(&id).cloned()
     }
 
@@ -148,28 +148,28 @@ impl Clients {
     }
 
     /// Notes what a client listens to, as [`Client::subscriptions`] has it.
-    pub fn listens(&self, client: &Client, subscriptions: u64) {
+    pub(crate) fn listens(&self, client: &Client, subscriptions: u64) {
         client.mailbox.set_listens(subscriptions > 0);
         count(&self.listening, client.subscriptions.swap(subscriptions, Relaxed) > 0, subscriptions > 0);
     }
 
     /// Notes how many keys a client watches.
-    pub fn watches(&self, client: &Client, keys: u64) {
+    pub(crate) fn watches(&self, client: &Client, keys: u64) {
         count(&self.watching, client.watched.swap(keys, Relaxed) > 0, keys > 0);
     }
 
     /// How many listen to channels. Kept, as tools ask often and there may be ten thousand clients.
-    pub fn listening(&self) -> u64 {
+    pub(crate) fn listening(&self) -> u64 {
         self.listening.load(Relaxed)
     }
 
     /// How many watch keys.
-    pub fn watching(&self) -> u64 {
+    pub(crate) fn watching(&self) -> u64 {
         self.watching.load(Relaxed)
     }
 
     /// How many ever came.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.last_id.load(Relaxed)
     }
 }

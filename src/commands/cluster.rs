@@ -9,7 +9,7 @@ use crate::engine::error::Error;
 use crate::resp::{Args, Reply};
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::session(GROUP, "asking", disabled)
         .args(0)
         .fast()
@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// The slot of a cluster in which a key is: that of its hash tag, the part between the first `{` and the next `}`, if it has one.
 /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>
-pub fn slot_of(key: &[u8]) -> u16 {
+pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let tag = memchr::memchr(b'{', key).map(|begin| &key[begin + 1..]);
     let tag = tag.and_then(|rest| Some(&rest[..memchr::memchr(b'}', rest)?])).filter(|tag| !tag.is_empty());
     crc16::State::<crc16::XMODEM>::calculate(tag.unwrap_or(key)) % SLOTS

@@ -27,7 +27,7 @@ use crate::seldom::Seldom;
 const ANYTIME: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::session(GROUP, "auth", auth)
         .args_min(1)
         .flags(ANYTIME | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY)
@@ -188,7 +188,7 @@ fn select(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// Reads an argument as the number of a database.
-pub fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
+pub(crate) fn database(args: Args<'_>, at: usize) -> Result<u8, Error> {
     let db = i32::try_from(int(args, at)?).map_err(|_| error::NOT_INT32)?;
     u8::try_from(db).ok().filter(|db| usize::from(*db) < crate::engine::shard::DATABASES).ok_or(error::DB_RANGE)
 }
@@ -246,7 +246,7 @@ fn log_in(session: &mut Session, user: &[u8], password: &[u8], args: Args<'_>, r
 }
 
 /// Says that someone gave a wrong password, now and then.
-pub fn note_wrong_password(address: &str) {
+pub(crate) fn note_wrong_password(address: &str) {
     static SEEN: Seldom = Seldom::new();
     if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
         tracing::warn!("{address} gave a wrong password ({unsaid} more were given since the last line like this)");

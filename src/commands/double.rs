@@ -10,13 +10,13 @@ const POWER_MAX: i64 = 5000;
 /// The number that all of a text is, without space around it. What is too large is infinite, what is too small is zero; `nan` is
 /// refused.
 #[inline]
-pub fn parse(text: &[u8]) -> Option<f64> {
+pub(crate) fn parse(text: &[u8]) -> Option<f64> {
     whole(text).or_else(|| parse_any(text))
 }
 
 /// The same, but refuses what is too large or too small for a double, as Redis' `string2d` does.
 #[inline]
-pub fn parse_in_range(text: &[u8]) -> Option<f64> {
+pub(crate) fn parse_in_range(text: &[u8]) -> Option<f64> {
     whole(text).or_else(|| {
         let number = parse_any(text)?;
         let is_too_large = number.is_infinite() && text.iter().any(u8::is_ascii_digit);
@@ -26,7 +26,7 @@ pub fn parse_in_range(text: &[u8]) -> Option<f64> {
 }
 
 /// The number a bound of a range is: space before it is passed over, nothing at all is 0, and a zero byte ends the text.
-pub fn parse_bound(text: &[u8]) -> Option<f64> {
+pub(crate) fn parse_bound(text: &[u8]) -> Option<f64> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     if text.is_empty() {
         return Some(0.0);

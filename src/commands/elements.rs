@@ -19,7 +19,7 @@ const SCAN_BUCKETS_PER_ELEMENT: usize = 10;
 
 /// Answers with an element.
 #[inline]
-pub fn bulk(reply: &mut Reply, item: Item<'_>) {
+pub(crate) fn bulk(reply: &mut Reply, item: Item<'_>) {
     match item {
         Item::Bytes(bytes) => reply.bulk(bytes),
         Item::Int(number) => reply.bulk_int(number),
@@ -27,13 +27,13 @@ pub fn bulk(reply: &mut Reply, item: Item<'_>) {
 }
 
 /// Reads a count of random elements: below zero for elements that may repeat.
-pub fn random_count(args: Args<'_>, at: usize) -> Result<i64, Error> {
+pub(crate) fn random_count(args: Args<'_>, at: usize) -> Result<i64, Error> {
     let count = int(args, at)?;
     if count == i64::MIN { Err(error::COUNT_RANGE) } else { Ok(count) }
 }
 
 /// Answers with `count` random choices of `below`, each of them shown by `show`. A reply that no client could take is refused.
-pub fn repeated(count: u64, below: usize, reply: &mut Reply, mut show: impl FnMut(&mut Reply, usize)) -> Outcome {
+pub(crate) fn repeated(count: u64, below: usize, reply: &mut Reply, mut show: impl FnMut(&mut Reply, usize)) -> Outcome {
     let start = reply.mark();
     if count > (RANDOM_REPLY_BYTES_MAX / ELEMENT_BYTES_MIN) as u64 {
         return Err(error::OUT_OF_RANGE);
@@ -48,7 +48,7 @@ pub fn repeated(count: u64, below: usize, reply: &mut Reply, mut show: impl FnMu
 }
 
 /// Reads a cursor as Redis does, which takes it as C takes an unsigned number.
-pub fn cursor(text: &[u8]) -> Result<u64, Error> {
+pub(crate) fn cursor(text: &[u8]) -> Result<u64, Error> {
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -66,7 +66,7 @@ pub fn cursor(text: &[u8]) -> Result<u64, Error> {
 
 /// What a walk shows, which says what of it can be left out.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Walked {
+pub(crate) enum Walked {
     /// Members of a set.
     Members,
     /// Members of a sorted set, and their scores.
@@ -76,7 +76,7 @@ pub enum Walked {
 }
 
 /// The options of `SSCAN`, `HSCAN` and `ZSCAN`.
-pub struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     count: usize,
     pattern: Option<&'a [u8]>,
     /// Whether values are left out.
@@ -87,7 +87,7 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Reads the options that begin at a position, for elements that are these.
-    pub fn read(args: Args<'a>, at: usize, walked: Walked) -> Result<Scan<'a>, Error> {
+    pub(crate) fn read(args: Args<'a>, at: usize, walked: Walked) -> Result<Scan<'a>, Error> {
         let mut scan = Scan { count: SCAN_COUNT, pattern: None, hides_values: false, hides_scores: false };
         let mut rest = Rest::of(args, at);
         loop {
@@ -116,13 +116,13 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether an element is asked for.
-    pub fn wants(&self, element: Item<'_>) -> bool {
+    pub(crate) fn wants(&self, element: Item<'_>) -> bool {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, element.bytes(&mut IntText::new()), false))
     }
 
     /// Walks from a cursor on: `step` shows some elements in the reply it is given, and tells how many it looked at and the
     /// next cursor. `shown` counts what was put in the reply.
-    pub fn run(&self, cursor: u64, reply: &mut Reply, mut step: impl FnMut(u32, &mut Reply, &mut usize) -> (usize, u32)) {
+    pub(crate) fn run(&self, cursor: u64, reply: &mut Reply, mut step: impl FnMut(u32, &mut Reply, &mut usize) -> (usize, u32)) {
         let mut elements = Reply::new(reply.protocol());
         let (mut next, mut looked_at, mut shown) = (cursor as u32, 0, 0);
         for _ in 0..self.count.saturating_mul(SCAN_BUCKETS_PER_ELEMENT) {
@@ -140,7 +140,7 @@ impl<'a> Scan<'a> {
 }
 
 /// Answers a walk with no elements in it.
-pub fn empty_scan(reply: &mut Reply) {
+pub(crate) fn empty_scan(reply: &mut Reply) {
     reply.array(2);
     reply.bulk(b"0");
     reply.array(0);

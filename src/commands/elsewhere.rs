@@ -16,7 +16,7 @@ use crate::resp::{Args, Reply};
 
 /// Has the rest of a command done on a thread of its own, which writes the answer. Whoever calls this sees to it that clients cannot start
 /// as many as they like. The work goes on when its client is gone.
-pub fn elsewhere(
+pub(crate) fn elsewhere(
     session: &mut Session,
     args: Args<'_>,
     reply: &Reply,

@@ -16,7 +16,7 @@ const DECIMAL_POWER_MAX: i64 = 6000;
 
 /// A number with 64 significant bits: `mantissa * 2^power`, negated if `is_negative`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LongDouble {
+pub(crate) struct LongDouble {
     is_negative: bool,
     /// Invariant: its highest bit is set, or it is zero.
     mantissa: u64,
@@ -25,7 +25,7 @@ pub struct LongDouble {
 
 impl LongDouble {
     /// Reads a number in any form that C's `strtold` reads all of; `nan` and what is too large or too small are refused.
-    pub fn parse(text: &[u8]) -> Option<LongDouble> {
+    pub(crate) fn parse(text: &[u8]) -> Option<LongDouble> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
@@ -46,12 +46,12 @@ impl LongDouble {
     }
 
     /// Whether it is beyond all numbers.
-    pub fn is_infinite(self) -> bool {
+    pub(crate) fn is_infinite(self) -> bool {
         self.mantissa != 0 && self.power + 63 > POWER_MAX
     }
 
     /// The sum, rounded to the nearest number, of two equally near ones to the even one.
-    pub fn plus(self, other: LongDouble) -> LongDouble {
+    pub(crate) fn plus(self, other: LongDouble) -> LongDouble {
         if self.mantissa == 0 && other.mantissa == 0 {
             return LongDouble { is_negative: self.is_negative && other.is_negative, ..self };
         }
@@ -74,7 +74,7 @@ impl LongDouble {
     }
 
     /// The digits as Redis prints them: 17 after the point, without zeros at the end.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         if self.mantissa == 0 {
             return "0".into();
         }

@@ -44,7 +44,7 @@ struct Debt {
 impl Guesses {
     /// Someone tries a password, on a connection that has or has not given a wrong one: for how many milliseconds it must wait before it is
     /// looked at.
-    pub fn try_one(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) -> u64 {
+    pub(crate) fn try_one(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) -> u64 {
         let mut debts = self.0.lock();
         debts.make_room(now);
         if debts.of.len() >= ADDRESSES_MAX && !debts.of.contains_key(&network(from)) {
@@ -65,7 +65,7 @@ impl Guesses {
     }
 
     /// The one that was tried is right: it costs nothing.
-    pub fn was_right(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) {
+    pub(crate) fn was_right(&self, from: Option<IpAddr>, has_guessed: bool, now: u64) {
         let mut debts = self.0.lock();
         let key = network(from);
         if let Some(debt) = debts.of.get_mut(&key) {

@@ -25,7 +25,7 @@ const NO_FIELD: i64 = -2;
 const NO_EXPIRY: i64 = -1;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "hdel", hdel)
         .args_min(2)
         .key()
@@ -210,7 +210,7 @@ fn edit_or_new<R>(keys: &mut Write<'_>, key: &[u8], change: impl FnOnce(&mut Edi
 }
 
 /// Tells that fields of a hash were removed because their time was over, and removes the key if none is left.
-pub fn announce_expired(keys: &mut Write<'_>, key: &[u8]) -> bool {
+pub(crate) fn announce_expired(keys: &mut Write<'_>, key: &[u8]) -> bool {
     keys.notify(Class::Hash, "hexpired", key);
     keys.remove_if_empty::<Hash>(key)
 }

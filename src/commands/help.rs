@@ -5,7 +5,7 @@ use crate::commands::session::Session;
 use crate::resp::Reply;
 
 /// Writes the lines of a container's `HELP`. It was found by its name, which is a row's.
-pub fn subcommands(session: &Session, container: &str, reply: &mut Reply) -> Outcome {
+pub(crate) fn subcommands(session: &Session, container: &str, reply: &mut Reply) -> Outcome {
     let (_, command) = session.instance.table.find(container.as_bytes()).expect("its subcommand was found through it");
     let name = command.name.to_uppercase();
     let mut lines = vec![format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")];

@@ -22,7 +22,7 @@ const ALL: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 const RECORDED_REGISTERS_MAX: usize = 256;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "pfadd", pfadd)
         .args_min(1)
         .key()

@@ -11,7 +11,7 @@ use crate::config::{Config, Name};
 
 /// How far away a client is, as far as is known. What only the server's own machine may ask for hangs on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// In this process: a part of the program.
     Within,
     /// On this machine.
@@ -23,7 +23,7 @@ pub enum Reach {
 
 /// The door a client came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Way {
+pub(crate) enum Way {
     /// Through none: a part of this program.
     Within,
     /// A unix socket.
@@ -43,7 +43,7 @@ pub enum Way {
 
 impl Way {
     /// As `CLIENT LIST` names it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Way::Within => "within",
             Way::Unix => "unix",
@@ -60,15 +60,15 @@ impl Way {
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// The door it came through.
-    pub way: Way,
+    pub(crate) way: Way,
     /// As `CLIENT LIST` shows it: `127.0.0.1:50412`, or the socket's path.
     pub address: String,
     /// Where it came to, likewise.
-    pub local_address: String,
+    pub(crate) local_address: String,
     /// The address itself, where it has one.
-    pub ip: Option<IpAddr>,
+    pub(crate) ip: Option<IpAddr>,
     /// How far that is.
-    pub reach: Reach,
+    pub(crate) reach: Reach,
 }
 
 impl Origin {
@@ -79,7 +79,7 @@ impl Origin {
     }
 
     /// Of a client that came over TCP. One whose address cannot be had is far.
-    pub fn tcp(peer: io::Result<SocketAddr>, local: io::Result<SocketAddr>) -> Origin {
+    pub(crate) fn tcp(peer: io::Result<SocketAddr>, local: io::Result<SocketAddr>) -> Origin {
         let text = |address: &io::Result<SocketAddr>| address.as_ref().map_or_else(|_| "?:0".to_owned(), ToString::to_string);
         let is_near = peer.as_ref().is_ok_and(|address| address.ip().is_loopback());
         Origin {
@@ -92,13 +92,13 @@ impl Origin {
     }
 
     /// Of a client that came over the unix socket with this path.
-    pub fn unix(path: Option<&Path>) -> Origin {
+    pub(crate) fn unix(path: Option<&Path>) -> Origin {
         let path = format!("{}:0", path.map(|path| path.display().to_string()).unwrap_or_default());
         Origin { way: Way::Unix, address: path.clone(), local_address: path, ip: None, reach: Reach::Near }
     }
 
     /// The same, where what came over a socket is more than RESP.
-    pub fn by(self, way: Way) -> Origin {
+    pub(crate) fn by(self, way: Way) -> Origin {
         Origin { way, ..self }
     }
 }
@@ -119,7 +119,7 @@ pub enum Who {
 
 impl Who {
     /// The user that everyone is who has the password, or where there is none.
-    pub const DEFAULT: Who = Who::User(Cow::Borrowed("default"));
+    pub(crate) const DEFAULT: Who = Who::User(Cow::Borrowed("default"));
 }
 
 impl fmt::Display for Who {
@@ -137,11 +137,11 @@ impl fmt::Display for Who {
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// Who.
-    pub who: Who,
+    pub(crate) who: Who,
     /// How, and from where.
-    pub from: Arc<Origin>,
+    pub(crate) from: Arc<Origin>,
     /// The keys to which its commands are bound, where they are.
-    pub only: Option<Arc<[Only]>>,
+    pub(crate) only: Option<Arc<[Only]>>,
 }
 
 /// Keys that may be read, and perhaps changed, by who may touch no others.
@@ -155,7 +155,7 @@ pub struct Only {
 
 impl Identity {
     /// A part of this program.
-    pub fn program() -> Identity {
+    pub(crate) fn program() -> Identity {
         Identity { who: Who::Program, from: Arc::new(Origin::within()), only: None }
     }
 
@@ -171,12 +171,12 @@ impl Identity {
 
     /// Whether it is known who this is.
     #[inline]
-    pub fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.who != Who::Stranger
     }
 
     /// Whether this one may use what a setting of `no`, `yes` or `local` guards. The program itself always may.
-    pub fn may(&self, config: &Config, setting: Name) -> bool {
+    pub(crate) fn may(&self, config: &Config, setting: Name) -> bool {
         match &*config.text(setting) {
             "yes" => true,
             // Who acts for a peer comes from wherever that is.

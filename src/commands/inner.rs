@@ -16,7 +16,7 @@ use crate::engine::notify::{Class, Event};
 use crate::resp::{OwnedArgs, Protocol, Reply};
 
 /// Several commands that run as one. See [`Session::together`].
-pub struct Together<'a> {
+pub(crate) struct Together<'a> {
     table: &'a Table,
     view: Option<Read<'a>>,
     reply: Reply,
@@ -24,7 +24,7 @@ pub struct Together<'a> {
 
 impl Together<'_> {
     /// Runs a command on keys that were named, and reads its answer. What it did stays if a later one fails.
-    pub fn run<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
+    pub(crate) fn run<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
         self.reply.truncate(0);
         let owned = OwnedArgs::new(args.iter().copied());
         let (_, command) = self.table.find(args[0]).ok_or_else(|| unfit(args))?;
@@ -40,7 +40,7 @@ impl Together<'_> {
     }
 
     /// The time, in milliseconds since the epoch. It stands still while these commands run.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.view.as_ref().map_or(0, |view| view.now())
     }
 }
@@ -75,7 +75,7 @@ fn unfit(args: &[&[u8]]) -> Error {
 
 impl Session {
     /// A session of the server's own. It is not in the list of clients, and never waits for the disk.
-    pub fn inner(
+    pub(crate) fn inner(
         instance: &Arc<crate::commands::instance::Instance>,
         stats: &Arc<crate::commands::stats::WorkerStats>,
     ) -> Session {
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Runs one command on keys of database 0 and reads its answer.
-    pub fn run_in_zero<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
+    pub(crate) fn run_in_zero<T: FromRedisValue>(&mut self, args: &[&[u8]]) -> Result<T, Error> {
         let (_, command) = self.instance.table.find(args[0]).ok_or_else(|| unfit(args))?;
         let owned = OwnedArgs::new(args.iter().copied());
         let leaf = leaf_unchecked(command, owned.args());
@@ -97,7 +97,7 @@ impl Session {
 
     /// Runs a command that reads one key of database 0 for a room's own sake. Nobody asked for the key, so it counts neither as found nor as
     /// missed.
-    pub fn look_in_zero<T: FromRedisValue>(&mut self, command: &str, key: &[u8]) -> Result<T, Error> {
+    pub(crate) fn look_in_zero<T: FromRedisValue>(&mut self, command: &str, key: &[u8]) -> Result<T, Error> {
         self.together(&[key], |together| {
             let reads = together.view.as_mut().map(|view| view.reads_beside(key));
             let answer = together.run(&[command.as_bytes(), key]);
@@ -110,7 +110,7 @@ impl Session {
 
     /// Runs commands as one, under the locks of these keys of database 0: nobody sees half of it, and it is on disk whole or not
     /// at all. Nothing else may lock shards meanwhile.
-    pub fn together<R>(&mut self, keys: &[&[u8]], run: impl FnOnce(&mut Together<'_>) -> R) -> R {
+    pub(crate) fn together<R>(&mut self, keys: &[&[u8]], run: impl FnOnce(&mut Together<'_>) -> R) -> R {
         self.under(Scope::Keys(keys), run)
     }
 

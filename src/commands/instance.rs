@@ -47,7 +47,7 @@ pub struct Instance {
     /// Connections that are open.
     pub sockets: Sockets,
     /// Threads that carry clients, which have files open too.
-    pub workers: AtomicUsize,
+    pub(crate) workers: AtomicUsize,
     /// Passwords that were tried.
     pub guesses: Guesses,
     /// What commands cost.
@@ -55,37 +55,37 @@ pub struct Instance {
     /// Clients that see every command.
     pub monitors: Mutex<Vec<Arc<Client>>>,
     /// How many monitors there are, to be asked at every command.
-    pub monitor_count: AtomicUsize,
+    pub(crate) monitor_count: AtomicUsize,
     /// `CLIENT PAUSE`.
     pub pause: Pause,
     /// When it started, in milliseconds of the monotonic clock.
-    pub started_at: u64,
+    pub(crate) started_at: u64,
     /// Where the RESP door listens: addresses, and a unix socket's path.
-    pub listeners: OnceLock<Listeners>,
+    pub(crate) listeners: OnceLock<Listeners>,
     /// Scripts, and which of them runs.
-    pub scripts: Scripts,
+    pub(crate) scripts: Scripts,
     /// Commands that took long.
-    pub slowlog: Slowlog,
+    pub(crate) slowlog: Slowlog,
     /// Things that took long, by what they were.
-    pub latency: LatencyMonitor,
+    pub(crate) latency: LatencyMonitor,
     /// Whether also commands of less than a millisecond may be slow by the settings.
     pub notes_fast_commands: AtomicBool,
     /// How fast commands and bytes come.
-    pub rates: Rates,
+    pub(crate) rates: Rates,
     /// What `SAVE` and its like came to.
-    pub saves: Saves,
+    pub(crate) saves: Saves,
     /// Connections that had been accepted when statistics last began anew.
-    pub connections_before_reset: AtomicU64,
+    pub(crate) connections_before_reset: AtomicU64,
     /// Bytes that were allocated when it started, before it had any clients.
-    pub startup_bytes: u64,
+    pub(crate) startup_bytes: u64,
     /// Set by `SHUTDOWN NOSAVE`: everything is in the journal anyway.
-    pub skips_last_checkpoint: AtomicBool,
+    pub(crate) skips_last_checkpoint: AtomicBool,
     /// Whether the config file is being written.
-    pub is_rewriting: AtomicBool,
+    pub(crate) is_rewriting: AtomicBool,
     /// Names this run of the server.
-    pub run_id: String,
+    pub(crate) run_id: String,
     /// Told when the server must end.
-    pub shutdown: Notify,
+    pub(crate) shutdown: Notify,
     /// Set with it.
     pub is_ending: AtomicBool,
     /// How far the keyspace is loaded, while clients are here already.
@@ -99,11 +99,11 @@ pub struct Instance {
 }
 
 /// A password, which can be compared and neither shown nor logged.
-pub struct Password(Arc<str>);
+pub(crate) struct Password(Arc<str>);
 
 impl Password {
     /// Whether this is it, in a time that does not tell where they differ.
-    pub fn is(&self, given: &[u8]) -> bool {
+    pub(crate) fn is(&self, given: &[u8]) -> bool {
         let expected = self.0.as_bytes();
         let difference = expected.iter().zip(given).fold(0, |difference, (a, b)| difference | (a ^ b));
         expected.len() == given.len() && difference == 0
@@ -112,7 +112,7 @@ impl Password {
 
 /// How fast commands and bytes come.
 #[derive(Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     /// Commands.
     pub commands: Rate,
     /// Bytes from clients.
@@ -127,7 +127,7 @@ pub struct Rates {
 
 /// Where the RESP door listens.
 #[derive(Debug, Default, Clone)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// With ports that are known.
     pub addresses: Vec<SocketAddr>,
     /// The path of a unix socket.
@@ -136,7 +136,7 @@ pub struct Listeners {
 
 /// A save or a backup: there is one at a time.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum UnderWay {
+pub(crate) enum UnderWay {
     /// Neither.
     #[default]
     Nothing,
@@ -151,7 +151,7 @@ pub enum UnderWay {
 
 /// What is known of the last save, in the sense of Redis: a checkpoint.
 #[derive(Default)]
-pub struct Saves {
+pub(crate) struct Saves {
     /// Changes that had been made in all when the last save began.
     pub changes: AtomicU64,
     /// When it ended, in seconds since the epoch.
@@ -189,7 +189,7 @@ impl Pause {
     }
 
     /// Ends the pause. Commands that were held back are run.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let held_back = {
             let mut held_back = self.held_back.lock();
             self.until.store(0, Relaxed);
@@ -200,7 +200,7 @@ impl Pause {
 
     /// For how many more milliseconds a command is held back; None if it may run.
     #[inline]
-    pub fn holds(&self, may_write: bool) -> Option<u64> {
+    pub(crate) fn holds(&self, may_write: bool) -> Option<u64> {
         let until = self.until.load(Relaxed);
         if until == 0 || !may_write && self.only_writes.load(Relaxed) {
             return None;
@@ -214,7 +214,7 @@ impl Pause {
     }
 
     /// Holds a command back until the pause ends, if that has not happened just now.
-    pub fn join(&self, waiter: &Arc<Waiter>) {
+    pub(crate) fn join(&self, waiter: &Arc<Waiter>) {
         let mut held_back = self.held_back.lock();
         if self.until.load(Relaxed) == 0 {
             drop(held_back);
@@ -225,7 +225,7 @@ impl Pause {
     }
 
     /// Undoes [`Self::join`].
-    pub fn leave(&self, waiter: &Waiter) {
+    pub(crate) fn leave(&self, waiter: &Waiter) {
         self.held_back.lock().remove(&waiter.number());
     }
 }
@@ -309,7 +309,7 @@ impl Instance {
     }
 
     /// Takes the samples that rates are made of; to be called often.
-    pub fn tick(&self) {
+    pub(crate) fn tick(&self) {
         let now = clock::monotonic_ms();
         self.stats.second.store(now / 1000, Relaxed);
         self.stats.exceeded.note(evict::is_due(&self.engine), now);
@@ -329,7 +329,7 @@ impl Instance {
 
     /// Where effects become durable.
     #[inline]
-    pub fn durability(&self) -> Option<&Arc<dyn Durability>> {
+    pub(crate) fn durability(&self) -> Option<&Arc<dyn Durability>> {
         self.durability.get()
     }
 
@@ -348,7 +348,7 @@ impl Instance {
     }
 
     /// Its rooms that are open, in their order.
-    pub fn rooms(&self) -> impl DoubleEndedIterator<Item = &dyn Open> {
+    pub(crate) fn rooms(&self) -> impl DoubleEndedIterator<Item = &dyn Open> {
         self.rooms.get().into_iter().flatten().map(|room| &**room)
     }
 
@@ -359,17 +359,17 @@ impl Instance {
     }
 
     /// Its rooms as they are listed, open or not.
-    pub fn listed(&self) -> &'static [Room] {
+    pub(crate) fn listed(&self) -> &'static [Room] {
         self.listed
     }
 
     /// What its rooms have to tell in numbers.
-    pub fn metrics(&self) -> impl Iterator<Item = &'static [Metric]> {
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &'static [Metric]> {
         self.listed.iter().map(|room| room.metrics)
     }
 
     /// What can be asked of its rooms over HTTP.
-    pub fn routes(&self) -> impl Iterator<Item = &'static Route> {
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &'static Route> {
         self.listed.iter().flat_map(|room| room.routes)
     }
 
@@ -396,7 +396,7 @@ impl Instance {
     }
 
     /// Cuts every connection, whatever its client has still to read, and the script that runs, whatever it has still to do.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.scripts.running.end_now();
         for client in self.clients.all() {
             client.mailbox.leave(|mail| mail.close = Some(false));
@@ -404,7 +404,7 @@ impl Instance {
     }
 
     /// Waits until the server ends.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let notified = self.shutdown.notified();
         let mut notified = std::pin::pin!(notified);
         notified.as_mut().enable();
@@ -420,7 +420,7 @@ impl Instance {
     }
 
     /// Waits until nothing is being loaded.
-    pub async fn loaded(&self) {
+    pub(crate) async fn loaded(&self) {
         let notified = self.loaded.notified();
         let mut notified = std::pin::pin!(notified);
         notified.as_mut().enable();
@@ -430,7 +430,7 @@ impl Instance {
     }
 
     /// The password clients must give, if one is set.
-    pub fn password(&self) -> Option<Password> {
+    pub(crate) fn password(&self) -> Option<Password> {
         Some(self.config.text(Name::Requirepass)).filter(|password| !password.is_empty()).map(Password)
     }
 

@@ -18,7 +18,7 @@ use crate::engine::types::packed::{IntText, Item};
 use crate::resp::{Args, OwnedArgs, Reply};
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "lpush", lpush)
         .args_min(2)
         .key()

@@ -12,7 +12,7 @@ pub struct Mark(&'static str);
 
 impl Mark {
     /// Its words, in Redis' order.
-    pub fn words(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
         self.0.split(' ')
     }
 
@@ -78,7 +78,7 @@ const MARKS: &[(&[Mark], &str)] = &[
 ];
 
 /// The marks of a command's keys; `full_name` is `memory|usage` for a subcommand. Most commands read.
-pub fn of(full_name: &str) -> &'static [Mark] {
+pub(crate) fn of(full_name: &str) -> &'static [Mark] {
     MARKS
         .iter()
         .find(|(_, names)| names.split_ascii_whitespace().any(|name| name == full_name))
@@ -86,12 +86,12 @@ pub fn of(full_name: &str) -> &'static [Mark] {
 }
 
 /// Whether a command looks into the values of some of its keys. (Others only replace or remove them, or look whether they are there.)
-pub fn reads_values(full_name: &str) -> bool {
+pub(crate) fn reads_values(full_name: &str) -> bool {
     of(full_name).iter().any(Mark::reads_value)
 }
 
 /// The keys among these arguments, by their positions, and what the command does with each. `marks` are its marks, and it is not a container.
-pub fn of_each(command: &Command, marks: &[Mark], args: Args<'_>) -> Vec<(usize, Mark)> {
+pub(crate) fn of_each(command: &Command, marks: &[Mark], args: Args<'_>) -> Vec<(usize, Mark)> {
     let positions = command.key_positions(args);
     let has = |from: usize, word: &str| (from..args.len()).any(|at| args.is(at, word));
     let mark = |number: usize| match command.name {

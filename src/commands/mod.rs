@@ -1,53 +1,53 @@
 //! The commands: one table row each, grouped as Redis groups them. Rows hold all facts about a command; dispatch,
 //! `COMMAND`'s replies, docs/commands.md and schemas/commands.json are made from them.
 
-pub mod absent;
-pub mod admit;
-pub mod args;
-pub mod bitmap;
-pub mod buffers;
+pub(crate) mod absent;
+pub(crate) mod admit;
+pub(crate) mod args;
+pub(crate) mod bitmap;
+pub(crate) mod buffers;
 pub(crate) mod caching;
-pub mod clients;
-pub mod cluster;
+pub(crate) mod clients;
+pub(crate) mod cluster;
 pub mod compatibility;
-pub mod connection;
+pub(crate) mod connection;
 pub mod docs;
-pub mod double;
-pub mod elements;
-pub mod elsewhere;
-pub mod float;
-pub mod generic;
-pub mod geo;
-pub mod guesses;
-pub mod hash;
-pub mod help;
-pub mod hyperloglog;
+pub(crate) mod double;
+pub(crate) mod elements;
+pub(crate) mod elsewhere;
+pub(crate) mod float;
+pub(crate) mod generic;
+pub(crate) mod geo;
+pub(crate) mod guesses;
+pub(crate) mod hash;
+pub(crate) mod help;
+pub(crate) mod hyperloglog;
 pub mod identity;
-pub mod inner;
+pub(crate) mod inner;
 pub mod instance;
-pub mod list;
+pub(crate) mod list;
 pub mod marks;
-pub mod monitor;
+pub(crate) mod monitor;
 pub mod offers;
-pub mod pubsub;
+pub(crate) mod pubsub;
 pub mod room;
 pub mod route;
-pub mod script;
-pub mod server;
-pub mod serving;
+pub(crate) mod script;
+pub(crate) mod server;
+pub(crate) mod serving;
 pub mod session;
-pub mod set;
-pub mod shards;
-pub mod slowlog;
-pub mod sockets;
-pub mod stats;
-pub mod stream;
-pub mod string;
+pub(crate) mod set;
+pub(crate) mod shards;
+pub(crate) mod slowlog;
+pub(crate) mod sockets;
+pub(crate) mod stats;
+pub(crate) mod stream;
+pub(crate) mod string;
 pub mod table;
 pub(crate) mod tracking;
-pub mod transactions;
-pub mod wait;
-pub mod zset;
+pub(crate) mod transactions;
+pub(crate) mod wait;
+pub(crate) mod zset;
 
 use std::sync::{Arc, LazyLock};
 
@@ -56,7 +56,8 @@ use crate::commands::room::Room;
 use crate::config::Config;
 use crate::engine::Engine;
 
-pub use table::{Command, Group, Keys, Outcome, Run, Table};
+pub(crate) use table::Outcome;
+pub use table::{Command, Group, Keys, Run, Table};
 
 /// All rows, by group.
 pub const GROUPS: &[&[Command]] = &[
@@ -89,7 +90,7 @@ impl Table {
     }
 
     /// Of the keyspace's own commands, which have the same numbers in every table, and more.
-    pub fn with(more: impl IntoIterator<Item = &'static [Command]>) -> Table {
+    pub(crate) fn with(more: impl IntoIterator<Item = &'static [Command]>) -> Table {
         Table::of(GROUPS.iter().copied().chain(more))
     }
 }

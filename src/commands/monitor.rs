@@ -13,13 +13,13 @@ use crate::resp::{Args, Reply};
 
 /// Shows a command to all monitors.
 #[cold]
-pub fn show(session: &Session, command: &Command, args: Args<'_>) {
+pub(crate) fn show(session: &Session, command: &Command, args: Args<'_>) {
     tell(session, &line(session, &from(session), command, args));
 }
 
 /// Shows a command that a script runs.
 #[cold]
-pub fn show_of_script(session: &Session, command: &Command, args: Args<'_>) {
+pub(crate) fn show_of_script(session: &Session, command: &Command, args: Args<'_>) {
     tell(session, &line(session, "lua", command, args));
 }
 
@@ -49,7 +49,7 @@ fn line(session: &Session, from: &str, command: &Command, args: Args<'_>) -> Str
 }
 
 /// Appends bytes in double quotes with escapes, as `redis-cli` prints them.
-pub fn quote(to: &mut String, bytes: &[u8]) {
+pub(crate) fn quote(to: &mut String, bytes: &[u8]) {
     to.push('"');
     for &byte in bytes {
         match byte {
@@ -68,7 +68,7 @@ pub fn quote(to: &mut String, bytes: &[u8]) {
 }
 
 /// `MONITOR`
-pub fn monitor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn monitor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.waiting == crate::engine::keys::Waiting::Never {
         return Err(Error::new("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }

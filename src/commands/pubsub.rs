@@ -15,7 +15,7 @@ const SEND: u32 = flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST;
 const ASK: u32 = flag::PUBSUB | flag::LOADING | flag::STALE;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::session(GROUP, "subscribe", |session, args, reply| subscribe(session, Topic::Channel, args, reply))
         .args_min(1)
         .flags(LISTEN)
@@ -156,7 +156,7 @@ fn unsubscribe(session: &mut Session, topic: Topic, args: Args<'_>, reply: &mut 
 }
 
 /// Stops listening to everything, silently (`RESET`).
-pub fn unsubscribe_all(session: &mut Session) {
+pub(crate) fn unsubscribe_all(session: &mut Session) {
     for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
         for name in std::mem::take(&mut session.subscriptions[topic as usize]) {
             session.instance.engine.pubsub().unsubscribe(topic, &name, &session.client.mailbox);

@@ -69,11 +69,11 @@ impl Drop for OpenRooms {
 
 /// What a session is to each room, by type.
 #[derive(Default)]
-pub struct Slots(Vec<Box<dyn Any + Send + Sync>>);
+pub(crate) struct Slots(Vec<Box<dyn Any + Send + Sync>>);
 
 impl Session {
     /// Whether it is something to a room, which has to be undone when it leaves.
-    pub fn is_known_to_rooms(&self) -> bool {
+    pub(crate) fn is_known_to_rooms(&self) -> bool {
         !self.slots.0.is_empty()
     }
 
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// The same, if it ever was anything to it.
-    pub fn slot_if_any<T: Any>(&self) -> Option<&T> {
+    pub(crate) fn slot_if_any<T: Any>(&self) -> Option<&T> {
         self.slots.0.iter().find_map(|slot| slot.downcast_ref())
     }
 }

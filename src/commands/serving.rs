@@ -29,7 +29,7 @@ enum Served {
 }
 
 /// Serves those who wait for keys that were touched, and those whose keys they touch in turn.
-pub fn serve(table: &Table, engine: &Engine, touched: Vec<Place>) {
+pub(crate) fn serve(table: &Table, engine: &Engine, touched: Vec<Place>) {
     let mut places = VecDeque::from(touched);
     while let Some(place) = places.pop_front() {
         let (wants, newest) = look(engine, &place);

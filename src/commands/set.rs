@@ -15,7 +15,7 @@ use crate::resp::{Args, Reply};
 const ALL: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "sadd", sadd)
         .args_min(2)
         .key()

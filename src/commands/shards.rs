@@ -17,12 +17,12 @@ pub enum Shards<'s, 'v> {
 
 impl Shards<'_, '_> {
     /// Whether a transaction holds them.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         matches!(self, Shards::Held(_))
     }
 
     /// Runs with each shard; outside of a transaction each is locked in turn, so there is no moment common to them.
-    pub fn each(&mut self, engine: &Engine, mut run: impl FnMut(&mut Shard)) {
+    pub(crate) fn each(&mut self, engine: &Engine, mut run: impl FnMut(&mut Shard)) {
         match self {
             Shards::Free => engine.each_shard(|_, shard| run(shard)),
             Shards::Held(keys) => (0..SHARDS).for_each(|number| run(keys.shard(number))),

@@ -7,7 +7,7 @@ use crate::resp::Args;
 
 /// Notes a command if it took long enough for either.
 #[cold]
-pub fn note(session: &Session, command: &'static Command, args: Args<'_>, took_ns: u64) {
+pub(crate) fn note(session: &Session, command: &'static Command, args: Args<'_>, took_ns: u64) {
     let command = leaf_unchecked(command, args);
     let config = &session.instance.config;
     let us = took_ns / 1000;

@@ -48,7 +48,7 @@ impl Drop for Stranger {
 }
 
 /// One of them, while it lives.
-pub struct Permit {
+pub(crate) struct Permit {
     open: Arc<AtomicUsize>,
     /// Where the connection's door asks for the password itself.
     pub stranger: Mutex<Option<Stranger>>,
@@ -64,7 +64,7 @@ impl Drop for Permit {
 
 impl Sockets {
     /// Room for one more, where fewer than `max` are open.
-    pub fn admit(&self, max: usize) -> Option<Permit> {
+    pub(crate) fn admit(&self, max: usize) -> Option<Permit> {
         let more = |open: usize| (open < max).then_some(open + 1);
         let is_admitted = self.open.fetch_update(Relaxed, Relaxed, more).is_ok();
         let open = || Arc::clone(&self.open);
@@ -72,7 +72,7 @@ impl Sockets {
     }
 
     /// The same for one that takes the place of another which goes.
-    pub fn admit_in_place(&self, max: usize) -> Option<Permit> {
+    pub(crate) fn admit_in_place(&self, max: usize) -> Option<Permit> {
         self.admit(max.saturating_add(TAKEN_OVER_MAX))
     }
 
@@ -82,7 +82,7 @@ impl Sockets {
     }
 
     /// Someone has come, at this time of the monotonic clock, who has still to give the password, and may have to `go` for others.
-    pub fn stranger(&self, now: u64, go: impl FnOnce() + Send + 'static) -> Stranger {
+    pub(crate) fn stranger(&self, now: u64, go: impl FnOnce() + Send + 'static) -> Stranger {
         let mut strangers = self.strangers.lock();
         strangers.last += 1;
         let number = strangers.last;
@@ -91,7 +91,7 @@ impl Sockets {
     }
 
     /// Has the oldest stranger go that came before this time; tells whether there was one.
-    pub fn dismiss_stranger(&self, before: u64) -> bool {
+    pub(crate) fn dismiss_stranger(&self, before: u64) -> bool {
         let oldest = {
             let mut strangers = self.strangers.lock();
             let is_due = strangers.by_age.first_key_value().is_some_and(|(_, (came, _))| *came < before);
@@ -102,18 +102,18 @@ impl Sockets {
 }
 
 /// File descriptors that are no connections'.
-pub fn kept(workers: usize) -> u64 {
+pub(crate) fn kept(workers: usize) -> u64 {
     KEPT_MIN + KEPT_BY_WORKER * workers as u64
 }
 
 /// Has the system allow so many connections; tells for how many there is room, which may be fewer.
-pub fn make_room(wanted: u64, workers: usize) -> u64 {
+pub(crate) fn make_room(wanted: u64, workers: usize) -> u64 {
     let kept = kept(workers);
     machine::allow_open_files(wanted.saturating_add(kept)).saturating_sub(kept).min(wanted)
 }
 
 /// Says now and then that someone found no room.
-pub fn note_refused(address: &str, max: usize) {
+pub(crate) fn note_refused(address: &str, max: usize) {
     static SEEN: Seldom = Seldom::new();
     if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
         tracing::warn!(

@@ -14,7 +14,7 @@ use crate::metrics::{Histogram, Recent};
 
 /// One command's numbers. Written by one worker, read by any.
 #[derive(Default)]
-pub struct CommandStats {
+pub(crate) struct CommandStats {
     /// Times it ran.
     pub calls: AtomicU64,
     /// Nanoseconds it took in all.
@@ -36,7 +36,7 @@ fn add(counter: &AtomicU64, amount: u64) {
 impl CommandStats {
     /// Notes a call.
     #[inline]
-    pub fn called(&self, nanoseconds: u64, failed: bool, is_tracked: bool) {
+    pub(crate) fn called(&self, nanoseconds: u64, failed: bool, is_tracked: bool) {
         add(&self.calls, 1);
         add(&self.nanoseconds, nanoseconds);
         add(&self.failed, u64::from(failed));
@@ -46,12 +46,12 @@ impl CommandStats {
     }
 
     /// Notes that a call, which had waited, ended with an error.
-    pub fn failed_later(&self) {
+    pub(crate) fn failed_later(&self) {
         add(&self.failed, 1);
     }
 
     /// Notes a call that was refused.
-    pub fn rejected(&self) {
+    pub(crate) fn rejected(&self) {
         add(&self.rejected, 1);
     }
 
@@ -72,39 +72,39 @@ thread_local! {
 #[derive(Default)]
 pub struct WorkerStats {
     /// By the command's number in the table.
-    pub commands: Box<[CommandStats]>,
+    pub(crate) commands: Box<[CommandStats]>,
     /// Bytes read from clients.
-    pub bytes_in: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
     /// Bytes sent to clients.
-    pub bytes_out: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
     /// Times that some were read.
-    pub reads: AtomicU64,
+    pub(crate) reads: AtomicU64,
     /// Times that some were sent.
-    pub writes: AtomicU64,
+    pub(crate) writes: AtomicU64,
     /// Connections it carries.
-    pub clients: AtomicU64,
+    pub(crate) clients: AtomicU64,
     /// Bytes their buffers take. A sum of differences: only the sum over all workers means something where one ends.
-    pub buffer_bytes: AtomicU64,
+    pub(crate) buffer_bytes: AtomicU64,
     /// The longest that clients had sent and was not run yet.
-    pub input_peak: Recent,
+    pub(crate) input_peak: Recent,
     /// The longest that waited to be taken by a client.
-    pub output_peak: Recent,
+    pub(crate) output_peak: Recent,
     /// Times a client's buffer for replies became larger.
-    pub buffers_grown: AtomicU64,
+    pub(crate) buffers_grown: AtomicU64,
     /// Times one was given back.
-    pub buffers_shrunk: AtomicU64,
+    pub(crate) buffers_shrunk: AtomicU64,
     /// Bytes of buffers for replies that were freed, sent or not.
-    pub freed_bytes: AtomicU64,
+    pub(crate) freed_bytes: AtomicU64,
     /// Looks at what a client has sent.
-    pub turns: AtomicU64,
+    pub(crate) turns: AtomicU64,
     /// Those that found a whole command.
-    pub full_turns: AtomicU64,
+    pub(crate) full_turns: AtomicU64,
     /// The commands they found.
-    pub turn_commands: AtomicU64,
+    pub(crate) turn_commands: AtomicU64,
     /// Times the thread woke.
-    pub wakes: AtomicU64,
+    pub(crate) wakes: AtomicU64,
     /// Those in which it looked at what a client had sent.
-    pub busy_wakes: AtomicU64,
+    pub(crate) busy_wakes: AtomicU64,
     turns_at_wake: AtomicU64,
     /// The system's number of its thread, where it has one of its own.
     thread: OnceLock<u32>,
@@ -116,7 +116,7 @@ impl WorkerStats {
     }
 
     /// Notes bytes that came and went.
-    pub fn moved(&self, bytes_in: usize, bytes_out: usize) {
+    pub(crate) fn moved(&self, bytes_in: usize, bytes_out: usize) {
         add(&self.bytes_in, bytes_in as u64);
         add(&self.bytes_out, bytes_out as u64);
         add(&self.reads, u64::from(bytes_in > 0));
@@ -124,14 +124,14 @@ impl WorkerStats {
     }
 
     /// Notes a look at what a client has sent, and the commands that were in it.
-    pub fn turned(&self, commands: u64) {
+    pub(crate) fn turned(&self, commands: u64) {
         add(&self.turns, 1);
         add(&self.full_turns, u64::from(commands > 0));
         add(&self.turn_commands, commands);
     }
 
     /// Notes that the thread woke: what it did since it woke before is known now.
-    pub fn woke(&self) {
+    pub(crate) fn woke(&self) {
         let turns = self.turns.load(Relaxed);
         add(&self.wakes, 1);
         add(&self.busy_wakes, u64::from(turns != self.turns_at_wake.load(Relaxed)));
@@ -139,12 +139,12 @@ impl WorkerStats {
     }
 
     /// Notes that a client came, or that one is gone.
-    pub fn carries(&self, one_more: bool) {
+    pub(crate) fn carries(&self, one_more: bool) {
         add(&self.clients, if one_more { 1 } else { u64::MAX });
     }
 
     /// Notes how the buffers of a client changed.
-    pub fn resized(&self, before: Buffers, now: Buffers) {
+    pub(crate) fn resized(&self, before: Buffers, now: Buffers) {
         add(&self.buffer_bytes, now.bytes().wrapping_sub(before.bytes()));
         add(&self.buffers_grown, u64::from(now.output > before.output));
         add(&self.buffers_shrunk, u64::from(now.output < before.output));
@@ -152,18 +152,18 @@ impl WorkerStats {
     }
 
     /// Notes that the buffers of a client are gone.
-    pub fn released(&self, buffers: Buffers) {
+    pub(crate) fn released(&self, buffers: Buffers) {
         add(&self.buffer_bytes, buffers.bytes().wrapping_neg());
         add(&self.freed_bytes, buffers.output as u64);
     }
 
     /// Says that the calling thread is this worker.
-    pub fn is_this_thread(&self) {
+    pub(crate) fn is_this_thread(&self) {
         self.thread.get_or_init(machine::thread_number);
     }
 
     /// The system's number of its thread.
-    pub fn thread(&self) -> Option<u32> {
+    pub(crate) fn thread(&self) -> Option<u32> {
         self.thread.get().copied()
     }
 
@@ -216,7 +216,7 @@ fn clear(counter: &AtomicU64) {
 
 /// The capacity of a client's buffers.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     /// Of what it has sent.
     pub input: usize,
     /// Of what waits for it.
@@ -231,7 +231,7 @@ impl Buffers {
 
 /// One command's numbers, added up.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct CommandSum {
+pub(crate) struct CommandSum {
     /// Times it ran.
     pub calls: u64,
     /// Nanoseconds it took in all.
@@ -244,7 +244,7 @@ pub struct CommandSum {
 
 /// All workers' numbers, added up; the names are those of [`WorkerStats`].
 #[derive(Debug, Default, Clone)]
-pub struct Sums {
+pub(crate) struct Sums {
     pub commands: u64,
     pub nanoseconds: u64,
     pub bytes_in: u64,
@@ -267,7 +267,7 @@ pub struct Sums {
 
 /// A worker that has a thread of its own.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct ThreadSum {
+pub(crate) struct ThreadSum {
     /// The system's number of it.
     pub number: u32,
     /// Connections it carries.
@@ -282,7 +282,7 @@ pub struct ThreadSum {
 
 /// What the sweep of keys whose time is over came to.
 #[derive(Default)]
-pub struct Sweeps {
+pub(crate) struct Sweeps {
     /// Microseconds it took.
     pub us: AtomicU64,
     /// Rounds that ended because they took long, before all was removed.
@@ -299,14 +299,14 @@ pub struct Sweeps {
 const STALE_WEIGHT: u64 = 20;
 
 /// Adds a round to a mean of shares.
-pub fn mean_share(mean_ppm: &AtomicU64, part: u64, whole: u64) {
+pub(crate) fn mean_share(mean_ppm: &AtomicU64, part: u64, whole: u64) {
     let share = (part * 1_000_000).checked_div(whole).unwrap_or(0);
     mean_ppm.store((mean_ppm.load(Relaxed) * (STALE_WEIGHT - 1) + share) / STALE_WEIGHT, Relaxed);
 }
 
 /// For how long memory was above `maxmemory`, as chores see it between two rounds.
 #[derive(Default)]
-pub struct Exceeded {
+pub(crate) struct Exceeded {
     /// Since when, in milliseconds of the monotonic clock; 0 for not now.
     since: AtomicU64,
     /// In milliseconds, without the time it is now.
@@ -315,7 +315,7 @@ pub struct Exceeded {
 
 impl Exceeded {
     /// Notes whether it is now.
-    pub fn note(&self, is_exceeded: bool, now: u64) {
+    pub(crate) fn note(&self, is_exceeded: bool, now: u64) {
         if is_exceeded {
             let _ = self.since.compare_exchange(0, now, Relaxed, Relaxed);
         } else if let since @ 1.. = self.since.swap(0, Relaxed) {
@@ -324,7 +324,7 @@ impl Exceeded {
     }
 
     /// The milliseconds in all, and for how many it is now.
-    pub fn total_and_current_ms(&self, now: u64) -> (u64, u64) {
+    pub(crate) fn total_and_current_ms(&self, now: u64) -> (u64, u64) {
         let current = match self.since.load(Relaxed) {
             0 => 0,
             since => now.saturating_sub(since),
@@ -344,30 +344,30 @@ pub struct Stats {
     workers: Mutex<Vec<Arc<WorkerStats>>>,
     gates: Mutex<Vec<Weak<Gate>>>,
     /// Error replies by their first word.
-    pub errors: Mutex<BTreeMap<String, u64>>,
+    pub(crate) errors: Mutex<BTreeMap<String, u64>>,
     /// All error replies.
-    pub error_replies: AtomicU64,
+    pub(crate) error_replies: AtomicU64,
     /// Connections refused because there were too many.
-    pub rejected_connections: AtomicU64,
+    pub(crate) rejected_connections: AtomicU64,
     /// Passwords that were wrong.
-    pub denied_logins: AtomicU64,
+    pub(crate) denied_logins: AtomicU64,
     /// Clients cut because their request was longer than `client-query-buffer-limit`.
-    pub cut_queries: AtomicU64,
+    pub(crate) cut_queries: AtomicU64,
     /// Clients cut because more waited for them than `client-output-buffer-limit` allows.
-    pub cut_readers: AtomicU64,
+    pub(crate) cut_readers: AtomicU64,
     /// Clients that wait for keys until some time at most.
-    pub timed_waits: AtomicU64,
+    pub(crate) timed_waits: AtomicU64,
     /// The second it is on the monotonic clock, as chores saw it last: what is noted with each reply must not cost a look at the clock.
-    pub second: AtomicU64,
+    pub(crate) second: AtomicU64,
     /// Keys whose time is over.
-    pub sweeps: Sweeps,
+    pub(crate) sweeps: Sweeps,
     /// Memory above `maxmemory`.
-    pub exceeded: Exceeded,
+    pub(crate) exceeded: Exceeded,
 }
 
 impl Stats {
     /// Of so many commands.
-    pub fn new(commands: usize) -> Stats {
+    pub(crate) fn new(commands: usize) -> Stats {
         Stats {
             number: NUMBERS.fetch_add(1, Relaxed),
             commands,
@@ -420,7 +420,7 @@ impl Stats {
 
     /// Those of this thread, for callers who are no worker of ours and run commands on whichever thread they are. A thread keeps them for as
     /// long as it and the server live.
-    pub fn here(&self) -> Arc<WorkerStats> {
+    pub(crate) fn here(&self) -> Arc<WorkerStats> {
         HERE.with_borrow_mut(|here| {
             if let Some((_, worker)) = here.iter().find(|(number, _)| *number == self.number) {
                 return Arc::clone(worker);
@@ -434,12 +434,12 @@ impl Stats {
     }
 
     /// Runs with each worker's numbers.
-    pub fn each(&self, run: impl FnMut(&Arc<WorkerStats>)) {
+    pub(crate) fn each(&self, run: impl FnMut(&Arc<WorkerStats>)) {
         self.workers.lock().iter().for_each(run);
     }
 
     /// A command's numbers over all workers.
-    pub fn command(&self, number: usize) -> CommandSum {
+    pub(crate) fn command(&self, number: usize) -> CommandSum {
         let mut sum = CommandSum::default();
         self.each(|worker| {
             let command = &worker.commands[number];
@@ -452,7 +452,7 @@ impl Stats {
     }
 
     /// A command's times over all workers; None if none were kept.
-    pub fn times(&self, number: usize) -> Option<Histogram> {
+    pub(crate) fn times(&self, number: usize) -> Option<Histogram> {
         let mut sum = Histogram::default();
         self.each(|worker| {
             if let Some(times) = worker.commands[number].times.get() {
@@ -463,7 +463,7 @@ impl Stats {
     }
 
     /// All numbers.
-    pub fn sums(&self) -> Sums {
+    pub(crate) fn sums(&self) -> Sums {
         let second = self.second.load(Relaxed);
         let mut sums = Sums::default();
         self.each(|worker| {
@@ -501,7 +501,7 @@ impl Stats {
     }
 
     /// Notes an error reply.
-    pub fn error(&self, text: &str) {
+    pub(crate) fn error(&self, text: &str) {
         self.error_replies.fetch_add(1, Relaxed);
         let word = text.split(' ').next().unwrap_or_default();
         let mut errors = self.errors.lock();
@@ -512,7 +512,7 @@ impl Stats {
     }
 
     /// Begins again at zero (`CONFIG RESETSTAT`).
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.each(|worker| worker.reset());
         self.errors.lock().clear();
         [

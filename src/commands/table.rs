@@ -15,7 +15,7 @@ use crate::engine::keys::{Read, Write};
 use crate::resp::{Args, Reply};
 
 /// What a handler returns; its answer is in the [`Reply`]. What it wrote before an error is taken back.
-pub type Outcome = Result<(), Error>;
+pub(crate) type Outcome = Result<(), Error>;
 
 /// How many arguments a command takes, its name not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Keys {
 }
 
 /// Positions of keys among the arguments.
-pub type Positions = SmallVec<[usize; 8]>;
+pub(crate) type Positions = SmallVec<[usize; 8]>;
 
 /// What carries a command out. What it may do is told by what it is given.
 #[derive(Clone, Copy)]
@@ -87,7 +87,7 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the documentation.
-    pub const ALL: &[Group] = &[
+    pub(crate) const ALL: &[Group] = &[
         Group::String,
         Group::Bitmap,
         Group::Generic,
@@ -108,7 +108,7 @@ impl Group {
     ];
 
     /// As `COMMAND DOCS` calls it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Group::Bitmap => "bitmap",
             Group::Cluster => "cluster",
@@ -134,49 +134,49 @@ impl Group {
 /// Bits of [`Command::flags`], each a word of `COMMAND INFO`.
 pub mod flag {
     /// May need memory: refused when `maxmemory` is reached and nothing can be evicted (`denyoom`).
-    pub const DENY_OOM: u32 = 1 << 0;
+    pub(crate) const DENY_OOM: u32 = 1 << 0;
     /// Constant or logarithmic time (`fast`).
-    pub const FAST: u32 = 1 << 1;
+    pub(crate) const FAST: u32 = 1 << 1;
     /// May wait for keys (`blocking`).
     pub const BLOCKING: u32 = 1 << 2;
     /// For operators (`admin`).
-    pub const ADMIN: u32 = 1 << 3;
+    pub(crate) const ADMIN: u32 = 1 << 3;
     /// Not allowed in scripts (`noscript`).
-    pub const NO_SCRIPT: u32 = 1 << 4;
+    pub(crate) const NO_SCRIPT: u32 = 1 << 4;
     /// Has to do with publish and subscribe (`pubsub`).
-    pub const PUBSUB: u32 = 1 << 5;
+    pub(crate) const PUBSUB: u32 = 1 << 5;
     /// Allowed while loading (`loading`).
-    pub const LOADING: u32 = 1 << 6;
+    pub(crate) const LOADING: u32 = 1 << 6;
     /// Allowed before the password was given (`no_auth`).
-    pub const NO_AUTH: u32 = 1 << 7;
+    pub(crate) const NO_AUTH: u32 = 1 << 7;
     /// Not allowed in a transaction (`no_multi`).
-    pub const NO_MULTI: u32 = 1 << 8;
+    pub(crate) const NO_MULTI: u32 = 1 << 8;
     /// Allowed on a replica with old data (`stale`).
-    pub const STALE: u32 = 1 << 9;
+    pub(crate) const STALE: u32 = 1 << 9;
     /// Not shown by `MONITOR` (`skip_monitor`).
-    pub const SKIP_MONITOR: u32 = 1 << 10;
+    pub(crate) const SKIP_MONITOR: u32 = 1 << 10;
     /// Not shown by `SLOWLOG` (`skip_slowlog`).
-    pub const SKIP_SLOWLOG: u32 = 1 << 11;
+    pub(crate) const SKIP_SLOWLOG: u32 = 1 << 11;
     /// Keys depend on other arguments (`movablekeys`).
-    pub const MOVABLE_KEYS: u32 = 1 << 12;
+    pub(crate) const MOVABLE_KEYS: u32 = 1 << 12;
     /// Runs even while clients are paused or scripts are busy (`allow_busy`).
-    pub const ALLOW_BUSY: u32 = 1 << 13;
+    pub(crate) const ALLOW_BUSY: u32 = 1 << 13;
     /// Dangerous in the sense of ACL categories (`@dangerous`).
-    pub const DANGEROUS: u32 = 1 << 14;
+    pub(crate) const DANGEROUS: u32 = 1 << 14;
     /// May have no keys among its arguments, though it has a place for them (`no_mandatory_keys`).
-    pub const NO_MANDATORY_KEYS: u32 = 1 << 15;
+    pub(crate) const NO_MANDATORY_KEYS: u32 = 1 << 15;
     /// Takes so little time that the clock need not be read for each call, as commands that Redis calls fast. Not shown to clients.
-    pub const QUICK: u32 = 1 << 16;
+    pub(crate) const QUICK: u32 = 1 << 16;
     /// Reads keys whose names it only learns while running, where it has a `BY` or `GET` pattern: all shards are locked then.
-    pub const PATTERNS: u32 = 1 << 19;
+    pub(crate) const PATTERNS: u32 = 1 << 19;
     /// For operators in the sense of ACL categories (`@admin`), and yet shown by `MONITOR`.
-    pub const ADMIN_CATEGORY: u32 = 1 << 20;
+    pub(crate) const ADMIN_CATEGORY: u32 = 1 << 20;
     /// Counts as a read for clients although it may keep what it computed (`readonly`).
-    pub const READ_ONLY: u32 = 1 << 17;
+    pub(crate) const READ_ONLY: u32 = 1 << 17;
     /// A session command that changes keys: refused and held back when writes are. Not shown to clients.
-    pub const CHANGES_KEYS: u32 = 1 << 18;
+    pub(crate) const CHANGES_KEYS: u32 = 1 << 18;
     /// Makes its connection something for as long as that is there, and so is only for who has one of their own. Not shown to clients.
-    pub const LASTS: u32 = 1 << 21;
+    pub(crate) const LASTS: u32 = 1 << 21;
 }
 
 /// A row of the command table.
@@ -214,9 +214,9 @@ pub struct Command {
 #[derive(Clone, Copy)]
 pub struct Limit {
     /// The setting that says who may: nobody (`no`), everyone (`yes`), or who is on this machine (`local`).
-    pub setting: Name,
+    pub(crate) setting: Name,
     /// What all others are told.
-    pub refusal: &'static str,
+    pub(crate) refusal: &'static str,
 }
 
 /// What stands in the place of an argument that must not be shown, as in Redis.
@@ -225,13 +225,13 @@ const REDACTED: &[u8] = b"(redacted)";
 const SECRETIVE_STRANGERS: &[&str] = &["acl", "migrate"];
 
 /// The arguments of a command as anyone may see them. Of a container, `command` is the subcommand.
-pub fn shown<'a>(instance: &Instance, command: &Command, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+pub(crate) fn shown<'a>(instance: &Instance, command: &Command, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     let secrets = (command.secrets)(instance, args);
     args.iter().enumerate().map(move |(at, arg)| if secrets.contains(&at) { REDACTED } else { arg })
 }
 
 /// The same for one that is no command of ours, from its first argument on.
-pub fn shown_of_stranger<'a>(args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn shown_of_stranger<'a>(args: Args<'a>) -> impl Iterator<Item = &'a [u8]> {
     let is_secretive = SECRETIVE_STRANGERS.iter().any(|name| args.is(0, name));
     args.from(1).iter().map(move |arg| if is_secretive { REDACTED } else { arg })
 }
@@ -256,12 +256,20 @@ impl Command {
     }
 
     /// A command that reads keys.
-    pub const fn read(group: Group, name: &'static str, run: fn(&mut Read<'_>, Args<'_>, &mut Reply) -> Outcome) -> Command {
+    pub(crate) const fn read(
+        group: Group,
+        name: &'static str,
+        run: fn(&mut Read<'_>, Args<'_>, &mut Reply) -> Outcome,
+    ) -> Command {
         Command::new(group, name, Run::Read(run))
     }
 
     /// A command that changes keys.
-    pub const fn write(group: Group, name: &'static str, run: fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome) -> Command {
+    pub(crate) const fn write(
+        group: Group,
+        name: &'static str,
+        run: fn(&mut Write<'_>, Args<'_>, &mut Reply) -> Outcome,
+    ) -> Command {
         Command::new(group, name, Run::Write(run))
     }
 
@@ -271,7 +279,7 @@ impl Command {
     }
 
     /// A command about the server that looks at all shards.
-    pub const fn server(
+    pub(crate) const fn server(
         group: Group,
         name: &'static str,
         run: fn(&mut Session, &mut Shards<'_, '_>, Args<'_>, &mut Reply) -> Outcome,
@@ -280,7 +288,7 @@ impl Command {
     }
 
     /// A command about scripts.
-    pub const fn script(
+    pub(crate) const fn script(
         group: Group,
         name: &'static str,
         run: for<'v> fn(&mut Session, &mut Desk<'_>, Read<'v>, Args<'_>, &mut Reply) -> (Outcome, Read<'v>),
@@ -289,7 +297,7 @@ impl Command {
     }
 
     /// A command that only has subcommands.
-    pub const fn container(group: Group, name: &'static str, subcommands: &'static [Command]) -> Command {
+    pub(crate) const fn container(group: Group, name: &'static str, subcommands: &'static [Command]) -> Command {
         let mut command = Command::new(group, name, Run::Container);
         command.subcommands = subcommands;
         command.arity = Arity::AtLeast(1);
@@ -297,7 +305,7 @@ impl Command {
     }
 
     /// Also has subcommands.
-    pub const fn with(mut self, subcommands: &'static [Command]) -> Command {
+    pub(crate) const fn with(mut self, subcommands: &'static [Command]) -> Command {
         self.subcommands = subcommands;
         self
     }
@@ -309,18 +317,18 @@ impl Command {
     }
 
     /// Takes this many arguments or more.
-    pub const fn args_min(mut self, count: usize) -> Command {
+    pub(crate) const fn args_min(mut self, count: usize) -> Command {
         self.arity = Arity::AtLeast(count);
         self
     }
 
     /// Its first argument is its only key.
-    pub const fn key(self) -> Command {
+    pub(crate) const fn key(self) -> Command {
         self.keys(Keys::Range { first: 1, last: 1, step: 1 })
     }
 
     /// Its keys are there.
-    pub const fn keys(mut self, keys: Keys) -> Command {
+    pub(crate) const fn keys(mut self, keys: Keys) -> Command {
         if matches!(keys, Keys::Counted { .. } | Keys::CountedPairs { .. } | Keys::Found { .. }) {
             self.flags |= flag::MOVABLE_KEYS;
         }
@@ -329,41 +337,41 @@ impl Command {
     }
 
     /// Sets bits of [`flag`].
-    pub const fn flags(mut self, flags: u32) -> Command {
+    pub(crate) const fn flags(mut self, flags: u32) -> Command {
         self.flags |= flags;
         self
     }
 
     /// Takes back bits of [`flag`].
-    pub const fn without(mut self, flags: u32) -> Command {
+    pub(crate) const fn without(mut self, flags: u32) -> Command {
         self.flags &= !flags;
         self
     }
 
     /// These of its arguments are passwords.
-    pub const fn secrets(mut self, find: fn(&Instance, Args<'_>) -> Positions) -> Command {
+    pub(crate) const fn secrets(mut self, find: fn(&Instance, Args<'_>) -> Positions) -> Command {
         self.secrets = find;
         self
     }
 
     /// Only those may use it whom a setting lets; others are told that.
-    pub const fn limited(mut self, setting: Name, refusal: &'static str) -> Command {
+    pub(crate) const fn limited(mut self, setting: Name, refusal: &'static str) -> Command {
         self.limit = Some(Limit { setting, refusal });
         self
     }
 
     /// Constant or logarithmic time.
-    pub const fn fast(self) -> Command {
+    pub(crate) const fn fast(self) -> Command {
         self.flags(flag::FAST)
     }
 
     /// May need memory.
-    pub const fn grows(self) -> Command {
+    pub(crate) const fn grows(self) -> Command {
         self.flags(flag::DENY_OOM)
     }
 
     /// Since which version of Redis, at which cost.
-    pub const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
+    pub(crate) const fn since(mut self, since: &'static str, complexity: &'static str) -> Command {
         self.since = since;
         self.complexity = complexity;
         if matches!(complexity.as_bytes(), b"O(1)")
@@ -375,7 +383,7 @@ impl Command {
     }
 
     /// Its syntax after the name, and what it does.
-    pub const fn doc(mut self, syntax: &'static str, summary: &'static str) -> Command {
+    pub(crate) const fn doc(mut self, syntax: &'static str, summary: &'static str) -> Command {
         self.syntax = syntax;
         self.summary = summary;
         self
@@ -383,7 +391,7 @@ impl Command {
 
     /// Whether this many arguments (the name not counted) fit.
     #[inline]
-    pub fn takes(&self, count: usize) -> bool {
+    pub(crate) fn takes(&self, count: usize) -> bool {
         match self.arity {
             Arity::Exactly(exactly) => count == exactly,
             Arity::AtLeast(least) => count >= least,
@@ -391,7 +399,7 @@ impl Command {
     }
 
     /// Whether all shards must be locked for it.
-    pub fn may_touch_any_key(&self, args: Args<'_>) -> bool {
+    pub(crate) fn may_touch_any_key(&self, args: Args<'_>) -> bool {
         let has_pattern = || (2..args.len()).any(|at| args.is(at, "by") || args.is(at, "get"));
         matches!(self.keys, Keys::Any)
             || matches!(self.run, Run::Server(_) | Run::Script(_))
@@ -404,7 +412,7 @@ impl Command {
     }
 
     /// Where its keys are among these arguments, the name at 0. Out-of-range positions are left out.
-    pub fn key_positions(&self, args: Args<'_>) -> Positions {
+    pub(crate) fn key_positions(&self, args: Args<'_>) -> Positions {
         let len = args.len();
         match self.keys {
             Keys::None | Keys::Any => Positions::new(),
@@ -429,7 +437,7 @@ impl Command {
 }
 
 /// The count of keys that stands at a position, if there is one.
-pub fn count_at(args: Args<'_>, at: usize) -> Option<usize> {
+pub(crate) fn count_at(args: Args<'_>, at: usize) -> Option<usize> {
     args.get(at).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
 }
 
@@ -445,7 +453,7 @@ pub struct Table {
 
 impl Table {
     /// Of the commands of these groups. Those of the first ones have the same numbers in every table that begins with them.
-    pub fn of(groups: impl IntoIterator<Item = &'static [Command]>) -> Table {
+    pub(crate) fn of(groups: impl IntoIterator<Item = &'static [Command]>) -> Table {
         let rows: Vec<&Command> = groups.into_iter().flatten().collect();
         let mut table = Table { rows: Vec::new(), by_name: HashMap::default(), names: Vec::new(), marks: Vec::new() };
         for row in &rows {
@@ -485,20 +493,20 @@ impl Table {
     }
 
     /// The name of the command with this number plus 1, as `CLIENT LIST` shows it; `NULL` for 0.
-    pub fn name_of(&self, number_plus_one: u64) -> &str {
+    pub(crate) fn name_of(&self, number_plus_one: u64) -> &str {
         let number = (number_plus_one as usize).checked_sub(1);
         number.and_then(|number| self.names.get(number)).map_or("NULL", String::as_str)
     }
 
     /// How many commands there are, subcommands among them.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.names.len()
     }
 }
 
 /// The number of a command, or of the subcommand of it that is meant.
 #[inline]
-pub fn number_of(number: u16, command: &Command, leaf: &Command) -> u16 {
+pub(crate) fn number_of(number: u16, command: &Command, leaf: &Command) -> u16 {
     if command.subcommands.is_empty() {
         return number;
     }

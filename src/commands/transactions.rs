@@ -28,7 +28,7 @@ use crate::resp::{Args, Reply};
 const ALWAYS: u32 = flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::session(GROUP, "multi", multi)
         .args(0)
         .flags(ALWAYS)
@@ -58,7 +58,7 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 /// Whether a command is carried out within `MULTI` rather than queued.
-pub fn runs_at_once(name: &str) -> bool {
+pub(crate) fn runs_at_once(name: &str) -> bool {
     matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
@@ -112,7 +112,7 @@ fn unwatch_all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome
 }
 
 /// Forgets the watched keys.
-pub fn unwatch(session: &mut Session) {
+pub(crate) fn unwatch(session: &mut Session) {
     if session.watch.places.is_empty() {
         return;
     }
@@ -139,7 +139,7 @@ fn tell_ended(session: &Session) {
 /// Closes a client whose queue has outgrown `client-query-buffer-limit`: what is queued was not carried out, so it counts as an
 /// unfinished request, as in Redis 8. Whoever cannot be closed, within the process, learns it from `EXEC`.
 #[cold]
-pub fn overflow(session: &mut Session) {
+pub(crate) fn overflow(session: &mut Session) {
     tracing::warn!("closing client {}: what it queued after MULTI is longer than client-query-buffer-limit", session.client.id);
     session.txn = Some(Transaction { is_refused: true, ..Transaction::default() });
     session.client.queued_bytes.store(0, Relaxed);
@@ -147,7 +147,7 @@ pub fn overflow(session: &mut Session) {
 }
 
 /// Ends the transaction, however it went.
-pub fn end(session: &mut Session) -> Option<Transaction> {
+pub(crate) fn end(session: &mut Session) -> Option<Transaction> {
     let txn = take(session);
     unwatch(session);
     txn

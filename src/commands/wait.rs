@@ -11,7 +11,7 @@ use crate::engine::keys::Waiting;
 use crate::resp::{Args, Reply};
 
 /// The rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::session(GROUP, "wait", wait).args(2).flags(flag::BLOCKING).since("3.0.0", "O(1)").doc(
         "numreplicas timeout",
         "Waits until so many replicas have this client's changes; there are none yet, so the answer is 0.",

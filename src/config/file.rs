@@ -19,10 +19,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Why a file could not be read or written, as a text that names it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct FileError(pub String);
+pub(crate) struct FileError(pub String);
 
 /// Reads a file's settings as names and values. None if there is no such file.
-pub fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, FileError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, FileError> {
     let failed = |cause: String| FileError(format!("read `{}`: {cause}", path.display()));
     match std::fs::metadata(path) {
         // Where its folder is a file, whoever uses the folder says so.
@@ -60,7 +60,7 @@ fn plain(name: &str, value: &Value) -> Result<String, String> {
 
 impl Config {
     /// Writes the values of the moment to the file. None if there is no file to write to.
-    pub fn rewrite(&self) -> Option<Result<(), FileError>> {
+    pub(crate) fn rewrite(&self) -> Option<Result<(), FileError>> {
         let _changing = self.watchers.lock();
         Some(rewrite(self.file()?, self))
     }

@@ -25,11 +25,11 @@ use parking_lot::{Mutex, RwLock};
 
 pub use current::Current;
 pub use docs::markdown;
-pub use file::{FileError, read as read_file};
-pub use rule::{Address, addresses, output_limit, percentiles};
+pub(crate) use file::{FileError, read as read_file};
+pub(crate) use rule::{Address, addresses, output_limit, percentiles};
 pub use setting::{Change, Kind, Section, Setting};
 pub use settings::Settings;
-pub use table::Name;
+pub(crate) use table::Name;
 
 /// Where a setting's value comes from, later ones winning over earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,7 @@ pub enum Source {
 
 impl Source {
     /// As `flux config` calls it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Source::Default => "default",
             Source::File => "file",
@@ -133,36 +133,36 @@ impl Config {
     }
 
     /// The settings it has values of.
-    pub fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// The value of a setting that is a number: bytes, an index into the words of a choice, 1 for yes. See its [`Kind`].
     #[inline]
-    pub fn number(&self, name: Name) -> i64 {
+    pub(crate) fn number(&self, name: Name) -> i64 {
         self.number_at(name as usize)
     }
 
     /// The same, where it cannot be negative.
     #[inline]
-    pub fn count(&self, name: Name) -> u64 {
+    pub(crate) fn count(&self, name: Name) -> u64 {
         self.number(name).max(0) as u64
     }
 
     /// The same of a setting of a room that may not be here. Then it is what it is by default.
-    pub fn count_or_default(&self, setting: &Setting) -> u64 {
+    pub(crate) fn count_or_default(&self, setting: &Setting) -> u64 {
         let at = self.settings.place_of(setting);
         at.map_or_else(|| setting.default_value().number, |at| self.number_at(at)).max(0) as u64
     }
 
     /// Whether a setting is `yes`.
     #[inline]
-    pub fn is_on(&self, name: Name) -> bool {
+    pub(crate) fn is_on(&self, name: Name) -> bool {
         self.number(name) != 0
     }
 
     /// A setting's value as text, in the form `CONFIG GET` gives it.
-    pub fn text(&self, name: Name) -> Arc<str> {
+    pub(crate) fn text(&self, name: Name) -> Arc<str> {
         self.text_at(name as usize)
     }
 
@@ -180,7 +180,7 @@ impl Config {
     }
 
     /// The value of one of its [`Self::settings`], as text, and where it comes from.
-    pub fn show(&self, setting: &Setting) -> (Arc<str>, Source) {
+    pub(crate) fn show(&self, setting: &Setting) -> (Arc<str>, Source) {
         let at = self.settings.place_of(setting).expect("it is one of these settings");
         let slot = &self.slots[at];
         (slot.text.read().clone(), Source::from_number(slot.source.load(Acquire)))
@@ -198,7 +198,7 @@ impl Config {
     }
 
     /// Notes what a setting that left a choice came to, such as the port the system gave. Where it comes from stays.
-    pub fn settle(&self, name: Name, value: &str) {
+    pub(crate) fn settle(&self, name: Name, value: &str) {
         let value = self.settings.at(name as usize).read("", value);
         let value = value.expect("the program settles on values its own table allows");
         let watchers = self.watchers.lock();
@@ -207,7 +207,7 @@ impl Config {
     }
 
     /// Sets values while the server runs: all of them, or none and why.
-    pub fn set(&self, changes: &[(&str, &str)]) -> Result<(), Refused> {
+    pub(crate) fn set(&self, changes: &[(&str, &str)]) -> Result<(), Refused> {
         let watchers = self.watchers.lock();
         let places = changes.iter().map(|(name, _)| self.place(name)).collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(changes.len());
@@ -242,13 +242,13 @@ impl Config {
     }
 
     /// The file the settings were read from, or would be written to.
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.file.get().map(PathBuf::as_path)
     }
 
     /// Calls `tell` now and after every change to one of these settings.
     /// It must not set a value itself.
-    pub fn watch(&self, names: &[Name], tell: impl Fn(&Config) + Send + Sync + 'static) {
+    pub(crate) fn watch(&self, names: &[Name], tell: impl Fn(&Config) + Send + Sync + 'static) {
         self.watch_at(names.iter().map(|name| *name as usize).collect(), tell);
     }
 

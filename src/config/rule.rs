@@ -25,7 +25,7 @@ pub(super) fn bytes(value: &str) -> Option<i64> {
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Which.
     pub ip: IpAddr,
     /// Whether the server may start without it (`-` before it), as where a machine has no IPv6.
@@ -33,7 +33,7 @@ pub struct Address {
 }
 
 /// The addresses in the value of `bind`; `*` is every address. None if one of them is not an address.
-pub fn addresses(value: &str) -> Option<Vec<Address>> {
+pub(crate) fn addresses(value: &str) -> Option<Vec<Address>> {
     value
         .split_whitespace()
         .map(|word| {
@@ -127,13 +127,13 @@ pub(super) fn version(_: &str, value: &str) -> Result<String, String> {
 }
 
 /// The percentiles in the value of `latency-tracking-info-percentiles`.
-pub fn percentiles(value: &str) -> Vec<f64> {
+pub(crate) fn percentiles(value: &str) -> Vec<f64> {
     value.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// How much may wait in a client's output buffer; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OutputLimit {
+pub(crate) struct OutputLimit {
     /// Above this it is cut at once.
     pub hard_bytes: u64,
     /// Above this it is cut when that lasts.
@@ -146,7 +146,7 @@ pub struct OutputLimit {
 const CLASSES: [&str; 3] = ["normal", "slave", "pubsub"];
 
 /// The limit for a class (`normal`, `slave`, `pubsub`) in the value of `client-output-buffer-limit`.
-pub fn output_limit(value: &str, class: &str) -> OutputLimit {
+pub(crate) fn output_limit(value: &str, class: &str) -> OutputLimit {
     let class = CLASSES.iter().position(|name| *name == class).unwrap_or(0);
     output_limits(value).ok().and_then(|limits| limits[class]).unwrap_or_default()
 }

@@ -44,19 +44,19 @@ pub struct Setting {
     /// Its name: Redis' where Redis has it.
     pub name: &'static str,
     /// Other names it goes by.
-    pub aliases: &'static [&'static str],
+    pub(crate) aliases: &'static [&'static str],
     /// What values it takes.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Its value when nobody chooses one.
-    pub default: &'static str,
+    pub(crate) default: &'static str,
     /// When it may change.
     pub change: Change,
     /// The title under which it stands in help and documentation, which whoever lists it says; None if it is only remembered.
-    pub section: Option<&'static str>,
+    pub(crate) section: Option<&'static str>,
     /// Whether `CONFIG GET` with a pattern passes it over, as Redis does for settings of its own tests.
-    pub is_hidden: bool,
+    pub(crate) is_hidden: bool,
     /// What it does, in a sentence.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// Settings that stand together in help and documentation.
@@ -75,7 +75,7 @@ pub(super) struct Value {
 }
 
 /// `yes` or `no`.
-pub const fn switch(name: &'static str, default: &'static str) -> Setting {
+pub(crate) const fn switch(name: &'static str, default: &'static str) -> Setting {
     setting(name, default, Kind::Switch)
 }
 
@@ -85,17 +85,17 @@ pub const fn number(name: &'static str, default: &'static str, min: i64, max: i6
 }
 
 /// Bytes within bounds, with a unit if wanted.
-pub const fn bytes(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
+pub(crate) const fn bytes(name: &'static str, default: &'static str, min: i64, max: i64) -> Setting {
     setting(name, default, Kind::Bytes { min, max })
 }
 
 /// One of these words.
-pub const fn choice(name: &'static str, default: &'static str, words: &'static [&'static str]) -> Setting {
+pub(crate) const fn choice(name: &'static str, default: &'static str, words: &'static [&'static str]) -> Setting {
     setting(name, default, Kind::Choice(words))
 }
 
 /// Any text.
-pub const fn text(name: &'static str, default: &'static str) -> Setting {
+pub(crate) const fn text(name: &'static str, default: &'static str) -> Setting {
     setting(name, default, Kind::Text)
 }
 
@@ -112,25 +112,25 @@ impl Setting {
     }
 
     /// Can only be chosen at the start.
-    pub const fn at_start(mut self) -> Setting {
+    pub(crate) const fn at_start(mut self) -> Setting {
         self.change = Change::AtStart("it can only be chosen at start: write it to the configuration and restart");
         self
     }
 
     /// The same, for this reason.
-    pub const fn at_start_because(mut self, reason: &'static str) -> Setting {
+    pub(crate) const fn at_start_because(mut self, reason: &'static str) -> Setting {
         self.change = Change::AtStart(reason);
         self
     }
 
     /// Cannot be set by clients, not even to what it is, as some of Redis.
-    pub const fn fixed(mut self) -> Setting {
+    pub(crate) const fn fixed(mut self) -> Setting {
         self.change = Change::Never;
         self
     }
 
     /// Is passed over by `CONFIG GET` with a pattern.
-    pub const fn hidden(mut self) -> Setting {
+    pub(crate) const fn hidden(mut self) -> Setting {
         self.is_hidden = true;
         self
     }
@@ -142,7 +142,7 @@ impl Setting {
     }
 
     /// Its name and its aliases.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
@@ -152,12 +152,12 @@ impl Setting {
     }
 
     /// Whether it does something here, rather than being accepted for the sake of clients.
-    pub fn has_effect(&self) -> bool {
+    pub(crate) fn has_effect(&self) -> bool {
         self.section.is_some()
     }
 
     /// What values it takes, in a few words for help.
-    pub fn values(&self) -> String {
+    pub(crate) fn values(&self) -> String {
         match self.kind {
             Kind::Switch => "yes or no".into(),
             Kind::Number { min, max } if max >= i64::from(i32::MAX) => format!("a number from {min}"),

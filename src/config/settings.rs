@@ -40,22 +40,22 @@ impl Settings {
     }
 
     /// The headings under which those with an effect stand, in their order, each with its settings.
-    pub fn sections(&self) -> impl Iterator<Item = (&'static str, impl Iterator<Item = &Setting>)> {
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (&'static str, impl Iterator<Item = &Setting>)> {
         self.titles.iter().map(|title| (*title, self.iter().filter(move |row| row.section == Some(*title))))
     }
 
     /// Those that are only remembered.
-    pub fn without_effect(&self) -> impl Iterator<Item = &Setting> {
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = &Setting> {
         self.iter().filter(|row| !row.has_effect())
     }
 
     /// The one of this name or alias, in any case.
-    pub fn find(&self, name: &str) -> Option<&Setting> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Setting> {
         self.place(name).map(|at| &self.rows[at])
     }
 
     /// Whether this is one of them.
-    pub fn has(&self, setting: &Setting) -> bool {
+    pub(crate) fn has(&self, setting: &Setting) -> bool {
         self.place_of(setting).is_some()
     }
 

@@ -14,7 +14,7 @@ macro_rules! settings {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(dead_code, reason = "what is fixed nobody asks for")]
         #[repr(usize)]
-        pub enum Name {
+        pub(crate) enum Name {
             $($($name,)*)*
         }
 

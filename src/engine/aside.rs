@@ -19,12 +19,12 @@ pub(crate) struct Aside {
 
 impl Aside {
     /// Whether a long run has lent its locks before.
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         !self.effects.is_empty()
     }
 
     /// Takes what a view that holds all shards has recorded, shuts the keyspace and lets its locks go.
-    pub fn lend(&mut self, mut view: Read<'_>) {
+    pub(crate) fn lend(&mut self, mut view: Read<'_>) {
         self.take(&mut view);
         view.engine.solo().shut();
     }
@@ -37,7 +37,7 @@ impl Aside {
     }
 
     /// Files all that was set aside as what this view recorded, and opens the keyspace to others once the view lets it go.
-    pub fn file(&mut self, view: &mut Read<'_>) {
+    pub(crate) fn file(&mut self, view: &mut Read<'_>) {
         if self.is_discarded {
             self.discard(view);
         }
@@ -51,14 +51,14 @@ impl Aside {
     }
 
     /// Forgets what was recorded, and what will be: the process ends, and half of a run must not be in the journal.
-    pub fn discard(&mut self, view: &mut Read<'_>) {
+    pub(crate) fn discard(&mut self, view: &mut Read<'_>) {
         self.take(view);
         self.effects.iter_mut().for_each(|effects| *effects = Effects::default());
         self.is_discarded = true;
     }
 
     /// The keys that were touched at which someone waits, those of the view among them.
-    pub fn touched(&mut self, view: &mut Read<'_>) -> Vec<Place> {
+    pub(crate) fn touched(&mut self, view: &mut Read<'_>) -> Vec<Place> {
         let mut touched = mem::take(&mut self.touched);
         touched.append(&mut view.take_touched());
         touched

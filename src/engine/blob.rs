@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// Bytes that fit in place. Keys such as `user:1234567890:name` do, and save an allocation and a cache miss each.
-pub const INLINE_BYTES_MAX: usize = 22;
+pub(crate) const INLINE_BYTES_MAX: usize = 22;
 
 /// Immutable bytes; equality, order and hash are those of the bytes.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ enum Repr {
 
 impl Blob {
     /// Bytes held on the heap, for memory accounting.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         match &self.0 {
             Repr::Short { .. } => 0,
             Repr::Long(bytes) => bytes.len(),

@@ -43,20 +43,20 @@ use crate::engine::types::stream::id::Id;
 use crate::resp::{OwnedArgs, Protocol};
 
 /// Makes the command that is run for one of a waiter's keys: its number among them, and its name.
-pub type AtKey = Box<dyn Fn(usize, &[u8]) -> OwnedArgs + Send + Sync>;
+pub(crate) type AtKey = Box<dyn Fn(usize, &[u8]) -> OwnedArgs + Send + Sync>;
 
 /// A command that waits; see the file's head.
 pub struct Waiter {
     /// The command as it is run when the time is over, and also at its key where it named only one.
-    pub args: OwnedArgs,
+    pub(crate) args: OwnedArgs,
     /// The client's database.
-    pub db: u8,
+    pub(crate) db: u8,
     /// The protocol its answer is written in.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// Where its answer goes.
-    pub mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<Mailbox>,
     /// The keys it waits for, in the order it named them.
-    pub keys: Vec<Blob>,
+    pub(crate) keys: Vec<Blob>,
     /// What it waits for at each of them.
     want: Want,
     /// For entries of streams: the ids they must be above, one for each key. None for all else.
@@ -69,7 +69,7 @@ pub struct Waiter {
 
 /// What a client waits for at a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Want {
+pub(crate) enum Want {
     /// An element of a list.
     Element,
     /// A member of a sorted set.
@@ -92,13 +92,13 @@ impl Want {
     }
 
     /// Whether one that gets nothing shows that those behind it get nothing either.
-    pub fn is_taken_in_turn(&self) -> bool {
+    pub(crate) fn is_taken_in_turn(&self) -> bool {
         *self != Want::Entries
     }
 }
 
 /// Why a command has not answered, and what its connection does about it.
-pub struct Block {
+pub(crate) struct Block {
     /// What is to be ended.
     pub waiter: Arc<Waiter>,
     /// When it ends by itself, in milliseconds from now; None for never.
@@ -112,19 +112,19 @@ pub struct Block {
 
 impl Block {
     /// A command that waits for an answer, which others cause.
-    pub fn new(waiter: Arc<Waiter>, timeout_ms: Option<u64>) -> Block {
+    pub(crate) fn new(waiter: Arc<Waiter>, timeout_ms: Option<u64>) -> Block {
         Block { waiter, timeout_ms, tries_again: false, is_under_way: false }
     }
 }
 
 impl Waiter {
     /// A command that waits for no keys.
-    pub fn new(args: OwnedArgs, db: u8, protocol: Protocol, mailbox: Arc<Mailbox>) -> Waiter {
+    pub(crate) fn new(args: OwnedArgs, db: u8, protocol: Protocol, mailbox: Arc<Mailbox>) -> Waiter {
         Waiter::at_keys(args, db, protocol, mailbox, Vec::new(), Want::Element, None)
     }
 
     /// A command that waits for these keys from now on, once it is queued. Where it names several, `at_key` makes the command for one.
-    pub fn at_keys(
+    pub(crate) fn at_keys(
         args: OwnedArgs,
         db: u8,
         protocol: Protocol,
@@ -139,17 +139,17 @@ impl Waiter {
     }
 
     /// The same, which reads entries of streams above these ids, one for each key.
-    pub fn reading_above(self, above: Vec<Id>) -> Waiter {
+    pub(crate) fn reading_above(self, above: Vec<Id>) -> Waiter {
         Waiter { above, ..self }
     }
 
     /// Ends the wait; true for the one caller who did, who now owes the client an answer.
-    pub fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         !std::mem::replace(&mut *self.is_over.lock(), true)
     }
 
     /// Ends the wait if `run`, which nobody's ending can come between, answers true. Tells whether it did.
-    pub fn serve(&self, run: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn serve(&self, run: impl FnOnce() -> bool) -> bool {
         let mut is_over = self.is_over.lock();
         if *is_over {
             return false;
@@ -159,32 +159,32 @@ impl Waiter {
     }
 
     /// Whether it was answered or gave up.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         *self.is_over.lock()
     }
 
     /// Whether it is told when what it waits at is gone or holds something else, rather than wait on.
-    pub fn ends_with_key(&self) -> bool {
+    pub(crate) fn ends_with_key(&self) -> bool {
         matches!(self.want, Want::Work(_))
     }
 
     /// Tells it from all others, and grows from one to the next.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     /// The command to be run for one of its keys, by its number, if that is not simply [`Self::args`].
-    pub fn args_at(&self, key: usize) -> Option<OwnedArgs> {
+    pub(crate) fn args_at(&self, key: usize) -> Option<OwnedArgs> {
         self.at_key.as_ref().map(|make| make(key, &self.keys[key]))
     }
 }
 
 /// A key by its database's stored number.
-pub type Place = (u8, Blob);
+pub(crate) type Place = (u8, Blob);
 
 /// Who waits for which keys of a shard, and which of those keys changed since last asked.
 #[derive(Default)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     /// By the stored number of their database; none of these is empty.
     places: BTreeMap<u8, HashMap<Blob, Queues, foldhash::fast::RandomState>>,
     /// Each with its place in the order in which keys of all shards were touched, which is the order they are served in.
@@ -217,12 +217,12 @@ struct Queued {
 impl Waiters {
     /// Whether nobody waits.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
     /// Notes that a key changed, if someone waits for it.
-    pub fn touch(&mut self, db: u8, key: &[u8]) {
+    pub(crate) fn touch(&mut self, db: u8, key: &[u8]) {
         if let Some(queues) = self.places.get_mut(&db).and_then(|places| places.get_mut(key))
             && !std::mem::replace(&mut queues.is_touched, true)
         {
@@ -247,13 +247,13 @@ impl Waiters {
     }
 
     /// How many of the keys that are waited for have someone who is told of their end: readers in a group.
-    pub fn count_told_of_end(&self) -> usize {
+    pub(crate) fn count_told_of_end(&self) -> usize {
         let is_told = |queues: &&Queues| queues.by_want.keys().any(|want| matches!(want, Want::Work(_)));
         self.places.values().flat_map(HashMap::values).filter(is_told).count()
     }
 
     /// Takes the keys that changed.
-    pub fn take_touched(&mut self) -> Vec<Place> {
+    pub(crate) fn take_touched(&mut self) -> Vec<Place> {
         self.take_touched_in_order().into_iter().map(|(_, place)| place).collect()
     }
 
@@ -269,7 +269,7 @@ impl Waiters {
     }
 
     /// Puts a command at the end of the queue of one of its keys, which is there under this stored number.
-    pub fn join(&mut self, db: u8, waiter: &Arc<Waiter>, key: usize) {
+    pub(crate) fn join(&mut self, db: u8, waiter: &Arc<Waiter>, key: usize) {
         let queues = self.places.entry(db).or_default().entry(waiter.keys[key].clone()).or_default();
         let queue = queues.by_want.entry(waiter.want.clone()).or_default();
         // One that names a key twice waits there once.
@@ -278,14 +278,14 @@ impl Waiters {
     }
 
     /// What is waited for at a key and may be had there now, by what the key holds.
-    pub fn wants(&self, place: &Place, held: Option<Kind>) -> Vec<Want> {
+    pub(crate) fn wants(&self, place: &Place, held: Option<Kind>) -> Vec<Want> {
         self.queues(place)
             .map_or_else(Vec::new, |queues| queues.by_want.keys().filter(|want| want.is_for(held)).cloned().collect())
     }
 
     /// The first who waits at a key for this and came after the one with this number. Whoever wants entries above `newest`, the id of a
     /// stream's last one, would get none, and is passed over.
-    pub fn after(&self, place: &Place, want: &Want, number: u64, newest: Id) -> Option<(Arc<Waiter>, usize)> {
+    pub(crate) fn after(&self, place: &Place, want: &Want, number: u64, newest: Id) -> Option<(Arc<Waiter>, usize)> {
         let queue = self.queues(place)?.by_want.get(want)?;
         let mut behind = queue.range((Excluded(number), Unbounded)).map(|(_, queued)| queued);
         let next = behind.find(|queued| *want != Want::Entries || queued.above < newest)?;
@@ -293,7 +293,7 @@ impl Waiters {
     }
 
     /// Takes a command out of a key's queue, if it is there.
-    pub fn leave(&mut self, place: &Place, waiter: &Waiter) {
+    pub(crate) fn leave(&mut self, place: &Place, waiter: &Waiter) {
         let Some(queues) = self.queues_mut(place) else { return };
         if let Some(queue) = queues.by_want.get_mut(&waiter.want) {
             queue.remove(&waiter.number);
@@ -327,7 +327,7 @@ impl Waiters {
     }
 
     /// How many keys are waited for.
-    pub fn place_count(&self) -> usize {
+    pub(crate) fn place_count(&self) -> usize {
         self.places.values().map(HashMap::len).sum()
     }
 }

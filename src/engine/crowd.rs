@@ -8,7 +8,7 @@ use std::sync::Arc;
 const FEW_MAX: usize = 16;
 
 /// A set of them, each told apart by where it is.
-pub enum Crowd<T> {
+pub(crate) enum Crowd<T> {
     /// In the order they came.
     Few(Vec<Arc<T>>),
     /// By their addresses, in no order. It stays so until it is empty, when whoever keeps it drops it.
@@ -27,7 +27,7 @@ fn address<T>(member: &Arc<T>) -> usize {
 
 impl<T> Crowd<T> {
     /// Adds one, if it is not in it.
-    pub fn join(&mut self, member: &Arc<T>) {
+    pub(crate) fn join(&mut self, member: &Arc<T>) {
         match self {
             Crowd::Few(few) if few.iter().any(|other| Arc::ptr_eq(other, member)) => {}
             Crowd::Few(few) if few.len() < FEW_MAX => few.push(Arc::clone(member)),
@@ -40,7 +40,7 @@ impl<T> Crowd<T> {
     }
 
     /// Removes one; tells whether it was in it.
-    pub fn leave(&mut self, member: &Arc<T>) -> bool {
+    pub(crate) fn leave(&mut self, member: &Arc<T>) -> bool {
         match self {
             Crowd::Few(few) => {
                 let at = few.iter().position(|other| Arc::ptr_eq(other, member));
@@ -51,7 +51,7 @@ impl<T> Crowd<T> {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Crowd::Few(few) => few.len(),
             Crowd::Many(many) => many.len(),
@@ -59,12 +59,12 @@ impl<T> Crowd<T> {
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Tells each of them.
-    pub fn each(&self, tell: impl FnMut(&Arc<T>)) {
+    pub(crate) fn each(&self, tell: impl FnMut(&Arc<T>)) {
         match self {
             Crowd::Few(few) => few.iter().for_each(tell),
             Crowd::Many(many) => many.values().for_each(tell),
@@ -73,7 +73,7 @@ impl<T> Crowd<T> {
 }
 
 /// Lets a table of such crowds go back to the size of what is in it: one that was large once is not kept.
-pub fn give_room_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+pub(crate) fn give_room_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
     const KEEP: usize = 64;
     if table.capacity() > KEEP && table.len() < table.capacity() / 8 {
         table.shrink_to(table.len() * 2);

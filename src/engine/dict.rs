@@ -22,7 +22,7 @@ const BUCKETS_MIN: u32 = 4;
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// The hash of a key, seeded anew in each process so that strangers cannot choose colliding keys.
-pub fn hash(key: &[u8]) -> u64 {
+pub(crate) fn hash(key: &[u8]) -> u64 {
     SEED.hash_one(key)
 }
 
@@ -78,7 +78,7 @@ pub struct Dict<E> {
 
 /// An entry that `remove` moved to keep the entries dense: whoever keeps positions must follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// Where the entry stood.
     pub from: u32,
     /// Where it stands now.
@@ -98,18 +98,18 @@ impl<E: Entry> Dict<E> {
     }
 
     /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Bytes the table itself takes, without what its entries hold on the heap.
-    pub fn table_bytes(&self) -> usize {
+    pub(crate) fn table_bytes(&self) -> usize {
         self.buckets.capacity() * 4 + self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<E>()).sum::<usize>()
     }
 
     /// The position of the entry with this key. Positions stay true until the next `insert_new` or `remove`.
     #[inline]
-    pub fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
@@ -127,7 +127,7 @@ impl<E: Entry> Dict<E> {
     }
 
     /// Brings near what looking up these keys will look at.
-    pub fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn prefetch<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
         let hashes: SmallVec<[u32; 16]> = keys.map(|key| hash(key) as u32).collect();
         hashes.iter().for_each(|hash| self.prefetch_bucket(*hash));
         hashes.iter().for_each(|hash| self.prefetch_entry(*hash));
@@ -135,7 +135,7 @@ impl<E: Entry> Dict<E> {
 
     /// Brings the bucket of a hash near: a step towards [`Self::find`] that waits for nothing.
     #[inline]
-    pub fn prefetch_bucket(&self, hash: u32) {
+    pub(crate) fn prefetch_bucket(&self, hash: u32) {
         if self.len != 0 {
             prefetch(&self.buckets[self.bucket(hash)]);
         }
@@ -143,7 +143,7 @@ impl<E: Entry> Dict<E> {
 
     /// Brings the first entry in the bucket of a hash near; its bucket should be by now.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u32) {
+    pub(crate) fn prefetch_entry(&self, hash: u32) {
         if self.len != 0 {
             let at = self.buckets[self.bucket(hash)];
             if at != NONE {
@@ -153,7 +153,7 @@ impl<E: Entry> Dict<E> {
     }
 
     /// The position of an entry with this hash that is wanted.
-    pub fn find_where(&self, hash: u32, is_wanted: impl Fn(&E) -> bool) -> Option<u32> {
+    pub(crate) fn find_where(&self, hash: u32, is_wanted: impl Fn(&E) -> bool) -> Option<u32> {
         if self.len == 0 {
             return None;
         }
@@ -170,34 +170,34 @@ impl<E: Entry> Dict<E> {
 
     /// The entry at a position from `find`, or any position below `len`.
     #[inline]
-    pub fn at(&self, position: u32) -> &E {
+    pub(crate) fn at(&self, position: u32) -> &E {
         &self.chunks[position as usize / CHUNK][position as usize % CHUNK]
     }
 
     /// The entry at a position, to change. Its key must not change.
     #[inline]
-    pub fn at_mut(&mut self, position: u32) -> &mut E {
+    pub(crate) fn at_mut(&mut self, position: u32) -> &mut E {
         &mut self.chunks[position as usize / CHUNK][position as usize % CHUNK]
     }
 
     /// The hash an entry was inserted with.
-    pub fn hash_at(&self, position: u32) -> u32 {
+    pub(crate) fn hash_at(&self, position: u32) -> u32 {
         hash(self.at(position).key()) as u32
     }
 
     /// The entry with this key.
-    pub fn get(&self, key: &[u8]) -> Option<&E> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&E> {
         self.find(hash(key) as u32, key).map(|at| self.at(at))
     }
 
     /// Makes room in a table without entries, so that it takes so many without growing.
-    pub fn reserve(&mut self, entries: usize) {
+    pub(crate) fn reserve(&mut self, entries: usize) {
         debug_assert!(self.is_empty());
         self.buckets = vec![NONE; entries.saturating_mul(2).max(BUCKETS_MIN as usize)];
     }
 
     /// Adds an entry whose key is not in the table yet, and tells its position.
-    pub fn insert_new(&mut self, hash: u32, mut entry: E) -> u32 {
+    pub(crate) fn insert_new(&mut self, hash: u32, mut entry: E) -> u32 {
         debug_assert!(self.find(hash, entry.key()).is_none());
         if self.len as usize * 2 >= self.buckets.len() {
             self.split();
@@ -212,7 +212,7 @@ impl<E: Entry> Dict<E> {
     }
 
     /// Takes out the entry at a position, and tells which entry moved into its place.
-    pub fn remove(&mut self, position: u32) -> (E, Option<Moved>) {
+    pub(crate) fn remove(&mut self, position: u32) -> (E, Option<Moved>) {
         let next = self.at(position).link().next();
         self.relink(self.hash_at(position), position, next);
         let last = self.len - 1;
@@ -229,7 +229,7 @@ impl<E: Entry> Dict<E> {
     }
 
     /// Takes out the entry with this key.
-    pub fn remove_key(&mut self, key: &[u8]) -> Option<E> {
+    pub(crate) fn remove_key(&mut self, key: &[u8]) -> Option<E> {
         self.find(hash(key) as u32, key).map(|at| self.remove(at).0)
     }
 
@@ -239,7 +239,7 @@ impl<E: Entry> Dict<E> {
     }
 
     /// All entries, to change. Keys must not change.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> {
         self.chunks.iter_mut().flatten()
     }
 
@@ -248,7 +248,7 @@ impl<E: Entry> Dict<E> {
     /// The walk goes through the hashes in the order of their bits reversed. A bucket holds all hashes with the same
     /// low bits, so splitting or merging buckets never moves an entry to the other side of the cursor: an entry that is
     /// there from beginning to end is shown exactly once.
-    pub fn scan(&self, cursor: u32, mut show: impl FnMut(&E)) -> u32 {
+    pub(crate) fn scan(&self, cursor: u32, mut show: impl FnMut(&E)) -> u32 {
         if self.buckets.is_empty() {
             return 0;
         }

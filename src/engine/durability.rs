@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long replies to writes are held back while memory is over `memory-limit`.
-pub const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
+pub(crate) const CROWDED_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// A place in a line of writers, in the order in which they go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub struct LinePlace {
 /// How far a writer has come: what each of those who always wait in the line may have written when they have as much as it has. To be kept from
 /// one write to the next; one who writes for the first time begins with the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct LineShare(pub f64);
+pub struct LineShare(pub(crate) f64);
 
 /// How far changes may come on their way to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Stage {
 
 /// What a reply waits for: that changes up to an epoch have come to a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Awaited {
+pub(crate) struct Awaited {
     pub stage: Stage,
     pub epoch: u64,
 }

@@ -33,28 +33,28 @@ pub struct Effects {
 
 impl Effects {
     /// None, with room for so many bytes.
-    pub fn with_room(bytes: usize) -> Effects {
+    pub(crate) fn with_room(bytes: usize) -> Effects {
         Effects::from(Vec::with_capacity(bytes))
     }
 
     /// Bytes there is room for.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.held.bytes()
     }
 
     /// Whether there is one among them that has an order with those of other shards: a flush, and what gives, copies or takes a large value.
-    pub fn meet(&self) -> bool {
+    pub(crate) fn meet(&self) -> bool {
         self.meet
     }
 
     /// Says that there is one.
-    pub fn set_meet(&mut self) {
+    pub(crate) fn set_meet(&mut self) {
         self.meet = true;
     }
 
     /// Adds what is appended, and tells how many bytes that is.
     #[inline]
-    pub fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> usize {
+    pub(crate) fn record(&mut self, append: impl FnOnce(&mut Vec<u8>)) -> usize {
         let before = self.bytes.len();
         append(&mut self.bytes);
         if self.bytes.capacity() != self.held.bytes() {
@@ -64,7 +64,7 @@ impl Effects {
     }
 
     /// Keeps only the first bytes.
-    pub fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.bytes.truncate(len);
     }
 }
@@ -132,7 +132,7 @@ pub enum Effect<'a> {
 
 impl<'a> Effect<'a> {
     /// The key it concerns; None for one that concerns a whole database, or all.
-    pub fn key(&self) -> Option<&'a [u8]> {
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
         match *self {
             Effect::Put { key, .. }
             | Effect::Remove { key, .. }
@@ -147,7 +147,7 @@ impl<'a> Effect<'a> {
     }
 
     /// The stored number of the database it concerns; None for one that concerns them all.
-    pub fn db(&self) -> Option<u8> {
+    pub(crate) fn db(&self) -> Option<u8> {
         match *self {
             Effect::Put { db, .. }
             | Effect::Remove { db, .. }
@@ -178,7 +178,7 @@ pub enum Row<'a> {
 
 impl<'a> Rows<'a> {
     /// The rows as they stand in the effect, with their end.
-    pub fn bytes(&self) -> &'a [u8] {
+    pub(crate) fn bytes(&self) -> &'a [u8] {
         self.0
     }
 
@@ -243,21 +243,21 @@ fn take_kind(from: &mut &[u8]) -> Result<Kind, BadRow> {
 }
 
 /// Takes one byte off the front.
-pub fn take_byte(from: &mut &[u8]) -> Result<u8, BadRow> {
+pub(crate) fn take_byte(from: &mut &[u8]) -> Result<u8, BadRow> {
     let (&byte, rest) = from.split_first().ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(byte)
 }
 
 /// Takes a little-endian number off the front.
-pub fn take_u64(from: &mut &[u8]) -> Result<u64, BadRow> {
+pub(crate) fn take_u64(from: &mut &[u8]) -> Result<u64, BadRow> {
     let (bytes, rest) = from.split_first_chunk::<8>().ok_or(BadRow::Bytes)?;
     *from = rest;
     Ok(u64::from_le_bytes(*bytes))
 }
 
 /// Takes a LEB128 number off the front.
-pub fn take_number(from: &mut &[u8]) -> Result<u64, BadRow> {
+pub(crate) fn take_number(from: &mut &[u8]) -> Result<u64, BadRow> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = take_byte(from)?;
@@ -274,12 +274,12 @@ pub fn take_number(from: &mut &[u8]) -> Result<u64, BadRow> {
 }
 
 /// Takes a LEB128 length off the front.
-pub fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
+pub(crate) fn take_len(from: &mut &[u8]) -> Result<usize, BadRow> {
     usize::try_from(take_number(from)?).map_err(|_| BadRow::Bytes)
 }
 
 /// Takes bytes with their length before them off the front.
-pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
+pub(crate) fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
     let len = take_len(from)?;
     let (bytes, rest) = from.split_at_checked(len).ok_or(BadRow::Bytes)?;
     *from = rest;
@@ -288,7 +288,7 @@ pub fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], BadRow> {
 
 /// Appends a LEB128 number.
 #[inline]
-pub fn push_number(to: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn push_number(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         to.push(number as u8 | 0x80);
         number >>= 7;
@@ -298,13 +298,13 @@ pub fn push_number(to: &mut Vec<u8>, mut number: u64) {
 
 /// Appends a LEB128 length.
 #[inline]
-pub fn push_len(to: &mut Vec<u8>, len: usize) {
+pub(crate) fn push_len(to: &mut Vec<u8>, len: usize) {
     push_number(to, len as u64);
 }
 
 /// Appends bytes with their length before them.
 #[inline]
-pub fn push_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     push_len(to, bytes.len());
     to.extend_from_slice(bytes);
 }
@@ -338,7 +338,7 @@ pub fn push_row(to: &mut Vec<u8>, element: &[u8], bytes: &[u8]) {
 
 /// Appends a row that was put, its bytes given in parts.
 #[inline]
-pub fn push_row_parts(to: &mut Vec<u8>, element: &[u8], parts: &[&[u8]]) {
+pub(crate) fn push_row_parts(to: &mut Vec<u8>, element: &[u8], parts: &[&[u8]]) {
     to.push(ROW_PUT);
     push_bytes(to, element);
     push_len(to, parts.iter().map(|part| part.len()).sum());

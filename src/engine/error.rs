@@ -9,19 +9,19 @@ pub struct Error(pub Cow<'static, str>);
 
 impl Error {
     /// An error with a text made for the occasion.
-    pub fn new(text: impl Into<Cow<'static, str>>) -> Error {
+    pub(crate) fn new(text: impl Into<Cow<'static, str>>) -> Error {
         Error(text.into())
     }
 
     /// An error that always says the same.
-    pub const fn text(text: &'static str) -> Error {
+    pub(crate) const fn text(text: &'static str) -> Error {
         Error(Cow::Borrowed(text))
     }
 }
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        $($(#[$doc])* pub const $name: Error = Error(Cow::Borrowed($text));)*
+        $($(#[$doc])* pub(crate) const $name: Error = Error(Cow::Borrowed($text));)*
     };
 }
 
@@ -292,6 +292,6 @@ errors! {
 }
 
 /// An expiry that is not in the future, or further than time goes. `name` is the command, in lower case.
-pub fn invalid_expire_time(name: &str) -> Error {
+pub(crate) fn invalid_expire_time(name: &str) -> Error {
     Error::new(format!("ERR invalid expire time in '{name}' command"))
 }

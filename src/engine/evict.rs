@@ -16,7 +16,7 @@ use crate::engine::tracking::Invalid;
 use crate::engine::{Engine, SHARDS};
 use crate::{id, memory};
 
-pub use crate::engine::policy::Policy;
+pub(crate) use crate::engine::policy::Policy;
 use crate::engine::policy::Policy::*;
 
 /// Keys looked at in vain before it is given up: all of them may be of a kind the policy spares.
@@ -27,7 +27,7 @@ const ACCESS_MASK: u32 = 0x00ff_ffff;
 const FRESH_COUNT: u32 = 5;
 /// What making room did.
 #[derive(Default)]
-pub struct Evicted {
+pub(crate) struct Evicted {
     /// Events of the keys that went.
     pub events: Vec<Event>,
     /// Keys that someone waits for.
@@ -40,14 +40,14 @@ pub struct Evicted {
 
 /// Whether memory is above `maxmemory`.
 #[inline]
-pub fn is_due(engine: &Engine) -> bool {
+pub(crate) fn is_due(engine: &Engine) -> bool {
     let bytes_max = engine.eviction().bytes_max();
     bytes_max != 0 && engine.counted_bytes() > bytes_max
 }
 
 /// Removes keys until memory is under `maxmemory`, or the policy allows no more. None if there was room.
 #[inline]
-pub fn make_room(engine: &Engine) -> Option<Evicted> {
+pub(crate) fn make_room(engine: &Engine) -> Option<Evicted> {
     is_due(engine).then(|| evict(engine, engine.eviction().bytes_max()))
 }
 
@@ -211,18 +211,18 @@ pub(crate) fn fresh(engine: &Engine, now: u64) -> u32 {
 }
 
 /// How many seconds a key was not used, from its entry's access; None while the policy keeps frequencies.
-pub fn idle_seconds(engine: &Engine, now: u64, access: u32) -> Option<u32> {
+pub(crate) fn idle_seconds(engine: &Engine, now: u64, access: u32) -> Option<u32> {
     (!engine.eviction().policy().is_lfu()).then(|| seconds(now).wrapping_sub(access) & ACCESS_MASK)
 }
 
 /// How often a key was used of late, from its entry's access, on a logarithmic scale; None unless the policy keeps frequencies.
-pub fn frequency(engine: &Engine, now: u64, access: u32) -> Option<u8> {
+pub(crate) fn frequency(engine: &Engine, now: u64, access: u32) -> Option<u8> {
     engine.eviction().policy().is_lfu().then(|| decayed(engine, now, access) as u8)
 }
 
 impl Engine {
     /// Bytes that count against `maxmemory`.
-    pub fn counted_bytes(&self) -> u64 {
+    pub(crate) fn counted_bytes(&self) -> u64 {
         memory::used_bytes().saturating_sub(memory::aside_bytes())
     }
 }

@@ -24,7 +24,7 @@ const FIELDS_PER_LOCK: usize = 256;
 
 /// What a sweep did.
 #[derive(Default)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Events of the removed keys.
     pub events: Vec<Event>,
     /// Keys that someone waits for.
@@ -43,7 +43,7 @@ pub struct Swept {
 
 /// A part of a number of things.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// The part.
     pub part: u64,
     /// All of them.
@@ -51,7 +51,7 @@ pub struct Share {
 }
 
 /// Removes some of what is over at `now` (milliseconds since the epoch) from every shard.
-pub fn sweep(engine: &Engine, now: u64) -> Swept {
+pub(crate) fn sweep(engine: &Engine, now: u64) -> Swept {
     let mut swept = Swept::default();
     let clients: [u8; DATABASES] = std::array::from_fn(|stored| engine.client_db(stored as u8));
     let mut hashes = Vec::new();
@@ -148,7 +148,7 @@ fn sweep_fields(keys: &mut Write<'_>, key: &[u8], now: u64, swept: &mut Swept) {
 const FORGOTTEN_PER_LOCK: usize = 256;
 
 /// Forgets who read some keys where there are more than `tracking-table-max-keys`, and tells them.
-pub fn forget_tracked(engine: &Engine) {
+pub(crate) fn forget_tracked(engine: &Engine) {
     if !engine.tracking().is_full() {
         return;
     }
@@ -161,7 +161,7 @@ pub fn forget_tracked(engine: &Engine) {
 }
 
 /// Notes which hashes have fields that expire, once all are loaded.
-pub fn note_field_expiries(engine: &Engine) {
+pub(crate) fn note_field_expiries(engine: &Engine) {
     engine.each_shard(|_, shard| {
         for database in &mut shard.databases {
             (0..database.keys.len() as u32).for_each(|at| database.note_field_expiry(at));
@@ -171,7 +171,7 @@ pub fn note_field_expiries(engine: &Engine) {
 
 impl Write<'_> {
     /// Notes for the sweep when fields of a hash are over, so that they are removed then.
-    pub fn note_field_expiry(&mut self, key: &[u8]) {
+    pub(crate) fn note_field_expiry(&mut self, key: &[u8]) {
         let hash = dict::hash(key);
         let stored = usize::from(self.stored_db());
         let database = &mut self.shard(shard_of(hash)).databases[stored];

@@ -30,7 +30,7 @@ impl Expiry {
 
 /// A set of times, in milliseconds since the epoch, each with the low 32 bits of its key's hash.
 #[derive(Default)]
-pub struct Expiries {
+pub(crate) struct Expiries {
     /// Invariant: sorted throughout, no block empty, none longer than [`BLOCK`].
     blocks: Vec<Vec<Expiry>>,
     len: usize,
@@ -38,22 +38,22 @@ pub struct Expiries {
 
 impl Expiries {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The soonest.
-    pub fn first(&self) -> Option<(u64, u32)> {
+    pub(crate) fn first(&self) -> Option<(u64, u32)> {
         self.blocks.first()?.first().map(|expiry| expiry.parts())
     }
 
     /// One of them, each as likely as any other.
-    pub fn random(&self) -> Option<(u64, u32)> {
+    pub(crate) fn random(&self) -> Option<(u64, u32)> {
         let longest = if self.blocks.len() == 1 { self.len } else { BLOCK };
         while !self.is_empty() {
             // A place that is not taken in a random block is no answer; most are taken.
@@ -66,7 +66,7 @@ impl Expiries {
     }
 
     /// Adds one; false if it is there.
-    pub fn insert(&mut self, expire_at: u64, hash: u32) -> bool {
+    pub(crate) fn insert(&mut self, expire_at: u64, hash: u32) -> bool {
         let expiry = Expiry::new(expire_at, hash);
         let Some(mut at) = self.block_of(expiry) else {
             self.blocks.push(vec![expiry]);
@@ -90,7 +90,7 @@ impl Expiries {
     }
 
     /// Removes one; false if it is not there.
-    pub fn remove(&mut self, expire_at: u64, hash: u32) -> bool {
+    pub(crate) fn remove(&mut self, expire_at: u64, hash: u32) -> bool {
         let expiry = Expiry::new(expire_at, hash);
         let Some(at) = self.block_of(expiry) else { return false };
         let Ok(place) = self.blocks[at].binary_search(&expiry) else { return false };

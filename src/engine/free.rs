@@ -24,7 +24,7 @@ const QUEUE_BYTES_MAX: usize = 64 << 20;
 const SAMPLES: usize = 8;
 
 /// What is being freed, and what was.
-pub struct Freeing {
+pub(crate) struct Freeing {
     /// Large values and databases' keys not freed yet (`lazyfree_pending_objects`).
     pub pending: AtomicU64,
     /// Those that were (`lazyfreed_objects`).
@@ -59,14 +59,14 @@ enum What {
 
 /// Frees a value that was removed.
 #[inline]
-pub fn value(freeing: &Arc<Freeing>, value: Value) {
+pub(crate) fn value(freeing: &Arc<Freeing>, value: Value) {
     if !matches!(value, Value::String(_)) {
         freeing.add_value(value);
     }
 }
 
 /// Frees the databases of a flush, one of each shard.
-pub fn databases(freeing: &Arc<Freeing>, databases: Vec<Database>) {
+pub(crate) fn databases(freeing: &Arc<Freeing>, databases: Vec<Database>) {
     let keys: usize = databases.iter().map(|database| database.keys.len()).sum();
     for database in databases {
         let (objects, bytes) = (database.keys.len() as u64, database_bytes(&database));
@@ -76,7 +76,7 @@ pub fn databases(freeing: &Arc<Freeing>, databases: Vec<Database>) {
 
 impl Freeing {
     /// Nothing yet. Its thread starts with the first large value.
-    pub fn new(lifecycle: &Lifecycle) -> Freeing {
+    pub(crate) fn new(lifecycle: &Lifecycle) -> Freeing {
         Freeing {
             pending: AtomicU64::new(0),
             freed: AtomicU64::new(0),
@@ -162,7 +162,7 @@ impl Freeing {
     }
 
     /// Frees one piece of what waits, here and now; false if nothing does.
-    pub fn free_one(&self) -> bool {
+    pub(crate) fn free_one(&self) -> bool {
         if self.waiting.load(Relaxed) == 0 {
             return false;
         }
@@ -188,7 +188,7 @@ impl Freeing {
     }
 
     /// The same, and waits for it. The lifecycle asks it to: an end that was not asked for there is a death.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lifecycle.stop(Phase::Tend);
     }
 }

@@ -30,7 +30,7 @@ impl Default for Gate {
 
 /// A task's wait at the gate. Its waker must stay the same meanwhile.
 #[derive(Debug, Default)]
-pub struct Visit {
+pub(crate) struct Visit {
     /// The round in which it was noted.
     round: Option<u64>,
 }
@@ -71,7 +71,7 @@ impl Inside {
 
 /// Why it is not known whether an epoch is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
+pub(crate) enum Unknown {
     /// The journal is closed.
     Over,
     /// The disk refuses, and has for a while ([`Durability::refusal`]).
@@ -90,7 +90,7 @@ impl Gate {
 
     /// Waits until an epoch has come so far; an error if that will never be known. A task that is woken by other things asks again, with the same
     /// `visit`, and is noted once.
-    pub fn poll(&self, awaited: Awaited, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
+    pub(crate) fn poll(&self, awaited: Awaited, visit: &mut Visit, cx: &Context<'_>) -> Poll<Result<(), Unknown>> {
         let mut inside = self.inside.lock();
         if inside.line(awaited.stage).reached >= awaited.epoch {
             return Poll::Ready(Ok(()));
@@ -121,7 +121,7 @@ impl Gate {
 
     /// How many replies wait, and since when the first of them has, on the monotonic clock. Those whom a commit let look again without letting
     /// them pass have waited since then.
-    pub fn waiting(&self) -> (usize, Option<u64>) {
+    pub(crate) fn waiting(&self) -> (usize, Option<u64>) {
         let inside = self.inside.lock();
         let lines = [&inside.written, &inside.durable];
         let count = lines.iter().map(|line| line.waiting.len()).sum();
@@ -129,7 +129,7 @@ impl Gate {
     }
 
     /// Tells the committer who came, and lets through who may pass; ends when no more commits come.
-    pub async fn keep(&self, durability: Arc<dyn Durability>) {
+    pub(crate) async fn keep(&self, durability: Arc<dyn Durability>) {
         let [mut written, mut durable] = [Stage::Written, Stage::Durable].map(|stage| durability.reached(stage));
         loop {
             // Commits nobody waits for wake no worker.

@@ -7,7 +7,7 @@ const STARS_MAX: usize = 1000;
 /// Whether a pattern matches all of a text. Takes at most `pattern.len() * text.len()` steps.
 ///
 /// As in Redis, `*` alone does not match the empty text; commands that mean «everything» by it look for it themselves.
-pub fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
     if text.is_empty() {
         return pattern.is_empty();
     }

@@ -28,19 +28,19 @@ use crate::resp::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// The stored number of its database.
-    pub db: u8,
+    pub(crate) db: u8,
     /// Its key.
-    pub key: Blob,
+    pub(crate) key: Blob,
     /// What is stored there.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The generation of its key's last change. A value is dropped only after a checkpoint, which begins a generation: where the key
     /// has changed and was dropped again meanwhile, this differs.
-    pub changed: u8,
+    pub(crate) changed: u8,
 }
 
 impl Missing {
     /// Where it is missing.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         (self.db, self.key.clone())
     }
 }
@@ -59,7 +59,7 @@ impl Backing for () {
 }
 
 /// Where values come back to.
-pub trait Home: Send + Sync {
+pub(crate) trait Home: Send + Sync {
     /// Runs with the database in which a value is missing, its key's shard locked.
     fn with_database(&self, missing: &Missing, run: &mut dyn FnMut(&mut Database));
 
@@ -69,7 +69,7 @@ pub trait Home: Send + Sync {
 
 /// What is to be read, and who waits for it.
 #[derive(Default)]
-pub struct Loads {
+pub(crate) struct Loads {
     wanted: Mutex<Wanted>,
     came: Condvar,
     handed: Condvar,
@@ -114,19 +114,19 @@ impl Then {
 }
 
 /// Values that stay in memory while it lives: those of a command for which some were dropped again before all were there.
-pub struct Pin {
+pub(crate) struct Pin {
     loads: Arc<Loads>,
     places: Vec<Place>,
 }
 
 impl Pin {
     /// One that keeps nothing yet.
-    pub fn new(loads: &Arc<Loads>) -> Pin {
+    pub(crate) fn new(loads: &Arc<Loads>) -> Pin {
         Pin { loads: Arc::clone(loads), places: Vec::new() }
     }
 
     /// Keeps these values too, as soon as they are there.
-    pub fn keep(&mut self, mut places: Vec<Place>) {
+    pub(crate) fn keep(&mut self, mut places: Vec<Place>) {
         let loads = &self.loads;
         let mut pinned = loads.pinned.lock();
         for place in &places {
@@ -159,33 +159,33 @@ impl Drop for Pin {
 impl Loads {
     /// Whether values may rest on disk at all. While none does, nobody looks.
     #[inline]
-    pub fn has_dropped(&self) -> bool {
+    pub(crate) fn has_dropped(&self) -> bool {
         self.has_dropped.load(Relaxed)
     }
 
     /// Says that values rest on disk from now on.
-    pub fn note_dropped(&self) {
+    pub(crate) fn note_dropped(&self) {
         self.has_dropped.store(true, Relaxed);
     }
 
     /// Whether a value must stay in memory.
-    pub fn is_pinned(&self, db: u8, key: &Blob) -> bool {
+    pub(crate) fn is_pinned(&self, db: u8, key: &Blob) -> bool {
         self.has_pinned.load(Acquire) && self.pinned.lock().contains_key(&(db, key.clone()))
     }
 
     /// Has values read; when all of them are in memory, or one cannot be read, the wait is over.
-    pub fn fetch(&self, missing: Vec<Missing>, waiter: &Arc<Waiter>) {
+    pub(crate) fn fetch(&self, missing: Vec<Missing>, waiter: &Arc<Waiter>) {
         let left = Arc::new(AtomicUsize::new(missing.len()));
         self.line_up(missing, Then::Retry { waiter: Arc::clone(waiter), left });
     }
 
     /// Has values read without which a client that waits at a key cannot be served.
-    pub fn fetch_to_serve(&self, missing: Vec<Missing>, at: &Place) {
+    pub(crate) fn fetch_to_serve(&self, missing: Vec<Missing>, at: &Place) {
         self.line_up(missing, Then::Serve(at.clone()));
     }
 
     /// Has a value read and waits for it; for whoever holds its shard and can do nothing else.
-    pub fn fetch_now(&self, missing: Missing) -> Result<Value, Error> {
+    pub(crate) fn fetch_now(&self, missing: Missing) -> Result<Value, Error> {
         self.waits.fetch_add(1, Relaxed);
         let (sender, receiver) = sync_channel(1);
         {
@@ -200,7 +200,7 @@ impl Loads {
     }
 
     /// How often a thread waited for a value with shards locked: see [`Self::fetch_now`].
-    pub fn wait_count(&self) -> u64 {
+    pub(crate) fn wait_count(&self) -> u64 {
         self.waits.load(Relaxed)
     }
 
@@ -214,7 +214,7 @@ impl Loads {
     }
 
     /// Reads what is wanted until [`Self::stop`]: the life of a reader's thread.
-    pub fn run(&self, home: &dyn Home, backing: &dyn Backing) {
+    pub(crate) fn run(&self, home: &dyn Home, backing: &dyn Backing) {
         while let Some(missing) = self.next() {
             // Someone else may have had it read since.
             let outcome = if is_dropped(home, &missing) {
@@ -238,7 +238,7 @@ impl Loads {
     }
 
     /// The life of the reader that serves threads which hold shards: it never locks one itself, as the others do that bring values back.
-    pub fn run_hands(&self, backing: &dyn Backing) {
+    pub(crate) fn run_hands(&self, backing: &dyn Backing) {
         loop {
             let (missing, sender) = {
                 let mut wanted = self.wanted.lock();
@@ -286,7 +286,7 @@ impl Loads {
     }
 
     /// Ends the readers. Who waits then waits for the end of the server.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut wanted = self.wanted.lock();
         wanted.is_stopping = true;
         // Those who are handed values learn that nobody reads any more.

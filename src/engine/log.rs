@@ -13,7 +13,7 @@ use crate::engine::rows::Kind;
 use crate::engine::tracking::{Tracked, Tracking};
 
 /// Where a shard's changes are told: to the journal, to clients that watch a key, and to clients that wait for one.
-pub struct EffectLog {
+pub(crate) struct EffectLog {
     /// Effects by the parity of the epoch they happened in; see `Engine::cut`.
     pub(crate) pending: [Effects; 2],
     /// The epoch of the view that holds the lock; set when the lock is taken.
@@ -167,7 +167,7 @@ impl EffectLog {
 
 /// Who is told that a key changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
+pub(crate) enum Audience {
     /// Those who watch it, and those who wait for it.
     All,
     /// Only those who wait for it: to WATCH a stream's groups are no part of it, as in Redis.
@@ -177,7 +177,7 @@ pub enum Audience {
 }
 
 /// Records the rows that change under one key; the first one marks the key as changed, and dropping it ends the effect.
-pub struct RowLog<'a> {
+pub(crate) struct RowLog<'a> {
     pub(crate) log: &'a mut EffectLog,
     pub(crate) changed: &'a mut u8,
     pub(crate) db: u8,
@@ -190,27 +190,27 @@ pub struct RowLog<'a> {
 impl RowLog<'_> {
     /// Records that an element now has these bytes.
     #[inline]
-    pub fn put(&mut self, element: &[u8], bytes: &[u8]) {
+    pub(crate) fn put(&mut self, element: &[u8], bytes: &[u8]) {
         self.open();
         self.log.record(|to| effect::push_row(to, element, bytes));
     }
 
     /// Records that an element now has these bytes, given in parts.
     #[inline]
-    pub fn put_parts(&mut self, element: &[u8], parts: &[&[u8]]) {
+    pub(crate) fn put_parts(&mut self, element: &[u8], parts: &[&[u8]]) {
         self.open();
         self.log.record(|to| effect::push_row_parts(to, element, parts));
     }
 
     /// Records that an element is gone.
     #[inline]
-    pub fn remove(&mut self, element: &[u8]) {
+    pub(crate) fn remove(&mut self, element: &[u8]) {
         self.open();
         self.log.record(|to| effect::push_row_removal(to, element));
     }
 
     /// Records a write into a string, instead of rows.
-    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         *self.changed = self.log.generation;
         self.log.touch(self.db, self.key);
         let (db, key) = (self.db, self.key);
@@ -218,7 +218,7 @@ impl RowLog<'_> {
     }
 
     /// Tells of a change that left all as it was: who watches the key cannot know that.
-    pub fn touch(&mut self) {
+    pub(crate) fn touch(&mut self) {
         self.log.touch(self.db, self.key);
     }
 
@@ -243,7 +243,7 @@ impl Drop for RowLog<'_> {
 }
 
 /// A value to change, with the log its changes must be told to.
-pub struct Edit<'a, T> {
+pub(crate) struct Edit<'a, T> {
     /// The value.
     pub value: &'a mut T,
     /// Where each changed row is recorded.

@@ -30,9 +30,9 @@ pub struct Mailbox {
 
 /// What [`Mailbox::serve`] does through an outlet: nothing; it sends; it sends, and the client's task waits for the end of it.
 mod flight {
-    pub const NONE: u8 = 0;
-    pub const SENDS: u8 = 1;
-    pub const AWAITED: u8 = 2;
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const SENDS: u8 = 1;
+    pub(crate) const AWAITED: u8 = 2;
 }
 
 /// A way to a waiting client that another thread can take, so that an answer need not wait until the client's own thread wakes.
@@ -46,7 +46,7 @@ pub trait Outlet: Send + Sync {
 }
 
 /// How a wait was ended by someone else than the client's own task.
-pub enum Ended {
+pub(crate) enum Ended {
     /// With the answer.
     Answer {
         /// What is still to be sent of it.
@@ -69,65 +69,65 @@ pub enum Ended {
 #[derive(Default)]
 pub struct Mail {
     /// Replies and pushes, ready to be sent.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// How the wait was ended.
-    pub ended: Option<Ended>,
+    pub(crate) ended: Option<Ended>,
     /// The rest of an answer of which the outlet could send only a part; it goes before all else.
-    pub rest: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
     /// The connection must be closed, after what was written is sent (true) or at once.
     pub close: Option<bool>,
     /// It must be closed since more waited than [`Mailbox::set_bytes_max`] allows.
-    pub is_too_much: bool,
+    pub(crate) is_too_much: bool,
     /// Messages that came after `bytes` and for which there was no room. See [`Mailbox::count_lost`].
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// See [`Mailbox::lend`].
     outlet: Option<Arc<dyn Outlet>>,
 }
 
 impl Mailbox {
     /// Messages that make more bytes than this wait mean the client is too slow: it is closed. 0 for no bound.
-    pub fn set_bytes_max(&self, bytes: usize) {
+    pub(crate) fn set_bytes_max(&self, bytes: usize) {
         self.bytes_max.store(bytes, Relaxed);
     }
 
     /// Where more waits than may, the client is not closed: later messages are dropped and counted, until what waits was taken.
-    pub fn count_lost(&self) {
+    pub(crate) fn count_lost(&self) {
         self.counts_lost.store(true, Relaxed);
     }
 
     /// The protocol messages to this client are written in.
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         if self.is_resp3.load(Relaxed) == 1 { Protocol::Resp3 } else { Protocol::Resp2 }
     }
 
     /// Follows the client's `HELLO`.
-    pub fn set_protocol(&self, protocol: Protocol) {
+    pub(crate) fn set_protocol(&self, protocol: Protocol) {
         self.is_resp3.store(u8::from(protocol == Protocol::Resp3), Relaxed);
     }
 
     /// Whether the client listens to channels.
-    pub fn listens(&self) -> bool {
+    pub(crate) fn listens(&self) -> bool {
         self.listens.load(Relaxed)
     }
 
     /// See [`Self::listens`].
-    pub fn set_listens(&self, listens: bool) {
+    pub(crate) fn set_listens(&self, listens: bool) {
         self.listens.store(listens, Relaxed);
     }
 
     /// Whether the client is gone.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.is_gone.load(Relaxed)
     }
 
     /// Notes that the client is gone, for those who still hold its mailbox.
-    pub fn set_gone(&self) {
+    pub(crate) fn set_gone(&self) {
         self.is_gone.store(true, Relaxed);
         self.mail.lock().bytes = Vec::new();
     }
 
     /// Leaves bytes to be sent.
-    pub fn send(&self, bytes: &[u8]) {
+    pub(crate) fn send(&self, bytes: &[u8]) {
         self.leave(|mail| {
             let max = self.bytes_max.load(Relaxed);
             if self.counts_lost.load(Relaxed) && (mail.lost > 0 || mail.bytes.len() + bytes.len() > max) {
@@ -151,23 +151,23 @@ impl Mailbox {
 
     /// Lends the client's outlet for one answer. Invariant: it is here only while the client's task sleeps in a wait for an answer, all that
     /// was written for it before has been sent, and it has sent nothing that waits to be run. So whatever wakes the task, it takes it back.
-    pub fn lend(&self, outlet: Arc<dyn Outlet>) {
+    pub(crate) fn lend(&self, outlet: Arc<dyn Outlet>) {
         self.mail.lock().outlet = Some(outlet);
     }
 
     /// Takes the outlet back, if nobody answered.
-    pub fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         self.mail.lock().outlet = None;
     }
 
     /// Leaves word of how this client's wait was ended. To be called by whoever ended it.
-    pub fn end(&self, ended: Ended) {
+    pub(crate) fn end(&self, ended: Ended) {
         self.leave(|mail| mail.ended = Some(ended));
     }
 
     /// Leaves the answer to the command this client waits with, or sends it at once where an outlet was lent. Then the client's task
     /// sleeps on, and finds out when something else wakes it. To be called with no lock held, by whoever ended the wait.
-    pub fn serve(&self, bytes: Vec<u8>, epoch: u64) {
+    pub(crate) fn serve(&self, bytes: Vec<u8>, epoch: u64) {
         let mut mail = self.mail.lock();
         // What was changed may have to be on disk first, and failures are counted by the client's task.
         let is_plain = epoch == 0 && mail.bytes.is_empty() && mail.close.is_none() && !bytes.starts_with(b"-");
@@ -194,7 +194,7 @@ impl Mailbox {
 
     /// Whether nobody sends through the outlet. If someone does, the registered task is woken afterwards; to be called before
     /// [`Self::take`], which then finds the rest.
-    pub fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         match self.flight.load(Acquire) {
             flight::NONE => true,
             flight::SENDS => self.flight.compare_exchange(flight::SENDS, flight::AWAITED, AcqRel, Acquire) == Err(flight::NONE),
@@ -204,7 +204,7 @@ impl Mailbox {
 
     /// Takes what was left, if anything was.
     #[inline]
-    pub fn take(&self) -> Option<Mail> {
+    pub(crate) fn take(&self) -> Option<Mail> {
         if !self.has_mail.load(Acquire) || !self.has_mail.swap(false, AcqRel) {
             return None;
         }
@@ -212,27 +212,27 @@ impl Mailbox {
     }
 
     /// Takes the rest of an answer that went out by the outlet in part, and leaves all else; to be called after [`Self::is_free`].
-    pub fn take_rest(&self) -> Vec<u8> {
+    pub(crate) fn take_rest(&self) -> Vec<u8> {
         if self.has_mail() { std::mem::take(&mut self.mail.lock().rest) } else { Vec::new() }
     }
 
     /// Whether the connection must be closed at once.
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.has_mail() && self.mail.lock().close == Some(false)
     }
 
     /// Whether the connection must be closed, at once or after what was written is sent.
-    pub fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.has_mail() && self.mail.lock().close.is_some()
     }
 
     /// Whether anything is there to take.
-    pub fn has_mail(&self) -> bool {
+    pub(crate) fn has_mail(&self) -> bool {
         self.has_mail.load(Acquire)
     }
 
     /// Bytes that wait to be taken.
-    pub fn pending_bytes(&self) -> usize {
+    pub(crate) fn pending_bytes(&self) -> usize {
         if self.has_mail() { self.mail.lock().bytes.len() } else { 0 }
     }
 

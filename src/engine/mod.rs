@@ -6,32 +6,32 @@
 //! happen before another thing is never in a later epoch than that thing. So each cut is a prefix of what happened.
 
 pub(crate) mod aside;
-pub mod blob;
-pub mod block;
-pub mod crowd;
-pub mod dict;
+pub(crate) mod blob;
+pub(crate) mod block;
+pub(crate) mod crowd;
+pub(crate) mod dict;
 pub mod durability;
 pub mod effect;
-pub mod error;
-pub mod evict;
-pub mod expire;
-pub mod expiries;
-pub mod free;
+pub(crate) mod error;
+pub(crate) mod evict;
+pub(crate) mod expire;
+pub(crate) mod expiries;
+pub(crate) mod free;
 pub mod gate;
-pub mod glob;
+pub(crate) mod glob;
 pub mod keys;
-pub mod load;
-pub mod log;
+pub(crate) mod load;
+pub(crate) mod log;
 pub mod mailbox;
 pub mod notify;
 pub mod persist;
-pub mod policy;
+pub(crate) mod policy;
 pub mod pubsub;
-pub mod rows;
+pub(crate) mod rows;
 pub mod shard;
-pub mod solo;
-pub mod tracking;
-pub mod turn;
+pub(crate) mod solo;
+pub(crate) mod tracking;
+pub(crate) mod turn;
 pub mod types;
 pub mod value;
 
@@ -73,7 +73,7 @@ pub(crate) type Guard<'a> = MutexGuard<'a, Shard>;
 
 /// The shard a key lives in: the top bits of its hash. The low bits choose the bucket within the shard.
 #[inline]
-pub fn shard_of(hash: u64) -> usize {
+pub(crate) fn shard_of(hash: u64) -> usize {
     (hash >> 58) as usize
 }
 
@@ -102,7 +102,7 @@ pub struct Cut {
 }
 
 /// Serves clients that wait for keys which were touched. Called without locks.
-pub type Serve = Box<dyn Fn(&Engine, Vec<Place>) + Send + Sync>;
+pub(crate) type Serve = Box<dyn Fn(&Engine, Vec<Place>) + Send + Sync>;
 
 /// The keyspace; see the room's head.
 pub struct Engine {
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     /// Has the values of keys with such names stay in memory: others' commands use them while they hold locks.
-    pub fn keep_resident(&self, names: Names) {
+    pub(crate) fn keep_resident(&self, names: Names) {
         assert!(self.resident.set(names).is_ok(), "which keys stay is said once, before any are there");
     }
 
@@ -203,7 +203,7 @@ impl Engine {
 
     /// Begins a generation: what changes from here on may be missing in the checkpoint that begins now. After a checkpoint
     /// that failed the generation goes on; so it does while a long run changes keys of which the journal hears at its end.
-    pub fn begin_generation(&self) {
+    pub(crate) fn begin_generation(&self) {
         let _held = self.view_beside(0, 0, Scope::Everything);
         if self.solo.is_shut() {
             return;
@@ -213,13 +213,13 @@ impl Engine {
     }
 
     /// The checkpoint holds all that changed before its generation began.
-    pub fn end_generation(&self) {
+    pub(crate) fn end_generation(&self) {
         self.clean_generation.store(self.generation.load(SeqCst), SeqCst);
     }
 
     /// Whether the last checkpoint holds an entry that changed last in a generation. Generations wrap around, and then an
     /// entry may seem changed for as long as one lasts; never the other way round.
-    pub fn is_clean(&self, changed: u8) -> bool {
+    pub(crate) fn is_clean(&self, changed: u8) -> bool {
         let clean = self.clean_generation.load(SeqCst);
         let current = self.generation.load(SeqCst);
         current.wrapping_sub(changed) > current.wrapping_sub(clean)
@@ -248,33 +248,33 @@ impl Engine {
     }
 
     /// The database clients know by another number than it is stored under.
-    pub fn client_db(&self, stored: u8) -> u8 {
+    pub(crate) fn client_db(&self, stored: u8) -> u8 {
         (0..DATABASES as u8).find(|db| self.stored(*db) == stored).unwrap_or(stored)
     }
 
     /// Large values on their way out of memory.
-    pub fn freeing(&self) -> &Arc<Freeing> {
+    pub(crate) fn freeing(&self) -> &Arc<Freeing> {
         &self.freeing
     }
 
     /// Who lives around this keyspace: its threads, and those of what is built on it.
-    pub fn lifecycle(&self) -> &Lifecycle {
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
 
     /// How eviction is set up.
     #[inline]
-    pub fn eviction(&self) -> &Eviction {
+    pub(crate) fn eviction(&self) -> &Eviction {
         &self.eviction
     }
 
     /// Whether the sweep removes keys whose time is over (`DEBUG SET-ACTIVE-EXPIRE`).
-    pub fn sweeps(&self) -> bool {
+    pub(crate) fn sweeps(&self) -> bool {
         self.sweeps.load(Relaxed)
     }
 
     /// Turns the sweep on or off.
-    pub fn set_sweeps(&self, on: bool) {
+    pub(crate) fn set_sweeps(&self, on: bool) {
         self.sweeps.store(on, Relaxed);
     }
 
@@ -291,7 +291,7 @@ impl Engine {
 
     /// The number a client's database is stored under.
     #[inline]
-    pub fn stored(&self, db: u8) -> u8 {
+    pub(crate) fn stored(&self, db: u8) -> u8 {
         (self.stored.load(Relaxed) >> (4 * db) & 0xf) as u8
     }
 
@@ -305,12 +305,12 @@ impl Engine {
 
     /// Whether a long run has the keyspace to itself.
     #[inline]
-    pub fn solo(&self) -> &Solo {
+    pub(crate) fn solo(&self) -> &Solo {
         &self.solo
     }
 
     /// Which keyspace notifications are on.
-    pub fn notifications(&self) -> &Notifications {
+    pub(crate) fn notifications(&self) -> &Notifications {
         &self.notifications
     }
 
@@ -320,7 +320,7 @@ impl Engine {
     }
 
     /// Who is told of changes to keys it read.
-    pub fn tracking(&self) -> &Tracking {
+    pub(crate) fn tracking(&self) -> &Tracking {
         &self.tracking
     }
 
@@ -330,23 +330,23 @@ impl Engine {
     }
 
     /// Whether keys whose time is over may be removed now; off while loading, while writes are paused, and for a script that takes long.
-    pub fn may_expire(&self) -> bool {
+    pub(crate) fn may_expire(&self) -> bool {
         self.may_expire.load(Relaxed) && !self.is_filled() && !self.solo.is_shut()
     }
 
     /// Whether a folder is being loaded into it while clients are there. No key is evicted then, and none expires.
     #[inline]
-    pub fn is_filled(&self) -> bool {
+    pub(crate) fn is_filled(&self) -> bool {
         self.is_filled.load(Relaxed)
     }
 
     /// See [`Self::is_filled`].
-    pub fn set_filled(&self, is_filled: bool) {
+    pub(crate) fn set_filled(&self, is_filled: bool) {
         self.is_filled.store(is_filled, Relaxed);
     }
 
     /// Whether keys whose time is over may be removed from here on. They are not there for anyone in any case.
-    pub fn set_may_expire(&self, may: bool) {
+    pub(crate) fn set_may_expire(&self, may: bool) {
         self.may_expire.store(may, Relaxed);
     }
 
@@ -362,12 +362,12 @@ impl Engine {
     }
 
     /// Values on their way back from disk.
-    pub fn loads(&self) -> &Arc<Loads> {
+    pub(crate) fn loads(&self) -> &Arc<Loads> {
         &self.loads
     }
 
     /// Says who serves clients that wait for keys, where those are touched by no command.
-    pub fn set_serving(&self, serve: Serve) {
+    pub(crate) fn set_serving(&self, serve: Serve) {
         // Instances of one engine all say the same.
         let _ = self.serving.set(serve);
     }
@@ -380,7 +380,7 @@ impl Engine {
     }
 
     /// Takes a waiter that is over out of the queues of its keys.
-    pub fn leave(&self, waiter: &Waiter) {
+    pub(crate) fn leave(&self, waiter: &Waiter) {
         for key in &waiter.keys {
             self.with_shard_of(key, |shard| shard.log.waiters.leave(&(self.stored(waiter.db), key.clone()), waiter));
         }

@@ -52,7 +52,7 @@ pub struct Event {
 }
 
 /// Names of keys and channels, by what they begin with.
-pub type Prefixes = &'static [&'static [u8]];
+pub(crate) type Prefixes = &'static [&'static [u8]];
 
 /// What an observer may look at while the shards are locked.
 pub trait Look {
@@ -95,7 +95,7 @@ fn begins(name: &[u8], prefixes: Prefixes) -> bool {
 
 /// Names of several owners. Most names that are asked for are none of theirs, which costs one comparison.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     /// What all begin with.
     common: &'static [u8],
     each: Vec<Prefixes>,
@@ -103,7 +103,7 @@ pub struct Names {
 
 impl Names {
     /// Of these owners.
-    pub fn of(owners: impl IntoIterator<Item = Prefixes>) -> Names {
+    pub(crate) fn of(owners: impl IntoIterator<Item = Prefixes>) -> Names {
         let each: Vec<Prefixes> = owners.into_iter().filter(|prefixes| !prefixes.is_empty()).collect();
         let shared = |one: &'static [u8], other: &&'static [u8]| {
             let len = one.iter().zip(*other).take_while(|(a, b)| a == b).count();
@@ -116,22 +116,22 @@ impl Names {
 
     /// Whether a name is one of them.
     #[inline]
-    pub fn has(&self, name: &[u8]) -> bool {
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
         name.starts_with(self.common) && self.each.iter().any(|prefixes| begins(name, prefixes))
     }
 }
 
 /// `K`: events are published on the key's channel.
-pub const KEYSPACE: u32 = 1 << 16;
+pub(crate) const KEYSPACE: u32 = 1 << 16;
 /// `E`: events are published on the event's channel.
-pub const KEYEVENT: u32 = 1 << 17;
+pub(crate) const KEYEVENT: u32 = 1 << 17;
 
 /// Set in the flags while there are observers.
 const HAS_OBSERVER: u32 = 1 << 18;
 
 /// Which events are on, and who observes.
 #[derive(Default)]
-pub struct Notifications {
+pub(crate) struct Notifications {
     flags: AtomicU32,
     observed: OnceLock<Observed>,
 }
@@ -146,21 +146,21 @@ struct Observed {
 impl Notifications {
     /// Whether events of this class are published at all.
     #[inline]
-    pub fn wants(&self, class: Class) -> bool {
+    pub(crate) fn wants(&self, class: Class) -> bool {
         let flags = self.flags.load(Relaxed);
         flags & class as u32 != 0 && flags & (KEYSPACE | KEYEVENT) != 0
     }
 
     /// Whether an event at this key must be told to an observer.
     #[inline]
-    pub fn is_observed(&self, class: Class, key: &[u8]) -> bool {
+    pub(crate) fn is_observed(&self, class: Class, key: &[u8]) -> bool {
         self.flags.load(Relaxed) & HAS_OBSERVER != 0
             && !matches!(class, Class::Miss | Class::New)
             && self.observed.get().is_some_and(|observed| observed.names.has(key))
     }
 
     /// Tells observers of the events that concern them.
-    pub fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+    pub(crate) fn tell<'a>(&self, events: impl Iterator<Item = &'a Event>) {
         for event in events.filter(|event| self.is_observed(event.class, &event.key)) {
             self.observers_of(&event.key).for_each(|observer| observer.changed(event));
         }
@@ -168,14 +168,14 @@ impl Notifications {
 
     /// Tells observers of a message, if the channel concerns them.
     #[inline]
-    pub fn tell_published(&self, channel: &[u8], message: &[u8]) {
+    pub(crate) fn tell_published(&self, channel: &[u8], message: &[u8]) {
         if self.observed.get().is_some_and(|observed| observed.names.has(channel)) {
             self.observers_of(channel).for_each(|observer| observer.published(channel, message));
         }
     }
 
     /// Tells observers of keys that are all about to go.
-    pub fn tell_flushing(&self, keys: &mut dyn Look) {
+    pub(crate) fn tell_flushing(&self, keys: &mut dyn Look) {
         self.observers().for_each(|(_, observer)| observer.flushing(keys));
     }
 
@@ -193,7 +193,7 @@ impl Notifications {
     }
 
     /// Says who observes what.
-    pub fn set_observers(&self, observers: Vec<(Prefixes, Arc<dyn Observer>)>) {
+    pub(crate) fn set_observers(&self, observers: Vec<(Prefixes, Arc<dyn Observer>)>) {
         if observers.is_empty() {
             return;
         }
@@ -204,19 +204,19 @@ impl Notifications {
     }
 
     /// The flags: classes, [`KEYSPACE`] and [`KEYEVENT`].
-    pub fn flags(&self) -> u32 {
+    pub(crate) fn flags(&self) -> u32 {
         self.flags.load(Relaxed) & !HAS_OBSERVER
     }
 
     /// Turns events on and off.
-    pub fn set_flags(&self, flags: u32) {
+    pub(crate) fn set_flags(&self, flags: u32) {
         let observed = self.flags.load(Relaxed) & HAS_OBSERVER;
         self.flags.store(flags | observed, Relaxed);
     }
 }
 
 /// The flags in the value of `notify-keyspace-events`; letters it does not know are passed over, the settings check them.
-pub fn flags(letters: &str) -> u32 {
+pub(crate) fn flags(letters: &str) -> u32 {
     use Class::{Evicted, Expired, Generic, Hash, List, Miss, Module, New, Set, Stream, String, Zset};
     letters
         .chars()

@@ -15,7 +15,7 @@ const PASSING_BYTES_MAX: u64 = 64 << 20;
 
 /// Whose keys go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub(crate) enum Policy {
     VolatileLru,
     VolatileLfu,
     VolatileRandom,
@@ -33,7 +33,7 @@ impl Policy {
         [VolatileLru, VolatileLfu, VolatileRandom, VolatileTtl, AllkeysLru, AllkeysLfu, AllkeysRandom, Noeviction];
 
     /// The policy of this name.
-    pub fn named(name: &str) -> Option<Policy> {
+    pub(crate) fn named(name: &str) -> Option<Policy> {
         let names = [
             "volatile-lru",
             "volatile-lfu",
@@ -57,7 +57,7 @@ impl Policy {
 }
 
 /// How eviction is set up; may change at any time.
-pub struct Eviction {
+pub(crate) struct Eviction {
     bytes_max: AtomicU64,
     policy: AtomicU8,
     pub(crate) samples: AtomicU32,
@@ -79,26 +79,26 @@ impl Default for Eviction {
 
 impl Eviction {
     /// Sets `maxmemory` (0 for no bound), the policy, and how many keys are compared for each that goes.
-    pub fn set(&self, bytes_max: u64, policy: Policy, samples: u32) {
+    pub(crate) fn set(&self, bytes_max: u64, policy: Policy, samples: u32) {
         self.bytes_max.store(bytes_max, Relaxed);
         self.policy.store(policy as u8, Relaxed);
         self.samples.store(samples.max(1), Relaxed);
     }
 
     /// Sets how fast LFU counters grow and fall.
-    pub fn set_lfu(&self, log_factor: u32, decay_minutes: u32) {
+    pub(crate) fn set_lfu(&self, log_factor: u32, decay_minutes: u32) {
         self.lfu_log_factor.store(log_factor, Relaxed);
         self.lfu_decay_minutes.store(decay_minutes, Relaxed);
     }
 
     /// `maxmemory`; 0 for no bound.
-    pub fn bytes_max(&self) -> u64 {
+    pub(crate) fn bytes_max(&self) -> u64 {
         self.bytes_max.load(Relaxed)
     }
 
     /// So much may be on its way to the journal, beside the keys, before writers wait for it.
     #[inline]
-    pub fn passing_bytes_max(&self) -> u64 {
+    pub(crate) fn passing_bytes_max(&self) -> u64 {
         match self.bytes_max() {
             0 => PASSING_BYTES_MAX,
             bytes => (bytes / PASSING_SHARE).clamp(PASSING_BYTES_MIN, PASSING_BYTES_MAX),
@@ -107,7 +107,7 @@ impl Eviction {
 
     /// The policy.
     #[inline]
-    pub fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         Policy::ALL[usize::from(self.policy.load(Relaxed)) & 7]
     }
 }
@@ -122,7 +122,7 @@ pub(crate) struct Candidate {
 
 /// The best keys to evict that a shard has met so far, those that should go first at the end.
 #[derive(Default)]
-pub struct Candidates {
+pub(crate) struct Candidates {
     /// What they were chosen for; another policy begins anew.
     pub(crate) policy: Option<Policy>,
     pub(crate) keys: Vec<Candidate>,

@@ -51,7 +51,7 @@ impl PubSub {
     }
 
     /// Removes a listener.
-    pub fn unsubscribe(&self, topic: Topic, name: &[u8], mailbox: &Arc<Mailbox>) {
+    pub(crate) fn unsubscribe(&self, topic: Topic, name: &[u8], mailbox: &Arc<Mailbox>) {
         let mut listeners = self.listeners(topic).write();
         let Some(mailboxes) = listeners.get_mut(name) else { return };
         self.subscriptions.fetch_sub(usize::from(mailboxes.leave(mailbox)), Relaxed);
@@ -79,7 +79,7 @@ impl PubSub {
     }
 
     /// Whether a message to a channel would go to more than so many.
-    pub fn reaches(&self, channel: &[u8], count: usize) -> bool {
+    pub(crate) fn reaches(&self, channel: &[u8], count: usize) -> bool {
         if self.subscriptions.load(Relaxed) <= count {
             return false;
         }
@@ -89,7 +89,7 @@ impl PubSub {
     }
 
     /// Sends a message to all who listen to a sharded channel; tells how many got it.
-    pub fn publish_shard(&self, channel: &[u8], message: &[u8]) -> usize {
+    pub(crate) fn publish_shard(&self, channel: &[u8], message: &[u8]) -> usize {
         match self.shards.read().get(channel) {
             Some(mailboxes) => deliver(mailboxes, |push| parts(push, &[b"smessage", channel, message])),
             None => 0,
@@ -97,18 +97,18 @@ impl PubSub {
     }
 
     /// Names someone listens to, those that match a pattern if one is given.
-    pub fn names(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Blob> {
+    pub(crate) fn names(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Blob> {
         let listeners = self.listeners(topic).read();
         listeners.keys().filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false))).cloned().collect()
     }
 
     /// How many listen to a name.
-    pub fn count(&self, topic: Topic, name: &[u8]) -> usize {
+    pub(crate) fn count(&self, topic: Topic, name: &[u8]) -> usize {
         self.listeners(topic).read().get(name).map_or(0, Crowd::len)
     }
 
     /// How many names someone listens to.
-    pub fn name_count(&self, topic: Topic) -> usize {
+    pub(crate) fn name_count(&self, topic: Topic) -> usize {
         self.listeners(topic).read().len()
     }
 }

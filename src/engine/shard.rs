@@ -15,11 +15,11 @@ use crate::engine::value::Value;
 pub const DATABASES: usize = 16;
 
 /// Databases that are stored: those of clients, and that of [`LIBRARIES`].
-pub const STORED: usize = DATABASES + 1;
+pub(crate) const STORED: usize = DATABASES + 1;
 
 /// The stored number of the database that no client can choose: its keys are the names of libraries of functions, each a string with
 /// the library's code. So libraries last, as keys do, by the same journal, tables, backups and checks.
-pub const LIBRARIES: u8 = DATABASES as u8;
+pub(crate) const LIBRARIES: u8 = DATABASES as u8;
 
 /// A key and what it holds, in one cache line.
 #[repr(align(64))]
@@ -75,7 +75,7 @@ impl Entry {
     }
 
     /// Whether it expires at all.
-    pub fn expires(&self) -> bool {
+    pub(crate) fn expires(&self) -> bool {
         self.expire_at != [0; 3]
     }
 
@@ -93,13 +93,13 @@ impl Entry {
 
     /// Whether its time is over.
     #[inline]
-    pub fn is_expired(&self, now: u64) -> bool {
+    pub(crate) fn is_expired(&self, now: u64) -> bool {
         self.expires() && self.expire_at_or_0() <= now
     }
 
     /// When and how often it was used; see `engine::evict`.
     #[inline]
-    pub fn access(&self) -> u32 {
+    pub(crate) fn access(&self) -> u32 {
         let [low, middle, high] = self.access;
         u32::from_le_bytes([low, middle, high, 0])
     }
@@ -132,17 +132,17 @@ impl Database {
     }
 
     /// How many keys expire.
-    pub fn expiring(&self) -> usize {
+    pub(crate) fn expiring(&self) -> usize {
         self.expiries.len()
     }
 
     /// How many hashes may have fields that expire.
-    pub fn expiring_within(&self) -> usize {
+    pub(crate) fn expiring_within(&self) -> usize {
         self.field_expiries.len()
     }
 
     /// The mean of the times keys expire at, in milliseconds since the epoch.
-    pub fn mean_expiry(&self) -> Option<u64> {
+    pub(crate) fn mean_expiry(&self) -> Option<u64> {
         self.expiry_sum.checked_div(self.expiries.len() as u128).map(|mean| mean as u64)
     }
 
@@ -236,7 +236,7 @@ impl Database {
 
 /// Counts kept under the shard's lock.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Reads that found their key.
     pub hits: u64,
     /// Reads that did not.
@@ -279,17 +279,17 @@ impl Shard {
     }
 
     /// How many keys are watched.
-    pub fn watched_keys(&self) -> usize {
+    pub(crate) fn watched_keys(&self) -> usize {
         self.log.watched.len()
     }
 
     /// How many keys are waited for, and how many of them by someone who is told of their end.
-    pub fn awaited_keys(&self) -> (usize, usize) {
+    pub(crate) fn awaited_keys(&self) -> (usize, usize) {
         (self.log.waiters.place_count(), self.log.waiters.count_told_of_end())
     }
 
     /// What happened here so far.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts { changes: self.log.changes, ..self.counts }
     }
 }

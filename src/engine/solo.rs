@@ -27,7 +27,7 @@ thread_local! {
 
 /// Whether a keyspace is shut, and who waits for it.
 #[derive(Default)]
-pub struct Solo {
+pub(crate) struct Solo {
     is_shut: AtomicBool,
     /// Keys that were touched, at which clients wait who could not be served.
     postponed: Mutex<Vec<Place>>,
@@ -38,7 +38,7 @@ pub struct Solo {
 impl Solo {
     /// Whether a long run has the keyspace to itself. Certain only under a shard's lock.
     #[inline]
-    pub fn is_shut(&self) -> bool {
+    pub(crate) fn is_shut(&self) -> bool {
         self.is_shut.load(Relaxed)
     }
 
@@ -57,7 +57,7 @@ impl Solo {
     }
 
     /// The same for tasks: these hold no thread and cost nothing meanwhile, however many there are.
-    pub async fn opened(&self) {
+    pub(crate) async fn opened(&self) {
         loop {
             // From here on it hears of an end.
             let told = self.told.notified();

@@ -32,19 +32,19 @@ const PRUNED_READERS_MIN: usize = 16;
 /// A client that is told of changes.
 pub struct Tracker {
     /// The client's number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Where it is told.
-    pub mailbox: Arc<Mailbox>,
+    pub(crate) mailbox: Arc<Mailbox>,
     /// The client that is told instead: its number and its mailbox.
-    pub redirect: Option<(u64, Arc<Mailbox>)>,
+    pub(crate) redirect: Option<(u64, Arc<Mailbox>)>,
     /// Whether it is spared its own changes (`NOLOOP`).
-    pub skips_own: bool,
+    pub(crate) skips_own: bool,
     /// Whether it listens to prefixes (`BCAST`), and is told of no single key that it read.
-    pub is_broadcast: bool,
+    pub(crate) is_broadcast: bool,
     /// The prefixes it listens to.
-    pub prefixes: BTreeSet<Blob>,
+    pub(crate) prefixes: BTreeSet<Blob>,
     /// Whether the client that was to be told instead was found gone.
-    pub is_broken: AtomicBool,
+    pub(crate) is_broken: AtomicBool,
 }
 
 impl Tracker {
@@ -78,7 +78,7 @@ impl Tracker {
     }
 
     /// Whether whoever is told instead is gone.
-    pub fn has_broken_redirect(&self) -> bool {
+    pub(crate) fn has_broken_redirect(&self) -> bool {
         self.redirect.as_ref().is_some_and(|(_, target)| target.is_gone())
     }
 }
@@ -98,7 +98,7 @@ fn write_keys(reply: &mut Reply, keys: Option<&[&[u8]]>) {
 }
 
 /// A key that changed, or all of them.
-pub struct Invalid {
+pub(crate) struct Invalid {
     /// Where it stands in the order of what happened.
     pub(crate) at: u64,
     /// None for all.
@@ -252,7 +252,7 @@ impl Tracked {
 
 /// What all shards share. See the file's head.
 #[derive(Default)]
-pub struct Tracking {
+pub(crate) struct Tracking {
     /// Whether any client is told of changes.
     is_on: AtomicBool,
     /// How many of them listen to prefixes.
@@ -307,7 +307,7 @@ impl Prefixes {
 
 impl Tracking {
     /// Tells this client from now on, instead of what it was told before.
-    pub fn start(&self, tracker: Arc<Tracker>) {
+    pub(crate) fn start(&self, tracker: Arc<Tracker>) {
         let mut clients = self.clients.write();
         let mut prefixes = self.prefixes.write();
         tracker.prefixes.iter().for_each(|prefix| prefixes.join(prefix, &tracker));
@@ -319,7 +319,7 @@ impl Tracking {
     }
 
     /// Tells this client no more.
-    pub fn stop(&self, id: u64) {
+    pub(crate) fn stop(&self, id: u64) {
         let mut clients = self.clients.write();
         let Some(tracker) = clients.remove(&id) else { return };
         let mut prefixes = self.prefixes.write();
@@ -330,7 +330,7 @@ impl Tracking {
 
     /// Tells those concerned, in the order in which the keys changed. `author`: the client whose command changed them. No lock of a shard
     /// may be held.
-    pub fn tell(&self, invalid: &[Invalid], author: Option<u64>) {
+    pub(crate) fn tell(&self, invalid: &[Invalid], author: Option<u64>) {
         if invalid.is_empty() {
             return;
         }
@@ -352,7 +352,7 @@ impl Tracking {
     fn tell_readers(&self, readers: &[u64], key: &[u8], author: Option<u64>) {
         let clients = self.clients.read();
         let trackers = readers.iter().filter_map(|reader| clients.get(reader));
-        for tracker in trackers.filter(|tracker| !tracker.is_broadcast && !(tracker.skips_own && author == Some(tracker.id))) {
+        for tracker in trackers.filter(|tracker| !(tracker.is_broadcast || tracker.skips_own && author == Some(tracker.id))) {
             tracker.tell(Some(&[key]));
         }
     }
@@ -391,27 +391,27 @@ impl Tracking {
     }
 
     /// Whether more keys are remembered than may be.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.key_count() > self.keys_max()
     }
 
     /// How many keys are remembered at most; 0 for no bound.
-    pub fn set_keys_max(&self, max: u64) {
+    pub(crate) fn set_keys_max(&self, max: u64) {
         self.keys_max.store(max, Relaxed);
     }
 
     /// How many clients are told of changes.
-    pub fn client_count(&self) -> usize {
+    pub(crate) fn client_count(&self) -> usize {
         self.clients.read().len()
     }
 
     /// How many keys are remembered as read.
-    pub fn key_count(&self) -> u64 {
+    pub(crate) fn key_count(&self) -> u64 {
         self.total_keys.load(Relaxed)
     }
 
     /// How many clients are remembered for these keys, summed up.
-    pub fn reader_count(&self) -> u64 {
+    pub(crate) fn reader_count(&self) -> u64 {
         self.total_readers.load(Relaxed)
     }
 
@@ -421,7 +421,7 @@ impl Tracking {
     }
 
     /// How many prefixes are listened to.
-    pub fn prefix_count(&self) -> usize {
+    pub(crate) fn prefix_count(&self) -> usize {
         self.prefixes.read().listeners.len()
     }
 }

@@ -19,7 +19,7 @@ const SPINS: usize = 64;
 const PAUSES: usize = 8;
 
 /// See the file's head. Invariant: whoever takes another lock, or waits for anything, calls [`Self::release`] before.
-pub struct Turn<'e> {
+pub(crate) struct Turn<'e> {
     engine: &'e Engine,
     /// The shard of all commands of this turn, if they have one.
     shard: Option<usize>,
@@ -28,14 +28,14 @@ pub struct Turn<'e> {
 
 impl<'e> Turn<'e> {
     /// A turn that keeps no lock until [`Self::begin`] says so.
-    pub fn new(engine: &'e Engine) -> Turn<'e> {
+    pub(crate) fn new(engine: &'e Engine) -> Turn<'e> {
         Turn { engine, shard: None, kept: None }
     }
 
     /// Ends the turn before and begins one of these commands, [`AHEAD_MAX`] at most. Takes the first argument for a key: it mostly
     /// is one, and where it is not, nothing is lost. `db` is the client's.
     #[inline]
-    pub fn begin<'a>(&mut self, db: u8, commands: impl Iterator<Item = Args<'a>>) {
+    pub(crate) fn begin<'a>(&mut self, db: u8, commands: impl Iterator<Item = Args<'a>>) {
         self.shard = None;
         self.release();
         let commands: SmallVec<[Args<'a>; AHEAD_MAX]> = commands.filter(|args| args.len() > 1).collect();
@@ -75,7 +75,7 @@ impl<'e> Turn<'e> {
 
     /// Lets others have the lock.
     #[inline]
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.kept = None;
     }
 

@@ -57,7 +57,7 @@ impl Value {
     }
 
     /// The same value once more. None for a value that rests on disk.
-    pub fn duplicate(&self) -> Option<Value> {
+    pub(crate) fn duplicate(&self) -> Option<Value> {
         Some(match self {
             Value::String(string) => Value::String(string.clone()),
             Value::List(list) => Value::List(list.clone()),

@@ -1,3 +1,3 @@
 //! Errors as HTTP has them; see there.
 
-pub use crate::commands::route::Refusal;
+pub(crate) use crate::commands::route::Refusal;

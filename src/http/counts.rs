@@ -21,7 +21,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const NONE: &str = "none";
 
 /// The counts.
-pub struct Counts {
+pub(crate) struct Counts {
     /// By the path as the router has it: the path as its row has it, and the counts of its classes.
     routes: BTreeMap<String, (&'static str, [AtomicU64; CLASSES.len()])>,
     refused: AtomicU64,
@@ -39,29 +39,29 @@ impl Drop for Stream {
 
 impl Counts {
     /// Of these routes.
-    pub fn new(routes: &[&'static Route]) -> Counts {
+    pub(crate) fn new(routes: &[&'static Route]) -> Counts {
         let paths = routes.iter().map(|route| (route.pattern(), route.path)).chain([(String::new(), NONE)]);
         let routes = paths.map(|(pattern, path)| (pattern, (path, Default::default()))).collect();
         Counts { routes, refused: AtomicU64::new(0), streams: AtomicU64::new(0) }
     }
 
     /// The guard refused one.
-    pub fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 
     /// How many the guard refused.
-    pub fn refusals(&self) -> u64 {
+    pub(crate) fn refusals(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 
     /// How many streams are open.
-    pub fn streams(&self) -> u64 {
+    pub(crate) fn streams(&self) -> u64 {
         self.streams.load(Relaxed)
     }
 
     /// The requests that were answered, by route and class; only where there were any.
-    pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let classes = |(path, counts): &(&'static str, [AtomicU64; CLASSES.len()])| {
             let path = *path;
             let counts: Vec<u64> = counts.iter().map(|count| count.load(Relaxed)).collect();
@@ -79,7 +79,7 @@ impl Counts {
 }
 
 /// Counts a request as it is answered.
-pub async fn count(State(door): State<Arc<Door>>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+pub(crate) async fn count(State(door): State<Arc<Door>>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     door.counts.answered(path.as_ref().map_or("", MatchedPath::as_str), response.status().as_u16());
     if response.headers().get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static("text/event-stream")) {

@@ -35,13 +35,18 @@ const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Who may ask for a kind of routes.
 #[derive(Clone)]
-pub struct Rule {
+pub(crate) struct Rule {
     pub door: Arc<Door>,
     pub access: Access,
 }
 
 /// Lets a request through, or says why not.
-pub async fn check(State(rule): State<Rule>, Extension(caller): Extension<Caller>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(rule): State<Rule>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let needs_password = match check_page(&rule, caller, &request) {
         Ok(is_known) => needs_password(rule.access, is_known),

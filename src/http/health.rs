@@ -14,7 +14,7 @@ use crate::engine::persist::Persistence;
 use crate::engine::persist::progress::Look;
 use crate::version::VERSION;
 
-pub async fn health(ask: Ask) -> Answer {
+pub(crate) async fn health(ask: Ask) -> Answer {
     let uptime_s = clock::monotonic_ms().saturating_sub(ask.instance.started_at) / 1000;
     let mut health = json!({ "status": "ok", "version": VERSION, "uptime_s": uptime_s });
     if let Some(error) = ask.instance.persistence().and_then(Persistence::checkpoint_error) {
@@ -23,7 +23,7 @@ pub async fn health(ask: Ask) -> Answer {
     Ok(answer::json(health.to_string()))
 }
 
-pub async fn ready(ask: Ask) -> Answer {
+pub(crate) async fn ready(ask: Ask) -> Answer {
     let instance = &ask.instance;
     if let Some(look) = instance.loading.look() {
         return Ok(loading(instance, &look));
@@ -60,7 +60,7 @@ fn loading(instance: &Instance, look: &Look) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(answer)).into_response()
 }
 
-pub async fn metrics(ask: Ask) -> Answer {
+pub(crate) async fn metrics(ask: Ask) -> Answer {
     let mut response = metrics::of_door(Door::of(&ask), clock::now_ms()).into_response();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -10,12 +10,12 @@ use crate::commands::route::Line;
 use crate::store::{Hear, Link, Store};
 
 /// A connection for a caller whom the guard let in.
-pub async fn open(door: &Arc<Door>, caller: Caller) -> Result<Line, Refusal> {
+pub(crate) async fn open(door: &Arc<Door>, caller: Caller) -> Result<Line, Refusal> {
     Ok(Line::new(store(door, caller, Way::Http).line().await?))
 }
 
 /// One for someone who may hear what is published meanwhile.
-pub async fn link(door: &Arc<Door>, caller: Caller, way: Way, hear: Hear) -> Result<Link, Refusal> {
+pub(crate) async fn link(door: &Arc<Door>, caller: Caller, way: Way, hear: Hear) -> Result<Link, Refusal> {
     Ok(store(door, caller, way).link(hear).await?)
 }
 

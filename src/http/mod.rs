@@ -7,7 +7,7 @@ mod docs;
 mod guard;
 mod health;
 mod line;
-pub mod mcp;
+pub(crate) mod mcp;
 pub mod metrics;
 mod openapi;
 mod resp;

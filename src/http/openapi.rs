@@ -9,7 +9,7 @@ use crate::commands::route::{Access, Body, Gives, Param, Place, Route, Shape};
 use crate::version::VERSION;
 
 /// The whole description of these routes.
-pub fn document(routes: &[&'static Route]) -> Value {
+pub(crate) fn document(routes: &[&'static Route]) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));

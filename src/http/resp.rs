@@ -20,7 +20,7 @@ use crate::lifecycle;
 /// How long a client may take to read the last words.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-pub async fn upgrade(ask: Ask) -> Answer {
+pub(crate) async fn upgrade(ask: Ask) -> Answer {
     let Some(accept) = handshake(ask.headers()) else {
         let refusal = Refusal::new("UPGRADE", "this is a WebSocket that carries RESP in binary frames: connect with ws://…/resp");
         return Ok(([(header::UPGRADE, "websocket")], refusal).into_response());

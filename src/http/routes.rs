@@ -25,7 +25,7 @@ const NOT_TAKEN: Gives =
 const IF_NONE_MATCH: Param = Param::header("If-None-Match", COMPARED, "What is known already, as entity tags.");
 
 /// The rows. Rooms have theirs in their own folders.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::get("/", |ask| Box::pin(docs::index(ask)))
         .help("What can be asked here: JSON, or a page for browsers.")
         .access(Access::Open)
@@ -160,12 +160,12 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// All routes of an instance: those of the house, then those of its rooms.
-pub fn all(instance: &Instance) -> Vec<&'static Route> {
+pub(crate) fn all(instance: &Instance) -> Vec<&'static Route> {
     ROUTES.iter().chain(instance.routes()).collect()
 }
 
 /// All routes behind their guard.
-pub fn router(door: &Arc<Door>) -> Router {
+pub(crate) fn router(door: &Arc<Door>) -> Router {
     let all = all(&door.instance);
     let rule = |access| from_fn_with_state(guard::Rule { door: Arc::clone(door), access }, guard::check);
     let count = || from_fn_with_state(Arc::clone(door), counts::count);

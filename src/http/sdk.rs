@@ -41,17 +41,17 @@ static PACKAGES: LazyLock<[File; 2]> = LazyLock::new(|| {
 static MODULE_FILES: LazyLock<Vec<File>> = LazyLock::new(|| MODULES.iter().map(File::module).collect());
 
 /// Links to the packages, which `pip --find-links` reads as well.
-pub async fn index(_: Ask) -> Answer {
+pub(crate) async fn index(_: Ask) -> Answer {
     let link = |package: &File| format!("<p><a href=\"{0}\">{0}</a></p>\n", package.path);
     let links: String = PACKAGES.iter().map(link).collect();
     Ok(Html(format!("<!doctype html>\n<title>flux sdk</title>\n{links}")).into_response())
 }
 
-pub async fn package(ask: Ask) -> Answer {
+pub(crate) async fn package(ask: Ask) -> Answer {
     send(&*PACKAGES, ask.part("file"), ask.headers())
 }
 
-pub async fn module(ask: Ask) -> Answer {
+pub(crate) async fn module(ask: Ask) -> Answer {
     send(&MODULE_FILES, &format!("js/{}", ask.part("module")), ask.headers())
 }
 

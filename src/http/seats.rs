@@ -18,7 +18,7 @@ const BUSY_MS: u64 = 60_000;
 
 /// All seats.
 #[derive(Default)]
-pub struct Seats(Mutex<State>);
+pub(crate) struct Seats(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -43,7 +43,7 @@ struct Seat {
 }
 
 /// What becomes of one who wants a seat.
-pub enum Claim {
+pub(crate) enum Claim {
     /// It may have this one.
     Free(Place),
     /// After the session with this id was closed.
@@ -53,20 +53,20 @@ pub enum Claim {
 }
 
 /// A seat that is kept free until this is dropped or taken.
-pub struct Place {
+pub(crate) struct Place {
     seats: Arc<Seats>,
     address: IpAddr,
 }
 
 /// Keeps a session busy.
-pub struct Visit {
+pub(crate) struct Visit {
     seats: Arc<Seats>,
     id: String,
 }
 
 impl Seats {
     /// Asks for a seat. One that is to be freed for it is not counted any more.
-    pub fn claim(self: &Arc<Seats>, address: IpAddr) -> Claim {
+    pub(crate) fn claim(self: &Arc<Seats>, address: IpAddr) -> Claim {
         self.claim_at(address, clock::monotonic_ms())
     }
 
@@ -94,7 +94,7 @@ impl Seats {
     }
 
     /// Something is under way to a session, if it is one, until this is dropped.
-    pub fn visit(self: &Arc<Seats>, id: &str) -> Visit {
+    pub(crate) fn visit(self: &Arc<Seats>, id: &str) -> Visit {
         let state = &mut *self.0.lock();
         if let Some(seat) = state.taken.get_mut(id) {
             seat.visits += 1;
@@ -106,7 +106,7 @@ impl Seats {
     }
 
     /// A session has ended.
-    pub fn leave(&self, id: &str) {
+    pub(crate) fn leave(&self, id: &str) {
         self.0.lock().remove(id);
     }
 
@@ -153,7 +153,7 @@ impl State {
 
 impl Place {
     /// A session has it.
-    pub fn take(self, id: &str) {
+    pub(crate) fn take(self, id: &str) {
         self.seats.take_at(id, self.address, clock::monotonic_ms());
     }
 }

@@ -19,17 +19,17 @@ use crate::commands::route::{Answer, Ask, Refusal};
 /// How long a session may do nothing. A host that comes back later begins a new one.
 const IDLE_MAX: Duration = Duration::from_secs(1800);
 /// The header that names a session.
-pub const SESSION: &str = "Mcp-Session-Id";
+pub(crate) const SESSION: &str = "Mcp-Session-Id";
 
 /// What all hosts share.
-pub struct Hosts {
+pub(crate) struct Hosts {
     sessions: Arc<LocalSessionManager>,
     seats: Arc<Seats>,
     service: StreamableHttpService<Server, LocalSessionManager>,
 }
 
 impl Hosts {
-    pub fn new(door: &Weak<Door>, body_bytes_max: usize) -> Hosts {
+    pub(crate) fn new(door: &Weak<Door>, body_bytes_max: usize) -> Hosts {
         let server = Server::new(open(door.clone()));
         let mut sessions = LocalSessionManager::default();
         sessions.session_config = SessionConfig::default();
@@ -54,7 +54,7 @@ fn open(door: Weak<Door>) -> Open {
     })
 }
 
-pub async fn serve(ask: Ask) -> Answer {
+pub(crate) async fn serve(ask: Ask) -> Answer {
     let (door, caller) = (Arc::clone(Door::of(&ask)), Caller::of(&ask));
     let (hosts, named) = (&door.hosts, ask.text(SESSION).map(str::to_owned));
     let request = ask.into_request();

@@ -12,6 +12,6 @@ use crate::store::Store;
 const PARTS: u8 = 1;
 
 /// The jobs of an instance's keyspace.
-pub async fn book(instance: &Arc<Instance>) -> RedisResult<Book> {
+pub(crate) async fn book(instance: &Arc<Instance>) -> RedisResult<Book> {
     Book::open(Store::within(instance), PARTS).await
 }

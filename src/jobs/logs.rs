@@ -6,14 +6,14 @@ use crate::jobs::book::Book;
 use crate::jobs::names::JobId;
 
 /// Bytes that are kept of one try.
-pub const LOG_BYTES_MAX: usize = 1 << 20;
+pub(crate) const LOG_BYTES_MAX: usize = 1 << 20;
 
 /// What each piece costs beside its bytes, and counts as.
 const PIECE_BYTES: usize = 64;
 
 /// A piece of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Its place: the id of a stream's entry.
     pub id: String,
     /// `out`, `err`, or `flux` for what we say ourselves.
@@ -23,7 +23,7 @@ pub struct Piece {
 }
 
 /// Keeps what one try writes.
-pub struct Writer {
+pub(crate) struct Writer {
     book: Book,
     key: String,
     kept: usize,
@@ -32,13 +32,13 @@ pub struct Writer {
 
 impl Writer {
     /// Of a try.
-    pub fn new(book: Book, id: JobId, attempt: u32) -> Writer {
+    pub(crate) fn new(book: Book, id: JobId, attempt: u32) -> Writer {
         let key = book.log_of(&id, attempt);
         Writer { book, key, kept: 0, dropped: 0 }
     }
 
     /// Keeps a piece, as far as there is room.
-    pub async fn write(&mut self, from: &str, mut bytes: Vec<u8>) {
+    pub(crate) async fn write(&mut self, from: &str, mut bytes: Vec<u8>) {
         let room = LOG_BYTES_MAX.saturating_sub(self.kept + PIECE_BYTES);
         self.dropped += bytes.len().saturating_sub(room);
         bytes.truncate(room);
@@ -49,7 +49,7 @@ impl Writer {
     }
 
     /// Says what is missing. Nothing is written after it.
-    pub async fn flush(&mut self) {
+    pub(crate) async fn flush(&mut self) {
         if self.dropped > 0 {
             let text = format!("\n… {} more bytes were written and are not kept\n", self.dropped);
             self.append("flux", text.as_bytes()).await;
@@ -68,7 +68,7 @@ impl Writer {
 
 impl Book {
     /// What one try wrote, in order.
-    pub async fn log(&self, id: &JobId, attempt: u32) -> RedisResult<Vec<Piece>> {
+    pub(crate) async fn log(&self, id: &JobId, attempt: u32) -> RedisResult<Vec<Piece>> {
         let entries: Vec<(String, Vec<(String, Vec<u8>)>)> = self.store().xrange_all(self.log_of(id, attempt)).await?;
         let piece = |(id, fields): (String, Vec<(String, Vec<u8>)>)| {
             let mut piece = Piece { id, from: String::new(), bytes: Vec::new() };

@@ -7,12 +7,12 @@
 //! - `room`: the jobs of this server's keyspace (`here`), and a worker for them; `http`: what can be asked of them; `shown`: how they are told; `settings`; `offer`: jobs for other rooms.
 
 pub mod book;
-pub mod logs;
+pub(crate) mod logs;
 pub mod names;
-pub mod runtime;
+pub(crate) mod runtime;
 pub mod spec;
 pub mod state;
-pub mod worker;
+pub(crate) mod worker;
 
 mod here;
 mod http;
@@ -21,4 +21,4 @@ mod room;
 mod settings;
 mod shown;
 
-pub use room::ROOM;
+pub(crate) use room::ROOM;

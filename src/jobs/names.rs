@@ -16,7 +16,7 @@ pub struct Part(pub u8);
 
 impl Part {
     /// What the names of its keys begin with.
-    pub fn base(self) -> String {
+    pub(crate) fn base(self) -> String {
         format!("flux:{{j{}}}:", self.0)
     }
 }
@@ -39,7 +39,7 @@ impl JobId {
     }
 
     /// Reads one; None where the text is none, so that there cannot be such a job.
-    pub fn parse(text: &str) -> Option<JobId> {
+    pub(crate) fn parse(text: &str) -> Option<JobId> {
         let uuid = text.strip_prefix(JOB)?;
         let is_uuid = uuid.len() == UUID_LEN
             && uuid.bytes().enumerate().all(|(at, byte)| match at {
@@ -56,7 +56,7 @@ impl JobId {
     }
 
     /// As text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

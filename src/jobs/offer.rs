@@ -17,7 +17,7 @@ use crate::jobs::shown::shown;
 use crate::jobs::spec::Spec;
 
 /// The jobs of an instance.
-pub struct Offered(pub Weak<Instance>);
+pub(crate) struct Offered(pub Weak<Instance>);
 
 impl Offered {
     fn with<T, F>(&self, run: impl FnOnce(Book) -> F + Send + 'static) -> Later<T>

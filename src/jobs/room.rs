@@ -25,7 +25,7 @@ use crate::lifecycle::{Backoff, Phase, Plan, Stop};
 use crate::store::Heard;
 
 /// As `node` lists it.
-pub const ROOM: room::Room = room::Room {
+pub(crate) const ROOM: room::Room = room::Room {
     name: "jobs",
     commands: &[],
     observes: &[],
@@ -42,7 +42,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The room.
-pub struct Room {
+pub(crate) struct Room {
     instance: Weak<Instance>,
     settings: Settings,
 }

@@ -11,7 +11,7 @@ use crate::jobs::state::State;
 const LOGS_BYTES_MAX: usize = 4 << 20;
 
 /// A job with all that is known of it. Of many tries that wrote much only the last ones have their logs with them.
-pub async fn shown(book: &Book, job: &Job) -> RedisResult<Value> {
+pub(crate) async fn shown(book: &Book, job: &Job) -> RedisResult<Value> {
     let mut all = brief(job);
     let mut attempts = Vec::new();
     let (mut last, mut room) = (None, LOGS_BYTES_MAX);
@@ -42,7 +42,7 @@ async fn log(book: &Book, job: &Job, attempt: u32) -> RedisResult<String> {
 }
 
 /// A job without what may be long.
-pub fn brief(job: &Job) -> Map<String, Value> {
+pub(crate) fn brief(job: &Job) -> Map<String, Value> {
     let spec = &job.spec;
     let mut told = json!({
         "jobId": job.id.as_str(),

@@ -11,26 +11,26 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 /// Tries of a job that does not say how many.
-pub const TRIES: u32 = 3;
+pub(crate) const TRIES: u32 = 3;
 /// Tries that a job may have at most.
-pub const TRIES_MAX: u32 = 1000;
+pub(crate) const TRIES_MAX: u32 = 1000;
 /// How long a job may run that does not say.
-pub const TIMEOUT_MS: u64 = 5 * 60 * 1000;
+pub(crate) const TIMEOUT_MS: u64 = 5 * 60 * 1000;
 /// How long a job may run at most: a week.
-pub const TIMEOUT_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+pub(crate) const TIMEOUT_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
 /// The highest priority. The lowest is 0.
-pub const PRIORITY_MAX: u8 = 9;
+pub(crate) const PRIORITY_MAX: u8 = 9;
 /// The priority of a job that has none.
-pub const PRIORITY: u8 = 5;
+pub(crate) const PRIORITY: u8 = 5;
 /// Bytes of a name, a key or a label.
-pub const NAME_BYTES_MAX: usize = 256;
+pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// Jobs of one concurrency key that may run at once, at most.
-pub const CONCURRENCY_MAX: u32 = 1_000_000;
+pub(crate) const CONCURRENCY_MAX: u32 = 1_000_000;
 /// Milliseconds between two tries at most: a day.
-pub const BACKOFF_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const BACKOFF_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// The fields of a job as they are submitted, beside its script.
-pub const FIELDS: &[&str] = &[
+pub(crate) const FIELDS: &[&str] = &[
     "name",
     "type",
     "runtime",
@@ -49,7 +49,7 @@ pub const FIELDS: &[&str] = &[
 
 /// What is wrong with a job that was submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
+pub(crate) struct Wrong {
     /// The field.
     pub field: String,
     /// What it must be.
@@ -129,7 +129,7 @@ pub struct Backoff {
 impl Spec {
     /// Of the fields of a form, each as text, and the script. Where a field is missing, its default is filled in; where it is there, it counts
     /// or is wrong.
-    pub fn read(fields: &BTreeMap<String, String>, script: &[u8], runtimes: &[&str], now: u64) -> Result<Spec, Wrong> {
+    pub(crate) fn read(fields: &BTreeMap<String, String>, script: &[u8], runtimes: &[&str], now: u64) -> Result<Spec, Wrong> {
         let text = |name: &str| fields.get(name).map(String::as_str);
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             return Err(wrong(unknown, format!("is no field of a job: there are script, {}", FIELDS.join(", "))));
@@ -217,7 +217,7 @@ impl Default for Backoff {
 impl Backoff {
     /// Milliseconds to wait after so many failures, one at least. `chance` is any number: what it is taken for is where in the span the
     /// wait ends.
-    pub fn wait_ms(self, failures: u32, chance: u64) -> u64 {
+    pub(crate) fn wait_ms(self, failures: u32, chance: u64) -> u64 {
         let doublings = failures.saturating_sub(1).min(40);
         let whole = self.first_ms.saturating_mul(1 << doublings).min(self.most_ms);
         whole / 2 + chance % (whole / 2 + 1)

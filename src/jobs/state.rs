@@ -28,7 +28,7 @@ pub enum State {
 /// As clients of the contract know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum Shown {
+pub(crate) enum Shown {
     Pending,
     Queued,
     Running,
@@ -38,7 +38,7 @@ pub enum Shown {
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 9] = [
+    pub(crate) const ALL: [State; 9] = [
         State::Scheduled,
         State::Held,
         State::Ready,
@@ -51,7 +51,7 @@ impl State {
     ];
 
     /// As it is stored, and told as `substate`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Scheduled => "SCHEDULED",
             State::Held => "HELD",
@@ -66,12 +66,12 @@ impl State {
     }
 
     /// The one with this name.
-    pub fn named(name: &str) -> Option<State> {
+    pub(crate) fn named(name: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.name() == name)
     }
 
     /// As clients of the contract know it.
-    pub fn shown(self) -> Shown {
+    pub(crate) fn shown(self) -> Shown {
         match self {
             State::Scheduled | State::RetryWait => Shown::Pending,
             State::Held | State::Ready => Shown::Queued,
@@ -79,10 +79,5 @@ impl State {
             State::Completed => Shown::Completed,
             State::Failed | State::Cancelled | State::TimedOut => Shown::Failed,
         }
-    }
-
-    /// Whether nothing more happens to it by itself.
-    pub fn is_end(self) -> bool {
-        matches!(self, State::Completed | State::Failed | State::Cancelled | State::TimedOut)
     }
 }

@@ -21,7 +21,7 @@ use crate::jobs::runtime::wire::Said;
 use crate::lifecycle::{Backoff, Lifecycle, Phase, Plan};
 
 /// After so long without a word from its worker a job is another's.
-pub const LEASE: Duration = Duration::from_millis(750);
+pub(crate) const LEASE: Duration = Duration::from_millis(750);
 /// How long the bell is waited for at once: jobs of which the bell did not tell are found so late.
 const ROUND: Duration = Duration::from_millis(500);
 
@@ -29,7 +29,7 @@ const ROUND: Duration = Duration::from_millis(500);
 type Ending = watch::Sender<Option<Told>>;
 
 /// A worker.
-pub struct Worker {
+pub(crate) struct Worker {
     book: Book,
     name: String,
     runtimes: BTreeMap<String, Arc<dyn Runtime>>,
@@ -48,14 +48,19 @@ struct Held {
 
 impl Worker {
     /// A worker with a name that no other has, which runs so many jobs at once.
-    pub fn new(book: Book, slots: usize, runtimes: BTreeMap<String, Arc<dyn Runtime>>, lifecycle: Lifecycle) -> Arc<Worker> {
+    pub(crate) fn new(
+        book: Book,
+        slots: usize,
+        runtimes: BTreeMap<String, Arc<dyn Runtime>>,
+        lifecycle: Lifecycle,
+    ) -> Arc<Worker> {
         let name = format!("worker-{}", &id::run_id()[..12]);
         let (slots, most) = (Arc::new(Semaphore::new(slots)), slots as u32);
         Arc::new(Worker { book, name, runtimes, slots, held: Mutex::default(), lifecycle, most })
     }
 
     /// Starts its tasks, on the runtime that this is called within.
-    pub fn start(self: &Arc<Worker>) -> std::io::Result<()> {
+    pub(crate) fn start(self: &Arc<Worker>) -> std::io::Result<()> {
         for part in self.book.parts() {
             let this = Arc::clone(self);
             self.lifecycle.keep_task(Plan::new(format!("jobs {}", part.0), Phase::Rooms), Backoff::USUAL, move |stop| {
@@ -136,13 +141,13 @@ impl Worker {
     }
 
     /// Waits until nothing runs here.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         // It is never closed.
         let _ = self.slots.acquire_many(self.most).await;
     }
 
     /// A job was cancelled, somewhere.
-    pub fn cancelled(&self, id: &JobId) {
+    pub(crate) fn cancelled(&self, id: &JobId) {
         if let Some(held) = self.held.lock().get(id) {
             held.ending.send_replace(Some(Told::Cancel));
         }

@@ -136,7 +136,7 @@ impl Display for Row {
 }
 
 /// Bytes of a last error that are kept.
-pub const ERROR_BYTES_MAX: usize = 1024;
+pub(super) const ERROR_BYTES_MAX: usize = 1024;
 
 /// Who lives around an instance. Cheap to clone.
 #[derive(Clone, Default)]

@@ -18,7 +18,7 @@ use crate::lua::raw::{self, Slot, bytes, is_text, pop, push_bytes, set_function}
 use crate::lua::run::{interrupt, is_ended, shared};
 
 /// Of the globals that stock Lua has, those that scripts keep.
-pub const KEPT: &[&CStr] =
+pub(crate) const KEPT: &[&CStr] =
     &[c"assert", c"error", c"gcinfo", c"ipairs", c"rawequal", c"select", c"tonumber", c"tostring", c"type", c"_VERSION"];
 
 const OURS: &[(&CStr, lua_CFunction)] = &[
@@ -36,7 +36,7 @@ const OURS: &[(&CStr, lua_CFunction)] = &[
 ];
 
 /// Puts them into the table on top.
-pub unsafe fn open(state: *mut lua_State) {
+pub(crate) unsafe fn open(state: *mut lua_State) {
     unsafe {
         for (name, function) in OURS {
             set_function(state, name, *function);
@@ -98,7 +98,7 @@ unsafe extern "C-unwind" fn xpcall(state: *mut lua_State) -> c_int {
 }
 
 /// What catches an error lets through the one that ends the run.
-pub unsafe fn pass_on_the_end(state: *mut lua_State) {
+pub(crate) unsafe fn pass_on_the_end(state: *mut lua_State) {
     unsafe {
         if is_ended(state) {
             lua_error(state);
@@ -328,7 +328,7 @@ impl Source {
 }
 
 /// Compiles a text; the function, or the message, is on top. Whoever calls keeps text and name where they are.
-pub unsafe fn compile(state: *mut lua_State, text: &[u8], name: *const c_char) -> c_int {
+pub(crate) unsafe fn compile(state: *mut lua_State, text: &[u8], name: *const c_char) -> c_int {
     unsafe { parse(state, &mut Source::new(text, 0), name) }
 }
 
@@ -384,7 +384,7 @@ unsafe fn piece(state: *mut lua_State, number: c_int) -> *const [u8] {
 }
 
 /// `math.random`, by numbers that are the same on every machine.
-pub unsafe extern "C-unwind" fn random(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn random(state: *mut lua_State) -> c_int {
     unsafe {
         within_a_run(state, c"math.random can only be called inside a script invocation");
         let part = (*shared(state)).chance.part();
@@ -406,7 +406,7 @@ pub unsafe extern "C-unwind" fn random(state: *mut lua_State) -> c_int {
     }
 }
 
-pub unsafe extern "C-unwind" fn randomseed(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn randomseed(state: *mut lua_State) -> c_int {
     unsafe {
         within_a_run(state, c"math.randomseed can only be called inside a script invocation");
         let seed = luaL_checkinteger(state, 1) as i32;

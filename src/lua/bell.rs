@@ -9,7 +9,7 @@ use mlua::ffi::{LUA_MASKCOUNT, LUA_MASKLINE, lua_Hook, lua_State, lua_sethook};
 use parking_lot::Mutex;
 
 /// Between a state and those who may ring.
-pub struct Bell {
+pub(crate) struct Bell {
     /// The coroutine that runs, or the main one; null once the state is closed.
     ///
     /// Invariant: what it points to is not freed while it stands here.
@@ -25,24 +25,24 @@ struct Running(*mut lua_State);
 unsafe impl Send for Running {}
 
 impl Bell {
-    pub fn new(hook: lua_Hook) -> Bell {
+    pub(crate) fn new(hook: lua_Hook) -> Bell {
         Bell { running: Mutex::new(Running(ptr::null_mut())), has_rung: AtomicBool::new(false), hook }
     }
 
     /// Says which coroutine runs from here on; it takes over a bell that has rung.
-    pub fn moves_to(&self, state: *mut lua_State) {
+    pub(crate) fn moves_to(&self, state: *mut lua_State) {
         self.running.lock().0 = state;
         if self.has_rung.load(SeqCst) {
             self.arm();
         }
     }
 
-    pub fn has_rung(&self) -> bool {
+    pub(crate) fn has_rung(&self) -> bool {
         self.has_rung.load(SeqCst)
     }
 
     /// Until it rings again, nobody is asked.
-    pub fn is_answered(&self) {
+    pub(crate) fn is_answered(&self) {
         let running = self.running.lock();
         self.has_rung.store(false, SeqCst);
         if !running.0.is_null() {
@@ -64,11 +64,11 @@ impl Bell {
 
 /// Has whatever runs in a `Vm` ask its host whether it may go on (`Host::pause`). It is asked once for each ring, soon.
 #[derive(Clone)]
-pub struct Alarm(pub(super) Arc<Bell>);
+pub(crate) struct Alarm(pub(super) Arc<Bell>);
 
 impl Alarm {
     /// From any thread, at any time, also when nothing runs there, or the `Vm` is gone.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.0.arm();
     }
 }

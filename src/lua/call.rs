@@ -11,7 +11,7 @@ use crate::lua::raw::{Slot, pop, push_bytes, push_error, push_slot, raise, strin
 use crate::lua::run::{Shared, ask, run_or_raise, shared};
 use crate::lua::text;
 
-pub unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
     unsafe {
         if command(state) {
             lua_error(state);
@@ -21,7 +21,7 @@ pub unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {
 }
 
 /// An error is a value, not raised.
-pub unsafe extern "C-unwind" fn pcall(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn pcall(state: *mut lua_State) -> c_int {
     unsafe {
         command(state);
         1
@@ -50,7 +50,7 @@ unsafe fn command(state: *mut lua_State) -> bool {
 }
 
 /// Puts what the stack holds into `Shared::words`. The words lie in the strings on the stack, and numbers in `Shared::numbers`.
-pub unsafe fn gather(state: *mut lua_State) -> Result<(), &'static str> {
+pub(crate) unsafe fn gather(state: *mut lua_State) -> Result<(), &'static str> {
     /// As long as a number becomes.
     const NUMBER_MAX: usize = 32;
     unsafe {

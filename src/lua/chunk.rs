@@ -3,17 +3,17 @@
 use std::ffi::c_int;
 
 /// What a function, or a script, may say of itself: the words and their bits.
-pub const FLAGS: &[(&str, u32)] =
+pub(crate) const FLAGS: &[(&str, u32)] =
     &[("no-writes", 1), ("allow-oom", 2), ("allow-stale", 4), ("no-cluster", 8), ("allow-cross-slot-keys", 16)];
 
 /// A library that was loaded.
 #[derive(Debug)]
-pub struct Library {
+pub(crate) struct Library {
     pub functions: Vec<Function>,
 }
 
 #[derive(Debug)]
-pub struct Function {
+pub(crate) struct Function {
     pub name: Vec<u8>,
     pub description: Option<Vec<u8>>,
     /// Bits of `FLAGS`.

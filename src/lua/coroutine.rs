@@ -20,7 +20,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Puts them into the library's table, on top.
-pub unsafe fn improve(state: *mut lua_State) {
+pub(crate) unsafe fn improve(state: *mut lua_State) {
     unsafe {
         set_function(state, c"resume", resume);
         set_function(state, c"wrap", wrap);

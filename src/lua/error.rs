@@ -16,7 +16,7 @@ use crate::lua::text::{c_text, push_line, without_end};
 
 /// Lua calls it where an error is raised that nothing catches. An error is a table from here on: its text in `err`, and where it was raised in
 /// `source` and `line`. Nothing of the script runs for it, neither `__tostring` nor `__newindex`.
-pub unsafe extern "C-unwind" fn handler(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn handler(state: *mut lua_State) -> c_int {
     unsafe {
         lua_settop(state, 1);
         if lua_type(state, 1) != LUA_TTABLE {
@@ -78,7 +78,7 @@ unsafe fn describe(state: *mut lua_State) {
 }
 
 /// Writes the error on top, which is left there, as the reply of a script.
-pub unsafe fn write(state: *mut lua_State, status: c_int, label: &str, limit: usize, reply: &mut Vec<u8>) -> Ending {
+pub(crate) unsafe fn write(state: *mut lua_State, status: c_int, label: &str, limit: usize, reply: &mut Vec<u8>) -> Ending {
     unsafe {
         let error = lua_gettop(state);
         if status == LUA_ERRMEM {
@@ -102,13 +102,13 @@ pub unsafe fn write(state: *mut lua_State, status: c_int, label: &str, limit: us
 }
 
 /// Writes why a script was ended.
-pub fn write_end(why: &str, label: &str, reply: &mut Vec<u8>) -> Ending {
+pub(crate) fn write_end(why: &str, label: &str, reply: &mut Vec<u8>) -> Ending {
     reply.extend(format!("-ERR {why} script: {label}\r\n").as_bytes());
     Ending { is_error: true, is_counted: false }
 }
 
 /// The text of an error that is a table.
-pub unsafe fn push_message(state: *mut lua_State, error: c_int, out: &mut Vec<u8>) {
+pub(crate) unsafe fn push_message(state: *mut lua_State, error: c_int, out: &mut Vec<u8>) {
     unsafe {
         raw_field(state, error, Slot::Err);
         let text = if is_text(state, -1) { bytes(state, -1).unwrap_or_default() } else { b"ERR unknown error" };
@@ -133,7 +133,7 @@ unsafe fn push_place(state: *mut lua_State, error: c_int, label: &str, out: &mut
 }
 
 /// Whether it came from a command.
-pub unsafe fn is_counted(state: *mut lua_State, error: c_int) -> bool {
+pub(crate) unsafe fn is_counted(state: *mut lua_State, error: c_int) -> bool {
     unsafe {
         raw_field(state, error, Slot::IgnoreErrorStatsUpdate);
         let is_counted = lua_type(state, -1) == LUA_TBOOLEAN && lua_toboolean(state, -1) != 0;

@@ -17,7 +17,7 @@ static REAL: u8 = 1;
 static SHOWN: u8 = 2;
 
 /// Takes the table on top, and puts its face there; below it stands the metatable that scripts are to see, or nil, and is taken as well.
-pub unsafe fn freeze_with_metatable(state: *mut lua_State) {
+pub(crate) unsafe fn freeze_with_metatable(state: *mut lua_State) {
     unsafe {
         // shown, real
         lua_createtable(state, 0, 0);
@@ -40,7 +40,7 @@ pub unsafe fn freeze_with_metatable(state: *mut lua_State) {
 }
 
 /// Takes the table on top, and puts its face there.
-pub unsafe fn freeze(state: *mut lua_State) {
+pub(crate) unsafe fn freeze(state: *mut lua_State) {
     unsafe {
         lua_pushnil(state);
         lua_insert(state, -2);
@@ -49,12 +49,12 @@ pub unsafe fn freeze(state: *mut lua_State) {
 }
 
 /// Whether this is a face; the real table is on top then.
-pub unsafe fn real(state: *mut lua_State, index: c_int) -> bool {
+pub(crate) unsafe fn real(state: *mut lua_State, index: c_int) -> bool {
     unsafe { behind(state, index, &REAL) }
 }
 
 /// Whether this is a face; the metatable that scripts see is on top then, or nil.
-pub unsafe fn shown(state: *mut lua_State, index: c_int) -> bool {
+pub(crate) unsafe fn shown(state: *mut lua_State, index: c_int) -> bool {
     unsafe {
         if !real(state, index) {
             return false;
@@ -85,7 +85,7 @@ unsafe fn behind(state: *mut lua_State, index: c_int, mark: &'static u8) -> bool
 }
 
 /// For what writes without metamethods.
-pub unsafe fn refuse_if_frozen(state: *mut lua_State, index: c_int) {
+pub(crate) unsafe fn refuse_if_frozen(state: *mut lua_State, index: c_int) {
     unsafe {
         if real(state, index) {
             raise(state, REFUSAL);

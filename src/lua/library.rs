@@ -22,7 +22,7 @@ struct Given<'a> {
     callback: c_int,
 }
 
-pub unsafe extern "C-unwind" fn register_function(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn register_function(state: *mut lua_State) -> c_int {
     unsafe {
         if (*shared(state)).loading.is_none() {
             raise_error(state, "redis.register_function can only be called on FUNCTION LOAD command");
@@ -162,7 +162,7 @@ unsafe fn read_flags(state: *mut lua_State) -> Result<u32, &'static str> {
 }
 
 /// Lets go of what a library registered before it failed.
-pub unsafe fn forget(state: *mut lua_State, functions: Vec<Function>) {
+pub(crate) unsafe fn forget(state: *mut lua_State, functions: Vec<Function>) {
     for function in functions {
         unsafe { luaL_unref(state, LUA_REGISTRYINDEX, function.chunk.function) };
     }

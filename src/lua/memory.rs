@@ -7,7 +7,7 @@ use std::ptr;
 /// What `malloc` promises, which userdata of libraries may count on.
 const ALIGN: usize = 16;
 
-pub struct Memory {
+pub(crate) struct Memory {
     pub used: usize,
     pub ceiling: usize,
     #[cfg(test)]
@@ -17,7 +17,7 @@ pub struct Memory {
 /// Which allocations fail while there is a ceiling.
 #[cfg(test)]
 #[derive(Default)]
-pub struct Failing {
+pub(super) struct Failing {
     /// How many there were.
     pub asked: u64,
     pub which: std::ops::Range<u64>,
@@ -32,7 +32,7 @@ impl Failing {
 }
 
 impl Memory {
-    pub const fn unbounded() -> Memory {
+    pub(crate) const fn unbounded() -> Memory {
         Memory {
             used: 0,
             ceiling: usize::MAX,
@@ -46,7 +46,7 @@ impl Memory {
 ///
 /// # Safety
 /// Lua hands back the sizes it asked for, and no other thread uses this state.
-pub unsafe extern "C" fn allocate(owner: *mut c_void, block: *mut c_void, old: usize, new: usize) -> *mut c_void {
+pub(crate) unsafe extern "C" fn allocate(owner: *mut c_void, block: *mut c_void, old: usize, new: usize) -> *mut c_void {
     // SAFETY: the owner outlives its state, and blocks come from here with the sizes they were asked for.
     unsafe {
         let memory = owner.cast::<Memory>();

@@ -35,8 +35,9 @@ mod tests;
 mod text;
 mod vm;
 
-pub use bell::Alarm;
-pub use chunk::{Chunk, FLAGS, Function, Library};
+pub(crate) use bell::Alarm;
+pub use chunk::Chunk;
+pub(crate) use chunk::{FLAGS, Function};
 pub use host::{Host, Verdict};
 pub use run::Ending;
 pub use sandbox::{Kind, Options};

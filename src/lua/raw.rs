@@ -15,7 +15,7 @@ use mlua::ffi::{
 /// What stands in the registry under a number of its own, which costs a tenth of looking a name up.
 #[derive(Clone, Copy)]
 #[repr(i32)]
-pub enum Slot {
+pub(crate) enum Slot {
     Ok = 1,
     Err,
     Double,
@@ -41,7 +41,7 @@ pub enum Slot {
 }
 
 /// Words that are slots, in their order.
-pub const WORDS: &[&CStr] = &[
+pub(crate) const WORDS: &[&CStr] = &[
     c"ok",
     c"err",
     c"double",
@@ -58,21 +58,21 @@ pub const WORDS: &[&CStr] = &[
     c"ARGV",
 ];
 
-pub unsafe fn push_slot(state: *mut lua_State, slot: Slot) {
+pub(crate) unsafe fn push_slot(state: *mut lua_State, slot: Slot) {
     unsafe { lua_rawgeti_(state, LUA_REGISTRYINDEX, slot as c_int) }
 }
 
 /// Takes the value on top.
-pub unsafe fn set_slot(state: *mut lua_State, slot: Slot) {
+pub(crate) unsafe fn set_slot(state: *mut lua_State, slot: Slot) {
     unsafe { lua_rawseti_(state, LUA_REGISTRYINDEX, slot as c_int) }
 }
 
-pub unsafe fn push_bytes(state: *mut lua_State, bytes: &[u8]) {
+pub(crate) unsafe fn push_bytes(state: *mut lua_State, bytes: &[u8]) {
     unsafe { lua_pushlstring_(state, bytes.as_ptr().cast::<c_char>(), bytes.len()) }
 }
 
 /// The bytes of a string, or of a number, which becomes a string by this. They live as long as the value is on the stack.
-pub unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]> {
+pub(crate) unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]> {
     unsafe {
         let mut length = 0;
         let start = lua_tolstring(state, index, &mut length);
@@ -81,30 +81,30 @@ pub unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]>
 }
 
 /// The bytes of what is a string; a number stays what it is.
-pub unsafe fn string<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]> {
+pub(crate) unsafe fn string<'a>(state: *mut lua_State, index: c_int) -> Option<&'a [u8]> {
     unsafe { if lua_type(state, index) == LUA_TSTRING { bytes(state, index) } else { None } }
 }
 
-pub unsafe fn is_text(state: *mut lua_State, index: c_int) -> bool {
+pub(crate) unsafe fn is_text(state: *mut lua_State, index: c_int) -> bool {
     matches!(unsafe { lua_type(state, index) }, LUA_TSTRING | LUA_TNUMBER)
 }
 
 /// As C casts a double: what no int can hold is the smallest one.
-pub unsafe fn whole(state: *mut lua_State, index: c_int) -> i64 {
+pub(crate) unsafe fn whole(state: *mut lua_State, index: c_int) -> i64 {
     cast(unsafe { lua_tonumber(state, index) })
 }
 
-pub fn cast(number: f64) -> i64 {
+pub(crate) fn cast(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
-pub unsafe fn pop(state: *mut lua_State, count: c_int) {
+pub(crate) unsafe fn pop(state: *mut lua_State, count: c_int) {
     unsafe { lua_settop(state, -count - 1) }
 }
 
 /// Raises a text as it is; `luaL_error` says also where.
-pub unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
+pub(crate) unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
     unsafe {
         push_bytes(state, text);
         lua_error(state)
@@ -112,7 +112,7 @@ pub unsafe fn raise(state: *mut lua_State, text: &[u8]) -> ! {
 }
 
 /// Puts `{err = "ERR …"}` on the stack.
-pub unsafe fn push_error(state: *mut lua_State, message: &str) {
+pub(crate) unsafe fn push_error(state: *mut lua_State, message: &str) {
     unsafe {
         lua_createtable(state, 0, 1);
         push_slot(state, Slot::Err);
@@ -124,7 +124,7 @@ pub unsafe fn push_error(state: *mut lua_State, message: &str) {
 }
 
 /// As functions of the `redis` table raise.
-pub unsafe fn raise_error(state: *mut lua_State, message: &str) -> ! {
+pub(crate) unsafe fn raise_error(state: *mut lua_State, message: &str) -> ! {
     unsafe {
         push_error(state, message);
         lua_error(state)
@@ -132,7 +132,7 @@ pub unsafe fn raise_error(state: *mut lua_State, message: &str) -> ! {
 }
 
 /// Replaces the value on top by its field of this name, without metamethods; nil where it is no table.
-pub unsafe fn raw_field(state: *mut lua_State, table: c_int, slot: Slot) -> c_int {
+pub(crate) unsafe fn raw_field(state: *mut lua_State, table: c_int, slot: Slot) -> c_int {
     unsafe {
         push_slot(state, slot);
         lua_rawget_(state, table);
@@ -141,7 +141,7 @@ pub unsafe fn raw_field(state: *mut lua_State, table: c_int, slot: Slot) -> c_in
 }
 
 /// Puts a function into the table on top.
-pub unsafe fn set_function(state: *mut lua_State, name: &CStr, function: lua_CFunction) {
+pub(crate) unsafe fn set_function(state: *mut lua_State, name: &CStr, function: lua_CFunction) {
     unsafe {
         push_bytes(state, name.to_bytes());
         lua_pushcclosure(state, function, 0);
@@ -150,7 +150,7 @@ pub unsafe fn set_function(state: *mut lua_State, name: &CStr, function: lua_CFu
 }
 
 /// The value on top becomes the field of the table below it.
-pub unsafe fn set_field(state: *mut lua_State, name: &CStr) {
+pub(crate) unsafe fn set_field(state: *mut lua_State, name: &CStr) {
     unsafe {
         push_bytes(state, name.to_bytes());
         lua_insert(state, -2);
@@ -159,10 +159,10 @@ pub unsafe fn set_field(state: *mut lua_State, name: &CStr) {
 }
 
 /// A key that no script can make.
-pub unsafe fn push_mark(state: *mut lua_State, mark: &'static u8) {
+pub(crate) unsafe fn push_mark(state: *mut lua_State, mark: &'static u8) {
     unsafe { lua_pushlightuserdata(state, (&raw const *mark).cast_mut().cast::<c_void>()) }
 }
 
-pub unsafe fn address(state: *mut lua_State, index: c_int) -> *const c_void {
+pub(crate) unsafe fn address(state: *mut lua_State, index: c_int) -> *const c_void {
     unsafe { lua_topointer(state, index) }
 }

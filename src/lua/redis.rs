@@ -41,7 +41,7 @@ const REPL: &[(&CStr, f64)] = &[
 const LOG: &[(&CStr, f64)] = &[(c"LOG_DEBUG", 0.0), (c"LOG_VERBOSE", 1.0), (c"LOG_NOTICE", 2.0), (c"LOG_WARNING", 3.0)];
 
 /// Puts the table on the stack that scripts have, or functions.
-pub unsafe fn open(state: *mut lua_State, version: &str, is_for_eval: bool) {
+pub(crate) unsafe fn open(state: *mut lua_State, version: &str, is_for_eval: bool) {
     unsafe {
         lua_createtable(state, 0, 0);
         for (name, function) in OF_SCRIPTS.iter().chain(if is_for_eval { OF_EVAL } else { &[] }) {
@@ -53,7 +53,7 @@ pub unsafe fn open(state: *mut lua_State, version: &str, is_for_eval: bool) {
 }
 
 /// Puts into the table on top what a library has also while it is loaded.
-pub unsafe fn set_log_and_version(state: *mut lua_State, version: &str) {
+pub(crate) unsafe fn set_log_and_version(state: *mut lua_State, version: &str) {
     unsafe {
         set_function(state, c"log", log);
         set_numbers(state, LOG);

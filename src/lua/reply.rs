@@ -20,7 +20,7 @@ use crate::lua::text::{c_text, general, push_line, without_end};
 const STEPS: u32 = 1024;
 
 /// Takes the value on top and writes it as the reply of the run.
-pub unsafe fn write(state: *mut lua_State) {
+pub(crate) unsafe fn write(state: *mut lua_State) {
     unsafe {
         let shared = shared(state);
         let run = (*shared).run;

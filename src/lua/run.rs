@@ -18,7 +18,7 @@ use crate::lua::raw;
 
 /// What lies beside a state: where its allocator finds its account, and functions find the run and what grows.
 #[repr(C)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Invariant: stands first, for the allocator knows of nothing else.
     pub memory: Memory,
     /// The run, while there is one.
@@ -46,7 +46,7 @@ const KEPT: usize = 64 << 10;
 
 impl Shared {
     /// Gives back what a run needed and few others do.
-    pub fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         for buffer in [&mut self.numbers, &mut self.answer, &mut self.text] {
             if buffer.capacity() > KEPT {
                 *buffer = Vec::new();
@@ -56,14 +56,14 @@ impl Shared {
 }
 
 /// A table that is being written.
-pub struct Level {
+pub(crate) struct Level {
     pub kind: LevelKind,
     /// How many of it are written.
     pub count: c_int,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum LevelKind {
+pub(crate) enum LevelKind {
     Array,
     /// The next is a key, or the value of the key that was written.
     Map {
@@ -72,7 +72,7 @@ pub enum LevelKind {
     Set,
 }
 
-pub struct Run {
+pub(crate) struct Run {
     host: *mut dyn Host,
     pub reply: *mut Vec<u8>,
     /// Where in `reply` that of this run begins.
@@ -99,9 +99,9 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
     /// The reply is an error.
-    pub is_error: bool,
+    pub(crate) is_error: bool,
     /// It is one of a command that the script called, and was counted there.
-    pub is_counted: bool,
+    pub(crate) is_counted: bool,
 }
 
 impl Run {
@@ -109,7 +109,7 @@ impl Run {
     ///
     /// # Safety
     /// What it is given outlives it, and is used by nobody else meanwhile.
-    pub unsafe fn new(host: &mut dyn Host, reply: &mut Vec<u8>) -> Run {
+    pub(crate) unsafe fn new(host: &mut dyn Host, reply: &mut Vec<u8>) -> Run {
         // SAFETY: only the lifetime changes, and the caller sees to that.
         let host = unsafe { std::mem::transmute::<*mut (dyn Host + '_), *mut (dyn Host + 'static)>(host) };
         Run {
@@ -130,22 +130,22 @@ impl Run {
     }
 
     /// What the host panicked with.
-    pub fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
+    pub(crate) fn panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
     }
 
-    pub fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.end.is_some()
     }
 
     /// The error that ends it, if it is to end.
-    pub fn end(&self) -> Option<&'static str> {
+    pub(crate) fn end(&self) -> Option<&'static str> {
         self.end
     }
 }
 
 /// What lies beside a state. It costs two loads.
-pub unsafe fn shared(state: *mut lua_State) -> *mut Shared {
+pub(crate) unsafe fn shared(state: *mut lua_State) -> *mut Shared {
     unsafe {
         let mut owner = ptr::null_mut();
         lua_getallocf(state, &mut owner);
@@ -154,7 +154,7 @@ pub unsafe fn shared(state: *mut lua_State) -> *mut Shared {
 }
 
 /// The run, or an error that says what can only be done within one.
-pub unsafe fn run_or_raise(state: *mut lua_State, what: &str) -> *mut Run {
+pub(crate) unsafe fn run_or_raise(state: *mut lua_State, what: &str) -> *mut Run {
     unsafe {
         let run = (*shared(state)).run;
         if run.is_null() {
@@ -165,7 +165,7 @@ pub unsafe fn run_or_raise(state: *mut lua_State, what: &str) -> *mut Run {
 }
 
 /// Asks the host something. Where it panics, the run ends, and the panic goes on behind it.
-pub unsafe fn ask<T>(state: *mut lua_State, question: impl FnOnce(&mut dyn Host) -> T) -> T
+pub(crate) unsafe fn ask<T>(state: *mut lua_State, question: impl FnOnce(&mut dyn Host) -> T) -> T
 where
     T: Copy,
 {
@@ -184,7 +184,7 @@ where
 }
 
 /// For what takes long without an instruction of Lua: asks the host where an alarm was rung, and raises where the run is to end.
-pub unsafe fn interrupt(state: *mut lua_State) {
+pub(crate) unsafe fn interrupt(state: *mut lua_State) {
     unsafe {
         if (*shared(state)).bell.has_rung() {
             answer(state);
@@ -193,7 +193,7 @@ pub unsafe fn interrupt(state: *mut lua_State) {
 }
 
 /// Whether the run is to end: what catches errors lets this one through.
-pub unsafe fn is_ended(state: *mut lua_State) -> bool {
+pub(crate) unsafe fn is_ended(state: *mut lua_State) -> bool {
     unsafe {
         let run = (*shared(state)).run;
         !run.is_null() && (*run).is_ended()
@@ -201,7 +201,7 @@ pub unsafe fn is_ended(state: *mut lua_State) -> bool {
 }
 
 /// Lua calls it at the next instruction after an alarm was rung.
-pub unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
+pub(crate) unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
     unsafe { answer(state) }
 }
 

@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// Makes a fresh state one for scripts. Nothing protects it: it needs some kilobytes, and no ceiling is set yet.
-pub unsafe fn build(state: *mut lua_State, options: &Options) {
+pub(crate) unsafe fn build(state: *mut lua_State, options: &Options) {
     unsafe {
         for (index, word) in WORDS.iter().enumerate() {
             push_bytes(state, word.to_bytes());
@@ -172,7 +172,7 @@ unsafe fn make_library_globals(state: *mut lua_State, version: &str) {
 }
 
 /// Has scripts find the globals, or those of a library that is loaded.
-pub unsafe fn set_globals(state: *mut lua_State, slot: Slot) {
+pub(crate) unsafe fn set_globals(state: *mut lua_State, slot: Slot) {
     unsafe {
         push_slot(state, Slot::GlobalsFace);
         push_slot(state, slot);

@@ -22,7 +22,7 @@ const MANY: usize = 20_000;
 const LONG: usize = 256;
 
 /// Puts them into the library's table, on top.
-pub unsafe fn improve(state: *mut lua_State) {
+pub(crate) unsafe fn improve(state: *mut lua_State) {
     unsafe {
         set_function(state, c"insert", insert);
         set_function(state, c"foreach", foreach);

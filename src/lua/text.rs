@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// A number as commands get it: integers as such, others with 17 digits, which say exactly which number it is.
-pub fn number(out: &mut Vec<u8>, number: f64) {
+pub(crate) fn number(out: &mut Vec<u8>, number: f64) {
     let whole = number as i64;
     // 2^63 is no i64, though it is cast to the largest one.
     if whole as f64 == number && whole != i64::MAX {
@@ -14,7 +14,7 @@ pub fn number(out: &mut Vec<u8>, number: f64) {
 }
 
 /// `%.17g`.
-pub fn general(out: &mut Vec<u8>, number: f64) {
+pub(crate) fn general(out: &mut Vec<u8>, number: f64) {
     const DIGITS: i32 = 17;
     if number.is_sign_negative() {
         out.push(b'-');
@@ -55,18 +55,18 @@ fn trim_zeros(out: &mut Vec<u8>, from: usize) {
 }
 
 /// A text without the ends of lines that it ends with.
-pub fn without_end(text: &[u8]) -> &[u8] {
+pub(crate) fn without_end(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
     &text[..end]
 }
 
 /// What C would have taken of it: the bytes before the first zero.
-pub fn c_text(bytes: &[u8]) -> &[u8] {
+pub(crate) fn c_text(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
 }
 
 /// One line, whatever is in it: a line feed would end the reply that it stands in.
-pub fn push_line(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_line(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
 }
 

@@ -74,7 +74,7 @@ impl Vm {
     }
 
     /// How many bytes a run may take, from the next one on.
-    pub fn set_limit(&mut self, bytes: usize) {
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes;
     }
 
@@ -136,7 +136,7 @@ impl Vm {
     }
 
     /// Runs a library's code, which registers functions. What can't be loaded says why, as `compile` does.
-    pub fn load_library(&mut self, source: &[u8], host: &mut dyn Host) -> Result<Library, Vec<u8>> {
+    pub(crate) fn load_library(&mut self, source: &[u8], host: &mut dyn Host) -> Result<Library, Vec<u8>> {
         assert_eq!(self.kind, Kind::Functions, "scripts find no libraries");
         let mut request = Request::new(source, c"@user_function");
         let mut reply = Vec::new();
@@ -162,13 +162,13 @@ impl Vm {
     }
 
     /// The bytes that it takes.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         // SAFETY: it lives as long as this.
         unsafe { (*self.shared).memory.used + size_of::<Shared>() }
     }
 
     /// It should be thrown away: it holds much that is of no use, or was left in the middle of something.
-    pub fn is_spoiled(&self) -> bool {
+    pub(crate) fn is_spoiled(&self) -> bool {
         self.is_spoiled
     }
 
@@ -189,7 +189,7 @@ impl Vm {
         shared.answer.capacity() + shared.text.capacity() + shared.numbers.capacity()
     }
 
-    pub fn alarm(&self) -> Alarm {
+    pub(crate) fn alarm(&self) -> Alarm {
         // SAFETY: it lives as long as this.
         Alarm(Arc::clone(unsafe { &(*self.shared).bell }))
     }

@@ -22,7 +22,7 @@ fn bucket_end(bucket: usize) -> u64 {
 
 /// A histogram of nanoseconds. One thread adds to it, all may read it.
 #[derive(Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
 }
 
@@ -35,32 +35,32 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one time.
     #[inline]
-    pub fn add(&self, ns: u64) {
+    pub(crate) fn add(&self, ns: u64) {
         let count = &self.buckets[bucket(ns.min(NS_MAX))];
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
     /// Adds another histogram's counts.
-    pub fn merge(&mut self, other: &Histogram) {
+    pub(crate) fn merge(&mut self, other: &Histogram) {
         for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine.get_mut() += theirs.load(Relaxed);
         }
     }
 
     /// Adds the counts of a histogram that is about to go. Like [`Self::add`], for one thread at a time.
-    pub fn take_over(&self, other: &Histogram) {
+    pub(crate) fn take_over(&self, other: &Histogram) {
         for (mine, theirs) in self.buckets.iter().zip(&other.buckets) {
             mine.store(mine.load(Relaxed) + theirs.load(Relaxed), Relaxed);
         }
     }
 
     /// How many times were counted.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().map(|count| count.load(Relaxed)).sum()
     }
 
     /// The time, in nanoseconds, that this share of the counted times (0 to 100) did not exceed.
-    pub fn percentile(&self, percent: f64) -> u64 {
+    pub(crate) fn percentile(&self, percent: f64) -> u64 {
         let wanted = ((self.count() as f64 * percent / 100.0).ceil() as u64).max(1);
         let mut seen = 0;
         for (bucket, count) in self.buckets.iter().enumerate() {
@@ -73,7 +73,7 @@ impl Histogram {
     }
 
     /// How many times were at most this long.
-    pub fn count_up_to(&self, ns: u64) -> u64 {
+    pub(crate) fn count_up_to(&self, ns: u64) -> u64 {
         self.buckets
             .iter()
             .enumerate()
@@ -83,7 +83,7 @@ impl Histogram {
     }
 
     /// Cumulative counts at doubling times, in microseconds: where they grow, as `LATENCY HISTOGRAM` shows them.
-    pub fn doublings(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn doublings(&self) -> Vec<(u64, u64)> {
         let total = self.count();
         let mut shown = Vec::new();
         let mut before = 0;
@@ -101,7 +101,7 @@ impl Histogram {
     }
 
     /// Forgets all.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.buckets.iter().for_each(|count| count.store(0, Relaxed));
     }
 }

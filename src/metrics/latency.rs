@@ -9,7 +9,7 @@ const SAMPLES_MAX: usize = 160;
 
 /// One second in which an event was slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Which second, since the epoch.
     pub at: u64,
     /// The longest time in it, in milliseconds.
@@ -18,7 +18,7 @@ pub struct Sample {
 
 /// What is known of one event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventHistory {
+pub(crate) struct EventHistory {
     /// The last samples, oldest first.
     pub samples: VecDeque<Sample>,
     /// The longest time ever, in milliseconds.
@@ -27,11 +27,11 @@ pub struct EventHistory {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct LatencyMonitor(Mutex<BTreeMap<&'static str, EventHistory>>);
+pub(crate) struct LatencyMonitor(Mutex<BTreeMap<&'static str, EventHistory>>);
 
 impl LatencyMonitor {
     /// Notes that an event took this long. `at` is in seconds. Whether that is long enough to note is the caller's to know.
-    pub fn add(&self, event: &'static str, at: u64, ms: u64) {
+    pub(crate) fn add(&self, event: &'static str, at: u64, ms: u64) {
         let mut events = self.0.lock();
         let history = events.entry(event).or_default();
         history.max_ms = history.max_ms.max(ms);
@@ -47,17 +47,17 @@ impl LatencyMonitor {
     }
 
     /// What is known of all events, by name.
-    pub fn events(&self) -> BTreeMap<&'static str, EventHistory> {
+    pub(crate) fn events(&self) -> BTreeMap<&'static str, EventHistory> {
         self.0.lock().clone()
     }
 
     /// What is known of one event; its name is compared exactly.
-    pub fn event(&self, name: &str) -> Option<EventHistory> {
+    pub(crate) fn event(&self, name: &str) -> Option<EventHistory> {
         self.0.lock().get(name).cloned()
     }
 
     /// Forgets these events, or all if none is named; tells how many it knew.
-    pub fn reset(&self, names: &[&str]) -> usize {
+    pub(crate) fn reset(&self, names: &[&str]) -> usize {
         let mut events = self.0.lock();
         let before = events.len();
         events.retain(|name, _| !names.is_empty() && !names.contains(name));

@@ -7,7 +7,7 @@ const SAMPLES: usize = 16;
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub struct Rate(Mutex<State>);
+pub(crate) struct Rate(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
 
 impl Rate {
     /// Tells what the number has come to. `now` is in milliseconds.
-    pub fn sample(&self, now: u64, total: u64) {
+    pub(crate) fn sample(&self, now: u64, total: u64) {
         let mut state = self.0.lock();
         if let Some((then, before)) = state.last
             && now > then
@@ -31,7 +31,7 @@ impl Rate {
     }
 
     /// How much it grows in a second.
-    pub fn per_second(&self) -> u64 {
+    pub(crate) fn per_second(&self) -> u64 {
         self.0.lock().samples.iter().sum::<u64>() / SAMPLES as u64
     }
 }

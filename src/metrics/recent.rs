@@ -10,12 +10,12 @@ const PEAK_MAX: u64 = (1 << PEAK_BITS) - 1;
 
 /// See the file's head. One thread notes, all may read.
 #[derive(Debug, Default)]
-pub struct Recent([AtomicU64; SECONDS as usize]);
+pub(crate) struct Recent([AtomicU64; SECONDS as usize]);
 
 impl Recent {
     /// Notes what the number is in this second.
     #[inline]
-    pub fn note(&self, second: u64, value: u64) {
+    pub(crate) fn note(&self, second: u64, value: u64) {
         let slot = &self.0[(second % SECONDS) as usize];
         let noted = stamp(second) | value.min(PEAK_MAX);
         let before = slot.load(Relaxed);
@@ -25,13 +25,13 @@ impl Recent {
     }
 
     /// The highest in the seconds before and in this one.
-    pub fn max(&self, second: u64) -> u64 {
+    pub(crate) fn max(&self, second: u64) -> u64 {
         let is_recent = |slot: &u64| (0..SECONDS).any(|back| slot >> PEAK_BITS == stamp(second.wrapping_sub(back)) >> PEAK_BITS);
         self.0.iter().map(|slot| slot.load(Relaxed)).filter(is_recent).map(|slot| slot & PEAK_MAX).max().unwrap_or(0)
     }
 
     /// Forgets all.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.iter().for_each(|slot| slot.store(0, Relaxed));
     }
 }

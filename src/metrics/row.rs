@@ -31,7 +31,7 @@ pub struct Row<T: ?Sized> {
     /// What it does over time.
     pub kind: Kind,
     /// What exactly it counts, in a sentence.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     read: Reading<T>,
 }
 
@@ -41,7 +41,7 @@ enum Reading<T: ?Sized> {
 }
 
 /// The lines of one family.
-pub struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     text: &'a mut String,
     name: &'static str,
     labels: &'static [&'static str],
@@ -54,12 +54,12 @@ impl<T: ?Sized> Row<T> {
     }
 
     /// A number that goes up and down.
-    pub const fn gauge(name: &'static str, help: &'static str, read: fn(&T) -> f64) -> Row<T> {
+    pub(crate) const fn gauge(name: &'static str, help: &'static str, read: fn(&T) -> f64) -> Row<T> {
         Row { name, kind: Kind::Gauge, help, read: Reading::One(read) }
     }
 
     /// Numbers that only grow, told apart by labels. How many there may be must have a bound.
-    pub const fn counters(
+    pub(crate) const fn counters(
         name: &'static str,
         labels: &'static [&'static str],
         help: &'static str,
@@ -69,7 +69,7 @@ impl<T: ?Sized> Row<T> {
     }
 
     /// The same of numbers that go up and down.
-    pub const fn gauges(
+    pub(crate) const fn gauges(
         name: &'static str,
         labels: &'static [&'static str],
         help: &'static str,
@@ -79,7 +79,7 @@ impl<T: ?Sized> Row<T> {
     }
 
     /// The same of times.
-    pub const fn histograms(
+    pub(crate) const fn histograms(
         name: &'static str,
         labels: &'static [&'static str],
         help: &'static str,
@@ -89,7 +89,7 @@ impl<T: ?Sized> Row<T> {
     }
 
     /// What it is; None for a family, which is many numbers.
-    pub fn number(&self, owner: &T) -> Option<f64> {
+    pub(crate) fn number(&self, owner: &T) -> Option<f64> {
         match self.read {
             Reading::One(read) => Some(read(owner)),
             Reading::Each(..) => None,
@@ -97,7 +97,7 @@ impl<T: ?Sized> Row<T> {
     }
 
     /// What it is, as a line of docs/metrics.md.
-    pub fn documented(&self) -> String {
+    pub(crate) fn documented(&self) -> String {
         let labels: Vec<String> = match self.read {
             Reading::One(_) => Vec::new(),
             Reading::Each(labels, _) => labels.iter().map(|label| format!("`{label}`")).collect(),
@@ -118,14 +118,14 @@ impl<T: ?Sized> Row<T> {
 
 impl Lines<'_> {
     /// One of the family, by the values of its labels.
-    pub fn one(&mut self, values: &[&str], value: f64) {
+    pub(crate) fn one(&mut self, values: &[&str], value: f64) {
         let labels = self.labels(values);
         line(self.text, self.name, "", &labels, value);
     }
 
     /// One of a family of times: how many took up to so many seconds (the upper ends of buckets, ascending), how long all took in seconds, and
     /// how many they are. Without buckets none are told.
-    pub fn times(&mut self, values: &[&str], buckets: &[(f64, u64)], sum: f64, count: u64) {
+    pub(crate) fn times(&mut self, values: &[&str], buckets: &[(f64, u64)], sum: f64, count: u64) {
         let labels = self.labels(values);
         if !buckets.is_empty() {
             let ends = buckets.iter().map(|(end, below)| (end.to_string(), *below)).chain([("+Inf".to_owned(), count)]);
@@ -145,7 +145,7 @@ impl Lines<'_> {
 }
 
 /// Writes rows of an owner in the text format of Prometheus.
-pub fn expose<T: ?Sized>(text: &mut String, rows: &[Row<T>], owner: &T) {
+pub(crate) fn expose<T: ?Sized>(text: &mut String, rows: &[Row<T>], owner: &T) {
     rows.iter().for_each(|row| row.write(text, owner));
 }
 

@@ -10,7 +10,7 @@ const ARG_BYTES_MAX: usize = 128;
 
 /// A slow command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlowEntry {
+pub(crate) struct SlowEntry {
     /// Counts up from 0 since the start.
     pub id: u64,
     /// When it ran, in seconds since the epoch.
@@ -27,7 +27,7 @@ pub struct SlowEntry {
 
 /// All slow commands, also those that are not in the log any more.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct SlowTotals {
+pub(crate) struct SlowTotals {
     /// How many there were.
     pub count: u64,
     /// How long they took together, in microseconds.
@@ -38,7 +38,7 @@ pub struct SlowTotals {
 
 /// The log; see the file's head.
 #[derive(Debug, Default)]
-pub struct Slowlog(Mutex<State>);
+pub(crate) struct Slowlog(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -50,7 +50,7 @@ struct State {
 
 impl Slowlog {
     /// Adds a command and drops what is over the limit. `at` is in seconds.
-    pub fn add<'a>(
+    pub(crate) fn add<'a>(
         &self,
         entries_max: usize,
         at: u64,
@@ -71,32 +71,27 @@ impl Slowlog {
     }
 
     /// The newest entries.
-    pub fn newest(&self, count: usize) -> Vec<SlowEntry> {
+    pub(crate) fn newest(&self, count: usize) -> Vec<SlowEntry> {
         self.0.lock().entries.iter().take(count).cloned().collect()
     }
 
     /// What all slow commands came to since this was last reset.
-    pub fn totals(&self) -> SlowTotals {
+    pub(crate) fn totals(&self) -> SlowTotals {
         self.0.lock().totals
     }
 
     /// Begins the totals anew; the entries stay.
-    pub fn reset_totals(&self) {
+    pub(crate) fn reset_totals(&self) {
         self.0.lock().totals = SlowTotals::default();
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.lock().entries.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Forgets all; ids go on counting.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.lock().entries.clear();
     }
 }

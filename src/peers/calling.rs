@@ -33,7 +33,7 @@ fn refusal(failure: Failure) -> Error {
 }
 
 /// `FLUX.CALL cap payload …`
-pub fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn call(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.waiting == Waiting::Over {
         left(room, session);
         return Err(Error::new("CANCELLED the wait for the call was ended with CLIENT UNBLOCK"));
@@ -71,7 +71,7 @@ fn waiter(session: &Session, args: Args<'_>, reply: &Reply) -> Arc<Waiter> {
 }
 
 /// Makes a call, or None: its payload must be checked first, which takes too long to be done here. Then the asker hears of it.
-pub fn make(
+pub(crate) fn make(
     room: &Room,
     session: &mut Session,
     order: Order,
@@ -86,7 +86,7 @@ pub fn make(
 }
 
 /// Makes a call whose payload was checked, and sees to what follows from it.
-pub fn make_checked(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
+pub(crate) fn make_checked(room: &Room, session: &mut Session, order: Order, caller: Caller) -> Result<Id, Failure> {
     let mut made = try_make(room, order.clone(), caller.clone());
     if matches!(&made, Err(failure) if failure.code == "NOPEER")
         && order.to.is_none()
@@ -131,7 +131,7 @@ fn finds_some(room: &Room, session: &mut Session, capability: &str) -> bool {
 }
 
 /// `FLUX.RESULT id`
-pub fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let id = names::id("call id", args.at(1))?;
     let (_, fetched) = presence::attached_with(room, session, |calls, peer| calls.fetch(id, &peer.id))?;
     match fetched {
@@ -147,7 +147,7 @@ pub fn result(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Re
 }
 
 /// `FLUX.CANCEL id`
-pub fn cancel(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn cancel(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let id = names::id("call id", args.at(1))?;
     let (_, actions) = presence::attached_with(room, session, |calls, peer| calls.cancel(id, Some(&peer.id)))?;
     reply.int(i64::from(actions.is_some()));
@@ -156,7 +156,7 @@ pub fn cancel(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Re
 }
 
 /// `FLUX.NEXT [COUNT n] [TIMEOUT ms]`
-pub fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn next(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.waiting == Waiting::Over {
         reply.null_array();
         return Ok(());
@@ -207,7 +207,7 @@ fn write_jobs(jobs: &[Job], now: u64, reply: &mut Reply) {
 }
 
 /// `FLUX.REPLY id OK data | ERROR message | CHUNK data`
-pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     presence::attached(room, session)?;
     let data = room.settings.sized("result", args.at(3))?;
     let answer = if args.is(2, "error") {
@@ -237,7 +237,7 @@ pub fn reply(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Rep
 }
 
 /// Does what calls led to. No lock may be held.
-pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
+pub(crate) fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
     // What led to them is told before.
     room.tell();
     for action in actions {
@@ -265,7 +265,7 @@ pub fn act(room: &Room, session: &mut Session, actions: Vec<Action>) {
 }
 
 /// Answers a command whose wait was ended.
-pub fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
+pub(crate) fn answer(waiter: &Waiter, write: impl FnOnce(&mut Reply)) {
     let mut reply = Reply::new(waiter.protocol);
     write(&mut reply);
     waiter.mailbox.serve(reply.take(), 0);
@@ -315,7 +315,7 @@ fn old_job(room: &Room, job: &Job) -> String {
 }
 
 /// A session ends, or does something else, that may wait for a call.
-pub fn left(room: &Room, session: &mut Session) {
+pub(crate) fn left(room: &Room, session: &mut Session) {
     let Some(call) = session.slot::<Presence>().call.take() else { return };
     let actions = {
         let mut state = room.state.lock();
@@ -327,7 +327,7 @@ pub fn left(room: &Room, session: &mut Session) {
 
 impl Room {
     /// A call of a caller within the process, which hears by `made` that it is made, or why not.
-    pub fn call_in_process(&self, order: Order, to: Parts, parts: PartsTaken, made: Sender<Result<Ongoing, Failure>>) {
+    pub(crate) fn call_in_process(&self, order: Order, to: Parts, parts: PartsTaken, made: Sender<Result<Ongoing, Failure>>) {
         let mut waits = Some((made, parts));
         let asker = || {
             let (made, parts) = waits.take().expect("it is asked for once");
@@ -349,12 +349,12 @@ impl Room {
     }
 
     /// A call that was made by a caller within the process.
-    pub fn ongoing(self: Arc<Self>, id: Id, parts: PartsTaken) -> Ongoing {
+    pub(crate) fn ongoing(self: Arc<Self>, id: Id, parts: PartsTaken) -> Ongoing {
         Ongoing::new(id, parts, move |id| self.cancel_in_process(id))
     }
 
     /// The caller is gone.
-    pub fn cancel_in_process(&self, id: &str) {
+    pub(crate) fn cancel_in_process(&self, id: &str) {
         let actions = self.state.lock().calls.cancel(id, None);
         if let Some(actions) = actions {
             self.leave(Todo::Act(actions));
@@ -362,7 +362,7 @@ impl Room {
     }
 
     /// The JSON of live peers, oldest first.
-    pub fn list(&self, workspace: Option<&str>, capability: Option<&str>) -> Vec<Id> {
+    pub(crate) fn list(&self, workspace: Option<&str>, capability: Option<&str>) -> Vec<Id> {
         let Some(mut session) = self.session() else { return Vec::new() };
         presence::list(self, &mut session, workspace, capability).unwrap_or_default()
     }

@@ -34,7 +34,7 @@ const BYTES_OF_ONE_MAX: usize = 64 << 20;
 
 /// Whose line a check waits in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A peer's.
     Peer(Id),
     /// That of a connection which is no peer.
@@ -44,7 +44,7 @@ pub enum Origin {
 }
 
 /// Who waits for a call to be made, and gets its id, or hears why it is not made.
-pub enum Asker {
+pub(crate) enum Asker {
     /// A session that waits for the call's id.
     Id(Arc<Waiter>),
     /// A session that waits for the call's outcome. The cell gets the call's id.
@@ -102,7 +102,7 @@ impl Asker {
 }
 
 /// What is found out at once.
-pub enum Found {
+pub(crate) enum Found {
     /// The payload is fit.
     Fit,
     /// It would take too long here.
@@ -110,7 +110,7 @@ pub enum Found {
 }
 
 /// Checks a payload as far as that takes no time to speak of.
-pub fn at_once(room: &Room, order: &Order) -> Result<Found, Failure> {
+pub(crate) fn at_once(room: &Room, order: &Order) -> Result<Found, Failure> {
     if order.payload.len() > INLINE_BYTES_MAX {
         return Ok(Found::TooLong);
     }
@@ -149,7 +149,7 @@ pub struct Checks {
 
 impl Checks {
     /// Puts a check in its line. Who asks is asked for only where there is a place.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         room: &Room,
         origin: &Origin,
@@ -162,7 +162,7 @@ impl Checks {
     }
 
     /// Puts other work in its line. The command that waits for it is run again when it is done, or, with the reason, will not be done.
-    pub fn add_work(
+    pub(crate) fn add_work(
         &self,
         room: &Room,
         origin: &Origin,

@@ -12,7 +12,7 @@ use crate::resp::{Args, Reply};
 const KEYS_PER_LOCK: &[u8] = b"1000";
 
 /// `FLUX.CLEAN`
-pub fn clean(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn clean(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut removed = 0;
     for key in keys(session)? {
         // A key of another kind than it should be is not ours to judge.

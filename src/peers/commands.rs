@@ -32,7 +32,7 @@ macro_rules! run {
 }
 
 /// The rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     row("flux.register", run!(presence::register))
         .args_min(1)
         .flags(CHANGES | flag::DENY_OOM | flag::LASTS)

@@ -170,7 +170,7 @@ fn conflict(version: u64) -> Error {
 }
 
 /// `FLUX.CTX.SET ws key value [IFVERSION v] [TTL ms]`
-pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
     let value = room.settings.sized("value", args.at(3))?;
     let (mut wanted, mut ttl, mut rest) = (None, None, Rest::of(args, 4));
@@ -209,7 +209,7 @@ pub fn set(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 }
 
 /// `FLUX.CTX.GET ws key [WITHVERSION]`
-pub fn get(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn get(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
     if !has_word(args, 3, "WITHVERSION")? {
         let value: Option<Vec<u8>> = session.run_in_zero(&[b"GET", place.value.as_bytes()])?;
@@ -231,7 +231,7 @@ pub fn get(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 }
 
 /// `FLUX.CTX.DEL ws key [IFVERSION v]`
-pub fn del(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn del(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
     let mut rest = Rest::of(args, 3);
     let wanted = rest.value("IFVERSION").map(natural).transpose()?;
@@ -255,7 +255,7 @@ pub fn del(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 }
 
 /// `FLUX.CTX.KEYS ws [WITHVERSIONS]`
-pub fn keys(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn keys(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let workspace = names::workspace(args.at(1))?;
     let with_versions = has_word(args, 2, "WITHVERSIONS")?;
     let listed = list(session, workspace)?;
@@ -274,7 +274,7 @@ pub fn keys(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
 
 /// The keys of a workspace's context with their versions, in the order of their names, from the index. Values that are gone but not
 /// taken out of it yet are left out.
-pub fn list(session: &mut Session, workspace: &str) -> Result<Vec<(String, u64)>, Error> {
+pub(crate) fn list(session: &mut Session, workspace: &str) -> Result<Vec<(String, u64)>, Error> {
     let index = names::context_index(workspace);
     let entries: Vec<(String, String)> =
         session.together(&[index.as_bytes()], |together| kept::own(together, &[b"HGETALL", index.as_bytes()]))?;
@@ -298,7 +298,7 @@ pub fn list(session: &mut Session, workspace: &str) -> Result<Vec<(String, u64)>
 }
 
 /// `FLUX.CTX.HISTORY ws key [COUNT n]`
-pub fn history(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn history(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::of(args)?;
     let mut rest = Rest::of(args, 3);
     let count = rest.value("COUNT").map_or(Ok(VERSIONS as u64), natural)?;
@@ -321,7 +321,7 @@ pub fn history(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut R
 
 /// Someone changed a value other than by these commands (SET, DEL, RENAME, …), or its time was over. On the thread of whoever
 /// did it, before they get their answer.
-pub fn changed(room: &Room, session: &mut Session, workspace: &str, key: &str) {
+pub(crate) fn changed(room: &Room, session: &mut Session, workspace: &str, key: &str) {
     let place = Place::new(workspace, key);
     match place.together(session, |together| place.find(room, together)) {
         Ok(_) => {}
@@ -331,10 +331,10 @@ pub fn changed(room: &Room, session: &mut Session, workspace: &str, key: &str) {
 }
 
 /// A value's workspace and key.
-pub type Name = (Id, String);
+pub(crate) type Name = (Id, String);
 
 /// The names of all values, out of the indexes.
-pub fn names(keys: &mut dyn Look) -> Vec<Name> {
+pub(crate) fn names(keys: &mut dyn Look) -> Vec<Name> {
     let text = |item: Item<'_>| String::from_utf8(item.to_vec()).ok();
     let workspaces = keys.inspect(names::CONTEXTS.as_bytes()).ok().flatten().and_then(Set::of);
     let workspaces: Vec<Id> = workspaces.into_iter().flat_map(Set::iter).filter_map(|name| Some(text(name)?.into())).collect();
@@ -349,7 +349,7 @@ pub fn names(keys: &mut dyn Look) -> Vec<Name> {
 }
 
 /// Tells that these values are gone, since all keys were removed, but for those that were set again meanwhile. On the room's thread.
-pub fn flushed(room: &Room, session: &mut Session, mut names: Vec<Name>) {
+pub(crate) fn flushed(room: &Room, session: &mut Session, mut names: Vec<Name>) {
     for (workspace, key) in names.split_off(names.len().saturating_sub(FLUSHED_AT_ONCE)) {
         let place = Place::new(&workspace, &key);
         place.together(session, |together| {
@@ -364,7 +364,7 @@ pub fn flushed(room: &Room, session: &mut Session, mut names: Vec<Name>) {
 }
 
 /// Finds out what was changed while nobody looked: values that expired while the server was down. Called once, at the start.
-pub fn load(room: &Room, session: &mut Session) {
+pub(crate) fn load(room: &Room, session: &mut Session) {
     let workspaces: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::CONTEXTS.as_bytes()]).unwrap_or_default();
     for workspace in workspaces {
         let index = names::context_index(&workspace);

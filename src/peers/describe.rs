@@ -87,7 +87,7 @@ struct ShownText<'a> {
 }
 
 /// `FLUX.DESCRIBE capability`
-pub fn describe(room: &Room, _: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn describe(room: &Room, _: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let name = names::capability(args.at(1))?;
     let mut shown = Shown { name: name.into(), ..Shown::default() };
     while shown.look(&room.state.lock(), SLICE) > 0 {}
@@ -100,7 +100,7 @@ pub fn describe(room: &Room, _: &mut Session, args: Args<'_>, reply: &mut Reply)
 }
 
 /// `FLUX.CAPABILITIES`
-pub fn capabilities(room: &Room, _: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn capabilities(room: &Room, _: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let shown = all_capabilities(room);
     reply.array(shown.len());
     shown.iter().for_each(|capability| reply.bulk(capability.text(None).as_bytes()));
@@ -133,7 +133,7 @@ fn look_on(state: &State, all: &mut Vec<Shown>) -> bool {
 }
 
 /// `FLUX.WORKSPACES`
-pub fn workspaces(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn workspaces(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let workspaces = all_workspaces(room, session);
     reply.array(workspaces.len());
     for (name, peers) in workspaces {
@@ -163,7 +163,7 @@ fn all_workspaces(room: &Room, session: &mut Session) -> BTreeMap<String, usize>
 }
 
 /// `FLUX.STATUS`
-pub fn status(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn status(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let workspaces = all_workspaces(room, session).len();
     let state = room.state.lock();
     let load = state.calls.total();

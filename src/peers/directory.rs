@@ -16,7 +16,7 @@ use crate::peers::ring::Ring;
 use crate::peers::schema::{Compiling, Schema};
 use crate::peers::wire;
 
-pub use crate::peers::ids::{Id, Secret};
+pub(crate) use crate::peers::ids::{Id, Secret};
 
 /// How much of a long list is looked at while the room is locked; then others get their turn. So a list is not of one moment: who comes
 /// or goes while it is made is in it or not, everyone else is in it once.
@@ -24,7 +24,7 @@ pub const SLICE: usize = 256;
 
 /// A live peer.
 #[derive(Clone)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Names it.
     pub id: Id,
     /// For people.
@@ -57,7 +57,7 @@ pub struct Peer {
 /// A registration's place among those of one run of a peer. A peer has several connections, which the server reads in any order, so the
 /// order in which it wrote must be said.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// Names the run: the program, from its start to its end.
     pub run: Id,
     /// Grows with each registration that tells something.
@@ -66,20 +66,20 @@ pub struct Generation {
 
 impl Generation {
     /// Whether all that this one tells is known already to who has heard the other.
-    pub fn is_known_to(&self, other: &Generation) -> bool {
+    pub(crate) fn is_known_to(&self, other: &Generation) -> bool {
         self.run == other.run && self.number <= other.number
     }
 
     /// Whether what a peer says after this registration comes too late for who has heard the other: that tells of it, or is of another run. Each
     /// connection begins with a registration, so it is one that the peer has given up.
-    pub fn is_overtaken_by(&self, other: &Generation) -> bool {
+    pub(crate) fn is_overtaken_by(&self, other: &Generation) -> bool {
         self.run != other.run || self.number < other.number
     }
 }
 
 /// How a peer speaks.
 #[derive(Clone)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// By keys and channels alone.
     Old,
     /// By `FLUX.*` commands.
@@ -93,7 +93,7 @@ pub enum Kind {
 
 /// What a peer can be called for.
 #[derive(Clone)]
-pub struct Capability {
+pub(crate) struct Capability {
     /// Callers name it.
     pub name: Id,
     /// For people and for models.
@@ -108,7 +108,7 @@ pub struct Capability {
 
 impl Capability {
     /// Reads one; the error says what is wrong with its schema. A peer's schemas are compiled together.
-    pub fn new(wire: &wire::Capability, compiling: &mut Compiling) -> Result<Capability, String> {
+    pub(crate) fn new(wire: &wire::Capability, compiling: &mut Compiling) -> Result<Capability, String> {
         let schema = match &wire.schema {
             None | Some(Value::Null) => None,
             Some(schema) => {
@@ -154,7 +154,7 @@ impl Capability {
 
 /// What a peer can be called for, found by name. Peers are copied while locks are held, so copies share it.
 #[derive(Clone, Default)]
-pub struct Capabilities(Arc<Listed>);
+pub(crate) struct Capabilities(Arc<Listed>);
 
 #[derive(Default)]
 struct Listed {
@@ -165,12 +165,12 @@ struct Listed {
 
 impl Capabilities {
     /// One by its name: O(1).
-    pub fn named(&self, name: &str) -> Option<&Capability> {
+    pub(crate) fn named(&self, name: &str) -> Option<&Capability> {
         self.0.places.get(name).map(|at| &self.0.all[*at])
     }
 
     /// Whether nobody can tell them from others.
-    pub fn are_like(&self, other: &Capabilities) -> bool {
+    pub(crate) fn are_like(&self, other: &Capabilities) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
             || self.len() == other.len() && self.iter().zip(other.iter()).all(|(one, other)| one.is_like(other))
     }
@@ -227,27 +227,27 @@ struct WrittenPeer<'a> {
 
 impl Peer {
     /// Whether it speaks the old protocol.
-    pub fn is_old(&self) -> bool {
+    pub(crate) fn is_old(&self) -> bool {
         matches!(self.kind, Kind::Old)
     }
 
     /// Whether it was there before the server was restarted, and has not come back.
-    pub fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         matches!(&self.kind, Kind::New { clients, .. } if clients.is_empty())
     }
 
     /// Whether its time is not over.
-    pub fn is_live(&self, now: u64) -> bool {
+    pub(crate) fn is_live(&self, now: u64) -> bool {
         self.expire_at == 0 || self.expire_at > now
     }
 
     /// One of its capabilities.
-    pub fn capability(&self, name: &str) -> Option<&Capability> {
+    pub(crate) fn capability(&self, name: &str) -> Option<&Capability> {
         self.capabilities.named(name)
     }
 
     /// Writes its JSON anew, after something of it changed.
-    pub fn rewrite(&mut self) {
+    pub(crate) fn rewrite(&mut self) {
         self.json = wire::text(&WrittenPeer {
             id: &self.id,
             name: &self.name,
@@ -259,7 +259,7 @@ impl Peer {
     }
 
     /// A peer as its key shows it. What is no peer's JSON is a peer that can do nothing.
-    pub fn read(id: &str, json: &str, expire_at: u64, kind: Kind) -> Peer {
+    pub(crate) fn read(id: &str, json: &str, expire_at: u64, kind: Kind) -> Peer {
         let wire: wire::Peer = serde_json::from_str(json).unwrap_or_default();
         // Old peers' schemas were never checked before; what is no schema does not keep them from being called.
         let mut compiling = Compiling::default();
@@ -286,7 +286,7 @@ impl Peer {
     }
 
     /// The keys that name it.
-    pub fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys =
             vec![names::peer(&self.id), names::auth(&self.id), names::peer_workspaces(&self.id), names::PEERS.to_owned()];
         keys.extend(self.capabilities.iter().map(|capability| names::function(&capability.name)));
@@ -311,11 +311,11 @@ pub struct Directory {
 }
 
 /// A peer's place among all, by when it started.
-pub type Age = (u64, Id);
+pub(crate) type Age = (u64, Id);
 
 /// Who has a capability.
 #[derive(Default)]
-pub struct Capable {
+pub(crate) struct Capable {
     /// By a number that grows: in the order they registered it.
     peers: BTreeMap<u64, Id>,
     numbers: HashMap<Id, u64, foldhash::fast::RandomState>,
@@ -326,27 +326,27 @@ pub struct Capable {
 
 impl Capable {
     /// All of them, in the order they registered.
-    pub fn iter(&self) -> impl Iterator<Item = &Id> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Id> {
         self.peers.values()
     }
 
     /// Those after this number (0 is before all), each with its number.
-    pub fn after(&self, number: u64) -> impl Iterator<Item = (u64, &Id)> {
+    pub(crate) fn after(&self, number: u64) -> impl Iterator<Item = (u64, &Id)> {
         self.peers.range((Excluded(number), Unbounded)).map(|(number, id)| (*number, id))
     }
 
     /// The number of the last one.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.peers.last_key_value().map_or(0, |(number, _)| *number)
     }
 
     /// All of them, from the one whose turn it is.
-    pub fn in_turn(&self) -> impl Iterator<Item = &Id> {
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = &Id> {
         self.after(self.turn).map(|(_, id)| id).chain(self.peers.range(..=self.turn).map(|(_, id)| id))
     }
 
     /// Where keys that stick find their peers.
-    pub fn ring(&self) -> &Ring {
+    pub(crate) fn ring(&self) -> &Ring {
         &self.ring
     }
 
@@ -366,89 +366,89 @@ impl Capable {
 
 impl Directory {
     /// A peer.
-    pub fn get(&self, id: &str) -> Option<&Peer> {
+    pub(crate) fn get(&self, id: &str) -> Option<&Peer> {
         self.peers.get(id)
     }
 
     /// A peer, to change what is not found by: its times and its clients.
-    pub fn get_mut(&mut self, id: &str) -> Option<&mut Peer> {
+    pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Peer> {
         self.peers.get_mut(id)
     }
 
     /// Any of their keys may be gone.
-    pub fn doubt(&mut self) {
+    pub(crate) fn doubt(&mut self) {
         self.doubts += 1;
     }
 
     /// How often [`Self::doubt`] was called.
-    pub fn doubts(&self) -> u64 {
+    pub(crate) fn doubts(&self) -> u64 {
         self.doubts
     }
 
     /// Whether a peer's key is known to be there, without looking for it.
-    pub fn is_sure(&self, peer: &Peer, now: u64) -> bool {
+    pub(crate) fn is_sure(&self, peer: &Peer, now: u64) -> bool {
         peer.doubts == self.doubts && peer.key_until > now
     }
 
     /// A peer's key is known to last until then.
-    pub fn confirm(&mut self, id: &str, key_until: u64) {
+    pub(crate) fn confirm(&mut self, id: &str, key_until: u64) {
         if let Some(peer) = self.peers.get_mut(id) {
             (peer.key_until, peer.doubts) = (key_until, self.doubts);
         }
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.peers.len()
     }
 
     /// How many of them speak the old protocol.
-    pub fn old_len(&self) -> usize {
+    pub(crate) fn old_len(&self) -> usize {
         self.old_count
     }
 
     /// The next peers after this place, oldest first; at most [`SLICE`].
-    pub fn peers_after(&self, place: Option<&Age>) -> impl Iterator<Item = (&Age, &Peer)> {
+    pub(crate) fn peers_after(&self, place: Option<&Age>) -> impl Iterator<Item = (&Age, &Peer)> {
         let from = place.map_or(Unbounded, Excluded);
         let slice = self.by_age.range::<Age, _>((from, Unbounded)).take(SLICE);
         slice.filter_map(|age| Some((age, self.peers.get(&age.1)?)))
     }
 
     /// How many capabilities someone has.
-    pub fn capability_count(&self) -> usize {
+    pub(crate) fn capability_count(&self) -> usize {
         self.capable.len()
     }
 
     /// The next capability by name, and who has it.
-    pub fn capability_after(&self, name: Option<&str>) -> Option<(&Id, &Capable)> {
+    pub(crate) fn capability_after(&self, name: Option<&str>) -> Option<(&Id, &Capable)> {
         self.capable.range::<str, _>((name.map_or(Unbounded, Excluded), Unbounded)).next()
     }
 
     /// The next workspaces someone is in, by name, and how many are; at most [`SLICE`].
-    pub fn workspaces_after(&self, name: Option<&str>) -> impl Iterator<Item = (&Id, usize)> {
+    pub(crate) fn workspaces_after(&self, name: Option<&str>) -> impl Iterator<Item = (&Id, usize)> {
         let from = name.map_or(Unbounded, Excluded);
         self.workspaces.range::<str, _>((from, Unbounded)).take(SLICE).map(|(name, count)| (name, *count))
     }
 
     /// Whether someone is in a workspace.
-    pub fn is_inhabited(&self, workspace: &str) -> bool {
+    pub(crate) fn is_inhabited(&self, workspace: &str) -> bool {
         self.workspaces.contains_key(workspace)
     }
 
     /// Who has a capability.
-    pub fn with_capability(&self, name: &str) -> Option<&Capable> {
+    pub(crate) fn with_capability(&self, name: &str) -> Option<&Capable> {
         self.capable.get(name)
     }
 
     /// A peer of this capability had its turn.
-    pub fn took_turn(&mut self, name: &str, id: &str) {
+    pub(crate) fn took_turn(&mut self, name: &str, id: &str) {
         if let Some(capable) = self.capable.get_mut(name) {
             capable.turn = capable.numbers.get(id).copied().unwrap_or(capable.turn);
         }
     }
 
     /// Adds a peer whose key is known to be there, or replaces the one with its id.
-    pub fn insert(&mut self, mut peer: Peer) {
+    pub(crate) fn insert(&mut self, mut peer: Peer) {
         peer.doubts = self.doubts;
         if let Some(before) = self.peers.remove(&peer.id) {
             for name in before.capabilities.names().filter(|name| peer.capability(name).is_none()) {
@@ -474,7 +474,7 @@ impl Directory {
     }
 
     /// A peer is in these workspaces from now on, and so has another JSON.
-    pub fn set_workspaces(&mut self, id: &str, workspaces: &[Id], json: &Id) {
+    pub(crate) fn set_workspaces(&mut self, id: &str, workspaces: &[Id], json: &Id) {
         let Some(mut peer) = self.peers.remove(id) else { return };
         self.unlist(&peer);
         (peer.workspaces, peer.json) = (workspaces.to_vec(), Arc::clone(json));
@@ -482,7 +482,7 @@ impl Directory {
     }
 
     /// Removes a peer.
-    pub fn remove(&mut self, id: &str) -> Option<Peer> {
+    pub(crate) fn remove(&mut self, id: &str) -> Option<Peer> {
         let peer = self.peers.remove(id)?;
         peer.capabilities.names().for_each(|name| self.forget(name, id));
         self.unlist(&peer);

@@ -3,25 +3,25 @@
 use std::sync::Arc;
 
 /// A peer's id, a call's, or another name that is passed around.
-pub type Id = Arc<str>;
+pub(crate) type Id = Arc<str>;
 
 /// The hash of a peer's secret. It is compared in constant time, and not printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(blake3::Hash);
+pub(crate) struct Secret(blake3::Hash);
 
 impl Secret {
     /// The hash of a secret.
-    pub fn of(secret: &[u8]) -> Secret {
+    pub(crate) fn of(secret: &[u8]) -> Secret {
         Secret(blake3::hash(secret))
     }
 
     /// Reads what [`Self::text`] wrote.
-    pub fn from_text(text: &str) -> Option<Secret> {
+    pub(crate) fn from_text(text: &str) -> Option<Secret> {
         blake3::Hash::from_hex(text).ok().map(Secret)
     }
 
     /// As it is kept.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.to_hex().to_string()
     }
 }

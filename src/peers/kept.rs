@@ -13,7 +13,7 @@ const LEASE_PARTS: i64 = 10;
 
 /// How much a stream keeps.
 #[derive(Debug, Clone, Copy)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// So many entries; fewer where they are large.
     Exactly(usize),
     /// At least so many, and some more: cheaper.
@@ -21,7 +21,13 @@ pub enum Bound {
 }
 
 /// Adds an entry with one name and value, or more, and drops the oldest. Answers its id.
-pub fn add(together: &mut Together<'_>, key: &str, id: &str, bound: Bound, fields: &[(&str, &[u8])]) -> Result<String, Error> {
+pub(crate) fn add(
+    together: &mut Together<'_>,
+    key: &str,
+    id: &str,
+    bound: Bound,
+    fields: &[(&str, &[u8])],
+) -> Result<String, Error> {
     let bytes = fields.iter().map(|(_, value)| value.len()).sum::<usize>();
     let (effort, count) = match bound {
         Bound::Exactly(count) => ("=", count),
@@ -36,7 +42,7 @@ pub fn add(together: &mut Together<'_>, key: &str, id: &str, bound: Bound, field
 }
 
 /// The same, but where the stream holds a higher id than this, all it holds makes way.
-pub fn add_anew(
+pub(crate) fn add_anew(
     together: &mut Together<'_>,
     key: &str,
     id: &str,
@@ -53,7 +59,7 @@ pub fn add_anew(
 }
 
 /// Runs a command on a key, the second argument, that only the room writes: another kind of value there makes way.
-pub fn own<T: FromRedisValue>(together: &mut Together<'_>, args: &[&[u8]]) -> Result<T, Error> {
+pub(crate) fn own<T: FromRedisValue>(together: &mut Together<'_>, args: &[&[u8]]) -> Result<T, Error> {
     match together.run(args) {
         Err(error) if error == error::WRONG_TYPE => {
             together.run::<i64>(&[b"DEL", args[1]])?;
@@ -64,7 +70,7 @@ pub fn own<T: FromRedisValue>(together: &mut Together<'_>, args: &[&[u8]]) -> Re
 }
 
 /// Lets a key last at least this long from now on, less a tenth.
-pub fn lease(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Error> {
+pub(crate) fn lease(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Error> {
     let left: i64 = together.run(&[b"PTTL", key.as_bytes()])?;
     if left < ms - ms / LEASE_PARTS {
         together.run::<i64>(&[b"PEXPIRE", key.as_bytes(), ms.to_string().as_bytes()])?;
@@ -73,6 +79,6 @@ pub fn lease(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Erro
 }
 
 /// Lets a key last at most this long from now on.
-pub fn shorten(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Error> {
+pub(crate) fn shorten(together: &mut Together<'_>, key: &str, ms: i64) -> Result<(), Error> {
     together.run::<i64>(&[b"PEXPIRE", key.as_bytes(), ms.to_string().as_bytes(), b"LT"]).map(|_| ())
 }

@@ -17,13 +17,13 @@ const LEFT_LASTS_MS: i64 = 90 * 1000;
 const WORKSPACE_BYTES_MAX: usize = 256;
 
 /// The keys that publishing an event in a workspace needs.
-pub fn keys(workspace: &str) -> [String; 1] {
+pub(crate) fn keys(workspace: &str) -> [String; 1] {
     [names::log(workspace)]
 }
 
 /// Publishes an event of the room's own or of a command, under the locks of [`keys`] and of what changed, so that
 /// events are told and kept in the order of the changes.
-pub fn publish(room: &Room, together: &mut Together<'_>, event: &Event) {
+pub(crate) fn publish(room: &Room, together: &mut Together<'_>, event: &Event) {
     let text = wire::text(event);
     keep(together, &names::log(&event.workspace), text.as_bytes());
     room.publish_later(&names::events(&event.workspace), text.as_bytes());
@@ -31,7 +31,7 @@ pub fn publish(room: &Room, together: &mut Together<'_>, event: &Event) {
 
 /// A peer left a workspace. Where nobody is there any more, its log does not last long, so that what many short-lived workspaces leave
 /// behind goes soon.
-pub fn left(room: &Room, session: &mut Session, workspace: &str) {
+pub(crate) fn left(room: &Room, session: &mut Session, workspace: &str) {
     if room.state.lock().directory.is_inhabited(workspace) {
         return;
     }
@@ -42,7 +42,7 @@ pub fn left(room: &Room, session: &mut Session, workspace: &str) {
 }
 
 /// Keeps an event that an old peer has published itself. On the room's thread.
-pub fn record(room: &Room, session: &mut Session, workspace: &str, event: &[u8]) {
+pub(crate) fn record(room: &Room, session: &mut Session, workspace: &str, event: &[u8]) {
     let is_event = serde_json::from_slice::<Event>(event).is_ok();
     if !is_event || workspace.len() > WORKSPACE_BYTES_MAX || room.settings.sized("event", event).is_err() {
         return;

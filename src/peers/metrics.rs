@@ -7,7 +7,7 @@ use crate::commands::room::Metric;
 use crate::peers::room::{Room, State};
 
 /// The rows.
-pub const METRICS: &[Metric] = &[
+pub(crate) const METRICS: &[Metric] = &[
     Metric::gauge("flux_peers", "Peers that are there.", |instance| now(instance, |state| state.directory.count())),
     Metric::gauge("flux_peers_old", "Those of them that speak only the old protocol.", |instance| {
         now(instance, |state| state.directory.old_len())

@@ -18,33 +18,33 @@
 //!
 //! The order of locks: shards, then the room's state. So nothing touches the keyspace while it holds the state.
 
-pub mod calling;
+pub(crate) mod calling;
 pub mod calls;
-pub mod checking;
-pub mod clean;
-pub mod commands;
-pub mod context;
-pub mod describe;
+pub(crate) mod checking;
+pub(crate) mod clean;
+pub(crate) mod commands;
+pub(crate) mod context;
+pub(crate) mod describe;
 pub mod directory;
-pub mod handle;
-pub mod http;
-pub mod ids;
-pub mod kept;
-pub mod log;
-pub mod metrics;
-pub mod names;
-pub mod old;
-pub mod order;
+pub(crate) mod handle;
+pub(crate) mod http;
+pub(crate) mod ids;
+pub(crate) mod kept;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod names;
+pub(crate) mod old;
+pub(crate) mod order;
 pub mod outbox;
-pub mod peer;
-pub mod presence;
-pub mod ring;
-pub mod room;
-pub mod route;
+pub(crate) mod peer;
+pub(crate) mod presence;
+pub(crate) mod ring;
+pub(crate) mod room;
+pub(crate) mod route;
 pub mod schema;
-pub mod settings;
-pub mod streams;
-pub mod wire;
+pub(crate) mod settings;
+pub(crate) mod streams;
+pub(crate) mod wire;
 
 pub use calls::Ongoing;
 pub use handle::Handle;
@@ -52,4 +52,4 @@ pub use peer::{
     Answer, Builder as PeerBuilder, Call, Capability, Chunk, Context, Error, Event, Job, Peer, PeerRecord, StreamReader,
     StreamWriter,
 };
-pub use room::{ROOM, handle};
+pub(crate) use room::{ROOM, handle};

@@ -8,12 +8,12 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a peer's name.
 const NAME_CHARS_MAX: usize = 128;
 /// Bytes of the name of a workspace, a capability, or of a key in a workspace.
-pub const KEY_BYTES_MAX: usize = 256;
+pub(crate) const KEY_BYTES_MAX: usize = 256;
 /// What the name of a workspace or a capability must not hold: it would mean something in a key, or in a pattern of keys.
-pub const NOT_IN_A_PART: &str = ":*?[]";
+pub(crate) const NOT_IN_A_PART: &str = ":*?[]";
 
 /// What the names of all keys and channels of peers begin with.
-pub const PREFIXES: Prefixes = &[
+pub(crate) const PREFIXES: Prefixes = &[
     b"flux:peer",
     b"flux:capabilities",
     b"flux:contexts",
@@ -26,97 +26,97 @@ pub const PREFIXES: Prefixes = &[
 ];
 
 /// The set of all peers' ids.
-pub const PEERS: &str = "flux:peers";
+pub(crate) const PEERS: &str = "flux:peers";
 /// The channel that tells that what peers can be called for has changed; the message is the id of the peer.
-pub const CAPABILITIES: &str = "flux:capabilities";
+pub(crate) const CAPABILITIES: &str = "flux:capabilities";
 /// The set of the workspaces that have a context.
-pub const CONTEXTS: &str = "flux:contexts";
+pub(crate) const CONTEXTS: &str = "flux:contexts";
 /// What keys of capabilities begin with.
-pub const FUNCTION: &str = "flux:fn:";
+pub(crate) const FUNCTION: &str = "flux:fn:";
 
 /// A peer's JSON.
-pub fn peer(id: &str) -> String {
+pub(crate) fn peer(id: &str) -> String {
     format!("flux:peer:{id}")
 }
 
 /// The hash of a peer's secret.
-pub fn auth(id: &str) -> String {
+pub(crate) fn auth(id: &str) -> String {
     format!("flux:peer:{id}:auth")
 }
 
 /// The workspaces a peer is in.
-pub fn peer_workspaces(id: &str) -> String {
+pub(crate) fn peer_workspaces(id: &str) -> String {
     format!("flux:peer:{id}:ws")
 }
 
 /// The ids of the peers with a capability.
-pub fn function(capability: &str) -> String {
+pub(crate) fn function(capability: &str) -> String {
     format!("{FUNCTION}{capability}")
 }
 
 /// The ids of the peers in a workspace.
-pub fn workspace_peers(workspace: &str) -> String {
+pub(crate) fn workspace_peers(workspace: &str) -> String {
     format!("flux:ws:{workspace}:peers")
 }
 
 /// A workspace's events (a channel).
-pub fn events(workspace: &str) -> String {
+pub(crate) fn events(workspace: &str) -> String {
     format!("flux:ws:{workspace}:events")
 }
 
 /// The last events of a workspace (a stream).
-pub fn log(workspace: &str) -> String {
+pub(crate) fn log(workspace: &str) -> String {
     format!("flux:ws:{workspace}:log")
 }
 
 /// A value of a workspace's context.
-pub fn context(workspace: &str, key: &str) -> String {
+pub(crate) fn context(workspace: &str, key: &str) -> String {
     format!("flux:ws:{workspace}:ctx:{key}")
 }
 
 /// The keys of a workspace's context, with their versions.
-pub fn context_index(workspace: &str) -> String {
+pub(crate) fn context_index(workspace: &str) -> String {
     format!("flux:ws:{workspace}:ctx")
 }
 
 /// The last versions of a value (a stream).
-pub fn history(workspace: &str, key: &str) -> String {
+pub(crate) fn history(workspace: &str, key: &str) -> String {
     format!("flux:ws:{workspace}:history:{key}")
 }
 
 /// The last chunks of a peer's stream.
-pub fn stream(workspace: &str, peer: &str, key: &str) -> String {
+pub(crate) fn stream(workspace: &str, peer: &str, key: &str) -> String {
     format!("flux:ws:{workspace}:stream:{peer}:{key}")
 }
 
 /// The keys of a peer's streams in a workspace (a set).
-pub fn peer_streams(workspace: &str, peer: &str) -> String {
+pub(crate) fn peer_streams(workspace: &str, peer: &str) -> String {
     format!("flux:ws:{workspace}:streams:{peer}")
 }
 
 /// An old peer's queue of jobs.
-pub fn queue(id: &str) -> String {
+pub(crate) fn queue(id: &str) -> String {
     format!("flux:q:{id}")
 }
 
 /// Wakes an old peer (a channel).
-pub fn notify(id: &str) -> String {
+pub(crate) fn notify(id: &str) -> String {
     format!("flux:notify:{id}")
 }
 
 /// A peer's results (a channel).
-pub fn results(id: &str) -> String {
+pub(crate) fn results(id: &str) -> String {
     format!("flux:res:{id}")
 }
 
 /// Calls that a peer need not answer any more (a channel).
-pub fn cancelled(id: &str) -> String {
+pub(crate) fn cancelled(id: &str) -> String {
     format!("flux:cancel:{id}")
 }
 
 /// What a key or a channel under `flux:` is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub(crate) enum Place<'a> {
     /// A peer's JSON.
     Peer(&'a str),
     /// The workspaces a peer is in.
@@ -134,7 +134,7 @@ pub enum Place<'a> {
 }
 
 /// Reads a key or a channel.
-pub fn place(name: &[u8]) -> Place<'_> {
+pub(crate) fn place(name: &[u8]) -> Place<'_> {
     let Some(name) = std::str::from_utf8(name).ok().and_then(|name| name.strip_prefix("flux:")) else { return Place::Other };
     if let Some(id) = name.strip_prefix("peer:") {
         return match id.split_once(':') {
@@ -157,7 +157,7 @@ pub fn place(name: &[u8]) -> Place<'_> {
 }
 
 /// A peer's id, or a call's.
-pub fn id<'a>(what: &str, text: &'a [u8]) -> Result<&'a str, Error> {
+pub(crate) fn id<'a>(what: &str, text: &'a [u8]) -> Result<&'a str, Error> {
     let is_fine = |letter: &u8| letter.is_ascii_alphanumeric() || b"_.-".contains(letter);
     match std::str::from_utf8(text) {
         Ok(id) if (1..=ID_CHARS_MAX).contains(&id.len()) && text.iter().all(is_fine) => Ok(id),
@@ -166,7 +166,7 @@ pub fn id<'a>(what: &str, text: &'a [u8]) -> Result<&'a str, Error> {
 }
 
 /// A peer's name.
-pub fn name(text: &str) -> Result<&str, Error> {
+pub(crate) fn name(text: &str) -> Result<&str, Error> {
     let count = text.chars().count();
     if !(1..=NAME_CHARS_MAX).contains(&count) || text.chars().any(char::is_control) {
         return Err(invalid(
@@ -178,17 +178,17 @@ pub fn name(text: &str) -> Result<&str, Error> {
 }
 
 /// The name of a workspace.
-pub fn workspace(text: &[u8]) -> Result<&str, Error> {
+pub(crate) fn workspace(text: &[u8]) -> Result<&str, Error> {
     part("workspace name", text)
 }
 
 /// The name of a capability.
-pub fn capability(text: &[u8]) -> Result<&str, Error> {
+pub(crate) fn capability(text: &[u8]) -> Result<&str, Error> {
     part("capability name", text)
 }
 
 /// A key of a context or a stream, which stands last in a key of the keyspace and so may hold anything printable.
-pub fn key(text: &[u8]) -> Result<&str, Error> {
+pub(crate) fn key(text: &[u8]) -> Result<&str, Error> {
     words("key", text)
 }
 

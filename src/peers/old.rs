@@ -90,7 +90,7 @@ impl Jobs {
 }
 
 /// Something was pushed onto a peer's list.
-pub fn pushed(room: &Room, id: &str, elements: &[Blob]) {
+pub(crate) fn pushed(room: &Room, id: &str, elements: &[Blob]) {
     let mut state = room.state.lock();
     let owner = match state.directory.get(id) {
         Some(peer) if peer.is_old() => Id::clone(&peer.id),
@@ -110,7 +110,7 @@ pub fn pushed(room: &Room, id: &str, elements: &[Blob]) {
 
 /// Takes jobs off the list of a new peer, or of one that is gone, and makes calls of them. A list nobody owns that holds anything
 /// else than jobs is none of our business.
-pub fn drain(room: &Room, session: &mut Session, id: &Id) {
+pub(crate) fn drain(room: &Room, session: &mut Session, id: &Id) {
     let (queue, peer) = (names::queue(id), names::peer(id));
     let jobs = session.together(&[queue.as_bytes(), peer.as_bytes()], |together| {
         let is_old = room.state.lock().directory.get(id).map(Peer::is_old);
@@ -130,7 +130,7 @@ pub fn drain(room: &Room, session: &mut Session, id: &Id) {
 }
 
 /// A result was published on a peer's channel.
-pub fn result(room: &Room, session: &mut Session, source: &Id, bytes: &[u8]) {
+pub(crate) fn result(room: &Room, session: &mut Session, source: &Id, bytes: &[u8]) {
     let Ok(result) = serde_json::from_slice::<wire::Result>(bytes) else { return };
     // A note that its peer tries again.
     let is_note = result.error.as_deref().is_some_and(|error| error.starts_with("retry "));
@@ -155,20 +155,20 @@ pub fn result(room: &Room, session: &mut Session, source: &Id, bytes: &[u8]) {
 }
 
 /// The jobs on a peer's list, oldest first. Under the lock of the list.
-pub fn listed(together: &mut Together<'_>, id: &str) -> Vec<wire::Job> {
+pub(crate) fn listed(together: &mut Together<'_>, id: &str) -> Vec<wire::Job> {
     let texts: Vec<Vec<u8>> = together.run(&[b"LRANGE", names::queue(id).as_bytes(), b"0", b"-1"]).unwrap_or_default();
     texts.iter().rev().filter_map(|text| serde_json::from_slice(text).ok()).collect()
 }
 
 /// What is to be done for others, since a peer is gone.
-pub struct Orphans {
+pub(crate) struct Orphans {
     actions: Vec<Action>,
     running: Vec<wire::Job>,
     queued: Vec<wire::Job>,
 }
 
 /// A peer is gone, and these jobs were on its list. `is_for_good`: it does not come back for what it called.
-pub fn gone(room: &Room, state: &mut State, peer: &Id, jobs: Vec<wire::Job>, is_for_good: bool) -> Orphans {
+pub(crate) fn gone(room: &Room, state: &mut State, peer: &Id, jobs: Vec<wire::Job>, is_for_good: bool) -> Orphans {
     let (own, queued): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| *job.source == *room.id);
     let own: HashSet<String> = own.into_iter().map(|job| job.id).collect();
     let listed: HashSet<&str> = queued.iter().map(|job| &*job.id).collect();
@@ -184,7 +184,7 @@ pub fn gone(room: &Room, state: &mut State, peer: &Id, jobs: Vec<wire::Job>, is_
 }
 
 /// Gives the calls and jobs of a peer that is gone to others, or ends them. No lock may be held.
-pub fn find_others(room: &Room, session: &mut Session, orphans: Orphans) {
+pub(crate) fn find_others(room: &Room, session: &mut Session, orphans: Orphans) {
     calling::act(room, session, orphans.actions);
     orphans.running.into_iter().for_each(|job| adopt(room, session, job, true));
     orphans.queued.into_iter().for_each(|job| adopt(room, session, job, false));
@@ -216,7 +216,7 @@ fn adopt(room: &Room, session: &mut Session, job: wire::Job, was_running: bool) 
 }
 
 /// Tells an old peer that its job is not done.
-pub fn refuse(room: &Room, job: &wire::Job, mut failure: Failure) {
+pub(crate) fn refuse(room: &Room, job: &wire::Job, mut failure: Failure) {
     if failure.code == "NOPEER" {
         failure = calls::nobody_alive(&job.function);
     }

@@ -8,18 +8,18 @@ use crate::peers::calls::{Again, Order, Route, TIMEOUT_MS_MAX};
 use crate::peers::names;
 
 /// How often a call may be given to another peer.
-pub const RETRIES_MAX: i64 = 1000;
+pub(crate) const RETRIES_MAX: i64 = 1000;
 /// How far a call may be put before others; as far behind them.
-pub const PRIORITY_MAX: i64 = 100;
+pub(crate) const PRIORITY_MAX: i64 = 100;
 /// Answers that a gathering call may wait for; there are not as many peers.
-pub const GATHER_MAX: i64 = u32::MAX as i64;
+pub(crate) const GATHER_MAX: i64 = u32::MAX as i64;
 /// Tries that a call may have behind it.
 const ATTEMPTS_MAX: i64 = 1_000_000;
 /// Bytes of a key of `ROUTE STICKY`.
-pub const STICKY_BYTES_MAX: usize = 1024;
+pub(crate) const STICKY_BYTES_MAX: usize = 1024;
 
 /// Takes what is said of a call into its order. Tells whether the caller does not wait for its result (`ASYNC`).
-pub fn read(order: &mut Order, mut rest: Rest<'_>) -> Result<bool, Error> {
+pub(crate) fn read(order: &mut Order, mut rest: Rest<'_>) -> Result<bool, Error> {
     let mut is_async = false;
     loop {
         if rest.word("async") {
@@ -77,7 +77,7 @@ fn route(rest: &mut Rest<'_>) -> Result<Route, Error> {
 }
 
 /// A number that an option may be. `option` is its word, for the error that names it.
-pub fn number(option: &str, text: &[u8], range: RangeInclusive<i64>) -> Result<i64, Error> {
+pub(crate) fn number(option: &str, text: &[u8], range: RangeInclusive<i64>) -> Result<i64, Error> {
     let number = Some(parse_int(text)?).filter(|number| range.contains(number));
     number.ok_or_else(|| Error::new(format!("ERR invalid {option}: it must be {} to {}", range.start(), range.end())))
 }

@@ -23,7 +23,7 @@ thread_local! {
 
 /// Messages to be sent, for each channel in the order they were noted.
 #[derive(Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     queues: [Queue; QUEUES],
     hasher: foldhash::fast::RandomState,
 }
@@ -51,7 +51,7 @@ struct Message {
 
 impl Outbox {
     /// Notes a message. Whoever holds locks under which messages to this channel are noted determines their order.
-    pub fn note(&self, channel: &str, message: &[u8]) {
+    pub(crate) fn note(&self, channel: &str, message: &[u8]) {
         let at = self.hasher.hash_one(channel) as usize % QUEUES;
         NOTED.set(NOTED.get() | 1 << at);
         self.queues[at].noted.lock().push(Message { channel: channel.to_owned(), bytes: message.to_vec() });
@@ -60,13 +60,13 @@ impl Outbox {
     /// Sees to it that all that this thread noted has been sent, by itself or by others, but for what is for `many` and comes after that: the
     /// answer names the queues of which the room's thread is to [`send_next`](Self::send_next). To be called with no lock held; costs
     /// nothing where it noted nothing.
-    pub fn send(&self, is_for_many: impl Fn(&str) -> bool, send: impl Fn(&str, &[u8])) -> impl Iterator<Item = usize> {
+    pub(crate) fn send(&self, is_for_many: impl Fn(&str) -> bool, send: impl Fn(&str, &[u8])) -> impl Iterator<Item = usize> {
         let noted = NOTED.take();
         (0..QUEUES).filter(move |at| noted & 1 << at != 0 && self.queues[*at].send(&is_for_many, &send))
     }
 
     /// Sends the next message of a queue that was left to the room's thread; false if there are no more.
-    pub fn send_next(&self, at: usize, send: impl Fn(&str, &[u8])) -> bool {
+    pub(crate) fn send_next(&self, at: usize, send: impl Fn(&str, &[u8])) -> bool {
         let queue = &self.queues[at];
         let _sends = queue.sends.lock();
         let Some(message) = queue.noted.lock().pop_left() else { return false };

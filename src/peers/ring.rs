@@ -12,21 +12,21 @@ const TRIES: u64 = 21;
 /// Peers on a ring, each at a place that depends only on its id. A key tries some places and takes the peer that comes soonest after
 /// one of them; so a peer that comes or goes moves only its own share of keys, and is found among n in O(log n).
 #[derive(Default)]
-pub struct Ring(BTreeSet<(u64, Id)>);
+pub(crate) struct Ring(BTreeSet<(u64, Id)>);
 
 impl Ring {
     /// Puts a peer on it.
-    pub fn add(&mut self, peer: &Id) {
+    pub(crate) fn add(&mut self, peer: &Id) {
         self.0.insert((place(peer.as_bytes(), 0), Arc::clone(peer)));
     }
 
     /// Takes a peer off it.
-    pub fn remove(&mut self, peer: &str) {
+    pub(crate) fn remove(&mut self, peer: &str) {
         self.0.remove(&(place(peer.as_bytes(), 0), peer.into()));
     }
 
     /// The peer of a key, among those that can take a call.
-    pub fn pick(&self, key: &[u8], is_able: impl Fn(&Id) -> bool) -> Option<&Id> {
+    pub(crate) fn pick(&self, key: &[u8], is_able: impl Fn(&Id) -> bool) -> Option<&Id> {
         let try_at = |number| {
             let from = place(key, number);
             let (at, peer) = self.after(from).find(|(_, peer)| is_able(peer))?;

@@ -53,7 +53,7 @@ pub struct State {
 }
 
 /// Work for the thread.
-pub enum Todo {
+pub(crate) enum Todo {
     /// A peer's key is gone.
     Gone(Id),
     /// There may be jobs on a new peer's list.
@@ -120,13 +120,13 @@ pub struct Room {
 #[derive(Default)]
 pub struct Counts {
     /// Calls made.
-    pub calls: AtomicU64,
+    pub(crate) calls: AtomicU64,
     /// Calls that ended with a failure.
-    pub failed: AtomicU64,
+    pub(crate) failed: AtomicU64,
 }
 
 /// As `node` lists it.
-pub const ROOM: room::Room = room::Room {
+pub(crate) const ROOM: room::Room = room::Room {
     name: "peers",
     commands: commands::COMMANDS,
     observes: names::PREFIXES,
@@ -137,7 +137,7 @@ pub const ROOM: room::Room = room::Room {
 };
 
 /// The room of an instance for others within the process, if it has one.
-pub fn handle(instance: &Instance) -> Option<Handle> {
+pub(crate) fn handle(instance: &Instance) -> Option<Handle> {
     instance.room::<Room>().and_then(Room::this).map(Handle)
 }
 
@@ -161,22 +161,22 @@ impl Room {
     }
 
     /// A session of the room's own; None once the server is gone.
-    pub fn session(&self) -> Option<Session> {
+    pub(crate) fn session(&self) -> Option<Session> {
         Some(Session::inner(&self.instance.upgrade()?, &self.stats))
     }
 
     /// What all clients share; None once the server is gone.
-    pub fn instance(&self) -> Option<Arc<Instance>> {
+    pub(crate) fn instance(&self) -> Option<Arc<Instance>> {
         self.instance.upgrade()
     }
 
     /// To be kept; None while it is dropped.
-    pub fn this(&self) -> Option<Arc<Room>> {
+    pub(crate) fn this(&self) -> Option<Arc<Room>> {
         self.this.upgrade()
     }
 
     /// Sends a message without observing it.
-    pub fn publish(&self, channel: &str, message: &[u8]) {
+    pub(crate) fn publish(&self, channel: &str, message: &[u8]) {
         if let Some(instance) = self.instance.upgrade() {
             instance.engine.pubsub().publish(channel.as_bytes(), message);
         }
@@ -184,13 +184,13 @@ impl Room {
 
     /// Sends a message once the locks that are held are released: those who listen may be many, and what is published together comes in
     /// the order of the changes, since it was noted under the locks of what changed.
-    pub fn publish_later(&self, channel: &str, message: &[u8]) {
+    pub(crate) fn publish_later(&self, channel: &str, message: &[u8]) {
         self.outbox.note(channel, message);
     }
 
     /// Sends what was to be sent once no locks are held, which is now. When it returns, all that this thread noted has been sent, or is left
     /// to the room's thread where many listen.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         let is_for_many = |channel: &str| {
             let instance = self.instance.upgrade();
             instance.is_some_and(|instance| instance.engine.pubsub().reaches(channel.as_bytes(), outbox::LISTENERS_MAX))
@@ -200,7 +200,7 @@ impl Room {
     }
 
     /// Leaves work for the thread.
-    pub fn leave(&self, todo: Todo) {
+    pub(crate) fn leave(&self, todo: Todo) {
         let mut state = self.state.lock();
         let bytes = todo.bytes();
         if state.waiting_bytes + bytes > WAITING_BYTES_MAX {
@@ -214,7 +214,7 @@ impl Room {
     }
 
     /// Sees to it that the thread wakes when this time (on the monotonic clock) has come.
-    pub fn wake_by(&self, state: &State, time: u64) {
+    pub(crate) fn wake_by(&self, state: &State, time: u64) {
         if state.wakes_at == 0 || time < state.wakes_at {
             self.wake();
         }

@@ -8,7 +8,7 @@ use crate::peers::directory::{Capable, Id};
 const CHOICES_MAX: usize = 64;
 /// Chooses a peer. `load` tells how many calls a peer has, None if it can take none: such peers are passed over, for as long as they
 /// are there, which is half a second for those that died.
-pub fn pick<'a>(capable: &'a Capable, route: &Route, load: impl Fn(&Id) -> Option<usize>) -> Option<&'a Id> {
+pub(crate) fn pick<'a>(capable: &'a Capable, route: &Route, load: impl Fn(&Id) -> Option<usize>) -> Option<&'a Id> {
     match route {
         Route::LeastLoaded => least_loaded(capable, load),
         Route::RoundRobin => capable.in_turn().find(|peer| load(peer).is_some()),

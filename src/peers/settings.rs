@@ -7,11 +7,11 @@ use crate::config::{Config, Current, Section, Setting};
 use crate::engine::error::Error;
 
 /// How large what peers send each other may be.
-pub const PAYLOAD_LIMIT: Setting = bytes("peer-payload-limit", "16mb", 1024, i64::MAX)
+pub(crate) const PAYLOAD_LIMIT: Setting = bytes("peer-payload-limit", "16mb", 1024, i64::MAX)
     .help("Largest payload or result of a call between peers, and largest chunk or context value.");
 
 /// The rows.
-pub const SETTINGS: &[Section] = &[Section { title: "Peers", settings: &[PAYLOAD_LIMIT] }];
+pub(crate) const SETTINGS: &[Section] = &[Section { title: "Peers", settings: &[PAYLOAD_LIMIT] }];
 
 /// Their values.
 pub struct Settings {
@@ -20,12 +20,12 @@ pub struct Settings {
 
 impl Settings {
     /// As they are in a config.
-    pub fn of(config: &Arc<Config>) -> Settings {
+    pub(crate) fn of(config: &Arc<Config>) -> Settings {
         Settings { payload_limit: Current::of(config, &PAYLOAD_LIMIT) }
     }
 
     /// Refuses what is larger than `peer-payload-limit`.
-    pub fn sized<'a>(&self, what: &str, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
+    pub(crate) fn sized<'a>(&self, what: &str, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
         let limit = self.payload_limit.count();
         if bytes.len() as u64 <= limit {
             return Ok(bytes);

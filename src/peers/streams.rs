@@ -95,7 +95,7 @@ fn seq(id: &str) -> u64 {
 }
 
 /// `FLUX.STREAM.PUSH ws key chunk [chunk …]`
-pub fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, key) = (names::workspace(args.at(1))?, names::key(args.at(2))?);
     let (peer, name) = presence::author(room, session)?;
     let chunks: Vec<&[u8]> = args.from(3).iter().map(|chunk| room.settings.sized("chunk", chunk)).collect::<Result<_, _>>()?;
@@ -119,7 +119,7 @@ pub fn push(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
 }
 
 /// `FLUX.STREAM.END ws key [ERROR message]`
-pub fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, key) = (names::workspace(args.at(1))?, names::key(args.at(2))?);
     let mut rest = Rest::of(args, 3);
     let error = rest.value("error").map(|error| String::from_utf8_lossy(error).into_owned());
@@ -140,7 +140,7 @@ pub fn end(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply
 }
 
 /// `FLUX.STREAM.READ ws peer-id key [FROM seq] [COUNT n]`
-pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let workspace = names::workspace(args.at(1))?;
     let (peer, key) = (names::id("peer id", args.at(2))?, names::key(args.at(3))?);
     let (mut from, mut count, mut rest) = (1, CHUNKS as u64, Rest::of(args, 4));
@@ -192,7 +192,7 @@ pub fn read(_: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) 
 
 /// Keeps a chunk, or notes the end, of an old peer's stream. On the room's thread. Events that name a new peer are not its own
 /// word, since that pushes by command, and are not believed.
-pub fn record(room: &Room, session: &mut Session, event: &Event) {
+pub(crate) fn record(room: &Room, session: &mut Session, event: &Event) {
     let names = (names::id("peer id", event.peer_id.as_bytes()), event.key.as_deref().map(str::as_bytes).map(names::key));
     let (Ok(peer), Some(Ok(key))) = names else { return };
     let is_new = room.state.lock().directory.get(peer).is_some_and(|peer| !peer.is_old());
@@ -218,7 +218,7 @@ pub fn record(room: &Room, session: &mut Session, event: &Event) {
 }
 
 /// A peer left a workspace, or altogether. On the room's thread, or on that of the session that left.
-pub fn left(_: &Room, session: &mut Session, workspace: &str, peer: &str) {
+pub(crate) fn left(_: &Room, session: &mut Session, workspace: &str, peer: &str) {
     let siblings = names::peer_streams(workspace, peer);
     let take = |together: &mut Together<'_>| {
         let keys: Vec<Id> =

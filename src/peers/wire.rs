@@ -54,7 +54,7 @@ pub struct Capability {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[expect(dead_code, reason = "only that they can be read matters")]
-pub struct PeerFields {
+pub(crate) struct PeerFields {
     id: Option<IgnoredAny>,
     name: Option<IgnoredAny>,
     capabilities: Option<Vec<CapabilityFields>>,
@@ -75,7 +75,7 @@ struct CapabilityFields {
 
 /// A job on an old peer's list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Job {
+pub(crate) struct Job {
     /// Names it; the result repeats it.
     pub id: String,
     /// The capability.
@@ -94,7 +94,7 @@ pub struct Job {
 
 /// A result or a piece of it, as `flux:res:{id}` carries it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Result {
+pub(crate) struct Result {
     /// The job it belongs to.
     #[serde(rename = "jobId")]
     pub job: String,
@@ -164,7 +164,7 @@ pub struct Event {
 
 impl Event {
     /// An event of a peer in a workspace.
-    pub fn new(kind: &str, workspace: &str, peer_id: &str, peer_name: &str) -> Event {
+    pub(crate) fn new(kind: &str, workspace: &str, peer_id: &str, peer_name: &str) -> Event {
         Event {
             kind: kind.into(),
             workspace: workspace.into(),
@@ -176,17 +176,17 @@ impl Event {
 }
 
 /// Writes JSON. Our own types can always be written.
-pub fn text(value: &impl Serialize) -> String {
+pub(crate) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Text as a JSON string.
-pub fn quoted(text: &str) -> Box<RawValue> {
+pub(crate) fn quoted(text: &str) -> Box<RawValue> {
     serde_json::value::to_raw_value(text).unwrap_or_default()
 }
 
 /// A context value as events carry it: JSON as it is, on one line, anything else as a string.
-pub fn value(bytes: &[u8]) -> Box<RawValue> {
+pub(crate) fn value(bytes: &[u8]) -> Box<RawValue> {
     let text = String::from_utf8_lossy(bytes);
     // A JSON text has line ends only between its parts, where a space is as good.
     let line = text.replace(['\n', '\r'], " ");
@@ -194,12 +194,12 @@ pub fn value(bytes: &[u8]) -> Box<RawValue> {
 }
 
 /// Reads an argument that must be JSON, without copying it.
-pub fn json<'a>(what: &str, bytes: &'a [u8]) -> std::result::Result<&'a RawValue, Error> {
+pub(crate) fn json<'a>(what: &str, bytes: &'a [u8]) -> std::result::Result<&'a RawValue, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::new(format!("INVALID {what} is not JSON: {error}")))
 }
 
 /// The outcome of a job as its caller's channel carries it. Old peers know no `code`.
-pub fn result(job: &str, outcome: &Outcome, with_code: bool) -> String {
+pub(crate) fn result(job: &str, outcome: &Outcome, with_code: bool) -> String {
     let job = quoted(job);
     match outcome {
         Ok(data) => format!(r#"{{"jobId":{job},"ok":true,"data":{}}}"#, String::from_utf8_lossy(data)),
@@ -212,17 +212,17 @@ pub fn result(job: &str, outcome: &Outcome, with_code: bool) -> String {
 }
 
 /// A piece of a result, as the caller's channel carries it.
-pub fn chunk(job: &str, data: &[u8], seq: u64) -> String {
+pub(crate) fn chunk(job: &str, data: &[u8], seq: u64) -> String {
     format!(r#"{{"jobId":{},"chunk":{},"seq":{seq}}}"#, quoted(job), String::from_utf8_lossy(data))
 }
 
 /// That a call is tried once more, as the caller's channel carries it.
-pub fn tried(job: &str, attempt: u32, retries: u32) -> String {
+pub(crate) fn tried(job: &str, attempt: u32, retries: u32) -> String {
     format!(r#"{{"jobId":{},"attempt":{attempt},"retries":{retries}}}"#, quoted(job))
 }
 
 /// That a call need not be answered any more, as the callee's channel carries it.
-pub fn cancelled(call: &str, why: Why) -> String {
+pub(crate) fn cancelled(call: &str, why: Why) -> String {
     match why {
         Why::Cancelled => call.to_owned(),
         Why::Late => format!("{call} TIMEOUT"),
@@ -230,12 +230,12 @@ pub fn cancelled(call: &str, why: Why) -> String {
 }
 
 /// The call of such a message.
-pub fn cancelled_call(message: &str) -> &str {
+pub(crate) fn cancelled_call(message: &str) -> &str {
     message.split_once(' ').map_or(message, |(call, _)| call)
 }
 
 /// One peer's answer among those gathered.
-pub fn answer(peer: &str, name: &str, outcome: &Outcome) -> String {
+pub(crate) fn answer(peer: &str, name: &str, outcome: &Outcome) -> String {
     let (peer, name) = (quoted(peer), quoted(name));
     match outcome {
         Ok(data) => format!(r#"{{"peerId":{peer},"peerName":{name},"ok":true,"data":{}}}"#, String::from_utf8_lossy(data)),

@@ -45,29 +45,24 @@ impl Reply {
     }
 
     /// The protocol it is written in.
-    pub fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
     /// From here on, writes in this protocol.
-    pub fn set_protocol(&mut self, protocol: Protocol) {
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
         self.protocol = protocol;
     }
 
     /// Whether it is written in RESP3.
-    pub fn is_resp3(&self) -> bool {
+    pub(crate) fn is_resp3(&self) -> bool {
         self.protocol == Protocol::Resp3
     }
 
     /// How many bytes were written.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.full_bytes + self.bytes.len()
-    }
-
-    /// Whether nothing was written.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What was written, copied where it is in pieces.
@@ -76,7 +71,7 @@ impl Reply {
     }
 
     /// The last bytes that were written, copied where they are in pieces.
-    pub fn last(&self, count: usize) -> Cow<'_, [u8]> {
+    pub(crate) fn last(&self, count: usize) -> Cow<'_, [u8]> {
         match self.bytes.len().checked_sub(count) {
             Some(start) => Cow::Borrowed(&self.bytes[start..]),
             None => Cow::Owned(self.pieces().flatten().skip(self.len() - count).copied().collect()),
@@ -85,7 +80,7 @@ impl Reply {
 
     /// Bytes that were written, from one place to another; fewer than that where a piece ends.
     #[inline]
-    pub fn part(&self, from: usize, to: usize) -> &[u8] {
+    pub(crate) fn part(&self, from: usize, to: usize) -> &[u8] {
         let mut start = 0;
         for piece in &self.full {
             if from < start + piece.len() {
@@ -97,12 +92,12 @@ impl Reply {
     }
 
     /// The room there is for it. Pieces before the last have none to spare.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.full_bytes + self.bytes.capacity()
     }
 
     /// Takes what was written.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         let mut all = match self.full.pop_front() {
             Some(first) => first,
             None => return mem::take(&mut self.bytes),
@@ -118,7 +113,7 @@ impl Reply {
 
     /// Frees the pieces among the first bytes, which were sent, and tells how many bytes those were. If all was sent, keeps a last
     /// piece of up to `keep_bytes` to be written to again.
-    pub fn drop_sent(&mut self, sent: usize, keep_bytes: usize) -> usize {
+    pub(crate) fn drop_sent(&mut self, sent: usize, keep_bytes: usize) -> usize {
         let mut dropped = 0;
         while let Some(piece) = self.full.pop_front_if(|piece| dropped + piece.len() <= sent) {
             dropped += piece.len();
@@ -136,7 +131,7 @@ impl Reply {
     }
 
     /// Puts bytes that are already a reply between others.
-    pub fn insert(&mut self, place: usize, bytes: &[u8]) {
+    pub(crate) fn insert(&mut self, place: usize, bytes: &[u8]) {
         let mut start = 0;
         for piece in &mut self.full {
             if place < start + piece.len() {
@@ -158,12 +153,12 @@ impl Reply {
     }
 
     /// A short text that must hold no line end.
-    pub fn simple(&mut self, text: &str) {
+    pub(crate) fn simple(&mut self, text: &str) {
         self.line(b'+', text.as_bytes());
     }
 
     /// An error: its code and text, without the leading `-`. Line ends around it go, those within become spaces.
-    pub fn error(&mut self, text: &str) {
+    pub(crate) fn error(&mut self, text: &str) {
         self.line(b'-', text.trim_matches(['\r', '\n']).replace(['\r', '\n'], " ").as_bytes());
     }
 
@@ -179,7 +174,7 @@ impl Reply {
 
     /// A count as an integer.
     #[inline]
-    pub fn count(&mut self, count: usize) {
+    pub(crate) fn count(&mut self, count: usize) {
         self.int(count as i64);
     }
 
@@ -192,12 +187,12 @@ impl Reply {
     }
 
     /// The digits of an integer as bytes, as `GET` gives a number.
-    pub fn bulk_int(&mut self, number: i64) {
+    pub(crate) fn bulk_int(&mut self, number: i64) {
         self.bulk(itoa::Buffer::new().format(number).as_bytes());
     }
 
     /// Text that RESP3 clients may show as it is; bytes in RESP2. `format` is three letters, such as `txt`.
-    pub fn verbatim(&mut self, format: &str, text: &str) {
+    pub(crate) fn verbatim(&mut self, format: &str, text: &str) {
         if self.is_resp3() {
             self.number(b'=', text.len() as i64 + 4);
             self.put(format.as_bytes());
@@ -211,12 +206,12 @@ impl Reply {
 
     /// No value.
     #[inline]
-    pub fn null(&mut self) {
+    pub(crate) fn null(&mut self) {
         self.put(if self.is_resp3() { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     /// No value where an array would stand.
-    pub fn null_array(&mut self) {
+    pub(crate) fn null_array(&mut self) {
         self.put(if self.is_resp3() { b"_\r\n" } else { b"*-1\r\n" });
     }
 
@@ -227,27 +222,27 @@ impl Reply {
     }
 
     /// A map; `pairs` times a key and a value follow. An array of twice the length in RESP2.
-    pub fn map(&mut self, pairs: usize) {
+    pub(crate) fn map(&mut self, pairs: usize) {
         if self.is_resp3() { self.number(b'%', pairs as i64) } else { self.array(pairs * 2) }
     }
 
     /// Pairs in a flat array, in both protocols; `pairs` times a name and a value follow.
-    pub fn map_of_array(&mut self, pairs: usize) {
+    pub(crate) fn map_of_array(&mut self, pairs: usize) {
         self.array(pairs * 2);
     }
 
     /// A set; its `len` members follow. An array in RESP2.
-    pub fn set(&mut self, len: usize) {
+    pub(crate) fn set(&mut self, len: usize) {
         self.number(if self.is_resp3() { b'~' } else { b'*' }, len as i64);
     }
 
     /// A message the client did not ask for; its `len` elements follow. An array in RESP2.
-    pub fn push(&mut self, len: usize) {
+    pub(crate) fn push(&mut self, len: usize) {
         self.number(if self.is_resp3() { b'>' } else { b'*' }, len as i64);
     }
 
     /// A floating-point number; bytes in RESP2.
-    pub fn double(&mut self, number: f64) {
+    pub(crate) fn double(&mut self, number: f64) {
         if let Some(whole) = whole(number) {
             return if self.is_resp3() { self.number(b',', whole) } else { self.bulk_int(whole) };
         }
@@ -256,7 +251,7 @@ impl Reply {
     }
 
     /// True or false; 1 or 0 in RESP2.
-    pub fn boolean(&mut self, value: bool) {
+    pub(crate) fn boolean(&mut self, value: bool) {
         if self.is_resp3() {
             self.put(if value { b"#t\r\n" } else { b"#f\r\n" });
         } else {
@@ -265,22 +260,22 @@ impl Reply {
     }
 
     /// Bytes that are already a reply.
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.put(bytes);
     }
 
     /// What is in another reply; its pieces are freed one by one.
-    pub fn append(&mut self, other: Reply) {
+    pub(crate) fn append(&mut self, other: Reply) {
         other.full.into_iter().chain([other.bytes]).for_each(|piece| self.put(&piece));
     }
 
     /// A place to return to; see [`Self::insert_array`] and [`Self::truncate`].
-    pub fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         self.len()
     }
 
     /// Takes back all that was written since a mark.
-    pub fn truncate(&mut self, mark: usize) {
+    pub(crate) fn truncate(&mut self, mark: usize) {
         while mark < self.full_bytes {
             self.bytes = self.full.pop_back().expect("those bytes are in it");
             self.full_bytes -= self.bytes.len();
@@ -289,12 +284,12 @@ impl Reply {
     }
 
     /// Makes what was written since a mark the elements of an array, for when their number is only known afterwards.
-    pub fn insert_array(&mut self, mark: usize, len: usize) {
+    pub(crate) fn insert_array(&mut self, mark: usize, len: usize) {
         self.insert_head(mark, |reply| reply.array(len));
     }
 
     /// Makes what was written since a mark the pairs of a map. In RESP2 it must be arrays of two, and becomes an array of those.
-    pub fn insert_map(&mut self, mark: usize, pairs: usize) {
+    pub(crate) fn insert_map(&mut self, mark: usize, pairs: usize) {
         self.insert_head(mark, |reply| if reply.is_resp3() { reply.map(pairs) } else { reply.array(pairs) });
     }
 
@@ -356,7 +351,7 @@ impl Reply {
 }
 
 /// A double as Redis prints it where it is short: the shortest digits that read back the same, whole numbers without a point, `inf`, `-inf`, `nan`.
-pub fn double_text(number: f64) -> String {
+pub(crate) fn double_text(number: f64) -> String {
     if number.is_nan() {
         return "nan".into();
     }
@@ -382,7 +377,7 @@ pub fn double_text(number: f64) -> String {
 
 /// A double as Redis 7.0 answers with it, and as its test suite wants it: C's `%.17g`, 17 digits without zeros at the end. Redis 7.2
 /// leaves out digits that are not needed to read the same number back.
-pub fn precise_text(number: f64) -> String {
+pub(crate) fn precise_text(number: f64) -> String {
     if !number.is_finite() || number == 0.0 || whole(number).is_some() {
         return double_text(number);
     }

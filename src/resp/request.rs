@@ -14,7 +14,7 @@ const UNAUTHENTICATED_BYTES_MAX: i64 = 16384;
 /// Bytes of an inline request, or of a line that gives a length.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Requests read ahead at most: enough that waits for memory overlap, few enough that what was fetched is still there.
-pub const AHEAD_MAX: usize = 16;
+pub(crate) const AHEAD_MAX: usize = 16;
 /// Room for arguments that is kept from one request to the next: most have fewer.
 const KEEP_ARGS: usize = 1024;
 
@@ -30,7 +30,7 @@ pub enum ProtocolError {
 }
 
 /// What a client is told that speaks HTTP or TLS. It is closed then.
-pub const FOREIGN: &str = "ERR Protocol error: this port is for clients of Redis, and takes neither HTTP nor TLS";
+pub(crate) const FOREIGN: &str = "ERR Protocol error: this port is for clients of Redis, and takes neither HTTP nor TLS";
 
 /// A TLS connection begins with these bytes, the type of a record and its version. A page of strangers knows what follows in part: the
 /// session ticket is its own server's.
@@ -49,7 +49,7 @@ fn is_http(line: &[u8]) -> bool {
 
 /// Whether a command is one that no client sends: how the first line of a form posted by a browser begins, or the header that every
 /// request over HTTP has.
-pub fn is_foreign(name: &[u8]) -> bool {
+pub(crate) fn is_foreign(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
@@ -70,18 +70,18 @@ impl fmt::Debug for Args<'_> {
 impl<'a> Args<'a> {
     /// How many there are, the name among them.
     #[inline]
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.ranges.len()
     }
 
     /// Whether there are none at all.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.ranges.is_empty()
     }
 
     /// An argument, if there are that many.
     #[inline]
-    pub fn get(self, at: usize) -> Option<&'a [u8]> {
+    pub(crate) fn get(self, at: usize) -> Option<&'a [u8]> {
         self.ranges.get(at).map(|&(start, end)| &self.bytes[start as usize..end as usize])
     }
 
@@ -98,23 +98,23 @@ impl<'a> Args<'a> {
     }
 
     /// Those from `start` on.
-    pub fn from(self, start: usize) -> Args<'a> {
+    pub(crate) fn from(self, start: usize) -> Args<'a> {
         self.slice(start..self.len())
     }
 
     /// Those in a range, which must not reach past the end.
-    pub fn slice(self, range: Range<usize>) -> Args<'a> {
+    pub(crate) fn slice(self, range: Range<usize>) -> Args<'a> {
         Args { bytes: self.bytes, ranges: &self.ranges[range] }
     }
 
     /// Whether an argument is this word, in any case.
     #[inline]
-    pub fn is(self, at: usize, word: &str) -> bool {
+    pub(crate) fn is(self, at: usize, word: &str) -> bool {
         self.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
     }
 
     /// A copy that stands on its own.
-    pub fn to_owned(self) -> OwnedArgs {
+    pub(crate) fn to_owned(self) -> OwnedArgs {
         let mut owned = OwnedArgs::default();
         owned.set(self.iter());
         owned
@@ -152,7 +152,7 @@ impl OwnedArgs {
     }
 
     /// Puts these in the place of those there were, and keeps the room.
-    pub fn set<'a>(&mut self, args: impl ExactSizeIterator<Item = &'a [u8]> + Clone) {
+    pub(crate) fn set<'a>(&mut self, args: impl ExactSizeIterator<Item = &'a [u8]> + Clone) {
         self.bytes.clear();
         self.ranges.clear();
         self.bytes.reserve_exact(args.clone().map(<[u8]>::len).sum());
@@ -161,7 +161,7 @@ impl OwnedArgs {
     }
 
     /// Adds an argument.
-    pub fn push(&mut self, arg: &[u8]) {
+    pub(crate) fn push(&mut self, arg: &[u8]) {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(arg);
         self.ranges.push((start, self.bytes.len() as u32));
@@ -173,7 +173,7 @@ impl OwnedArgs {
     }
 
     /// Bytes it takes in memory.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.bytes.capacity() + self.ranges.capacity() * 8
     }
 }
@@ -218,7 +218,7 @@ impl Parser {
     /// whether it did so. Leaves long ones and all that is no plain array to [`Self::next`]. Where a command
     /// changes the limits, they hold from the first request on that was not read ahead.
     #[inline]
-    pub fn look_ahead(&mut self, bytes: &[u8], limits: Limits) -> bool {
+    pub(crate) fn look_ahead(&mut self, bytes: &[u8], limits: Limits) -> bool {
         if self.taken < self.ahead.len() || self.missing.is_some() {
             return false;
         }
@@ -233,7 +233,7 @@ impl Parser {
     }
 
     /// The requests that were read ahead and not taken.
-    pub fn ahead<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Args<'a>> {
+    pub(crate) fn ahead<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Args<'a>> {
         (self.taken..self.ahead.len()).map(move |number| self.args_ahead(number, bytes))
     }
 
@@ -273,12 +273,12 @@ impl Parser {
     }
 
     /// Where in the bytes the request that is next, or has begun, begins.
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
     /// Whether bytes are there that were not read yet.
-    pub fn has_more(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn has_more(&self, bytes: &[u8]) -> bool {
         self.missing.is_none() && self.at < bytes.len()
     }
 

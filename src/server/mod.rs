@@ -39,7 +39,7 @@ const REST_BYTES_MAX: u64 = 64 * 1024;
 
 /// With how many workers.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Threads that carry out commands.
     pub workers: usize,
 }
@@ -62,7 +62,7 @@ pub enum Error {
 }
 
 /// A running door.
-pub struct Handle {
+pub(crate) struct Handle {
     /// Where it listens, ports resolved.
     pub addresses: Vec<SocketAddr>,
     _unix_socket: Option<SocketFile>,
@@ -77,7 +77,7 @@ enum Accepted {
 type Admitted = (Accepted, Permit);
 
 /// Addresses and a unix socket that are ours, though nobody accepts there yet.
-pub struct Taken {
+pub(crate) struct Taken {
     tcp: Vec<StdTcpListener>,
     unix: Option<(SocketFile, std::os::unix::net::UnixListener)>,
 }
@@ -93,7 +93,7 @@ impl Drop for SocketFile {
 
 /// Takes the addresses (port 0 is any free one), with room for so many connections that wait: so whoever has not made or loaded anything
 /// yet knows that they can be had. They are listened at, since the system lets two processes take an address where neither listens.
-pub fn take(addresses: &[SocketAddr], backlog: i32) -> Result<Taken, Error> {
+pub(crate) fn take(addresses: &[SocketAddr], backlog: i32) -> Result<Taken, Error> {
     let taken = |address: &SocketAddr| Ok(listen(*address, backlog).map_err(|error| Error::Address(*address, error))?.into());
     let tcp = addresses.iter().map(taken).collect::<Result<_, _>>()?;
     Ok(Taken { tcp, unix: None })
@@ -101,14 +101,14 @@ pub fn take(addresses: &[SocketAddr], backlog: i32) -> Result<Taken, Error> {
 
 impl Taken {
     /// Takes a unix socket as well, whose permissions may be named, such as 0o700.
-    pub fn add_unix(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Error> {
+    pub(crate) fn add_unix(&mut self, path: &Path, mode: Option<u32>) -> Result<(), Error> {
         self.unix = Some(listen_unix(path, mode).map_err(|error| Error::Socket(path.to_owned(), error))?);
         Ok(())
     }
 }
 
 /// Starts the workers, and accepts at the addresses.
-pub fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Result<Handle, Error> {
+pub(crate) fn start(instance: &Arc<Instance>, taken: Taken, options: &Options) -> Result<Handle, Error> {
     let listeners = taken.tcp;
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let (unix_socket, unix) = taken.unix.unzip();

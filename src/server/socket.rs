@@ -25,12 +25,12 @@ thread_local! {
 
 /// A worker wakes. The first answer it has for another worker's client goes by the outlet; where more follow there is much to do, and
 /// clients that are answered together call together again: with 64 callers that makes a quarter more calls.
-pub fn worker_wakes() {
+pub(crate) fn worker_wakes() {
     IS_FRESH.set(true);
 }
 
 /// Both directions, for the connection's own task.
-pub struct Socket {
+pub(crate) struct Socket {
     read: OwnedReadHalf,
     out: Arc<Out>,
 }
@@ -44,7 +44,7 @@ struct Out {
 }
 
 /// Makes a stream a session's socket, with its outlet.
-pub fn split(stream: TcpStream, session: &Session) -> (Socket, Arc<dyn Outlet>) {
+pub(crate) fn split(stream: TcpStream, session: &Session) -> (Socket, Arc<dyn Outlet>) {
     let (read, write) = stream.into_split();
     let out = Arc::new(Out { write, instance: Arc::clone(&session.instance), client: Arc::downgrade(&session.client) });
     (Socket { read, out: Arc::clone(&out) }, out)

@@ -27,14 +27,14 @@ struct Pages {
 
 impl Branches {
     /// Keeps no more bytes than this from now on.
-    pub fn keep(&self, bytes_max: usize) {
+    pub(crate) fn keep(&self, bytes_max: usize) {
         if self.bytes_max.swap(bytes_max, Relaxed) > bytes_max {
             self.pages.write().shrink_to(bytes_max);
         }
     }
 
     /// Fills in what stands at a place in the file, if it is kept.
-    pub fn read(&self, at: u64, out: &mut [u8]) -> bool {
+    pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> bool {
         if self.bytes_max.load(Relaxed) == 0 {
             return false;
         }
@@ -44,7 +44,7 @@ impl Branches {
     }
 
     /// Keeps what was read there, if it leads to rows. redb lets nobody write a page while someone may still read it.
-    pub fn note(&self, at: u64, bytes: &[u8]) {
+    pub(crate) fn note(&self, at: u64, bytes: &[u8]) {
         let bytes_max = self.bytes_max.load(Relaxed);
         if bytes.first() == Some(&BRANCH) && bytes.len() <= bytes_max {
             self.pages.write().put(at, bytes, bytes_max);
@@ -52,7 +52,7 @@ impl Branches {
     }
 
     /// Forgets what stood from here on, for so many bytes.
-    pub fn forget(&self, at: u64, bytes: u64) {
+    pub(crate) fn forget(&self, at: u64, bytes: u64) {
         self.pages.write().forget(at, bytes);
     }
 }

@@ -18,12 +18,12 @@ thread_local! {
 static HOOK: Once = Once::new();
 
 /// Runs what calls redb on the file at `path`.
-pub fn caught<T, E: Into<redb::Error>>(path: &Path, run: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
+pub(crate) fn caught<T, E: Into<redb::Error>>(path: &Path, run: impl FnOnce() -> Result<T, E>) -> Result<T, Error> {
     whole(path, || run().map_err(|error| Error::database(path, error.into())))
 }
 
 /// The same for what has calls of this kind in it, or only drops what redb gave out.
-pub fn whole<T, E: From<Error>>(path: &Path, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn whole<T, E: From<Error>>(path: &Path, run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     HOOK.call_once(keep_quiet);
     DEPTH.set(DEPTH.get() + 1);
     // After a panic nothing is done with the database but to drop it.

@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// This thread serves clients from now on, all of whom would wait while it waits for a disk: it must leave that to others.
-pub fn serve_here() {
+pub(crate) fn serve_here() {
     SERVES.set(true);
 }
 
@@ -49,9 +49,9 @@ pub trait Disk: Debug + Send + Sync + 'static {
 }
 
 /// How the name of a file ends that is not yet in its place.
-pub const NEW: &str = "new";
+pub(crate) const NEW: &str = "new";
 /// The same for a copy.
-pub const PART: &str = "part";
+pub(crate) const PART: &str = "part";
 
 /// Writes a file under another name and puts it in the place of the one that may be there.
 pub(crate) fn replace<E: From<Error>>(disk: &dyn Disk, path: &Path, write: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
@@ -76,7 +76,7 @@ pub(crate) fn open_file(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Res
 }
 
 /// How long a file is.
-pub fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, Error> {
+pub(crate) fn file_bytes(disk: &dyn Disk, path: &Path) -> Result<u64, Error> {
     open_there(disk, path).and_then(|file| file.len()).map_err(Error::io("look at", path))
 }
 
@@ -106,7 +106,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// One of which no pages are kept.
-    pub fn of(file: Box<dyn StorageBackend>) -> Backend {
+    pub(crate) fn of(file: Box<dyn StorageBackend>) -> Backend {
         Backend { file, branches: Arc::default() }
     }
 }

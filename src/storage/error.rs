@@ -6,7 +6,7 @@ use crate::storage::damage::{Damage, WAY_OUT};
 use crate::storage::rows::key_place;
 
 /// The layout of the files, written into each. Others are refused.
-pub const FORMAT: u64 = 2;
+pub(crate) const FORMAT: u64 = 2;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +48,12 @@ impl From<Damage> for Error {
 
 impl Error {
     /// Whether there was no space left: the one failure after which a file is what it was before.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.is_of(std::io::ErrorKind::StorageFull)
     }
 
     /// Whether the system lets this user not do what was asked.
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         self.is_of(std::io::ErrorKind::PermissionDenied)
     }
 
@@ -89,7 +89,7 @@ impl Error {
     }
 
     /// The same error, told of a key.
-    pub fn of_key(self, key: &[u8]) -> Error {
+    pub(crate) fn of_key(self, key: &[u8]) -> Error {
         match self {
             Error::Row { path, db, cause, .. } => Error::Row { path, db, place: key_place(key), cause },
             other => other,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::storage::disk::{Backend, Disk};
 
 /// The data is nobody else's to read, wherever a file of it is copied or moved to.
-pub const PRIVATE_FILE: u32 = 0o600;
+pub(crate) const PRIVATE_FILE: u32 = 0o600;
 
 /// Ordinary files, wherever they are.
 #[derive(Debug, Default, Clone)]
@@ -32,18 +32,18 @@ struct Held {
 }
 
 /// The folder that a file or a folder is in.
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 impl Files {
     /// Files of which those in this folder are reached by its handle.
-    pub fn held(path: &Path, handle: Arc<File>) -> Files {
+    pub(crate) fn held(path: &Path, handle: Arc<File>) -> Files {
         Files { held: Some(Held { path: path.to_owned(), handle }), is_read_only: false }
     }
 
     /// The same, of which none is made or written, so that they may be on media where that cannot be.
-    pub fn read_only(self) -> Files {
+    pub(crate) fn read_only(self) -> Files {
         Files { is_read_only: true, ..self }
     }
 
@@ -60,7 +60,7 @@ impl Files {
     }
 
     /// Opens a file as it is asked for.
-    pub fn file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
+    pub(crate) fn file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let (from, way) = self.place(path);
         Ok(File::from(fs::openat(from, way, flags | OFlags::CLOEXEC, Mode::from_raw_mode(PRIVATE_FILE))?))
     }

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 
 use crate::storage::files::Files;
-pub use crate::storage::files::{PRIVATE_FILE, folder_of};
+pub(crate) use crate::storage::files::{PRIVATE_FILE, folder_of};
 use crate::storage::{Error, Untouched};
 
 /// The data is nobody else's to read.
 const PRIVATE_FOLDER: u32 = 0o700;
 
 /// Makes a folder, if it is missing, that only this user may enter, there for good. One that is there stays as it is.
-pub fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)?;
@@ -35,11 +35,11 @@ pub struct Folder {
 }
 
 /// The name of the file whose lock is the folder's.
-pub const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 impl Folder {
     /// Takes hold of a folder, made if missing.
-    pub fn open(path: &Path) -> Result<Folder, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
         make_private(path).map_err(Error::io("create", path))?;
         let files = hold(path)?;
         let place = path.join(LOCK);
@@ -64,7 +64,7 @@ impl Folder {
     }
 
     /// Whether this path leads to it now.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         let held = self.files.file(&self.path, OFlags::RDONLY | OFlags::DIRECTORY).and_then(|folder| folder.metadata());
         match (held, path.metadata()) {
             (Ok(held), Ok(other)) => (held.dev(), held.ino()) == (other.dev(), other.ino()),
@@ -73,17 +73,17 @@ impl Folder {
     }
 
     /// Its files.
-    pub fn files(&self) -> Files {
+    pub(crate) fn files(&self) -> Files {
         self.files.clone()
     }
 
     /// Its files, none of which is changed.
-    pub fn untouched(&self) -> Untouched {
+    pub(crate) fn untouched(&self) -> Untouched {
         Untouched(Arc::new(self.files().read_only()))
     }
 
     /// Lets go of it: another process may take it. Its files must be closed.
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         if let Some(lock) = self.lock.lock().take() {
             // Not only closed: a process that is just being started holds a copy of the file for a moment, and the lock with it.
             let _ = lock.unlock();
@@ -91,12 +91,12 @@ impl Folder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Where its tables are.
-    pub fn tables(&self) -> PathBuf {
+    pub(crate) fn tables(&self) -> PathBuf {
         self.path.join(TABLES)
     }
 }
@@ -121,26 +121,26 @@ impl Drop for Folder {
 }
 
 /// What the names of the journal's files begin with; then comes a number, so that they sort by age.
-pub const JOURNAL: &str = "journal-";
+pub(crate) const JOURNAL: &str = "journal-";
 /// What the names of files begin with that hold what was cut off.
-pub const LOST: &str = "lost-";
+pub(crate) const LOST: &str = "lost-";
 /// The tables' file name.
-pub const TABLES: &str = "tables.redb";
+pub(crate) const TABLES: &str = "tables.redb";
 
 /// The name of the file of the journal whose first batch has this number.
-pub fn segment_name(first: u64) -> String {
+pub(crate) fn segment_name(first: u64) -> String {
     format!("{JOURNAL}{first:016x}")
 }
 
 /// The number in the name of a file of the journal; None if it is no such name.
-pub fn segment_number(name: &str) -> Option<u64> {
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(JOURNAL)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     (segment_name(number) == name).then_some(number)
 }
 
 /// Makes a rename or a new file in this folder last.
-pub fn sync_folder(path: &Path) -> Result<(), Error> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
     let folder = File::open(path).map_err(Error::io("open", path))?;
     folder.sync_all().map_err(Error::io("sync", path))
 }

@@ -24,7 +24,7 @@ pub enum OnDamage {
 
 /// How a folder is opened.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub(crate) struct Options {
     /// Pages of the tables that redb keeps in memory.
     pub cache_bytes: usize,
     /// A file of the journal that has grown to this is followed by a new one.
@@ -37,7 +37,7 @@ pub struct Options {
 
 /// An open folder.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Its tables.
     pub tables: Tables,
     /// Its journal.
@@ -48,7 +48,7 @@ pub struct Opened {
 
 /// A folder as it was found, to be read.
 #[derive(Debug)]
-pub struct Looked {
+pub(crate) struct Looked {
     /// Its tables; None where the journal has it all.
     pub tables: Option<Tables>,
     /// What they say, or would say.
@@ -60,7 +60,7 @@ pub struct Looked {
 }
 
 /// A folder that was looked over, and is still as it was found.
-pub struct Found<'d> {
+pub(crate) struct Found<'d> {
     opening: Opening<'d>,
     tables: Option<Tables>,
     meta: Meta,
@@ -69,7 +69,7 @@ pub struct Found<'d> {
 }
 
 /// Looks over a folder before it is opened. Damage is an error, unless its loss was accepted.
-pub fn find<'d>(disk: &'d Arc<dyn Disk>, folder: &'d Path, options: Options) -> Result<Found<'d>, Error> {
+pub(crate) fn find<'d>(disk: &'d Arc<dyn Disk>, folder: &'d Path, options: Options) -> Result<Found<'d>, Error> {
     let mut opening = Opening::of(disk, folder, options);
     let (tables, meta, is_new) = opening.found()?;
     let survey = if is_new { None } else { Some(opening.survey(&meta)?) };
@@ -81,12 +81,12 @@ pub fn find<'d>(disk: &'d Arc<dyn Disk>, folder: &'d Path, options: Options) -> 
 
 impl Found<'_> {
     /// The tables, to be read.
-    pub fn tables(&self) -> Option<&Tables> {
+    pub(crate) fn tables(&self) -> Option<&Tables> {
         self.tables.as_ref()
     }
 
     /// Opens the tables and the journal, made where nothing is there. From here on the folder changes.
-    pub fn open(self) -> Result<Opened, Error> {
+    pub(crate) fn open(self) -> Result<Opened, Error> {
         let Found { mut opening, tables, meta, survey } = self;
         let Opening { disk, folder, options, .. } = opening;
         let path = opening.tables_path();
@@ -110,13 +110,13 @@ impl Found<'_> {
 }
 
 /// Looks at the tables and the journal of a folder through a disk that changes nothing. Damage is an error.
-pub fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<Looked, Error> {
+pub(crate) fn look(disk: &Arc<dyn Disk>, folder: &Path, cache_bytes: usize) -> Result<Looked, Error> {
     let options = Options { cache_bytes, segment_bytes: SEGMENT_BYTES, on_damage: OnDamage::Refuse, new_history: 0 };
     Opening::of(disk, folder, options).look()
 }
 
 /// How many bytes there are to be loaded: those of the tables' file and of the journal.
-pub fn bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, Error> {
+pub(crate) fn bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, Error> {
     let tables = folder.join(TABLES);
     let mut files: Vec<PathBuf> = journal::named(disk, folder)?.into_iter().map(|(_, path)| path).collect();
     if disk.exists(&tables).map_err(Error::io("look for", &tables))? {
@@ -126,14 +126,14 @@ pub fn bytes(disk: &dyn Disk, folder: &Path) -> Result<u64, Error> {
 }
 
 /// What a restore has copied so far is no new folder.
-pub fn refuse_half_restored(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
+pub(crate) fn refuse_half_restored(disk: &dyn Disk, folder: &Path) -> Result<(), Error> {
     let part = folder.join(format!("{TABLES}.{PART}"));
     let is_there = disk.exists(&part).map_err(Error::io("look for", &part))?;
     if is_there { Err(Error::Unrestored { path: folder.to_owned() }) } else { Ok(()) }
 }
 
 /// The damage that tables are which are missing though the journal goes on from them.
-pub fn lost_tables(path: &Path, follows: u64) -> Damage {
+pub(crate) fn lost_tables(path: &Path, follows: u64) -> Damage {
     let mut damage =
         Damage::new(path.to_owned(), None, format!("it is missing, and the journal begins only after batch {follows}"));
     damage.stake = format!("all that has not changed since batch {follows} would be lost, and what has may be there in part");
@@ -142,7 +142,7 @@ pub fn lost_tables(path: &Path, follows: u64) -> Damage {
 
 /// Keeps a copy of a file aside, before what is whole of it is written anew in its place. Where a kill comes before that, the next start
 /// finds the copy: that of the file itself would not be the same, since redb writes into it when it is opened.
-pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
+pub(crate) fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Error> {
     let kept = unsettled(folder, path);
     if disk.exists(&kept).map_err(Error::io("look for", &kept))? {
         return Ok(());
@@ -171,7 +171,7 @@ pub fn keep_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<(), Erro
 }
 
 /// Once what a file holds is whole: where the copy is that was kept of it when it was not, if there is one.
-pub fn settle_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn settle_copy(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<Option<PathBuf>, Error> {
     let unsettled = unsettled(folder, path);
     if !disk.exists(&unsettled).map_err(Error::io("look for", &unsettled))? {
         return Ok(None);
@@ -209,7 +209,7 @@ fn aside(disk: &dyn Disk, folder: &Path, path: &Path) -> Result<PathBuf, Error> 
 }
 
 /// What a crash left at the journal's end, in words.
-pub fn torn_text(torn: &Torn) -> String {
+pub(crate) fn torn_text(torn: &Torn) -> String {
     format!(
         "a crash left the last {} bytes of the journal half written, from byte {} of `{}` on; nothing of it was ever acknowledged as being on disk",
         torn.bytes,

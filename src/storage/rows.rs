@@ -8,7 +8,7 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// Which of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Records of keys.
     Keys = 1,
     /// Elements of large values.
@@ -17,20 +17,20 @@ pub enum Kind {
 
 /// A table: of this kind, of this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Table {
+pub(crate) struct Table {
     pub kind: Kind,
     pub db: u8,
 }
 
 impl Table {
     /// The hash of a row: over the table, the key and the bytes.
-    pub fn hash(self, key: &[u8], bytes: &[u8]) -> u64 {
+    pub(crate) fn hash(self, key: &[u8], bytes: &[u8]) -> u64 {
         let table = u64::from(self.kind as u8) << 8 | u64::from(self.db);
         xxh3_64_with_seed(bytes, xxh3_64_with_seed(key, table))
     }
 
     /// Writes a row as it stands in the table; gives its hash.
-    pub fn seal(self, key: &[u8], bytes: &[u8], to: &mut Vec<u8>) -> u64 {
+    pub(crate) fn seal(self, key: &[u8], bytes: &[u8], to: &mut Vec<u8>) -> u64 {
         let hash = self.hash(key, bytes);
         to.clear();
         to.extend_from_slice(&checksum(hash));
@@ -39,7 +39,7 @@ impl Table {
     }
 
     /// The bytes of a row as it stands in the table, and its hash; None if this is not what was written.
-    pub fn open<'r>(self, key: &[u8], row: &'r [u8]) -> Option<(&'r [u8], u64)> {
+    pub(crate) fn open<'r>(self, key: &[u8], row: &'r [u8]) -> Option<(&'r [u8], u64)> {
         let (expected, bytes) = row.split_first_chunk::<CHECKSUM_BYTES>()?;
         let hash = self.hash(key, bytes);
         (checksum(hash) == *expected).then_some((bytes, hash))
@@ -47,7 +47,7 @@ impl Table {
 }
 
 /// The bytes of a row whose checksum was found to fit.
-pub fn without_checksum(row: &[u8]) -> &[u8] {
+pub(crate) fn without_checksum(row: &[u8]) -> &[u8] {
     &row[CHECKSUM_BYTES..]
 }
 
@@ -66,22 +66,22 @@ pub struct Sum {
 
 impl Sum {
     /// Bytes it takes.
-    pub const BYTES: usize = 16;
+    pub(crate) const BYTES: usize = 16;
 
     /// A row is there.
-    pub fn add(&mut self, hash: u64) {
+    pub(crate) fn add(&mut self, hash: u64) {
         self.rows = self.rows.wrapping_add(1);
         self.digest = self.digest.wrapping_add(hash);
     }
 
     /// A row is there no more.
-    pub fn remove(&mut self, hash: u64) {
+    pub(crate) fn remove(&mut self, hash: u64) {
         self.rows = self.rows.wrapping_sub(1);
         self.digest = self.digest.wrapping_sub(hash);
     }
 
     /// Its bytes.
-    pub fn to_bytes(self) -> [u8; Sum::BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; Sum::BYTES] {
         let mut bytes = [0; Sum::BYTES];
         bytes[..8].copy_from_slice(&self.rows.to_le_bytes());
         bytes[8..].copy_from_slice(&self.digest.to_le_bytes());
@@ -89,14 +89,14 @@ impl Sum {
     }
 
     /// The sum that has these bytes.
-    pub fn from_bytes(bytes: [u8; Sum::BYTES]) -> Sum {
+    pub(crate) fn from_bytes(bytes: [u8; Sum::BYTES]) -> Sum {
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("it is eight bytes"));
         Sum { rows: number(0), digest: number(8) }
     }
 }
 
 /// How an error names a key.
-pub fn key_place(key: &[u8]) -> String {
+pub(crate) fn key_place(key: &[u8]) -> String {
     format!("key `{}`", key.escape_ascii())
 }
 

@@ -17,7 +17,7 @@ const PAGE_BYTES: u64 = 4096;
 
 /// Files nobody changes.
 #[derive(Debug, Clone)]
-pub struct Untouched(pub Arc<dyn Disk>);
+pub(crate) struct Untouched(pub Arc<dyn Disk>);
 
 impl Disk for Untouched {
     fn open(&self, path: &Path) -> io::Result<Box<dyn StorageBackend>> {

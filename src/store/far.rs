@@ -60,7 +60,7 @@ pub(super) struct Common {
 
 impl Common {
     /// It failed: whoever asks next has another made. This waits for nobody, also not for who makes one already.
-    pub fn lost(&self) {
+    pub(super) fn lost(&self) {
         self.is_gone.store(true, Relaxed);
     }
 }
@@ -72,7 +72,7 @@ pub(super) enum Wire {
 }
 
 impl Far {
-    pub fn open(address: Address, patience: Duration, connect_max: Duration) -> RedisResult<Far> {
+    pub(super) fn open(address: Address, patience: Duration, connect_max: Duration) -> RedisResult<Far> {
         let client = match &address.place {
             Place::One(info) => Way::One(Client::open(info.clone())?),
             Place::Cluster(nodes) => Way::Cluster(Address::cluster_client(nodes, connect_max)?, nodes.clone()),
@@ -81,7 +81,7 @@ impl Far {
     }
 
     /// The database it works in.
-    pub fn db(&self) -> i64 {
+    pub(super) fn db(&self) -> i64 {
         match &self.address.place {
             Place::One(info) => info.redis_settings().db(),
             Place::Cluster(_) => 0,
@@ -89,7 +89,7 @@ impl Far {
     }
 
     /// The shared connection.
-    pub async fn common(&self) -> RedisResult<Common> {
+    pub(super) async fn common(&self) -> RedisResult<Common> {
         let asked = Instant::now();
         let mut common = self.common.lock().await;
         if let Some(found) = common.connection.as_ref().filter(|found| !found.is_gone.load(Relaxed)) {
@@ -129,7 +129,7 @@ impl Far {
     }
 
     /// A connection of its own.
-    pub async fn line(&self) -> RedisResult<Line> {
+    pub(super) async fn line(&self) -> RedisResult<Line> {
         let common = self.reach(|| self.connect()).await?;
         Ok(Line(match common.wire {
             Wire::One(wire) => Kind::One(wire),
@@ -138,7 +138,7 @@ impl Far {
     }
 
     /// A connection of its own that hears messages.
-    pub async fn link(&self, hear: Hear) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn link(&self, hear: Hear) -> RedisResult<MultiplexedConnection> {
         let Way::One(client) = &self.client else {
             let text = format!("{}: peers belong to one server", self.address);
             return Err(RedisError::from((ErrorKind::InvalidClientConfig, "no such connection to a cluster", text)));
@@ -151,7 +151,7 @@ impl Far {
     }
 
     /// The same, perhaps one that another command used.
-    pub async fn idle_line(&self) -> RedisResult<Line> {
+    pub(super) async fn idle_line(&self) -> RedisResult<Line> {
         let idle = self.idle.lock().pop();
         // It may have ended while nobody used it, and a command that is lost is not asked again.
         if let Some(mut line) = idle
@@ -163,7 +163,7 @@ impl Far {
     }
 
     /// Keeps a line whose command is over.
-    pub fn keep(&self, line: Line) {
+    pub(super) fn keep(&self, line: Line) {
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_MAX {
             idle.push(line);
@@ -171,7 +171,7 @@ impl Far {
     }
 
     /// Clients of the servers that tell of events at keys: of each master of a cluster, since none tells of another's.
-    pub async fn masters(&self) -> RedisResult<Vec<Client>> {
+    pub(super) async fn masters(&self) -> RedisResult<Vec<Client>> {
         let (Way::Cluster(_, nodes), Wire::Cluster(mut cluster)) = (&self.client, self.common().await?.wire) else {
             return Ok(vec![self.any()?]);
         };
@@ -181,7 +181,7 @@ impl Far {
     }
 
     /// A client of any server that takes part: messages published at one of a cluster are heard at all.
-    pub fn any(&self) -> RedisResult<Client> {
+    pub(super) fn any(&self) -> RedisResult<Client> {
         match &self.client {
             Way::One(client) => Ok(client.clone()),
             Way::Cluster(_, nodes) => Client::open(nodes[id::random_below(nodes.len())].clone()),
@@ -189,7 +189,7 @@ impl Far {
     }
 
     /// Connects, and tries again for as long as patience lasts where it may help. Errors tell the address.
-    pub async fn reach<T, F: Future<Output = RedisResult<T>>>(&self, connect: impl Fn() -> F) -> RedisResult<T> {
+    pub(super) async fn reach<T, F: Future<Output = RedisResult<T>>>(&self, connect: impl Fn() -> F) -> RedisResult<T> {
         let begun = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
@@ -208,12 +208,12 @@ impl Far {
     }
 
     /// Calls take as long as they take: whoever waits for them gives them up.
-    pub fn config(&self) -> AsyncConnectionConfig {
+    pub(super) fn config(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_max))
     }
 
     /// An error of a connection with the address; what the server says itself stays as it is.
-    pub fn named(&self, error: RedisError) -> RedisError {
+    pub(super) fn named(&self, error: RedisError) -> RedisError {
         if matches!(
             error.kind(),
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::Client | ErrorKind::UnexpectedReturnType

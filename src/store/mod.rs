@@ -109,7 +109,7 @@ impl Store {
     }
 
     /// The same, whose sessions keep a guest for as long as they are there.
-    pub fn keeping(instance: &Arc<Instance>, identity: Identity, guest: Guest) -> Store {
+    pub(crate) fn keeping(instance: &Arc<Instance>, identity: Identity, guest: Guest) -> Store {
         Store::near(instance, identity, Some(guest))
     }
 

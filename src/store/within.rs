@@ -24,7 +24,7 @@ use crate::resp::{Args, Protocol, Reply};
 use crate::store::parked;
 
 /// Something that lives as long as a session does.
-pub type Guest = Arc<dyn Any + Send + Sync>;
+pub(super) type Guest = Arc<dyn Any + Send + Sync>;
 
 /// How an alarm is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ struct Call<'a> {
 
 impl Within {
     /// A new session.
-    pub fn new(instance: &Arc<Instance>, identity: &Identity, protocol: Protocol, timer: Timer) -> Within {
+    pub(crate) fn new(instance: &Arc<Instance>, identity: &Identity, protocol: Protocol, timer: Timer) -> Within {
         let session = admit::begin(instance, instance.stats.here(), identity.clone());
         session.client.mailbox.set_protocol(protocol);
         // Whoever hears messages takes them as they come; what a command waits for meanwhile must not let them pile up.
@@ -87,7 +87,7 @@ impl Within {
     }
 
     /// Whether it runs no commands any more: it was killed, the server ends, or a call was given up.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.session.is_closed || self.is_over || self.session.client.mailbox.is_closing()
     }
 
@@ -103,14 +103,14 @@ impl Within {
     }
 
     /// Takes the mail there is, if any.
-    pub fn take_mail(&mut self) {
+    pub(super) fn take_mail(&mut self) {
         if let Some(mail) = self.session.client.mailbox.take() {
             self.take(mail);
         }
     }
 
     /// Waits for mail and takes it, while no command runs; false where it is the last.
-    pub async fn mailed(&mut self) -> bool {
+    pub(super) async fn mailed(&mut self) -> bool {
         poll_fn(|cx| {
             self.session.client.mailbox.register(cx.waker());
             match self.session.client.mailbox.take() {
@@ -124,12 +124,12 @@ impl Within {
     }
 
     /// Notes whether mail that was taken says that it is to end.
-    pub fn note(&mut self, close: Option<bool>) {
+    pub(super) fn note(&mut self, close: Option<bool>) {
         self.is_over |= close.is_some();
     }
 
     /// Runs commands one after the other; their replies are in `reply` then, and may be shown.
-    pub async fn run<'a>(&mut self, commands: impl IntoIterator<Item = Args<'a>>) {
+    pub(super) async fn run<'a>(&mut self, commands: impl IntoIterator<Item = Args<'a>>) {
         let mut call = Call { within: self, is_over: false };
         let within = &mut *call.within;
         within.ends.clear();
@@ -145,7 +145,7 @@ impl Within {
     }
 
     /// The values of what was run last.
-    pub fn values(&mut self) -> RedisResult<Vec<Value>> {
+    pub(super) fn values(&mut self) -> RedisResult<Vec<Value>> {
         let bytes = self.reply.take();
         let mut from = 0;
         let each = self.ends.iter().map(|end| {

@@ -247,7 +247,7 @@ fn rows_of_a_large_value_stay_where_they_are_in_the_tables_when_it_gets_another_
         let mut fold = fold::Fold::between(from, below, &moves);
         fold.add_batches(&[&batch]).unwrap();
         fold.forget_others();
-        assert_eq!(fold.len(), 2);
+        assert_eq!(fold.key_count(), 2);
         Ok(Some(fold))
     })
     .unwrap();
@@ -307,7 +307,7 @@ fn applied(tables: Tables, batches: Vec<Vec<u8>>, covered: u64, chance: &mut See
         while !is_end {
             is_end = reading.read_stretch(u64::MAX, 3000, &mut stretch)?;
             fold.add(stretch.batches())?;
-            while fold.len() > 3 && chance.below(100) < halves && fold.halve() {}
+            while fold.key_count() > 3 && chance.below(100) < halves && fold.halve() {}
         }
         fold.forget_others();
         next = fold.below().cloned().map(Some);

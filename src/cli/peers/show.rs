@@ -46,7 +46,7 @@ fn names(list: &Value) -> String {
 }
 
 /// Peers, by name.
-pub fn peers(peers: &[Value]) -> String {
+pub(crate) fn peers(peers: &[Value]) -> String {
     if peers.is_empty() {
         return "no peers\n".to_owned();
     }
@@ -59,7 +59,7 @@ pub fn peers(peers: &[Value]) -> String {
 }
 
 /// Capabilities, by name.
-pub fn capabilities(capabilities: &[Value]) -> String {
+pub(crate) fn capabilities(capabilities: &[Value]) -> String {
     if capabilities.is_empty() {
         return "no capabilities\n".to_owned();
     }
@@ -73,7 +73,7 @@ pub fn capabilities(capabilities: &[Value]) -> String {
 }
 
 /// One capability, whole.
-pub fn capability(capability: &Value) -> String {
+pub(crate) fn capability(capability: &Value) -> String {
     let mut text = format!("{}: {}\n", field(capability, "name"), field(capability, "description"));
     if !capability["schema"].is_null() {
         text.push_str(&format!("payload: {:#}\n", capability["schema"]));
@@ -90,7 +90,7 @@ pub fn capability(capability: &Value) -> String {
 }
 
 /// Workspaces, by name.
-pub fn workspaces(workspaces: &[Value]) -> String {
+pub(crate) fn workspaces(workspaces: &[Value]) -> String {
     if workspaces.is_empty() {
         return "no workspaces\n".to_owned();
     }
@@ -103,14 +103,14 @@ pub fn workspaces(workspaces: &[Value]) -> String {
 }
 
 /// One fact on each line.
-pub fn fields(value: &Value) -> String {
+pub(crate) fn fields(value: &Value) -> String {
     let fields = value.as_object().into_iter().flatten();
     let width = value.as_object().into_iter().flatten().map(|(name, _)| name.len()).max().unwrap_or(0);
     fields.map(|(name, _)| format!("{name:<width$}  {}\n", field(value, name))).collect()
 }
 
 /// A call's result: a text as it is, anything else as indented JSON.
-pub fn result(json: &str) -> String {
+pub(crate) fn result(json: &str) -> String {
     match serde_json::from_str::<Value>(json) {
         Ok(Value::String(text)) => format!("{text}\n"),
         Ok(value) => format!("{value:#}\n"),
@@ -119,7 +119,7 @@ pub fn result(json: &str) -> String {
 }
 
 /// An event on one line: who, what, which key, with what.
-pub fn event(event: &Value) -> String {
+pub(crate) fn event(event: &Value) -> String {
     let what = match (event["type"].as_str().unwrap_or("?"), event["deleted"].as_bool()) {
         ("ctx:updated", Some(true)) => "ctx:deleted",
         (kind, _) => kind,

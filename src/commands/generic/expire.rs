@@ -12,19 +12,19 @@ const LASTS: i64 = -1;
 /// What they say of a key that is not there.
 const MISSING: i64 = -2;
 
-pub fn ttl(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn ttl(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args, reply, |at, now| (at.saturating_sub(now) + 500) / 1000)
 }
 
-pub fn pttl(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn pttl(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args, reply, u64::saturating_sub)
 }
 
-pub fn expiretime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn expiretime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args, reply, |at, _| at.saturating_add(500) / 1000)
 }
 
-pub fn pexpiretime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn pexpiretime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args, reply, |at, _| at)
 }
 
@@ -39,21 +39,21 @@ fn show(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply, say: fn(u64, u64
     Ok(())
 }
 
-pub fn expire(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn expire(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = keys.now();
     set(keys, args, reply, Time { from: now, unit_ms: 1000, command: "expire" })
 }
 
-pub fn pexpire(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn pexpire(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = keys.now();
     set(keys, args, reply, Time { from: now, unit_ms: 1, command: "pexpire" })
 }
 
-pub fn expireat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn expireat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     set(keys, args, reply, Time { from: 0, unit_ms: 1000, command: "expireat" })
 }
 
-pub fn pexpireat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn pexpireat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     set(keys, args, reply, Time { from: 0, unit_ms: 1, command: "pexpireat" })
 }
 
@@ -141,7 +141,7 @@ fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, time: Time) -> O
     Ok(())
 }
 
-pub fn persist(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn persist(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(1);
     let expires = keys.peek(key).is_some_and(|entry| entry.expires());
     if expires {

@@ -1,7 +1,7 @@
 //! Commands of Redis' `generic` group, about keys whatever they hold: the rows here, what they do in the files of this folder.
 
 mod expire;
-pub mod object;
+pub(crate) mod object;
 mod presence;
 mod rename;
 mod scan;
@@ -21,7 +21,7 @@ const EXPIREAT_SYNTAX: &str = "key unix-time-seconds [NX | XX | GT | LT]";
 const PEXPIREAT_SYNTAX: &str = "key unix-time-milliseconds [NX | XX | GT | LT]";
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "del", presence::del)
         .args_min(1)
         .keys(ALL)

@@ -27,7 +27,7 @@ const HELP: &[&str] = &[
     "    Print this help.",
 ];
 
-pub fn encoding(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn encoding(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     match keys.inspect(args.at(2))? {
         Some(value) => reply.bulk(encoding_of(value).as_bytes()),
         None => reply.null(),
@@ -36,7 +36,7 @@ pub fn encoding(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 /// The name Redis gives to the way a value is kept.
-pub fn encoding_of(value: &Value) -> &'static str {
+pub(crate) fn encoding_of(value: &Value) -> &'static str {
     match value {
         Value::String(string) => string.encoding(),
         Value::List(list) => list.encoding(),
@@ -48,7 +48,7 @@ pub fn encoding_of(value: &Value) -> &'static str {
     }
 }
 
-pub fn freq(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn freq(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (engine, now) = (keys.engine(), keys.now());
     match keys.peek(args.at(2)).map(|entry| entry.access()) {
         Some(access) => reply.int(evict::frequency(engine, now, access).ok_or(error::NOT_LFU)?.into()),
@@ -57,7 +57,7 @@ pub fn freq(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-pub fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (engine, now) = (keys.engine(), keys.now());
     match keys.peek(args.at(2)).map(|entry| entry.access()) {
         Some(access) => reply.int(evict::idle_seconds(engine, now, access).ok_or(error::NOT_LRU)?.into()),
@@ -66,7 +66,7 @@ pub fn idletime(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
     Ok(())
 }
 
-pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     match keys.inspect(args.at(2))? {
         Some(Value::String(string))
             if string.encoding() == "int" && string.int().is_some_and(|n| SHARED_INTEGERS.contains(&n)) =>
@@ -79,7 +79,7 @@ pub fn refcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
     Ok(())
 }
 
-pub fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn help(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.array(HELP.len());
     HELP.iter().for_each(|line| reply.simple(line));
     Ok(())

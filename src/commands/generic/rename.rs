@@ -8,13 +8,13 @@ use crate::engine::notify::Class;
 use crate::engine::shard::DATABASES;
 use crate::resp::{Args, Reply};
 
-pub fn rename(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn rename(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     rename_unless(keys, args, |_| false)?;
     reply.ok();
     Ok(())
 }
 
-pub fn renamenx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn renamenx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let was_renamed = rename_unless(keys, args, |is_taken| is_taken)?;
     reply.int(i64::from(was_renamed));
     Ok(())
@@ -35,7 +35,7 @@ fn rename_unless(keys: &mut Write<'_>, args: Args<'_>, matters: fn(bool) -> bool
     Ok(true)
 }
 
-pub fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn move_to(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, from, to) = (args.at(1), keys.db(), database(args.at(2))?);
     if from == to {
         return Err(error::SAME_OBJECT);
@@ -60,7 +60,7 @@ fn database(number: &[u8]) -> Result<u8, Error> {
     if (0..DATABASES as i64).contains(&number) { Ok(number as u8) } else { Err(error::DB_RANGE) }
 }
 
-pub fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn copy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (source, destination, from) = (args.at(1), args.at(2), keys.db());
     let (to, replaces) = copy_options(args, from)?;
     if from == to && source == destination {

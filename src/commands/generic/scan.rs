@@ -17,7 +17,7 @@ const STEPS_MIN: usize = 1000;
 /// How often a key whose time is over is passed over before `RANDOMKEY` gives up, while keys may not expire.
 const TRIES_MAX: usize = 100;
 
-pub fn keys(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn keys(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let pattern = Pattern::of(args.at(1));
     let (now, mark, mut count) = (keys.now(), reply.mark(), 0);
     for shard in 0..SHARDS {
@@ -78,7 +78,7 @@ struct Options<'a> {
     kind: Option<Option<Kind>>,
 }
 
-pub fn scan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn scan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut cursor = Cursor::from_number(parse_cursor(args.at(1)).ok_or(error::INVALID_CURSOR)?);
     let options = Options::read(Rest::of(args, 2))?;
     let now = keys.now();
@@ -106,7 +106,7 @@ pub fn scan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// A cursor as C's `strtoul` reads it, which takes a sign and also nothing at all.
-pub fn parse_cursor(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_cursor(text: &[u8]) -> Option<u64> {
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -150,7 +150,7 @@ impl<'a> Options<'a> {
 
 const KINDS: [Kind; 6] = [Kind::String, Kind::List, Kind::Hash, Kind::Set, Kind::Zset, Kind::Stream];
 
-pub fn randomkey(keys: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn randomkey(keys: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     for _ in 0..TRIES_MAX {
         let Some(key) = choose(keys) else { break };
         // Looking removes a key whose time is over; then there is one less to choose from.

@@ -15,7 +15,7 @@ use crate::engine::value::{Kind, Value};
 use crate::resp::{Args, Reply};
 
 /// Where the keys of `SORT` are: the collection, and where the result goes.
-pub fn positions(args: Args<'_>) -> Positions {
+pub(crate) fn positions(args: Args<'_>) -> Positions {
     let mut positions = positions_ro(args);
     // Whatever else stands there is passed over, also the value of STORE, which may be a word itself.
     let (mut rest, mut store) = (Rest::of(args, 2), None);
@@ -31,17 +31,17 @@ pub fn positions(args: Args<'_>) -> Positions {
 }
 
 /// Where the key of `SORT_RO` is.
-pub fn positions_ro(args: Args<'_>) -> Positions {
+pub(crate) fn positions_ro(args: Args<'_>) -> Positions {
     (1..args.len().min(2)).collect()
 }
 
-pub fn sort_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn sort_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let options = Options::read(Rest::of(args, 2), false)?;
     let elements = sorted(keys, args.at(1), &options)?;
     show(keys, &elements, &options, reply)
 }
 
-pub fn sort(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn sort(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let options = Options::read(Rest::of(args, 2), true)?;
     let elements = sorted(keys, args.at(1), &options)?;
     match options.store {

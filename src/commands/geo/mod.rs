@@ -27,7 +27,7 @@ const SEARCH_STORE_SYNTAX: &str = "destination source <FROMMEMBER member | FROML
 const SEARCH_COST: &str = "O(N+log(M)), N members in the cells around the area, M in all";
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "geoadd", geoadd).args_min(4).key().grows().since("3.2.0", "O(M*log(N)), M members to add").doc(
         "key [NX | XX] [CH] longitude latitude member [longitude latitude member ...]",
         "Gives members places, adding those that are missing.",

@@ -7,19 +7,19 @@ use crate::engine::types::zset::Zset;
 use crate::resp::Reply;
 
 /// Reads a longitude and a latitude.
-pub fn place(longitude: &[u8], latitude: &[u8]) -> Result<Place, Error> {
+pub(crate) fn place(longitude: &[u8], latitude: &[u8]) -> Result<Place, Error> {
     let float = |text: &[u8]| parse_float(text).ok_or(error::NOT_FLOAT);
     let (longitude, latitude) = (float(longitude)?, float(latitude)?);
     Place::new(longitude, latitude)
         .ok_or_else(|| Error::new(format!("ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}")))
 }
 
-pub fn place_of(zset: &Zset, member: &[u8]) -> Option<Place> {
+pub(crate) fn place_of(zset: &Zset, member: &[u8]) -> Option<Place> {
     zset.score(member).map(Place::of_score)
 }
 
 /// How many metres a unit has.
-pub fn metres(name: &[u8]) -> Result<f64, Error> {
+pub(crate) fn metres(name: &[u8]) -> Result<f64, Error> {
     match name.to_ascii_lowercase().as_slice() {
         b"m" => Ok(1.0),
         b"km" => Ok(1000.0),
@@ -29,12 +29,12 @@ pub fn metres(name: &[u8]) -> Result<f64, Error> {
     }
 }
 
-pub fn show_distance(reply: &mut Reply, distance: f64) {
+pub(crate) fn show_distance(reply: &mut Reply, distance: f64) {
     reply.bulk(format!("{distance:.4}").as_bytes());
 }
 
 /// A coordinate's digits are those of the double it is, 17 after the point, without zeros at the end.
-pub fn show_place(reply: &mut Reply, place: Place) {
+pub(crate) fn show_place(reply: &mut Reply, place: Place) {
     reply.array(2);
     for degrees in [place.longitude, place.latitude] {
         let digits = format!("{degrees:.17}");

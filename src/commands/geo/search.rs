@@ -317,26 +317,26 @@ fn answer_or_store(keys: &mut Write<'_>, args: Args<'_>, form: Form, reply: &mut
     Ok(())
 }
 
-pub fn geosearch(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn geosearch(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Form::Search, reply)
 }
 
-pub fn geosearchstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn geosearchstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer_or_store(keys, args, Form::SearchStore, reply)
 }
 
-pub fn georadius(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn georadius(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer_or_store(keys, args, Form::Place { may_store: true }, reply)
 }
 
-pub fn georadius_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn georadius_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Form::Place { may_store: false }, reply)
 }
 
-pub fn georadiusbymember(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn georadiusbymember(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer_or_store(keys, args, Form::Member { may_store: true }, reply)
 }
 
-pub fn georadiusbymember_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn georadiusbymember_ro(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Form::Member { may_store: false }, reply)
 }

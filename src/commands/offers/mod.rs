@@ -11,11 +11,11 @@
 //!
 //! All of it is asynchronous: nobody holds a thread while it waits. JSON is bytes that whoever takes them checks.
 
-pub mod blobs;
+pub(crate) mod blobs;
 pub mod calls;
-pub mod functions;
-pub mod jobs;
-pub mod remote;
+pub(crate) mod functions;
+pub(crate) mod jobs;
+pub(crate) mod remote;
 
 use std::sync::Arc;
 

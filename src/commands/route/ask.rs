@@ -24,16 +24,16 @@ use crate::commands::instance::Instance;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens a session in which commands run as the caller's.
-pub type OpenLine = Arc<dyn Fn() -> Opening + Send + Sync>;
+pub(crate) type OpenLine = Arc<dyn Fn() -> Opening + Send + Sync>;
 /// A session on its way.
-pub type Opening = Pin<Box<dyn Future<Output = Result<Line, Refusal>> + Send>>;
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Line, Refusal>> + Send>>;
 
 /// A connection to the keyspace in which commands run as the caller's: one of the `redis` crate, so typed commands work on it.
 pub struct Line(Box<dyn ConnectionLike + Send + Sync>);
 
 impl Line {
     /// As whoever carries the request has it.
-    pub fn new(line: impl ConnectionLike + Send + Sync + 'static) -> Line {
+    pub(crate) fn new(line: impl ConnectionLike + Send + Sync + 'static) -> Line {
         Line(Box::new(line))
     }
 }
@@ -66,12 +66,19 @@ pub struct Ask {
 
 impl Ask {
     /// One at a route; its parameters were read.
-    pub fn new(instance: Arc<Instance>, route: &'static Route, values: Values, parts: Parts, body: Body, open: OpenLine) -> Ask {
+    pub(crate) fn new(
+        instance: Arc<Instance>,
+        route: &'static Route,
+        values: Values,
+        parts: Parts,
+        body: Body,
+        open: OpenLine,
+    ) -> Ask {
         Ask { instance, route, values, parts, body: Mutex::new(body), open }
     }
 
     /// A parameter's text, if it was given.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.check(name);
         self.values.text(name)
     }
@@ -83,7 +90,7 @@ impl Ask {
     }
 
     /// A parameter as it is written, be it a number or text, if it was given.
-    pub fn said(&self, name: &str) -> Option<String> {
+    pub(crate) fn said(&self, name: &str) -> Option<String> {
         self.text(name).map(str::to_owned).or_else(|| self.number::<i64>(name).map(|number| number.to_string()))
     }
 
@@ -97,22 +104,22 @@ impl Ask {
     }
 
     /// The headers. Those that mean something are parameters.
-    pub fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers
     }
 
     /// Whether the client asks for events.
-    pub fn wants_events(&self) -> bool {
+    pub(crate) fn wants_events(&self) -> bool {
         sse::is_wanted(self.headers())
     }
 
     /// What the door that carries the request has put beside it.
-    pub fn beside<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
+    pub(crate) fn beside<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
         self.parts.extensions.get()
     }
 
     /// The request as it came, for those that answer it in a way of their own.
-    pub fn into_request(self) -> Request<Body> {
+    pub(crate) fn into_request(self) -> Request<Body> {
         Request::from_parts(self.parts, self.body.into_inner())
     }
 
@@ -122,7 +129,7 @@ impl Ask {
     }
 
     /// The body, of no more bytes than its row says.
-    pub async fn body(&mut self) -> Result<Bytes, Refusal> {
+    pub(crate) async fn body(&mut self) -> Result<Bytes, Refusal> {
         let limit = self.route.body.as_ref().map(|body| body.limit);
         let bytes_max = limit.map_or(0, |limit| self.instance.config.count_or_default(limit) as usize);
         let body = std::mem::take(self.body.get_mut());
@@ -139,13 +146,13 @@ impl Ask {
     }
 
     /// Waits for something, unless the server ends.
-    pub async fn while_open<T>(&self, something: impl Future<Output = T>) -> Result<T, Refusal> {
+    pub(crate) async fn while_open<T>(&self, something: impl Future<Output = T>) -> Result<T, Refusal> {
         while_open(&self.instance, something).await
     }
 }
 
 /// Waits for something, unless the server ends.
-pub async fn while_open<T>(instance: &Instance, something: impl Future<Output = T>) -> Result<T, Refusal> {
+pub(crate) async fn while_open<T>(instance: &Instance, something: impl Future<Output = T>) -> Result<T, Refusal> {
     tokio::select! {
         biased;
         found = something => Ok(found),

@@ -5,12 +5,12 @@
 //! - [`param`]: parameters, and the one parser of them. [`shape`]: what bodies look like.
 //! - [`ask`]: what a handler gets. [`answer`] and [`sse`]: what it gives. [`refusal`]: errors, and the table of their codes.
 
-pub mod answer;
-pub mod ask;
-pub mod param;
-pub mod refusal;
-pub mod shape;
-pub mod sse;
+pub(crate) mod answer;
+pub(crate) mod ask;
+pub(crate) mod param;
+pub(crate) mod refusal;
+pub(crate) mod shape;
+pub(crate) mod sse;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ use axum::response::Response;
 
 use crate::config::Setting;
 
-pub use ask::{Ask, Line, OpenLine};
+pub(crate) use ask::OpenLine;
+pub use ask::{Ask, Line};
 pub use param::{Kind, Param, Place};
 pub use refusal::Refusal;
 pub use shape::{Named, Shape};
@@ -28,33 +29,33 @@ pub use shape::{Named, Shape};
 /// What is sent, or why it isn't.
 pub type Answer = Result<Response, Refusal>;
 /// An answer on its way.
-pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A path, how it may be asked, and what answers there.
 pub struct Route {
     /// Of HTTP.
-    pub method: Method,
+    pub(crate) method: Method,
     /// Where: `/workspaces/{workspace}/ctx/{key}`. Names in braces are parameters; one that [`Kind::takes_slashes`] stands last.
-    pub path: &'static str,
+    pub(crate) path: &'static str,
     /// What it does, in a sentence or two.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// Who may ask.
-    pub access: Access,
+    pub(crate) access: Access,
     /// What may or must be said.
-    pub params: &'static [Param],
+    pub(crate) params: &'static [Param],
     /// What is sent along.
-    pub body: Option<Body>,
+    pub(crate) body: Option<Body>,
     /// How it is answered when all is well.
-    pub gives: &'static [Gives],
+    pub(crate) gives: &'static [Gives],
     /// Codes of errors, beyond those that [`Route::codes`] knows of.
-    pub errors: &'static [&'static str],
+    pub(crate) errors: &'static [&'static str],
     /// What answers.
-    pub answer: fn(Ask) -> Answering,
+    pub(crate) answer: fn(Ask) -> Answering,
 }
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Everybody without a password, and pages of any origin: it is the same on every server.
     Public,
     /// Everybody without a password, also while the server ends.
@@ -66,7 +67,7 @@ pub enum Access {
 }
 
 /// What is sent along with a request.
-pub struct Body {
+pub(crate) struct Body {
     /// Its media type. Others are taken as well: what counts is what is in it.
     pub media: &'static str,
     /// What it looks like.
@@ -82,15 +83,15 @@ pub struct Body {
 /// One way in which a request is answered.
 pub struct Gives {
     /// Of HTTP.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Its media type; empty where there is no body.
-    pub media: &'static str,
+    pub(crate) media: &'static str,
     /// What its body looks like.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// What it means.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
     /// Headers that mean something, and what.
-    pub headers: &'static [(&'static str, &'static str)],
+    pub(crate) headers: &'static [(&'static str, &'static str)],
 }
 
 impl Route {
@@ -100,17 +101,17 @@ impl Route {
     }
 
     /// One that is asked with POST.
-    pub const fn post(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
+    pub(crate) const fn post(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
         Route::new(Method::POST, path, answer)
     }
 
     /// One that is asked with PUT.
-    pub const fn put(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
+    pub(crate) const fn put(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
         Route::new(Method::PUT, path, answer)
     }
 
     /// One that is asked with DELETE.
-    pub const fn delete(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
+    pub(crate) const fn delete(path: &'static str, answer: fn(Ask) -> Answering) -> Route {
         Route::new(Method::DELETE, path, answer)
     }
 
@@ -125,7 +126,7 @@ impl Route {
     }
 
     /// Says who may ask, where it is not only those who have the password.
-    pub const fn access(mut self, access: Access) -> Route {
+    pub(crate) const fn access(mut self, access: Access) -> Route {
         self.access = access;
         self
     }
@@ -137,7 +138,7 @@ impl Route {
     }
 
     /// Says what is sent along.
-    pub const fn body(mut self, body: Body) -> Route {
+    pub(crate) const fn body(mut self, body: Body) -> Route {
         self.body = Some(body);
         self
     }
@@ -155,7 +156,7 @@ impl Route {
     }
 
     /// The codes of all errors there may be.
-    pub fn codes(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn codes(&self) -> impl Iterator<Item = &'static str> {
         let guarded: &[&str] = match self.access {
             Access::Public | Access::Open => &["DENIED"],
             Access::AsksItself => &["DENIED", "ENDING"],
@@ -167,7 +168,7 @@ impl Route {
     }
 
     /// Its path as the router has it.
-    pub fn pattern(&self) -> String {
+    pub(crate) fn pattern(&self) -> String {
         let slashed = self.params.iter().find(|param| param.place == Place::Path && param.kind.takes_slashes());
         match slashed {
             Some(param) => self.path.replace(&format!("{{{}}}", param.name), &format!("{{*{}}}", param.name)),
@@ -178,7 +179,7 @@ impl Route {
 
 impl Gives {
     /// JSON.
-    pub const fn json(shape: Shape, help: &'static str) -> Gives {
+    pub(crate) const fn json(shape: Shape, help: &'static str) -> Gives {
         Gives::body("application/json", shape, help)
     }
 
@@ -188,18 +189,18 @@ impl Gives {
     }
 
     /// A status without a body.
-    pub const fn nothing(status: u16, help: &'static str) -> Gives {
+    pub(crate) const fn nothing(status: u16, help: &'static str) -> Gives {
         Gives { status, media: "", shape: Shape::Any, help, headers: &[] }
     }
 
     /// The same with another status than 200.
-    pub const fn status(mut self, status: u16) -> Gives {
+    pub(crate) const fn status(mut self, status: u16) -> Gives {
         self.status = status;
         self
     }
 
     /// Says which headers mean something.
-    pub const fn headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Gives {
+    pub(crate) const fn headers(mut self, headers: &'static [(&'static str, &'static str)]) -> Gives {
         self.headers = headers;
         self
     }

@@ -18,13 +18,13 @@ const HEADER_PREFIX: &str = "Flux-";
 /// Something that may or must be said.
 pub struct Param {
     /// As it is written in the path, the query, or before a header's colon.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it is said.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What it may be.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What it means.
-    pub help: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// Where something is said.
@@ -84,7 +84,7 @@ enum Value {
 
 /// The parameters of a request.
 #[derive(Debug, Default)]
-pub struct Values(BTreeMap<&'static str, Value>);
+pub(crate) struct Values(BTreeMap<&'static str, Value>);
 
 impl Param {
     /// A part of the path.
@@ -98,12 +98,12 @@ impl Param {
     }
 
     /// A header.
-    pub const fn header(name: &'static str, kind: Kind, help: &'static str) -> Param {
+    pub(crate) const fn header(name: &'static str, kind: Kind, help: &'static str) -> Param {
         Param { name, place: Place::Header, kind, help }
     }
 
     /// The header that stands for a parameter of the query.
-    pub fn stand_in(&self) -> Option<String> {
+    pub(crate) fn stand_in(&self) -> Option<String> {
         let of_word = |word: &str| word[..1].to_uppercase() + &word[1..];
         let words: Vec<String> = self.name.split('-').map(of_word).collect();
         (self.place == Place::Query).then(|| format!("{HEADER_PREFIX}{}", words.join("-")))
@@ -116,12 +116,12 @@ impl Param {
 
 impl Kind {
     /// Whether it may have slashes in a path.
-    pub fn takes_slashes(&self) -> bool {
+    pub(crate) fn takes_slashes(&self) -> bool {
         matches!(self, Kind::Name { has_slashes: true, .. })
     }
 
     /// What it may be, in words that follow "is".
-    pub fn words(&self) -> Cow<'static, str> {
+    pub(crate) fn words(&self) -> Cow<'static, str> {
         match self {
             Kind::Number { min, max: i64::MAX } => format!("a number from {min} on").into(),
             Kind::Number { min, max } => format!("a number from {min} to {max}").into(),
@@ -138,7 +138,7 @@ impl Kind {
     }
 
     /// What it may be, as JSON Schema.
-    pub fn schema(&self) -> Json {
+    pub(crate) fn schema(&self) -> Json {
         match self {
             Kind::Number { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
             Kind::Word(words) => json!({ "type": "string", "enum": words }),
@@ -177,7 +177,11 @@ fn escaped(letter: char) -> String {
 
 impl Values {
     /// Reads what a request says, by the rows of its route. `path` are the parts of its path by their names, decoded.
-    pub fn read<'a>(route: &Route, parts: &Parts, path: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Values, Refusal> {
+    pub(crate) fn read<'a>(
+        route: &Route,
+        parts: &Parts,
+        path: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Values, Refusal> {
         let mut values = Values::default();
         let path: BTreeMap<&str, &str> = path.collect();
         let query = query(route, parts)?;
@@ -200,7 +204,7 @@ impl Values {
     }
 
     /// The text of one, if it was given.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.0.get(name)? {
             Value::Text(text) => Some(text),
             Value::Number(_) => None,
@@ -208,7 +212,7 @@ impl Values {
     }
 
     /// One that is a number.
-    pub fn number(&self, name: &str) -> Option<i64> {
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
         match self.0.get(name)? {
             Value::Number(number) => Some(*number),
             Value::Text(_) => None,

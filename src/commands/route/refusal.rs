@@ -9,7 +9,7 @@ use serde_json::json;
 use super::shape::Named;
 
 /// A code: the status that goes with it, and what it means.
-pub struct Code {
+pub(crate) struct Code {
     /// The code word, as in RESP errors.
     pub name: &'static str,
     /// Of HTTP.
@@ -19,7 +19,7 @@ pub struct Code {
 }
 
 /// All that have a status of their own. Any other, such as `WRONGTYPE`, goes with 400.
-pub const CODES: &[Code] = &[
+pub(crate) const CODES: &[Code] = &[
     code("ERR", 400, "something in the request is wrong"),
     code("INVALID", 400, "the payload is not JSON, or does not fit the capability's schema"),
     code("NOAUTH", 401, "no password or a wrong one"),
@@ -51,7 +51,7 @@ pub const CODES: &[Code] = &[
 ];
 
 /// What the body of an error looks like.
-pub const ERROR: Named = Named {
+pub(crate) const ERROR: Named = Named {
     name: "Error",
     schema: r#"{"type": "object", "required": ["code", "error"], "properties": {
         "code": {"type": "string", "description": "What kind of error it is, for programs."},
@@ -65,7 +65,7 @@ const fn code(name: &'static str, status: u16, help: &'static str) -> Code {
 }
 
 /// The row of a code, if it has one.
-pub fn named(code: &str) -> Option<&'static Code> {
+pub(crate) fn named(code: &str) -> Option<&'static Code> {
     CODES.iter().find(|row| row.name == code)
 }
 
@@ -73,9 +73,9 @@ pub fn named(code: &str) -> Option<&'static Code> {
 #[derive(Debug)]
 pub struct Refusal {
     /// The code word, as in RESP errors.
-    pub code: String,
+    pub(crate) code: String,
     /// What is wrong.
-    pub error: String,
+    pub(crate) error: String,
 }
 
 impl Refusal {
@@ -90,17 +90,17 @@ impl Refusal {
     }
 
     /// For requests that come while the server ends.
-    pub fn ending() -> Refusal {
+    pub(crate) fn ending() -> Refusal {
         Refusal::new("ENDING", "the server is ending: ask again in a moment")
     }
 
     /// For requests that come while the keyspace is loaded.
-    pub fn loading() -> Refusal {
+    pub(crate) fn loading() -> Refusal {
         Refusal::new("LOADING", "the keyspace is being loaded: ask again in a moment; /ready tells how far it is")
     }
 
     /// As JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         json!({ "error": self.error, "code": self.code })
     }
 

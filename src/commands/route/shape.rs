@@ -29,7 +29,7 @@ pub struct Named {
 
 impl Shape {
     /// As JSON Schema.
-    pub fn schema(self) -> Value {
+    pub(crate) fn schema(self) -> Value {
         match self {
             Shape::Any => json!({}),
             Shape::Text => json!({ "type": "string" }),
@@ -40,7 +40,7 @@ impl Shape {
     }
 
     /// The schema with a name that it refers to.
-    pub fn named(self) -> Option<&'static Named> {
+    pub(crate) fn named(self) -> Option<&'static Named> {
         match self {
             Shape::The(named) | Shape::List(named) => Some(named),
             Shape::Any | Shape::Text | Shape::Of(_) => None,
@@ -54,7 +54,7 @@ impl Named {
     }
 
     /// This one and all it refers to.
-    pub fn all(&'static self) -> Vec<(&'static str, Value)> {
+    pub(crate) fn all(&'static self) -> Vec<(&'static str, Value)> {
         let mut all = vec![(self.name, parsed(self.schema))];
         all.extend(self.uses.iter().flat_map(|used| used.all()));
         all

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
 /// After so long without an event a comment is sent, so that neither end takes the other for gone.
-pub const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The comment.
-pub const BEAT: &[u8] = b": still here\n\n";
+pub(crate) const BEAT: &[u8] = b": still here\n\n";
 
 /// Whether a client asks for events.
-pub fn is_wanted(headers: &HeaderMap) -> bool {
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted
         .flat_map(|value| value.split(','))
@@ -22,7 +22,7 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 }
 
 /// One event. Its text may have lines. One without a name is a `message` to browsers.
-pub fn event(name: Option<&str>, id: Option<&str>, text: &str) -> Bytes {
+pub(crate) fn event(name: Option<&str>, id: Option<&str>, text: &str) -> Bytes {
     let mut bytes = String::with_capacity(text.len() + 64);
     if let Some(id) = id {
         bytes.extend(["id: ", id, "\n"]);
@@ -39,7 +39,7 @@ pub fn event(name: Option<&str>, id: Option<&str>, text: &str) -> Bytes {
 
 /// A response of what `next` makes of a state, again and again until it is None. It is asked only when the client has taken
 /// what came before, and dropped when the client is gone.
-pub fn respond<S, F>(state: S, next: impl Fn(S) -> F + Send + 'static) -> Response
+pub(crate) fn respond<S, F>(state: S, next: impl Fn(S) -> F + Send + 'static) -> Response
 where
     S: Send + 'static,
     F: Future<Output = Option<(Bytes, S)>> + Send + 'static,

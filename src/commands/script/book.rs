@@ -21,16 +21,16 @@ const EVALUATED_MAX: usize = 500;
 /// Bytes that the texts of all scripts may take.
 const SOURCE_BYTES_MAX: usize = 256 << 20;
 
-pub const NO_SCRIPT: Error = Error::text("NOSCRIPT No matching script. Please use EVAL.");
+pub(crate) const NO_SCRIPT: Error = Error::text("NOSCRIPT No matching script. Please use EVAL.");
 
 /// Is told how to reach into what scripts run in, where that is new.
-pub type Reached<'a> = &'a dyn Fn(Alarm);
+pub(crate) type Reached<'a> = &'a dyn Fn(Alarm);
 
 /// A script's digest in hexadecimal, lower case.
-pub type Sha = [u8; 40];
+pub(crate) type Sha = [u8; 40];
 
 /// See the file's head.
-pub struct Book {
+pub(crate) struct Book {
     vm: Option<Vm>,
     scripts: HashMap<Sha, Script, foldhash::fast::RandomState>,
     /// Those that may make way, in no order.
@@ -66,7 +66,7 @@ struct Script {
 
 /// What `INFO` tells of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     /// Scripts that are known.
     pub scripts: u64,
     /// Bytes of their texts.
@@ -104,7 +104,7 @@ impl Book {
     }
 
     /// Makes a script known, and tells its digest.
-    pub fn learn(&mut self, source: &[u8], is_loaded: bool, config: &Config, reached: Reached<'_>) -> Result<Sha, Error> {
+    pub(crate) fn learn(&mut self, source: &[u8], is_loaded: bool, config: &Config, reached: Reached<'_>) -> Result<Sha, Error> {
         let sha = digest(source);
         self.uses += 1;
         let known = self.scripts.get(&sha).map(|script| script.is_loaded);
@@ -159,19 +159,19 @@ impl Book {
     }
 
     /// Whether a script is known.
-    pub fn knows(&self, sha: &[u8]) -> bool {
+    pub(crate) fn knows(&self, sha: &[u8]) -> bool {
         as_sha(sha).is_some_and(|sha| self.scripts.contains_key(&sha))
     }
 
     /// The flags of a script that is known, by its digest in any case.
-    pub fn find(&self, sha: &[u8]) -> Result<(Sha, Flags), Error> {
+    pub(crate) fn find(&self, sha: &[u8]) -> Result<(Sha, Flags), Error> {
         let sha = as_sha(sha).ok_or(NO_SCRIPT)?;
         self.scripts.get(&sha).map(|script| (sha, script.flags)).ok_or(NO_SCRIPT)
     }
 
     /// Runs a script that is known.
     #[expect(clippy::too_many_arguments, reason = "what a script is given, and where its answer goes")]
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         sha: &Sha,
         keys: &[&[u8]],
@@ -199,13 +199,13 @@ impl Book {
     }
 
     /// Forgets all scripts, and what they ran in.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let functions = mem::take(&mut self.functions);
         *self = Book { evicted: self.evicted, uses: self.uses, functions, ..Book::holding(self.source_bytes_max) };
     }
 
     /// Notes that what rings reaches what functions run in.
-    pub fn hears_functions(&mut self) {
+    pub(crate) fn hears_functions(&mut self) {
         self.hears_functions = true;
     }
 
@@ -228,7 +228,7 @@ impl Book {
     }
 
     /// What `INFO` tells.
-    pub fn numbers(&self) -> Numbers {
+    pub(crate) fn numbers(&self) -> Numbers {
         let [libraries, functions, library_bytes, function_vm_bytes] = self.functions.numbers();
         Numbers {
             libraries,
@@ -262,7 +262,7 @@ fn digest(source: &[u8]) -> Sha {
 }
 
 /// Whether a text may be a digest.
-pub fn is_sha(text: &[u8]) -> bool {
+pub(crate) fn is_sha(text: &[u8]) -> bool {
     text.len() == size_of::<Sha>()
 }
 

@@ -6,7 +6,7 @@ use crate::resp::request::split_words;
 
 /// What a script is allowed, and promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// Whether it says anything. Those that do not are held to the rules of before there were flags.
     pub are_said: bool,
     bits: u32,
@@ -14,17 +14,17 @@ pub struct Flags {
 
 impl Flags {
     /// Of a function, by the bits of what it said.
-    pub fn said(bits: u32) -> Flags {
+    pub(crate) fn said(bits: u32) -> Flags {
         Flags { are_said: true, bits }
     }
 
     /// It changes no keys.
-    pub fn no_writes(self) -> bool {
+    pub(crate) fn no_writes(self) -> bool {
         self.has("no-writes")
     }
 
     /// It may run where memory is short.
-    pub fn allow_oom(self) -> bool {
+    pub(crate) fn allow_oom(self) -> bool {
         self.has("allow-oom")
     }
 
@@ -38,7 +38,7 @@ fn bit(name: &str) -> Option<u32> {
 }
 
 /// The flags of a script.
-pub fn of(source: &[u8]) -> Result<Flags, Error> {
+pub(crate) fn of(source: &[u8]) -> Result<Flags, Error> {
     if !source.starts_with(b"#!") {
         return Ok(Flags::default());
     }
@@ -63,7 +63,7 @@ pub fn of(source: &[u8]) -> Result<Flags, Error> {
 }
 
 /// The script without its first line where that is for us; the line's end stays, so that lines are counted as they stand.
-pub fn body(source: &[u8]) -> &[u8] {
+pub(crate) fn body(source: &[u8]) -> &[u8] {
     if !source.starts_with(b"#!") {
         return source;
     }

@@ -81,7 +81,7 @@ fn with_shelf<'v, R>(
 }
 
 /// `FCALL`, `FCALL_RO`
-pub fn fcall<'v>(
+pub(crate) fn fcall<'v>(
     session: &mut Session,
     desk: &mut Desk<'_>,
     view: Read<'v>,
@@ -111,7 +111,7 @@ fn split(args: Args<'_>) -> Result<(Vec<&[u8]>, Vec<&[u8]>), Error> {
 }
 
 /// `FUNCTION LOAD`
-pub fn load<'v>(
+pub(crate) fn load<'v>(
     session: &mut Session,
     desk: &mut Desk<'_>,
     view: Read<'v>,
@@ -162,7 +162,7 @@ fn known<'d>(desk: &'d mut Desk<'_>, view: &mut Read<'_>) -> &'d mut Shelf {
 }
 
 /// `FUNCTION DELETE`
-pub fn delete<'v>(
+pub(crate) fn delete<'v>(
     _: &mut Session,
     desk: &mut Desk<'_>,
     mut view: Read<'v>,
@@ -181,7 +181,7 @@ pub fn delete<'v>(
 }
 
 /// `FUNCTION FLUSH`
-pub fn flush<'v>(
+pub(crate) fn flush<'v>(
     _: &mut Session,
     desk: &mut Desk<'_>,
     mut view: Read<'v>,
@@ -205,7 +205,7 @@ pub fn flush<'v>(
 }
 
 /// `FUNCTION LIST`
-pub fn list<'v>(
+pub(crate) fn list<'v>(
     session: &mut Session,
     desk: &mut Desk<'_>,
     view: Read<'v>,
@@ -266,14 +266,14 @@ fn show(function: &Function, reply: &mut Reply) {
 }
 
 /// `FUNCTION KILL`
-pub fn kill(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn kill(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.scripts.running.kill(true)?;
     reply.ok();
     Ok(())
 }
 
 /// `FUNCTION STATS`. While no function has been asked for since the start, it counts none.
-pub fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn stats(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let scripts = &session.instance.scripts;
     let running = scripts.running.function()?;
     reply.map(2);

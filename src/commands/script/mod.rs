@@ -10,10 +10,10 @@
 mod book;
 mod flags;
 mod functions;
-pub mod own_stack;
-pub mod rows;
+pub(crate) mod own_stack;
+pub(crate) mod rows;
 mod run;
-pub mod running;
+pub(crate) mod running;
 mod scratch;
 mod shelf;
 
@@ -41,7 +41,7 @@ use running::Running;
 
 /// All there is of scripts in an instance.
 #[derive(Default)]
-pub struct Scripts {
+pub(crate) struct Scripts {
     /// Which one runs.
     pub running: Arc<Running>,
     runner: Arc<Runner>,
@@ -51,18 +51,18 @@ pub struct Scripts {
 
 impl Scripts {
     /// What `INFO` tells of them, as it was after the last command that had to do with them.
-    pub fn numbers(&self) -> Numbers {
+    pub(crate) fn numbers(&self) -> Numbers {
         *self.numbers.lock()
     }
 }
 
 /// Whether a command runs also while a script takes too long.
-pub fn lets_pass(leaf: &Command, args: Args<'_>) -> bool {
+pub(crate) fn lets_pass(leaf: &Command, args: Args<'_>) -> bool {
     leaf.flags & flag::ALLOW_BUSY != 0 && (leaf.name != "shutdown" || args.len() == 2 && args.is(1, "nosave"))
 }
 
 /// Whether a command runs a script that may change keys.
-pub fn may_write(leaf: &Command) -> bool {
+pub(crate) fn may_write(leaf: &Command) -> bool {
     matches!(leaf.name, "eval" | "evalsha" | "fcall") && matches!(leaf.run, Run::Script(_))
 }
 
@@ -81,7 +81,7 @@ struct Open<'a> {
 
 impl<'a> Desk<'a> {
     /// Takes the book, where there are scripts to be run on a stack of their own. None while another script takes long.
-    pub fn of(instance: &'a Arc<Instance>, rest: Option<&'a dyn Rest>) -> Option<Desk<'a>> {
+    pub(crate) fn of(instance: &'a Arc<Instance>, rest: Option<&'a dyn Rest>) -> Option<Desk<'a>> {
         let open = match rest {
             None => None,
             Some(rest) => Some(Open { instance, book: take_book(instance)?, rest }),
@@ -129,7 +129,7 @@ fn take_book(instance: &Instance) -> Option<MutexGuard<'_, Book>> {
 }
 
 /// Runs a command about scripts that is not part of a transaction.
-pub fn alone(session: &mut Session, rest: &dyn Rest, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn alone(session: &mut Session, rest: &dyn Rest, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let instance = Arc::clone(&session.instance);
     let (_, command) = instance.table.find(args.at(0)).expect("it was found when it was admitted");
     let leaf = leaf_unchecked(command, args);

@@ -30,7 +30,7 @@ const STACK_BYTES: usize = 8 << 20;
 const REST: Duration = Duration::from_millis(1);
 
 /// What lets others go on for a moment, while whoever calls it holds no lock.
-pub trait Rest {
+pub(crate) trait Rest {
     /// Returns later.
     fn rest(&self);
 }
@@ -42,7 +42,7 @@ impl Rest for Yielder<(), ()> {
 }
 
 /// What is done on a stack of its own.
-pub type Work = fn(&mut Session, &dyn Rest, Args<'_>, &mut Reply) -> Outcome;
+pub(crate) type Work = fn(&mut Session, &dyn Rest, Args<'_>, &mut Reply) -> Outcome;
 
 /// A command on its way.
 struct Trip {
@@ -106,7 +106,7 @@ thread_local! {
 }
 
 /// Carries a command out where it can be left.
-pub fn carry(session: &mut Session, args: Args<'_>, reply: &mut Reply, work: Work) -> Outcome {
+pub(crate) fn carry(session: &mut Session, args: Args<'_>, reply: &mut Reply, work: Work) -> Outcome {
     let is_kept = HERE.with_borrow(Option::is_some);
     if is_kept { carry_here(session, args, reply, work) } else { carry_elsewhere(session, args, reply, work) }
 }
@@ -159,7 +159,7 @@ fn carry_elsewhere(session: &mut Session, args: Args<'_>, reply: &Reply, work: W
 
 /// The thread for scripts of those whose threads cannot leave one where it stands. Since scripts run one at a time, one is enough.
 #[derive(Default)]
-pub struct Runner {
+pub(crate) struct Runner {
     jobs: Mutex<Jobs>,
     came: Condvar,
 }
@@ -304,7 +304,7 @@ fn tell(back: Back, asker: Asker) {
 }
 
 /// The life of the task that goes on with what stands on this thread's own stack. To be run by the runtime that carries its connections.
-pub fn keep() -> impl Future<Output = ()> + Send {
+pub(crate) fn keep() -> impl Future<Output = ()> + Send {
     let wake = Arc::new(Notify::new());
     let here = Here { stack: None, standing: None, wake: Arc::clone(&wake) };
     HERE.set(Some(here));
@@ -319,7 +319,7 @@ pub fn keep() -> impl Future<Output = ()> + Send {
 }
 
 /// Ends what stands here, before its thread does.
-pub fn end_here(instance: &Instance) {
+pub(crate) fn end_here(instance: &Instance) {
     loop {
         let stands = HERE.with_borrow(|here| here.as_ref().is_some_and(|here| here.standing.is_some()));
         if !stands {

@@ -10,7 +10,7 @@ const KEYS: Keys = Keys::Counted { at: 2, first: 0 };
 const COST: &str = "Depends on the script that is executed.";
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::script(GROUP, "eval", |session, desk, view, args, reply| eval(session, desk, view, args, reply, By::Source, false))
         .args_min(2)
         .keys(KEYS)

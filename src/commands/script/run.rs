@@ -36,7 +36,7 @@ const ENDS: &str = "Script ended, since the server ends.";
 
 /// What a script is held to.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// It may change no keys.
     only_reads: bool,
     /// Memory is short, and it may need no more of it.
@@ -45,7 +45,7 @@ pub struct Rules {
 
 impl Rules {
     /// For a script with these flags, or why it may not run now. `is_ro`: whether whoever calls it wants it to change nothing.
-    pub fn of(session: &mut Session, flags: Flags, is_ro: bool) -> Result<Rules, Error> {
+    pub(crate) fn of(session: &mut Session, flags: Flags, is_ro: bool) -> Result<Rules, Error> {
         let instance = Arc::clone(&session.instance);
         // Nothing is evicted here, where all shards are held: whoever admitted the command did what could be done.
         let is_short = evict::is_due(&instance.engine);
@@ -67,7 +67,7 @@ impl Rules {
 }
 
 /// A script that runs.
-pub struct Act<'r, 'e> {
+pub(crate) struct Act<'r, 'e> {
     pub session: &'r mut Session,
     /// There but while it is lent.
     pub view: Option<Read<'e>>,
@@ -229,19 +229,19 @@ fn is_alone(command: &Command, args: Args<'_>) -> bool {
 }
 
 /// The protocol of a reply, by its number.
-pub fn protocol(reply: &Reply) -> u8 {
+pub(crate) fn protocol(reply: &Reply) -> u8 {
     if reply.protocol() == Protocol::Resp3 { 3 } else { 2 }
 }
 
 /// A view as a script has it: its commands answer at once, and what rests on disk is read where it is met.
-pub fn holding(mut view: Read<'_>) -> Read<'_> {
+pub(crate) fn holding(mut view: Read<'_>) -> Read<'_> {
     view.waiting = Waiting::Never;
     view.is_final = true;
     view
 }
 
 /// The keys and the other arguments of `EVAL` and its like.
-pub fn split(args: Args<'_>) -> Result<(Vec<&[u8]>, Vec<&[u8]>), Error> {
+pub(crate) fn split(args: Args<'_>) -> Result<(Vec<&[u8]>, Vec<&[u8]>), Error> {
     let count = args::int(args, 2)?;
     if count < 0 {
         return Err(Error::text("ERR Number of keys can't be negative"));

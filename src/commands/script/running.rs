@@ -37,15 +37,15 @@ const QUIET_TICKS: u32 = 200;
 
 /// How far a script has come, for whoever would kill it.
 mod state {
-    pub const NONE: u8 = 0;
-    pub const READS: u8 = 1;
-    pub const WROTE: u8 = 2;
-    pub const KILLED: u8 = 3;
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const READS: u8 = 1;
+    pub(crate) const WROTE: u8 = 2;
+    pub(crate) const KILLED: u8 = 3;
 }
 
 /// See the file's head.
 #[derive(Default)]
-pub struct Running {
+pub(crate) struct Running {
     state: AtomicU8,
     /// When it began, on the monotonic clock.
     since: AtomicU64,
@@ -72,12 +72,12 @@ struct Watch {
 
 impl Running {
     /// Says how what runs from now on is reached.
-    pub fn set_alarm(&self, alarm: Alarm) {
+    pub(crate) fn set_alarm(&self, alarm: Alarm) {
         *self.alarm.lock() = Some(alarm);
     }
 
     /// Begins a run.
-    pub fn begin(&self, is_function: bool) {
+    pub(crate) fn begin(&self, is_function: bool) {
         self.is_function.store(is_function, Relaxed);
         self.since.store(clock::monotonic_ms(), Relaxed);
         self.state.store(state::READS, SeqCst);
@@ -90,22 +90,22 @@ impl Running {
     }
 
     /// What ran before was another thing: the time begins here.
-    pub fn begin_again(&self) {
+    pub(crate) fn begin_again(&self) {
         self.since.store(clock::monotonic_ms(), Relaxed);
     }
 
     /// What a client is told while it runs and takes too long.
-    pub fn busy(&self) -> Error {
+    pub(crate) fn busy(&self) -> Error {
         if self.is_function.load(Relaxed) { BUSY_FUNCTION } else { BUSY }
     }
 
     /// Tells how the function was called that takes long.
-    pub fn tell(&self, args: Args<'_>) {
+    pub(crate) fn tell(&self, args: Args<'_>) {
         self.told.lock().get_or_insert_with(|| args.iter().map(<[u8]>::to_vec).collect());
     }
 
     /// How the function was called that takes long; an error while a script runs.
-    pub fn function(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
+    pub(crate) fn function(&self) -> Result<Option<Vec<Vec<u8>>>, Error> {
         let runs = self.state.load(SeqCst) != state::NONE;
         if runs && !self.is_function.load(Relaxed) {
             return Err(BUSY);
@@ -114,7 +114,7 @@ impl Running {
     }
 
     /// Ends it.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.state.store(state::NONE, SeqCst);
         if self.is_function.load(Relaxed) {
             *self.told.lock() = None;
@@ -122,7 +122,7 @@ impl Running {
     }
 
     /// Notes that it is about to change keys; false where it was killed before.
-    pub fn writes(&self) -> bool {
+    pub(crate) fn writes(&self) -> bool {
         match self.state.load(Relaxed) {
             state::WROTE => true,
             _ => match self.state.compare_exchange(state::READS, state::WROTE, SeqCst, SeqCst) {
@@ -133,17 +133,17 @@ impl Running {
     }
 
     /// Whether it has changed keys.
-    pub fn has_written(&self) -> bool {
+    pub(crate) fn has_written(&self) -> bool {
         self.state.load(Relaxed) == state::WROTE
     }
 
     /// Whether it was killed.
-    pub fn is_killed(&self) -> bool {
+    pub(crate) fn is_killed(&self) -> bool {
         self.state.load(SeqCst) == state::KILLED
     }
 
     /// `SCRIPT KILL`, `FUNCTION KILL`
-    pub fn kill(&self, is_function: bool) -> Result<(), Error> {
+    pub(crate) fn kill(&self, is_function: bool) -> Result<(), Error> {
         if self.state.load(SeqCst) != state::NONE && self.is_function.load(Relaxed) != is_function {
             return Err(self.busy());
         }
@@ -158,23 +158,23 @@ impl Running {
     }
 
     /// Has it end whatever it did: the process ends, and nothing of it is kept.
-    pub fn end_now(&self) {
+    pub(crate) fn end_now(&self) {
         self.must_end.store(true, SeqCst);
         self.ring();
     }
 
     /// Whether it must end now.
-    pub fn must_end(&self) -> bool {
+    pub(crate) fn must_end(&self) -> bool {
         self.must_end.load(SeqCst)
     }
 
     /// Milliseconds for which it has run.
-    pub fn age_ms(&self) -> u64 {
+    pub(crate) fn age_ms(&self) -> u64 {
         clock::monotonic_ms().saturating_sub(self.since.load(Relaxed))
     }
 
     /// For how many more milliseconds a command waits for it; then it is refused. As in Redis, a threshold of 0 is none.
-    pub fn patience_ms(&self, config: &Config) -> u64 {
+    pub(crate) fn patience_ms(&self, config: &Config) -> u64 {
         match config.count(Name::BusyReplyThreshold) {
             0 => u64::MAX,
             threshold => threshold.saturating_sub(self.age_ms()),
@@ -188,7 +188,7 @@ impl Running {
     }
 
     /// Holds a command back until the script has ended, if that has not happened just now.
-    pub fn join(&self, engine: &Engine, waiter: &Arc<Waiter>) {
+    pub(crate) fn join(&self, engine: &Engine, waiter: &Arc<Waiter>) {
         let mut held_back = self.held_back.lock();
         if engine.solo().is_shut() {
             held_back.insert(waiter.number(), Arc::clone(waiter));
@@ -199,12 +199,12 @@ impl Running {
     }
 
     /// Undoes [`Self::join`].
-    pub fn leave(&self, waiter: &Waiter) {
+    pub(crate) fn leave(&self, waiter: &Waiter) {
         self.held_back.lock().remove(&waiter.number());
     }
 
     /// Lets all commands run that were held back: the keyspace is open again.
-    pub fn let_all_go(&self) {
+    pub(crate) fn let_all_go(&self) {
         let held_back = std::mem::take(&mut *self.held_back.lock());
         let mut held_back: Vec<_> = held_back.into_values().collect();
         held_back.sort_unstable_by_key(|waiter| waiter.number());
@@ -212,7 +212,7 @@ impl Running {
     }
 
     /// Sees to it that someone looks after scripts that run for long.
-    pub fn watched(self: &Arc<Self>, lifecycle: &Lifecycle) -> Result<(), Error> {
+    pub(crate) fn watched(self: &Arc<Self>, lifecycle: &Lifecycle) -> Result<(), Error> {
         let mut watch = self.watch.lock();
         if watch.is_watched {
             return Ok(());

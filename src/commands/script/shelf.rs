@@ -10,7 +10,7 @@ use crate::version;
 
 /// See the file's head.
 #[derive(Default)]
-pub struct Shelf {
+pub(crate) struct Shelf {
     /// What they run in; functions are there as long as this is.
     vm: Option<Vm>,
     libraries: BTreeMap<Vec<u8>, Library>,
@@ -21,25 +21,25 @@ pub struct Shelf {
 
 /// A library.
 #[derive(Default)]
-pub struct Library {
+pub(crate) struct Library {
     code: Vec<u8>,
     functions: Vec<Function>,
 }
 
 impl Library {
     /// Its code, with the line that names it.
-    pub fn code(&self) -> &[u8] {
+    pub(crate) fn code(&self) -> &[u8] {
         &self.code
     }
 
     /// What it registered.
-    pub fn functions(&self) -> &[Function] {
+    pub(crate) fn functions(&self) -> &[Function] {
         &self.functions
     }
 }
 
 /// The name that a library's first line gives it, and its code as Lua is to have it.
-pub fn told(code: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+pub(crate) fn told(code: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let line = code.strip_prefix(b"#!").ok_or(Error::text("ERR Missing library metadata"))?;
     let end = memchr::memchr(b'\n', line).ok_or(Error::text("ERR Invalid library metadata"))?;
     let mut words = line[..end].split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
@@ -67,18 +67,18 @@ pub fn told(code: &[u8]) -> Result<(&[u8], &[u8]), Error> {
 
 impl Shelf {
     /// Whether it was told what libraries there are.
-    pub fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.is_read
     }
 
     /// These are all there are.
-    pub fn read(&mut self, libraries: Vec<(Vec<u8>, Vec<u8>)>) {
+    pub(crate) fn read(&mut self, libraries: Vec<(Vec<u8>, Vec<u8>)>) {
         self.libraries = libraries.into_iter().map(|(name, code)| (name, Library { code, functions: Vec::new() })).collect();
         self.is_read = true;
     }
 
     /// Makes what they run in, where that is not there; tells whether it did, so that [`Self::read_again`] is to follow.
-    pub fn open(&mut self, limit: usize) -> bool {
+    pub(crate) fn open(&mut self, limit: usize) -> bool {
         if let Some(vm) = &mut self.vm {
             vm.set_limit(limit);
             return false;
@@ -88,12 +88,12 @@ impl Shelf {
     }
 
     /// How to reach into what they run in. It has to be open.
-    pub fn alarm(&self) -> Alarm {
+    pub(crate) fn alarm(&self) -> Alarm {
         self.vm.as_ref().expect("it was opened").alarm()
     }
 
     /// Runs the code of all libraries. One that can't be loaded any more is told of in the log, and has no functions.
-    pub fn read_again(&mut self, host: &mut dyn Host) {
+    pub(crate) fn read_again(&mut self, host: &mut dyn Host) {
         let Shelf { vm: Some(vm), libraries, index, .. } = self else { return };
         index.clear();
         for (name, library) in libraries {
@@ -111,7 +111,14 @@ impl Shelf {
     }
 
     /// Loads a library by running its code.
-    pub fn load(&mut self, name: &[u8], code: &[u8], body: &[u8], is_replace: bool, host: &mut dyn Host) -> Result<(), Error> {
+    pub(crate) fn load(
+        &mut self,
+        name: &[u8],
+        code: &[u8],
+        body: &[u8],
+        is_replace: bool,
+        host: &mut dyn Host,
+    ) -> Result<(), Error> {
         if !is_replace && self.libraries.contains_key(name) {
             return Err(Error::new(format!("ERR Library '{}' already exists", String::from_utf8_lossy(name))));
         }
@@ -160,18 +167,18 @@ impl Shelf {
     }
 
     /// Removes a library; tells whether it was there.
-    pub fn remove(&mut self, name: &[u8]) -> bool {
+    pub(crate) fn remove(&mut self, name: &[u8]) -> bool {
         self.take_out(name)
     }
 
     /// Removes all, and tells their names.
-    pub fn clear(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn clear(&mut self) -> Vec<Vec<u8>> {
         let old = mem::replace(self, Shelf { is_read: true, ..Shelf::default() });
         old.libraries.into_keys().collect()
     }
 
     /// The flags of a function, where there is such a one.
-    pub fn flags(&self, name: &[u8]) -> Option<u32> {
+    pub(crate) fn flags(&self, name: &[u8]) -> Option<u32> {
         self.function(name).map(|function| function.flags)
     }
 
@@ -181,7 +188,7 @@ impl Shelf {
     }
 
     /// Runs a function that is there.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         name: &[u8],
         keys: &[&[u8]],
@@ -205,19 +212,19 @@ impl Shelf {
     }
 
     /// Throws it away.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.libraries.values_mut().for_each(|library| library.functions.clear());
         self.index.clear();
         self.vm = None;
     }
 
     /// All of them, by name.
-    pub fn libraries(&self) -> impl Iterator<Item = (&Vec<u8>, &Library)> {
+    pub(crate) fn libraries(&self) -> impl Iterator<Item = (&Vec<u8>, &Library)> {
         self.libraries.iter()
     }
 
     /// How many libraries, functions, bytes of code, and bytes of what they run in.
-    pub fn numbers(&self) -> [u64; 4] {
+    pub(crate) fn numbers(&self) -> [u64; 4] {
         let code: usize = self.libraries.values().map(|library| library.code.len()).sum();
         [self.libraries.len() as u64, self.index.len() as u64, code as u64, self.vm.as_ref().map_or(0, Vm::memory) as u64]
     }

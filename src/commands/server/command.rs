@@ -10,7 +10,7 @@ use crate::engine::glob;
 use crate::resp::{Args, Reply};
 
 /// Categories of commands, as `ACL CAT` names them.
-pub const CATEGORIES: [&str; 21] = [
+pub(crate) const CATEGORIES: [&str; 21] = [
     "keyspace",
     "read",
     "write",
@@ -66,7 +66,7 @@ fn numbered(table: &Table) -> impl Iterator<Item = (usize, &'static Command)> {
 }
 
 /// The numbers of the rows and subcommands that are wanted, by row and full name.
-pub fn names(table: &Table, is_wanted: impl Fn(&'static Command, &str) -> bool) -> Vec<usize> {
+pub(crate) fn names(table: &Table, is_wanted: impl Fn(&'static Command, &str) -> bool) -> Vec<usize> {
     numbered(table).filter(|(number, row)| is_wanted(row, table.full_name(*number))).map(|(number, _)| number).collect()
 }
 
@@ -89,7 +89,7 @@ fn whole_table(table: &Table) -> Vec<Named<'_>> {
 }
 
 /// `COMMAND`
-pub fn all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let rows = whole_table(&session.instance.table);
     reply.array(rows.len());
     rows.iter().for_each(|row| write_info(row, reply));
@@ -97,13 +97,13 @@ pub fn all(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// `COMMAND COUNT`
-pub fn count(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn count(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.count(session.instance.table.rows().count());
     Ok(())
 }
 
 /// `COMMAND INFO`
-pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.len() == 2 {
         return all(session, args, reply);
     }
@@ -118,7 +118,7 @@ pub fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
 }
 
 /// `COMMAND LIST`
-pub fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let table = &session.instance.table;
     let found = match args.len() {
         2 => names(table, |_, _| true),
@@ -143,7 +143,7 @@ pub fn list(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome
 }
 
 /// `COMMAND DOCS`
-pub fn docs(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn docs(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let table = &session.instance.table;
     let found = |name| find(table, name);
     let rows: Vec<Named> = if args.len() == 2 { whole_table(table) } else { args.from(2).iter().filter_map(found).collect() };
@@ -191,7 +191,7 @@ fn write_words(words: &[&str], reply: &mut Reply) {
 }
 
 /// What `COMMAND INFO` says of a command, in words.
-pub fn flag_words(row: &Command) -> Vec<&'static str> {
+pub(crate) fn flag_words(row: &Command) -> Vec<&'static str> {
     let mut words = Vec::new();
     words.extend(is_writing(row).then_some("write"));
     words.extend(is_reading(row).then_some("readonly"));
@@ -218,7 +218,7 @@ fn key_range(keys: Keys) -> (i64, i64, i64) {
 }
 
 /// The categories a command is in.
-pub fn categories(row: &Command) -> Vec<&'static str> {
+pub(crate) fn categories(row: &Command) -> Vec<&'static str> {
     let of_group = match row.group {
         // What a container does is only told of its subcommands.
         _ if matches!(row.run, Run::Container) => "",
@@ -408,7 +408,7 @@ fn has_too_few(keys: Keys, args: Args<'_>) -> bool {
 }
 
 /// `COMMAND GETKEYS`
-pub fn getkeys(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getkeys(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let args = args.from(2);
     let (_, _, positions) = keys_of(&session.instance.table, args)?;
     reply.array(positions.len());
@@ -417,7 +417,7 @@ pub fn getkeys(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outc
 }
 
 /// `COMMAND GETKEYSANDFLAGS`
-pub fn getkeysandflags(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getkeysandflags(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let args = args.from(2);
     let (command, name, _) = keys_of(&session.instance.table, args)?;
     let keys = marks::of_each(command, marks::of(name), args);

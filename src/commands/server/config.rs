@@ -18,7 +18,7 @@ use crate::engine::shard::Shard;
 use crate::resp::{Args, Reply};
 
 /// `CONFIG GET`
-pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let config = &session.instance.config;
     let mut found: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     for pattern in args.from(2).iter() {
@@ -38,7 +38,7 @@ pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `CONFIG SET`
-pub fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn set(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.len() % 2 == 1 {
         return Err(error::SYNTAX);
     }
@@ -70,7 +70,7 @@ fn make_room(session: &Session, changes: &[(&str, &str)]) -> Result<(), Error> {
 }
 
 /// Values of settings that are secrets; where a name is none, it may be one that was mistyped.
-pub fn secrets(instance: &Instance, args: Args<'_>) -> Positions {
+pub(crate) fn secrets(instance: &Instance, args: Args<'_>) -> Positions {
     let is_plain = |at: usize| {
         let name = String::from_utf8_lossy(args.at(at));
         instance.config.settings().find(&name).is_some_and(|setting| !setting.is_secret())
@@ -88,7 +88,7 @@ fn refusal(refused: &Refused) -> Error {
 }
 
 /// `CONFIG REWRITE`
-pub fn rewrite(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn rewrite(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if session.instance.config.file().is_none() {
         return Err(Error::new("ERR The server is running without a config file"));
     }
@@ -122,7 +122,7 @@ impl Drop for Rewriting {
 }
 
 /// `CONFIG RESETSTAT`
-pub fn resetstat(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn resetstat(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.reset_statistics();
     shards.each(&session.instance.engine, Shard::reset_counts);
     reply.ok();

@@ -126,7 +126,7 @@ const SUBCOMMANDS: &[Sub] = &[
 ];
 
 /// `DEBUG`
-pub fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn debug(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.is(1, "help") && args.len() == 2 {
         help(reply);
         return Ok(());

@@ -9,11 +9,11 @@ const BYTES: usize = 20;
 
 /// See the file's head.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Digest([u8; BYTES]);
+pub(crate) struct Digest([u8; BYTES]);
 
 impl Digest {
     /// Of parts in this order.
-    pub fn of(parts: &[&[u8]]) -> Digest {
+    pub(crate) fn of(parts: &[&[u8]]) -> Digest {
         let mut digest = Digest::default();
         // Three lanes with seeds of their own make 24 bytes, of which 20 are kept.
         let lanes =
@@ -25,12 +25,12 @@ impl Digest {
     }
 
     /// Mixes another one in, in any order.
-    pub fn mix(&mut self, other: Digest) {
+    pub(crate) fn mix(&mut self, other: Digest) {
         self.0.iter_mut().zip(other.0).for_each(|(to, from)| *to ^= from);
     }
 
     /// Of a value; None for one that rests on disk.
-    pub fn of_value(value: &Value, now: u64) -> Option<Digest> {
+    pub(crate) fn of_value(value: &Value, now: u64) -> Option<Digest> {
         let mut digest = Digest::of(&[value.kind().name().as_bytes()]);
         match value {
             Value::String(string) => digest.mix(Digest::of(&[string.bytes(&mut IntText::new())])),
@@ -66,7 +66,7 @@ impl Digest {
     }
 
     /// As hexadecimal digits.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

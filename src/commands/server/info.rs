@@ -46,7 +46,7 @@ const SECTIONS: &[Section] = &[
 ];
 
 /// `INFO`
-pub fn info(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn info(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     session.tick();
     let names: Vec<String> = args.from(1).iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
     reply.verbatim("txt", &text(&session.instance, shards, &names, session.now()));
@@ -54,7 +54,7 @@ pub fn info(session: &mut Session, shards: &mut Shards<'_, '_>, args: Args<'_>, 
 }
 
 /// The sections of these names, or those that are shown when none is named. Rooms have theirs where Redis has those of modules.
-pub fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], now: u64) -> String {
+pub(crate) fn text(instance: &Instance, shards: &mut Shards<'_, '_>, names: &[String], now: u64) -> String {
     let is = |wanted: &str| names.iter().any(|name| name == wanted);
     let all = is("all") || is("everything");
     let default = names.is_empty() || is("default");
@@ -109,7 +109,7 @@ impl Fields {
 }
 
 /// Bytes as Redis writes them for people: `12.34M`.
-pub fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     let units = [(1u64 << 50, "P"), (1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     match units.into_iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{:.2}{unit}", bytes as f64 / size as f64),

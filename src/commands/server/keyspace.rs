@@ -9,13 +9,13 @@ use crate::engine::shard::DATABASES;
 use crate::resp::{Args, Reply};
 
 /// `DBSIZE`
-pub fn dbsize(keys: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn dbsize(keys: &mut Read<'_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.count((0..SHARDS).map(|number| keys.database_in(number).keys().len()).sum());
     Ok(())
 }
 
 /// `FLUSHDB`
-pub fn flushdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn flushdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     check_mode(args)?;
     keys.flush();
     reply.ok();
@@ -23,7 +23,7 @@ pub fn flushdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 /// `FLUSHALL`
-pub fn flushall(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn flushall(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     check_mode(args)?;
     let before = keys.db();
     for db in 0..DATABASES as u8 {
@@ -45,7 +45,7 @@ fn check_mode(args: Args<'_>) -> Outcome {
 }
 
 /// `SWAPDB`
-pub fn swapdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn swapdb(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let number = |at| parse_int(args.at(at)).ok().and_then(|db| i32::try_from(db).ok());
     let one = number(1).ok_or_else(|| Error::new("ERR invalid first DB index"))?;
     let other = number(2).ok_or_else(|| Error::new("ERR invalid second DB index"))?;

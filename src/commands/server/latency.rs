@@ -16,7 +16,7 @@ const GRAPH_COLUMNS: usize = 80;
 const GRAPH_ROWS: u64 = 4;
 
 /// `LATENCY LATEST`
-pub fn latest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn latest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let events = session.instance.latency.events();
     reply.array(events.len());
     for (name, history) in events {
@@ -31,7 +31,7 @@ pub fn latest(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `LATENCY HISTORY`
-pub fn history(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn history(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let history = event(session, args).unwrap_or_default();
     reply.array(history.samples.len());
     for sample in history.samples {
@@ -47,14 +47,14 @@ fn event(session: &Session, args: Args<'_>) -> Option<EventHistory> {
 }
 
 /// `LATENCY RESET`
-pub fn reset(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn reset(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let names: Vec<&str> = args.from(2).iter().map(|name| std::str::from_utf8(name).unwrap_or_default()).collect();
     reply.count(session.instance.latency.reset(&names));
     Ok(())
 }
 
 /// `LATENCY GRAPH`
-pub fn graph(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn graph(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(history) = event(session, args) else {
         let name = String::from_utf8_lossy(args.at(2)).into_owned();
         return Err(Error::new(format!("ERR No samples available for event '{name}'")));
@@ -98,7 +98,7 @@ fn age(seconds: u64) -> String {
 }
 
 /// `LATENCY DOCTOR`
-pub fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn doctor(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let threshold_ms = session.instance.config.count(Name::LatencyMonitorThreshold);
     let events = session.instance.latency.events();
     let mut text = String::new();
@@ -137,7 +137,7 @@ fn advice(event: &str) -> &'static str {
 }
 
 /// `LATENCY HISTOGRAM`
-pub fn histogram(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn histogram(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let table = &session.instance.table;
     let numbers: Vec<usize> = if args.len() == 2 {
         (0..table.count()).collect()

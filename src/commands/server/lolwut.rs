@@ -11,7 +11,7 @@ const COLUMNS: usize = 60;
 const ROWS: usize = 12;
 
 /// `LOLWUT`
-pub fn lolwut(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn lolwut(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.is(1, "version") && args.len() >= 3 {
         // There is one drawing, whatever version is asked for.
         int(args, 2)?;

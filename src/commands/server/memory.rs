@@ -15,7 +15,7 @@ use crate::memory;
 use crate::resp::{Args, Reply};
 
 /// `MEMORY USAGE`
-pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut options = Rest::of(args, 3);
     while let Some(samples) = options.value("samples") {
         if parse_int(samples)? < 0 {
@@ -31,14 +31,14 @@ pub fn usage(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// Bytes a key takes with what it holds, and its place in the table of keys.
-pub fn bytes_of(entry: &Entry) -> usize {
+pub(crate) fn bytes_of(entry: &Entry) -> usize {
     // A place in the table is 8 bytes at half to full load.
     let place = 12;
     place + size_of::<Entry>() + entry.key().heap_bytes() + entry.value().rows().map_or(0, |rows| rows.memory_bytes())
 }
 
 /// `MEMORY STATS`
-pub fn stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let used = snapshot.used_bytes;
     let startup = session.instance.startup_bytes;
@@ -120,7 +120,7 @@ fn put_all(reply: &mut Reply, fields: &[(&str, u64)]) {
 }
 
 /// `MEMORY DOCTOR`
-pub fn doctor(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn doctor(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let limit = maxmemory(&session.instance);
     let used = snapshot.used_bytes;
@@ -156,7 +156,7 @@ pub fn doctor(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, r
 }
 
 /// `MEMORY MALLOC-STATS`
-pub fn malloc_stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn malloc_stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let snapshot = Snapshot::take_of(&session.instance, shards, session.now());
     let text = format!(
         "allocator: mimalloc\nallocated: {}\npeak: {}\nresident: {}\n",
@@ -167,7 +167,7 @@ pub fn malloc_stats(session: &mut Session, shards: &mut Shards<'_, '_>, _: Args<
 }
 
 /// `MEMORY PURGE`
-pub fn purge(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn purge(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     // What other threads have freed they give back by themselves, when they come to rest.
     memory::hand_back();
     reply.ok();

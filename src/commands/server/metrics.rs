@@ -14,7 +14,7 @@ use crate::version::{REDIS_VERSION, VERSION};
 const BUCKETS_US: [u64; 12] = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
 
 /// What a picture of the server tells.
-pub const OF_SNAPSHOT: &[Row<Snapshot>] = &[
+pub(crate) const OF_SNAPSHOT: &[Row<Snapshot>] = &[
     Row::gauges("flux_info", &["version", "redis_version"], "Always 1; its labels name the versions.", |_, lines| {
         lines.one(&[VERSION, REDIS_VERSION], 1.0);
     }),
@@ -97,7 +97,7 @@ pub const OF_SNAPSHOT: &[Row<Snapshot>] = &[
 ];
 
 /// What is read from the instance itself.
-pub const OF_INSTANCE: &[Row<Instance>] = &[
+pub(crate) const OF_INSTANCE: &[Row<Instance>] = &[
     Row::gauge("flux_memory_max_bytes", "The setting maxmemory; 0 is no limit.", |instance| maxmemory(instance) as f64),
     Row::counter("flux_clients_cut_by_query_total", "Clients cut because of client-query-buffer-limit.", |instance| {
         instance.stats.cut_queries.load(Relaxed) as f64

@@ -1,6 +1,6 @@
 //! Commands of Redis' `server` group: settings, statistics, saving, debugging.
 
-pub mod command;
+pub(crate) mod command;
 mod config;
 mod debug;
 mod digest;
@@ -9,11 +9,11 @@ mod keyspace;
 mod latency;
 mod lolwut;
 mod memory;
-pub mod metrics;
+pub(crate) mod metrics;
 mod replication;
 mod saving;
 mod slowlog;
-pub mod snapshot;
+pub(crate) mod snapshot;
 mod syntax;
 mod tips;
 
@@ -30,7 +30,7 @@ const ANYTIME: u32 = flag::LOADING | flag::STALE;
 const CONTAINER_COST: &str = "Depends on subcommand.";
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::container(GROUP, "acl", ACL).since("6.0.0", CONTAINER_COST).doc("", "Asks about users and what they may do."),
     Command::session(GROUP, "bgrewriteaof", saving::bgrewriteaof)
         .args(0)

@@ -7,7 +7,7 @@ use crate::engine::error::Error;
 use crate::resp::{Args, Reply};
 
 /// `REPLICAOF`, `SLAVEOF`
-pub fn replicaof(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn replicaof(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if !(args.is(1, "no") && args.is(2, "one")) {
         return Err(Error::new("ERR replication is not available in this version of flux"));
     }
@@ -16,7 +16,7 @@ pub fn replicaof(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `ROLE`
-pub fn role(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn role(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.array(3);
     reply.bulk(b"master");
     reply.int(0);
@@ -25,20 +25,20 @@ pub fn role(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
 }
 
 /// `ACL WHOAMI`
-pub fn acl_whoami(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn acl_whoami(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.bulk(b"default");
     Ok(())
 }
 
 /// `ACL USERS`
-pub fn acl_users(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn acl_users(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.array(1);
     reply.bulk(b"default");
     Ok(())
 }
 
 /// `ACL LIST`
-pub fn acl_list(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn acl_list(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     let password = if session.instance.password().is_some() { "(hidden)" } else { "nopass" };
     reply.array(1);
     reply.bulk(format!("user default on {password} sanitize-payload ~* &* +@all").as_bytes());
@@ -46,7 +46,7 @@ pub fn acl_list(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcom
 }
 
 /// `ACL CAT`
-pub fn acl_cat(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn acl_cat(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let wanted = match args.len() {
         2 => {
             reply.array(command::CATEGORIES.len());

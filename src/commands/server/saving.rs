@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const IN_PROGRESS: Error = Error::text("ERR Background save already in progress");
 
 /// `SAVE`
-pub fn save(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn save(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let running = Running::begin(&session.instance, UnderWay::Save).ok_or(IN_PROGRESS)?;
     elsewhere(session, args, reply, "save", move |_, reply| {
         checkpoint(&running.0).map_err(|cause| Error::new(format!("ERR the checkpoint failed: {cause}")))?;
@@ -84,7 +84,7 @@ impl Drop for Running {
 }
 
 /// `BGSAVE`
-pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let is_scheduled = match args.len() {
         1 => false,
         2 if args.is(1, "schedule") => true,
@@ -103,7 +103,7 @@ pub fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 /// `BGREWRITEAOF`
-pub fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     if let Some(persistence) = session.instance.persistence() {
         // Nobody waits for it; `INFO` tells how it ended.
         drop(persistence.checkpoint());
@@ -114,7 +114,7 @@ pub fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Ou
 }
 
 /// `LASTSAVE`
-pub fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.int(session.instance.saves.at.load(Relaxed) as i64);
     Ok(())
 }
@@ -158,7 +158,7 @@ fn checkpoint(instance: &Instance) -> Result<(), String> {
 }
 
 /// `SHUTDOWN`
-pub fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome {
+pub(crate) fn shutdown(session: &mut Session, args: Args<'_>, _: &mut Reply) -> Outcome {
     let is = |word: &str| (1..args.len()).any(|at| args.is(at, word));
     let known = ["save", "nosave", "now", "force", "abort"];
     let are_known = (1..args.len()).all(|at| known.iter().any(|word| args.is(at, word)));
@@ -191,7 +191,7 @@ fn refuse_loss(instance: &Instance) -> Result<(), Error> {
 }
 
 /// `FLUX BACKUP`
-pub fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn backup(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let path = std::str::from_utf8(args.at(2)).map(Path::new).map_err(|_| Error::new("ERR the path is not UTF-8"))?;
     if !path.is_absolute() {
         return Err(Error::new("ERR the path must be absolute, since client and server may work in different folders"));

@@ -10,7 +10,7 @@ use crate::resp::{Args, Reply};
 const SHOWN: usize = 10;
 
 /// `SLOWLOG GET`
-pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let count = match args.len() {
         2 => SHOWN,
         3 => match int(args, 2) {
@@ -36,13 +36,13 @@ pub fn get(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome 
 }
 
 /// `SLOWLOG LEN`
-pub fn len(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn len(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.count(session.instance.slowlog.len());
     Ok(())
 }
 
 /// `SLOWLOG RESET`
-pub fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn reset(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     session.instance.slowlog.reset();
     reply.ok();
     Ok(())

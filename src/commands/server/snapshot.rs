@@ -15,7 +15,7 @@ use crate::memory;
 
 /// What a database holds.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct DatabaseCounts {
+pub(crate) struct DatabaseCounts {
     /// Its keys.
     pub keys: usize,
     /// Those that expire.
@@ -28,7 +28,7 @@ pub struct DatabaseCounts {
 
 /// The picture.
 #[derive(Debug, Default, Clone)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// When it was taken, in milliseconds since the epoch.
     pub now: u64,
     /// The same on the monotonic clock.
@@ -103,12 +103,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Takes a picture. Locks each shard for a moment, one after another; what it costs does not grow with the number of clients.
-    pub fn take(instance: &Instance, now: u64) -> Snapshot {
+    pub(crate) fn take(instance: &Instance, now: u64) -> Snapshot {
         Snapshot::take_of(instance, &mut Shards::Free, now)
     }
 
     /// The same for a command, which may be part of a transaction.
-    pub fn take_of(instance: &Instance, shards: &mut Shards<'_, '_>, now: u64) -> Snapshot {
+    pub(crate) fn take_of(instance: &Instance, shards: &mut Shards<'_, '_>, now: u64) -> Snapshot {
         let monotonic_ms = clock::monotonic_ms();
         let stats = &instance.stats;
         let (resident_bytes, anonymous_bytes) = machine::resident_bytes();
@@ -184,24 +184,24 @@ impl Snapshot {
     }
 
     /// Keys of all databases.
-    pub fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.databases.iter().map(|database| database.keys).sum()
     }
 
     /// How much of what is allocated is no data: what was there at the start, the tables of keys, clients' buffers, and what is on its
     /// way to the disk.
-    pub fn overhead_bytes(&self) -> u64 {
+    pub(crate) fn overhead_bytes(&self) -> u64 {
         let passing = memory::aside_bytes();
         (self.startup_bytes + self.table_bytes as u64 + self.sums.buffer_bytes + passing).min(self.used_bytes)
     }
 
     /// The share of physical to allocated memory.
-    pub fn fragmentation(&self) -> f64 {
+    pub(crate) fn fragmentation(&self) -> f64 {
         self.resident_bytes as f64 / self.used_bytes.max(1) as f64
     }
 }
 
 /// Above how much memory writes are refused or keys evicted; 0 for no limit.
-pub fn maxmemory(instance: &Instance) -> u64 {
+pub(crate) fn maxmemory(instance: &Instance) -> u64 {
     instance.config.count(Name::Maxmemory)
 }

@@ -7,7 +7,7 @@ use crate::resp::Reply;
 
 /// An argument, or several that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Argument {
+pub(crate) struct Argument {
     name: String,
     kind: &'static str,
     token: Option<String>,
@@ -26,7 +26,7 @@ enum Item {
 }
 
 /// The arguments of a syntax line.
-pub fn arguments(syntax: &str) -> Vec<Argument> {
+pub(crate) fn arguments(syntax: &str) -> Vec<Argument> {
     let spaced = ["[", "]", "<", ">", "|"].iter().fold(syntax.to_owned(), |text, mark| text.replace(mark, &format!(" {mark} ")));
     let mut words = spaced.split_whitespace();
     let alternatives = items(&mut words);
@@ -166,7 +166,7 @@ fn kind_of(word: &str) -> &'static str {
 
 impl Argument {
     /// Writes it as `COMMAND DOCS` does. `key_spec`: counts the keys that were written.
-    pub fn write(&self, reply: &mut Reply, key_spec: &mut i64) {
+    pub(crate) fn write(&self, reply: &mut Reply, key_spec: &mut i64) {
         let is_key = self.kind == "key";
         let has_flags = self.is_optional || self.is_multiple;
         let fields = 2 + [is_key, self.token.is_some(), has_flags, !self.parts.is_empty()].iter().filter(|has| **has).count();

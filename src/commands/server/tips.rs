@@ -37,6 +37,6 @@ const TIPS: &[(&[&str], &str)] = &[
 ];
 
 /// The hints about a command; `full_name` is `memory|usage` for a subcommand.
-pub fn of(full_name: &str) -> &'static [&'static str] {
+pub(crate) fn of(full_name: &str) -> &'static [&'static str] {
     TIPS.iter().find(|(_, names)| names.split_ascii_whitespace().any(|name| name == full_name)).map_or(&[], |(tips, _)| tips)
 }

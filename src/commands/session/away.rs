@@ -29,12 +29,12 @@ impl Session {
     }
 
     /// Whether this stands in for one that is away for longer.
-    pub fn is_stand_in(&self) -> bool {
+    pub(crate) fn is_stand_in(&self) -> bool {
         self.shelf.is_some()
     }
 
     /// The session is back, if it was away.
-    pub fn come_back(&mut self) {
+    pub(crate) fn come_back(&mut self) {
         let back = self.shelf.as_ref().and_then(|shelf| shelf.lock().take());
         if let Some(back) = back {
             self.take_back(back);

@@ -41,13 +41,13 @@ use crate::seldom::Seldom;
 use waiting::queue;
 
 pub(crate) use away::Shelf;
-pub use waiting::{Wait, wait_is_over};
+pub(crate) use waiting::{Wait, wait_is_over};
 
 /// Fast commands that may pass before the clock is read again. Each is then counted with the mean of so many.
 const FAST_COMMANDS_PER_TICK: usize = 16;
 
 /// What the connection does after a command.
-pub enum Flow {
+pub(crate) enum Flow {
     /// Goes on with the next one.
     Next,
     /// Closes, once the reply is sent.
@@ -58,7 +58,7 @@ pub enum Flow {
 
 /// What a client sees of its own replies (`CLIENT REPLY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Replies {
+pub(crate) enum Replies {
     /// All of them.
     #[default]
     On,
@@ -75,37 +75,37 @@ pub struct Session {
     /// What all clients share.
     pub instance: Arc<Instance>,
     /// This one, as others see it.
-    pub client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
     /// The database in use.
-    pub db: u8,
+    pub(crate) db: u8,
     /// Nanoseconds since the epoch, read now and then.
-    pub now_ns: u64,
+    pub(crate) now_ns: u64,
     /// Who the client is, how it came, and from where.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// The transaction that was begun.
-    pub txn: Option<Transaction>,
+    pub(crate) txn: Option<Transaction>,
     /// Whether nothing of it is there for others any more.
-    pub is_closed: bool,
+    pub(crate) is_closed: bool,
     /// What the next `EXEC` depends on.
-    pub watch: Watch,
+    pub(crate) watch: Watch,
     /// Names listened to, by [`Topic`].
-    pub subscriptions: [BTreeSet<Blob>; 3],
+    pub(crate) subscriptions: [BTreeSet<Blob>; 3],
     /// Whether it gets replies.
-    pub replies: Replies,
+    pub(crate) replies: Replies,
     /// Whether it must be closed after this command.
-    pub closes: bool,
+    pub(crate) closes: bool,
     /// Set by a command that has to wait.
-    pub block: Option<Block>,
+    pub(crate) block: Option<Block>,
     /// The epoch of the last change whose reply was not sent yet; 0 for none.
-    pub wrote_epoch: u64,
+    pub(crate) wrote_epoch: u64,
     /// Bytes of its changes that it has not answered for in the line of writers.
     wrote_bytes: usize,
     /// How far it has come in the line of those whose replies are held back.
-    pub line_share: LineShare,
+    pub(crate) line_share: LineShare,
     /// The epoch of the last change this client ever made.
-    pub last_wrote_epoch: u64,
+    pub(crate) last_wrote_epoch: u64,
     /// Whether the replies so far wait for the disk whatever `appendfsync` says (`WAITAOF`).
-    pub awaits_disk: bool,
+    pub(crate) awaits_disk: bool,
     /// Values that rest on disk and that the command needs which was just run: it did nothing, and is to be run again.
     pub(crate) missing: Vec<Missing>,
     /// Those that were read for it at first.
@@ -132,7 +132,7 @@ pub struct Session {
 
 /// Commands queued by `MULTI`.
 #[derive(Default)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     /// In order.
     pub commands: Vec<(u16, &'static Command, OwnedArgs)>,
     /// What they take.
@@ -170,7 +170,7 @@ impl Transaction {
 
 /// Keys `EXEC` depends on.
 #[derive(Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Set when one of them changed.
     pub flag: Arc<AtomicBool>,
     /// Which, by the number the client had for their database.
@@ -216,7 +216,7 @@ impl Session {
     }
 
     /// Notes who the client is from now on.
-    pub fn is_now(&mut self, who: Who) {
+    pub(crate) fn is_now(&mut self, who: Who) {
         if self.identity.who == who {
             return;
         }
@@ -226,23 +226,23 @@ impl Session {
     }
 
     /// Notes that the client is no peer any more.
-    pub fn is_no_peer(&mut self) {
+    pub(crate) fn is_no_peer(&mut self) {
         self.is_now(self.identity.but_no_peer());
     }
 
     /// The time, in milliseconds since the epoch, as of the last look at the clock.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.now_ns / 1_000_000
     }
 
     /// Looks at the clock; to be called when a batch of commands begins.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.now_ns = clock::now_ns();
     }
 
     /// Counts the fast commands that are not counted yet; to be called when a batch of commands ends.
     #[inline]
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if self.untimed.is_empty() {
             return;
         }
@@ -258,13 +258,13 @@ impl Session {
     }
 
     /// Carries out one command and writes its reply.
-    pub fn execute(&mut self, args: Args<'_>, reply: &mut Reply) -> Flow {
+    pub(crate) fn execute(&mut self, args: Args<'_>, reply: &mut Reply) -> Flow {
         let instance = Arc::clone(&self.instance);
         self.execute_in(&mut Turn::new(&instance.engine), args, reply)
     }
 
     /// The same, as a part of a turn.
-    pub fn execute_in(&mut self, turn: &mut Turn<'_>, args: Args<'_>, reply: &mut Reply) -> Flow {
+    pub(crate) fn execute_in(&mut self, turn: &mut Turn<'_>, args: Args<'_>, reply: &mut Reply) -> Flow {
         let mark = reply.mark();
         let mut flow = match self.check(turn, args, reply) {
             Ok(Some((number, command))) => self.run(turn, number, command, args, reply),
@@ -398,7 +398,7 @@ impl Session {
 
     /// Notes that this client, which is closed now, speaks HTTP or TLS.
     #[cold]
-    pub fn note_foreigner(&self) {
+    pub(crate) fn note_foreigner(&self) {
         static SEEN: Seldom = Seldom::new();
         if let Some(unsaid) = SEEN.say(clock::monotonic_ms()) {
             tracing::warn!(
@@ -627,17 +627,17 @@ impl Session {
     }
 
     /// Whether the replies so far tell of a change of this client.
-    pub fn has_written(&self) -> bool {
+    pub(crate) fn has_written(&self) -> bool {
         self.wrote_epoch != 0
     }
 
     /// Bytes that went to the journal since this was asked before.
-    pub fn take_wrote_bytes(&mut self) -> usize {
+    pub(crate) fn take_wrote_bytes(&mut self) -> usize {
         std::mem::take(&mut self.wrote_bytes)
     }
 
     /// What the replies so far must wait for, if they must.
-    pub fn awaited(&mut self) -> Option<Awaited> {
+    pub(crate) fn awaited(&mut self) -> Option<Awaited> {
         let awaits_disk = std::mem::take(&mut self.awaits_disk);
         let wrote = std::mem::take(&mut self.wrote_epoch);
         let wrote = if awaits_disk { self.last_wrote_epoch } else { wrote };
@@ -657,7 +657,7 @@ impl Session {
     }
 
     /// How many names it listens to, of all kinds.
-    pub fn subscription_count(&self) -> usize {
+    pub(crate) fn subscription_count(&self) -> usize {
         self.subscriptions.iter().map(BTreeSet::len).sum()
     }
 
@@ -668,12 +668,12 @@ impl Session {
     }
 
     /// Counts bytes that came and went.
-    pub fn moved(&self, bytes_in: usize, bytes_out: usize) {
+    pub(crate) fn moved(&self, bytes_in: usize, bytes_out: usize) {
         self.stats.moved(bytes_in, bytes_out);
     }
 
     /// What the client may send.
-    pub fn limits(&self) -> crate::resp::Limits {
+    pub(crate) fn limits(&self) -> crate::resp::Limits {
         crate::resp::Limits {
             bulk_bytes_max: self.instance.config.count(Name::ProtoMaxBulkLen),
             is_authenticated: self.identity.is_known(),
@@ -690,7 +690,7 @@ impl Drop for Session {
 
 impl Session {
     /// Leaves nothing of it behind: what it watches, listens to and waits for. A session that is dropped does so itself.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
@@ -713,7 +713,7 @@ impl Session {
 }
 
 /// The error in the place of replies that may not go out: the disk has refused for a while to take what they tell of.
-pub fn not_kept(cause: &str) -> String {
+pub(crate) fn not_kept(cause: &str) -> String {
     format!(
         "MISCONF Errors writing to the journal: {cause}; what was asked last was done but is not on disk, and may not be kept"
     )
@@ -788,7 +788,7 @@ pub(crate) fn with_scope<R>(command: &Command, args: Args<'_>, run: impl FnOnce(
 }
 
 /// The subcommand that is meant, or the command itself.
-pub fn leaf(command: &'static Command, args: Args<'_>) -> Result<&'static Command, Error> {
+pub(crate) fn leaf(command: &'static Command, args: Args<'_>) -> Result<&'static Command, Error> {
     if command.subcommands.is_empty() {
         return Ok(command);
     }
@@ -814,7 +814,7 @@ pub(crate) fn leaf_unchecked(command: &'static Command, args: Args<'_>) -> &'sta
 }
 
 /// `config|get` for a subcommand, else the name.
-pub fn full_name(command: &Command, leaf: &Command) -> String {
+pub(crate) fn full_name(command: &Command, leaf: &Command) -> String {
     if std::ptr::eq(command, leaf) { command.name.to_owned() } else { format!("{}|{}", command.name, leaf.name) }
 }
 
@@ -847,7 +847,7 @@ fn allowed_while_subscribed(name: &str) -> bool {
 }
 
 /// Tells the observer and publishes keyspace notifications.
-pub fn publish_events(engine: &Engine, events: &[Event]) {
+pub(crate) fn publish_events(engine: &Engine, events: &[Event]) {
     engine.notifications().tell(events.iter());
     notify_subscribers(engine, events);
 }

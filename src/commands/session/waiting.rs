@@ -17,7 +17,7 @@ use crate::engine::turn::Turn;
 use crate::resp::{Args, Protocol, Reply};
 
 /// What a connection waits for before it goes on.
-pub struct Wait {
+pub(crate) struct Wait {
     /// What is to be ended.
     pub waiter: Arc<Waiter>,
     /// When it ends by itself, on the monotonic clock; None for never.
@@ -107,14 +107,14 @@ impl Session {
     }
 
     /// The wait is over, one way or another: takes the command out of wherever it is kept.
-    pub fn waited(&mut self, wait: &Wait) {
+    pub(crate) fn waited(&mut self, wait: &Wait) {
         wait_is_over(&self.instance, &self.client);
         self.forget(wait);
         self.tick();
     }
 
     /// The same, where whoever answered has already noted that it is over.
-    pub fn forget(&self, wait: &Wait) {
+    pub(crate) fn forget(&self, wait: &Wait) {
         self.instance.engine.leave(&wait.waiter);
         if wait.tries_again {
             self.instance.pause.leave(&wait.waiter);
@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// Counts the answer a waiting command got; the call itself was counted when it began to wait. Whoever had the session has counted both.
-    pub fn answered(&self, wait: &Wait, bytes: &[u8]) {
+    pub(crate) fn answered(&self, wait: &Wait, bytes: &[u8]) {
         if wait.is_away {
             return;
         }
@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// Answers a command whose wait is over and to which nothing came: what it says then, or `with_error` that it was unblocked.
-    pub fn give_up(&mut self, wait: &Wait, with_error: bool, reply: &mut Reply) {
+    pub(crate) fn give_up(&mut self, wait: &Wait, with_error: bool, reply: &mut Reply) {
         let mark = reply.mark();
         self.say_nothing_came(&wait.waiter, with_error, reply);
         if wait.is_muted {
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Runs a command again whose wait is over.
-    pub fn execute_again(&mut self, wait: &Wait, reply: &mut Reply) -> Flow {
+    pub(crate) fn execute_again(&mut self, wait: &Wait, reply: &mut Reply) -> Flow {
         if wait.is_muted && self.replies == Replies::On {
             self.replies = Replies::Skip;
         }
@@ -159,7 +159,7 @@ impl Session {
     }
 
     /// A command that was to be run again was answered instead: what it needs cannot be read. What was kept for it is let go.
-    pub fn fetching_failed(&mut self, wait: &Wait) {
+    pub(crate) fn fetching_failed(&mut self, wait: &Wait) {
         self.let_go_of_values();
         if wait.waiter.args.args().is(0, "exec") {
             transactions::end(self);
@@ -185,7 +185,7 @@ impl Session {
 }
 
 /// Notes that a client waits no more.
-pub fn wait_is_over(instance: &Instance, client: &Client) {
+pub(crate) fn wait_is_over(instance: &Instance, client: &Client) {
     *client.waiter.lock() = None;
     instance.engine.waiting().fetch_sub(1, Relaxed);
     if client.has_state(state::TIMED) {

@@ -44,11 +44,11 @@ impl Place {
     }
 }
 
-pub fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     helps::subcommands(session, "xgroup", reply)
 }
 
-pub fn create(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn create(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::parse(args, true)?;
     let (key, name) = (args.at(2), args.at(3));
     let last_id = match keys.edit::<Stream>(key)? {
@@ -79,7 +79,7 @@ pub fn create(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-pub fn set_id(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn set_id(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let place = Place::parse(args, false)?;
     let (key, name) = (args.at(2), args.at(3));
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
@@ -99,7 +99,7 @@ pub fn set_id(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-pub fn destroy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn destroy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(2);
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
     edit.log.audience = Audience::Waiters;
@@ -112,7 +112,7 @@ pub fn destroy(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
     Ok(())
 }
 
-pub fn create_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn create_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name, now) = (args.at(2), args.at(3), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
     edit.log.audience = Audience::Nobody;
@@ -126,7 +126,7 @@ pub fn create_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) 
     Ok(())
 }
 
-pub fn delete_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn delete_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name) = (args.at(2), args.at(3));
     let mut edit = keys.edit::<Stream>(key)?.ok_or(error::XGROUP_KEY)?;
     edit.log.audience = Audience::Nobody;
@@ -140,7 +140,7 @@ pub fn delete_consumer(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) 
     Ok(())
 }
 
-pub fn xack(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xack(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut acknowledged = 0;
     if let Some(mut edit) = keys.edit::<Stream>(args.at(1))?
         && let Some(mut open) = edit.value.open_group(args.at(2))
@@ -179,7 +179,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-pub fn xpending(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xpending(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let listing = match args.len() {
         3 => None,
         6..=9 => Some(Listing::parse(args)?),
@@ -282,7 +282,7 @@ fn parse_claim(args: Args<'_>, now: u64) -> Result<(Claim, Vec<Id>, Id), Error> 
     Ok((claim, ids, last_id))
 }
 
-pub fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, name, now) = (args.at(1), args.at(2), keys.now());
     let mut edit = keys.edit::<Stream>(key)?.ok_or_else(|| no_group(key, name, ""))?;
     edit.log.audience = Audience::Nobody;
@@ -308,7 +308,7 @@ pub fn xclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-pub fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xautoclaim(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let min_idle_ms = int(args, 4).map_err(|_| error::XAUTOCLAIM_MIN_IDLE)?.max(0) as u64;
     let start = parse::start(args.at(5))?;
     let (mut count, mut just_id, mut rest) = (100, false, Rest::of(args, 6));

@@ -14,11 +14,11 @@ use crate::resp::{Args, Reply};
 /// Entries of each kind `XINFO STREAM … FULL` shows where the client does not say how many.
 const COUNT: usize = 10;
 
-pub fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn help(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     helps::subcommands(session, "xinfo", reply)
 }
 
-pub fn stream(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn stream(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let stream = keys.get::<Stream>(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
     let full = full_count(args)?;
     reply.map(if full.is_some() { 9 } else { 10 });
@@ -128,7 +128,7 @@ fn progress(stream: &Stream, group: &Group, reply: &mut Reply) {
     }
 }
 
-pub fn groups(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn groups(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let stream = keys.get::<Stream>(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
     reply.array(stream.groups().len());
     for (name, group) in stream.groups() {
@@ -142,7 +142,7 @@ pub fn groups(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-pub fn consumers(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn consumers(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let now = keys.now();
     let stream = keys.get::<Stream>(args.at(2))?.ok_or(error::NO_SUCH_KEY)?;
     let group = stream.group(args.at(3)).ok_or_else(|| no_group_in_key(args.at(2), args.at(3)))?;

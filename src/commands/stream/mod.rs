@@ -30,7 +30,7 @@ const ENTRY_BYTES_MAX: usize = 1 << 30;
 const SECOND: Keys = Keys::Range { first: 2, last: 2, step: 1 };
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "xack", group::xack)
         .args_min(3)
         .key()

@@ -8,17 +8,17 @@ use crate::limits;
 use crate::resp::Args;
 
 /// Reads an id; a missing number after the milliseconds is 0.
-pub fn id(text: &[u8]) -> Result<Id, Error> {
+pub(crate) fn id(text: &[u8]) -> Result<Id, Error> {
     Id::parse(text, 0).ok_or(error::STREAM_ID)
 }
 
 /// Reads ids from a position on.
-pub fn ids(args: Args<'_>, from: usize) -> Result<Vec<Id>, Error> {
+pub(crate) fn ids(args: Args<'_>, from: usize) -> Result<Vec<Id>, Error> {
     args.iter().skip(from).map(id).collect()
 }
 
 /// Reads an id, or `-` and `+` for the lowest and the highest.
-pub fn bound(text: &[u8], missing_seq: u64) -> Result<Id, Error> {
+pub(crate) fn bound(text: &[u8], missing_seq: u64) -> Result<Id, Error> {
     match text {
         b"-" => Ok(Id::MIN),
         b"+" => Ok(Id::MAX),
@@ -27,7 +27,7 @@ pub fn bound(text: &[u8], missing_seq: u64) -> Result<Id, Error> {
 }
 
 /// Reads where a range starts; `(` leaves the id itself out.
-pub fn start(text: &[u8]) -> Result<Id, Error> {
+pub(crate) fn start(text: &[u8]) -> Result<Id, Error> {
     match text {
         [b'(', text @ ..] if !text.is_empty() => id(text)?.next().ok_or(error::STREAM_START),
         text => bound(text, 0),
@@ -35,7 +35,7 @@ pub fn start(text: &[u8]) -> Result<Id, Error> {
 }
 
 /// Reads where a range ends.
-pub fn end(text: &[u8]) -> Result<Id, Error> {
+pub(crate) fn end(text: &[u8]) -> Result<Id, Error> {
     match text {
         [b'(', text @ ..] if !text.is_empty() => {
             Id::parse(text, u64::MAX).ok_or(error::STREAM_ID)?.previous().ok_or(error::STREAM_END)
@@ -45,13 +45,13 @@ pub fn end(text: &[u8]) -> Result<Id, Error> {
 }
 
 /// Reads a count of which a negative one means none.
-pub fn count(text: &[u8]) -> Result<usize, Error> {
+pub(crate) fn count(text: &[u8]) -> Result<usize, Error> {
     Ok(usize::try_from(parse_int(text)?).unwrap_or(0))
 }
 
 /// The id an added entry is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewId {
+pub(crate) enum NewId {
     /// `*`.
     Any,
     /// `ms-*`.
@@ -61,7 +61,7 @@ pub enum NewId {
 }
 
 /// What `XADD` and `XTRIM` have in common.
-pub struct Options {
+pub(crate) struct Options {
     /// What to remove.
     pub trim: Option<Trim>,
     /// How far to go with it.
@@ -74,7 +74,7 @@ pub struct Options {
 
 impl Options {
     /// Reads the options behind the key, and for `XADD` the id that ends them.
-    pub fn parse(args: Args<'_>, is_add: bool) -> Result<Options, Error> {
+    pub(crate) fn parse(args: Args<'_>, is_add: bool) -> Result<Options, Error> {
         let mut options = Options { trim: None, effort: TrimEffort::Exact, no_mkstream: false, id: None };
         let (mut limit, mut is_approximate, mut rest) = (None, false, Rest::of(args, 2));
         let ways: [(&str, fn(&[u8]) -> Result<Trim, Error>); 2] = [("MAXLEN", max_len), ("MINID", min_id)];

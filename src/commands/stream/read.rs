@@ -18,7 +18,7 @@ use crate::engine::types::stream::id::Id;
 use crate::resp::{Args, OwnedArgs, Reply};
 
 /// Where the keys are: the first half of what follows `STREAMS`.
-pub fn streams(args: Args<'_>) -> Positions {
+pub(crate) fn streams(args: Args<'_>) -> Positions {
     let mut rest = Rest::of(args, 1);
     while !rest.word("STREAMS") {
         match () {
@@ -156,7 +156,7 @@ impl Answer {
     }
 }
 
-pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if keys.is_over() {
         reply.null_array();
         return Ok(());
@@ -205,7 +205,7 @@ pub fn xread(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     Ok(())
 }
 
-pub fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xreadgroup(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if keys.is_over() {
         reply.null_array();
         return Ok(());

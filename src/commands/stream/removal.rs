@@ -14,7 +14,7 @@ use crate::resp::{Args, Reply};
 const REMOVALS: [(&str, Removal); 3] =
     [("keepref", Removal::KeepsReferences), ("delref", Removal::DropsReferences), ("acked", Removal::OnlyAcknowledged)];
 
-pub fn xdelex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xdelex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (removal, ids) = asked(args, 2)?;
     let Some(mut edit) = keys.edit::<Stream>(args.at(1))? else { return answer(keys, args.at(1), &none(&ids), reply) };
     let removed: Vec<Removed> = ids.iter().map(|id| edit.value.remove(*id, removal, &mut edit.log)).collect();
@@ -22,7 +22,7 @@ pub fn xdelex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     answer(keys, args.at(1), &removed, reply)
 }
 
-pub fn xackdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn xackdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (removal, ids) = asked(args, 3)?;
     let Some(mut edit) = keys.edit::<Stream>(args.at(1))? else { return answer(keys, args.at(1), &none(&ids), reply) };
     let mut removed = Vec::with_capacity(ids.len());

@@ -17,7 +17,7 @@ const DIGEST_DIGITS: usize = 16;
 
 /// What a string is compared with, and whether it must be the same.
 #[derive(Clone, Copy)]
-pub struct Comparison<'a> {
+pub(crate) struct Comparison<'a> {
     with: With<'a>,
     must_equal: bool,
 }
@@ -32,7 +32,7 @@ enum With<'a> {
 
 impl<'a> Comparison<'a> {
     /// Takes a comparison, if the next arguments are one.
-    pub fn take(args: &mut Rest<'a>) -> Option<Comparison<'a>> {
+    pub(crate) fn take(args: &mut Rest<'a>) -> Option<Comparison<'a>> {
         for (word, must_equal) in [("ifeq", true), ("ifne", false)] {
             if let Some(bytes) = args.value(word) {
                 return Some(Comparison { with: With::Bytes(bytes), must_equal });
@@ -47,7 +47,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Whether the string at a key is as it must be; None where there is no such key.
-    pub fn holds(self, keys: &mut Read<'_>, key: &[u8]) -> Result<Option<bool>, Error> {
+    pub(crate) fn holds(self, keys: &mut Read<'_>, key: &[u8]) -> Result<Option<bool>, Error> {
         let Some(value) = keys.inspect(key)? else { return Ok(None) };
         let string = Str::of(value).ok_or(error::WRONG_TYPE)?;
         let mut text = IntText::new();
@@ -61,7 +61,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Whether a key that is not there is as it must be: it differs from anything.
-    pub fn holds_of_none(self) -> bool {
+    pub(crate) fn holds_of_none(self) -> bool {
         !self.must_equal
     }
 }
@@ -70,7 +70,7 @@ fn digest_of(bytes: &[u8]) -> String {
     format!("{:0DIGEST_DIGITS$x}", xxh3_64(bytes))
 }
 
-pub fn digest(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn digest(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     match keys.get::<Str>(args.at(1))? {
         Some(string) => reply.bulk(digest_of(string.bytes(&mut IntText::new())).as_bytes()),
         None => reply.null(),
@@ -78,7 +78,7 @@ pub fn digest(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-pub fn delex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn delex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(1);
     if args.len() == 2 {
         remove(keys, key, reply);
@@ -99,7 +99,7 @@ pub fn delex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     remove_if(keys, key, comparison, reply)
 }
 
-pub fn delifeq(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn delifeq(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     remove_if(keys, args.at(1), Comparison { with: With::Bytes(args.at(2)), must_equal: true }, reply)
 }
 

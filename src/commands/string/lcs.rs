@@ -20,7 +20,7 @@ struct Options {
     match_len_min: i64,
 }
 
-pub fn lcs(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn lcs(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (one, other) = (text(keys, args.at(1)), text(keys, args.at(2)));
     let (one, other) = (one?, other?);
     let options = Options::read(Rest::of(args, 3))?;

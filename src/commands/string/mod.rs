@@ -15,7 +15,7 @@ const ALL: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 const TWO: Keys = Keys::Range { first: 1, last: 2, step: 1 };
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::read(GROUP, "get", values::get)
         .args(1)
         .key()

@@ -9,19 +9,19 @@ use crate::engine::notify::Class;
 use crate::engine::types::string::{IntText, Str};
 use crate::resp::{Args, Reply};
 
-pub fn incr(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn incr(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     add(keys, args.at(1), 1, reply)
 }
 
-pub fn decr(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn decr(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     add(keys, args.at(1), -1, reply)
 }
 
-pub fn incrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn incrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     add(keys, args.at(1), int(args, 2)?, reply)
 }
 
-pub fn decrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn decrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let increment = int(args, 2)?.checked_neg().ok_or(error::DECREMENT_OVERFLOW)?;
     add(keys, args.at(1), increment, reply)
 }
@@ -38,7 +38,7 @@ fn add(keys: &mut Write<'_>, key: &[u8], increment: i64, reply: &mut Reply) -> O
     Ok(())
 }
 
-pub fn incrbyfloat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn incrbyfloat(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(1);
     let before = match keys.edit::<Str>(key)? {
         Some(edit) => LongDouble::parse(edit.value.bytes(&mut IntText::new())),

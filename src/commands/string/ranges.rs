@@ -8,7 +8,7 @@ use crate::engine::notify::Class;
 use crate::engine::types::string::{IntText, Str, bytes_max};
 use crate::resp::{Args, Reply};
 
-pub fn append(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn append(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, bytes) = (args.at(1), args.at(2));
     let mut edit = keys.edit_or_new::<Str>(key)?;
     let len = if edit.is_new {
@@ -28,12 +28,12 @@ pub fn append(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-pub fn strlen(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn strlen(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.count(keys.get::<Str>(args.at(1))?.map_or(0, Str::len));
     Ok(())
 }
 
-pub fn getrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (start, end) = (int(args, 2)?, int(args, 3)?);
     match keys.get::<Str>(args.at(1))? {
         Some(string) => reply.bulk(part(string.bytes(&mut IntText::new()), start, end)),
@@ -53,7 +53,7 @@ fn part(bytes: &[u8], start: i64, end: i64) -> &[u8] {
     if start > end { b"" } else { &bytes[start as usize..=end as usize] }
 }
 
-pub fn setrange(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn setrange(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, bytes) = (args.at(1), args.at(3));
     let offset = usize::try_from(int(args, 2)?).map_err(|_| error::OFFSET_RANGE)?;
     if bytes.is_empty() {

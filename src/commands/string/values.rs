@@ -9,7 +9,7 @@ use crate::engine::notify::Class;
 use crate::engine::types::string::{IntText, Str, canonical_int};
 use crate::resp::{Args, Reply};
 
-pub fn get(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn get(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args.at(1), reply).map(|_| ())
 }
 
@@ -27,7 +27,7 @@ fn show(keys: &mut Read<'_>, key: &[u8], reply: &mut Reply) -> Result<bool, Erro
     }
 }
 
-pub fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn set(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (key, value) = (args.at(1), args.at(2));
     if args.len() == 3 {
         put(keys, key, value, Expiry::Never);
@@ -61,13 +61,13 @@ fn put(keys: &mut Write<'_>, key: &[u8], value: &[u8], expiry: Expiry) {
     }
 }
 
-pub fn getset(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getset(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     show(keys, args.at(1), reply)?;
     put(keys, args.at(1), args.at(2), Expiry::Never);
     Ok(())
 }
 
-pub fn getdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if show(keys, args.at(1), reply)? {
         keys.remove(args.at(1));
         keys.notify(Class::Generic, "del", args.at(1));
@@ -75,7 +75,7 @@ pub fn getdel(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcom
     Ok(())
 }
 
-pub fn getex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn getex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let key = args.at(1);
     let options = Options::read(args.from(2), Kind::GetEx)?;
     if !show(keys, key, reply)? {
@@ -99,11 +99,11 @@ pub fn getex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-pub fn setex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn setex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     set_expiring(keys, args, reply, Unit::Seconds, "setex")
 }
 
-pub fn psetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn psetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     set_expiring(keys, args, reply, Unit::Milliseconds, "psetex")
 }
 
@@ -114,7 +114,7 @@ fn set_expiring(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply, unit: U
     Ok(())
 }
 
-pub fn setnx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn setnx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let is_new = keys.peek(args.at(1)).is_none();
     if is_new {
         put(keys, args.at(1), args.at(2), Expiry::Never);
@@ -123,13 +123,13 @@ pub fn setnx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-pub fn mset(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn mset(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     put_all(keys, args, "mset")?;
     reply.ok();
     Ok(())
 }
 
-pub fn msetnx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn msetnx(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     check_pairs(args, "msetnx")?;
     let is_free = (1..args.len()).step_by(2).all(|at| keys.peek(args.at(at)).is_none());
     if is_free {
@@ -151,7 +151,7 @@ fn put_all(keys: &mut Write<'_>, args: Args<'_>, name: &str) -> Outcome {
     Ok(())
 }
 
-pub fn mget(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn mget(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     reply.array(args.len() - 1);
     for key in args.from(1).iter() {
         match keys.get::<Str>(key) {
@@ -164,7 +164,7 @@ pub fn mget(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     Ok(())
 }
 
-pub fn msetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn msetex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let count = canonical_int(args.at(1)).filter(|count| (1..=i64::from(i32::MAX)).contains(count));
     let end = 2 + 2 * count.ok_or(error::MSETEX_NUMKEYS)? as usize;
     if end > args.len() {

@@ -12,7 +12,7 @@ use crate::resp::{Args, Reply};
 
 /// What is to be done with which members.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Options {
+pub(crate) struct Options {
     /// `NX`: only members that are not there.
     pub only_new: bool,
     /// `XX`: only members that are there.
@@ -70,7 +70,7 @@ impl Options {
     }
 }
 
-pub fn zadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut options, mut first) = (Options::default(), 2);
     while first < args.len() && options.read(args, first) {
         first += 1;
@@ -87,7 +87,7 @@ pub fn zadd(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     add(keys, args.at(1), options, &pairs, reply)
 }
 
-pub fn zincrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zincrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let options = Options { is_sum: true, ..Options::default() };
     // Redis takes a condition of ZADD for one here, too, and misses the rest then.
     if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| args.is(2, option)) {
@@ -98,7 +98,7 @@ pub fn zincrby(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outco
 }
 
 /// Gives members scores and answers as `ZADD` does.
-pub fn add(keys: &mut Write<'_>, key: &[u8], options: Options, pairs: &[(f64, &[u8])], reply: &mut Reply) -> Outcome {
+pub(crate) fn add(keys: &mut Write<'_>, key: &[u8], options: Options, pairs: &[(f64, &[u8])], reply: &mut Reply) -> Outcome {
     let done = if !options.only_old {
         put(keys.edit_or_new(key)?, options, pairs)?
     } else if let Some(edit) = keys.edit(key)? {

@@ -10,7 +10,7 @@ use crate::resp::Args;
 
 /// What the two ends of a range are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub(crate) enum By {
     Rank,
     Score,
     Name,
@@ -18,7 +18,7 @@ pub enum By {
 
 /// A range as a command named it.
 #[derive(Debug, Clone, Copy)]
-pub enum Bounds<'a> {
+pub(crate) enum Bounds<'a> {
     /// First and last; from the end where they are below zero.
     Ranks(i64, i64),
     Scores(Score, Score),
@@ -27,14 +27,14 @@ pub enum Bounds<'a> {
 
 /// An end of a range by score.
 #[derive(Debug, Clone, Copy)]
-pub struct Score {
+pub(crate) struct Score {
     number: f64,
     is_open: bool,
 }
 
 /// An end of a range by name.
 #[derive(Debug, Clone, Copy)]
-pub enum Name<'a> {
+pub(crate) enum Name<'a> {
     /// `-`
     Lowest,
     /// `+`
@@ -45,7 +45,7 @@ pub enum Name<'a> {
 
 impl<'a> Bounds<'a> {
     /// Reads the ends at two positions.
-    pub fn read(by: By, args: Args<'a>, min: usize, max: usize) -> Result<Bounds<'a>, Error> {
+    pub(crate) fn read(by: By, args: Args<'a>, min: usize, max: usize) -> Result<Bounds<'a>, Error> {
         Ok(match by {
             By::Rank => Bounds::Ranks(int(args, min)?, int(args, max)?),
             By::Score => Bounds::Scores(Score::read(args.at(min))?, Score::read(args.at(max))?),
@@ -54,7 +54,7 @@ impl<'a> Bounds<'a> {
     }
 
     /// The ranks of the members within. `is_reversed`: whether ranks are counted from the highest.
-    pub fn ranks(&self, zset: &Zset, is_reversed: bool) -> Range<usize> {
+    pub(crate) fn ranks(&self, zset: &Zset, is_reversed: bool) -> Range<usize> {
         match self {
             Bounds::Ranks(first, last) => ranks(*first, *last, zset.len(), is_reversed),
             Bounds::Scores(min, max) => {

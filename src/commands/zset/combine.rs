@@ -241,19 +241,19 @@ fn answer(keys: &mut Read<'_>, args: Args<'_>, operation: Operation, name: &str,
     Ok(())
 }
 
-pub fn zunion(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zunion(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Operation::Union, "zunion", reply)
 }
 
-pub fn zinter(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zinter(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Operation::Intersection, "zinter", reply)
 }
 
-pub fn zdiff(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zdiff(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     answer(keys, args, Operation::Difference, "zdiff", reply)
 }
 
-pub fn zintercard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zintercard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let plan = Plan::read(keys, args, 1, Operation::Intersection, Use::Count, "zintercard")?;
     reply.count(plan.count(keys));
     Ok(())
@@ -265,14 +265,14 @@ fn stored(keys: &mut Write<'_>, args: Args<'_>, operation: Operation, name: &'st
     Ok(())
 }
 
-pub fn zunionstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zunionstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     stored(keys, args, Operation::Union, "zunionstore", reply)
 }
 
-pub fn zinterstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zinterstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     stored(keys, args, Operation::Intersection, "zinterstore", reply)
 }
 
-pub fn zdiffstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zdiffstore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     stored(keys, args, Operation::Difference, "zdiffstore", reply)
 }

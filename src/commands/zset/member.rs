@@ -15,19 +15,19 @@ use crate::resp::Args;
 use crate::resp::Reply;
 use crate::resp::reply::precise_text;
 
-pub fn zcard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zcard(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let zset = keys.get::<Zset>(args.at(1))?;
     reply.count(zset.map_or(0, Zset::len));
     Ok(())
 }
 
-pub fn zscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let zset = keys.get::<Zset>(args.at(1))?;
     show_score(reply, zset.and_then(|zset| zset.score(args.at(2))));
     Ok(())
 }
 
-pub fn zmscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zmscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let zset = keys.get::<Zset>(args.at(1))?;
     let members = args.from(2);
     reply.array(members.len());
@@ -42,11 +42,11 @@ fn show_score(reply: &mut Reply, score: Option<f64>) {
     }
 }
 
-pub fn zrank(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrank(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     rank(keys, args, "zrank", false, reply)
 }
 
-pub fn zrevrank(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrevrank(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     rank(keys, args, "zrevrank", true, reply)
 }
 
@@ -77,7 +77,7 @@ fn rank(keys: &mut Read<'_>, args: Args<'_>, name: &str, is_reversed: bool, repl
     Ok(())
 }
 
-pub fn zrem(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrem(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let mut removed = 0;
     if let Some(Edit { value: zset, mut log, .. }) = keys.edit::<Zset>(args.at(1))? {
         for member in args.from(2).iter().filter(|member| zset.remove(member).is_some()) {
@@ -93,7 +93,7 @@ pub fn zrem(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome 
     Ok(())
 }
 
-pub fn zrandmember(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrandmember(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if args.len() == 2 {
         let zset = keys.get::<Zset>(args.at(1))?;
         if zset.and_then(|zset| zset.nth(id::random_below(zset.len()), |member, _| reply.bulk(member))).is_none() {
@@ -139,7 +139,7 @@ fn random_members(zset: &Zset, count: i64, with_scores: bool, reply: &mut Reply)
     Ok(())
 }
 
-pub fn zscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zscan(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let cursor = elements::cursor(args.at(2))?;
     let Some(zset) = keys.get::<Zset>(args.at(1))? else {
         elements::empty_scan(reply);

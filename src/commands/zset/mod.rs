@@ -1,8 +1,8 @@
 //! Commands of Redis' `sorted-set` group: the rows here, what they do in the files of this folder, what sorted sets are in
 //! `engine::types::zset`.
 
-pub mod add;
-pub mod answer;
+pub(crate) mod add;
+pub(crate) mod answer;
 mod bounds;
 mod combine;
 mod member;
@@ -14,7 +14,7 @@ use crate::commands::table::Group::SortedSet as GROUP;
 use crate::commands::table::{Keys, flag};
 
 /// The group's rows.
-pub const COMMANDS: &[Command] = &[
+pub(crate) const COMMANDS: &[Command] = &[
     Command::write(GROUP, "zadd", add::zadd)
         .args_min(3)
         .key()

@@ -26,19 +26,19 @@ impl End {
     }
 }
 
-pub fn zpopmin(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zpopmin(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     pop(keys, args, End::Lowest, reply)
 }
 
-pub fn zpopmax(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zpopmax(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     pop(keys, args, End::Highest, reply)
 }
 
-pub fn bzpopmin(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn bzpopmin(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     wait_and_pop(keys, args, End::Lowest, reply)
 }
 
-pub fn bzpopmax(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn bzpopmax(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     wait_and_pop(keys, args, End::Highest, reply)
 }
 
@@ -84,7 +84,7 @@ fn wait_and_pop(keys: &mut Write<'_>, args: Args<'_>, end: End, reply: &mut Repl
     Ok(())
 }
 
-pub fn zmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (names, end, count) = read_many(args, 1)?;
     if !pop_many(keys, names, end, count, reply)? {
         reply.null_array();
@@ -92,7 +92,7 @@ pub fn zmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome
     Ok(())
 }
 
-pub fn bzmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn bzmpop(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     if keys.is_over() {
         reply.null_array();
         return Ok(());

@@ -89,31 +89,31 @@ fn range(keys: &mut Read<'_>, args: Args<'_>, form: Form, reply: &mut Reply) -> 
     Ok(())
 }
 
-pub fn zrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: None, is_reversed: None, stores: false }, reply)
 }
 
-pub fn zrevrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrevrange(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: Some(By::Rank), is_reversed: Some(true), stores: false }, reply)
 }
 
-pub fn zrangebyscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrangebyscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: Some(By::Score), is_reversed: Some(false), stores: false }, reply)
 }
 
-pub fn zrevrangebyscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrevrangebyscore(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: Some(By::Score), is_reversed: Some(true), stores: false }, reply)
 }
 
-pub fn zrangebylex(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrangebylex(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: Some(By::Name), is_reversed: Some(false), stores: false }, reply)
 }
 
-pub fn zrevrangebylex(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrevrangebylex(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     range(keys, args, Form { by: Some(By::Name), is_reversed: Some(true), stores: false }, reply)
 }
 
-pub fn zrangestore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zrangestore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let query = Query::read(args, Form { by: None, is_reversed: None, stores: true })?;
     let mut result = Zset::default();
     if let Some(zset) = keys.get::<Zset>(args.at(2))? {
@@ -125,11 +125,11 @@ pub fn zrangestore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> O
     Ok(())
 }
 
-pub fn zcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     count(keys, args, By::Score, reply)
 }
 
-pub fn zlexcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zlexcount(keys: &mut Read<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     count(keys, args, By::Name, reply)
 }
 
@@ -140,15 +140,15 @@ fn count(keys: &mut Read<'_>, args: Args<'_>, by: By, reply: &mut Reply) -> Outc
     Ok(())
 }
 
-pub fn zremrangebyrank(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zremrangebyrank(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     remove(keys, args, By::Rank, "zremrangebyrank", reply)
 }
 
-pub fn zremrangebyscore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zremrangebyscore(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     remove(keys, args, By::Score, "zremrangebyscore", reply)
 }
 
-pub fn zremrangebylex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn zremrangebylex(keys: &mut Write<'_>, args: Args<'_>, reply: &mut Reply) -> Outcome {
     remove(keys, args, By::Name, "zremrangebylex", reply)
 }
 

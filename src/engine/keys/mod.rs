@@ -15,11 +15,11 @@ mod write;
 use crate::engine::{Engine, Guard, Scope};
 use crate::panics::Whole;
 
-pub use crate::engine::log::Edit;
+pub(crate) use crate::engine::log::Edit;
 pub(crate) use held::Held;
 pub use read::Read;
 pub(crate) use read::Wrote;
-pub use wait::KeyWait;
+pub(crate) use wait::KeyWait;
 pub(crate) use wait::Waiting;
 pub use write::{Expiry, Write};
 

@@ -66,22 +66,22 @@ impl Look for Read<'_> {
 
 impl<'a> Read<'a> {
     /// The time of this command, in milliseconds since the epoch. It stands still while the command runs.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.now
     }
 
     /// The engine this is a view of.
-    pub fn engine(&self) -> &'a Engine {
+    pub(crate) fn engine(&self) -> &'a Engine {
         self.engine
     }
 
     /// The database in use, as clients number it.
-    pub fn db(&self) -> u8 {
+    pub(crate) fn db(&self) -> u8 {
         self.db
     }
 
     /// Works in another database from here on.
-    pub fn select(&mut self, db: u8) {
+    pub(crate) fn select(&mut self, db: u8) {
         self.db = db;
         self.stored_db = self.engine.stored(db);
     }
@@ -105,7 +105,7 @@ impl<'a> Read<'a> {
     }
 
     /// Runs with another database selected, then returns to this one.
-    pub fn in_db<R>(&mut self, db: u8, run: impl FnOnce(&mut Self) -> R) -> R {
+    pub(crate) fn in_db<R>(&mut self, db: u8, run: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.db;
         self.select(db);
         let result = run(self);
@@ -115,14 +115,14 @@ impl<'a> Read<'a> {
 
     /// The value at a key. Counts as a use of the key.
     #[inline]
-    pub fn find(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
         let Some((shard, db, at)) = self.locate(dict::hash(key), key, true)? else { return Ok(None) };
         Ok(Some(&shard.databases[db].keys.at(at).value))
     }
 
     /// The value at a key, if it is of this type. Counts as a use of the key.
     #[inline]
-    pub fn get<T: Type>(&mut self, key: &[u8]) -> Result<Option<&T>, Error> {
+    pub(crate) fn get<T: Type>(&mut self, key: &[u8]) -> Result<Option<&T>, Error> {
         match self.find(key)? {
             None => Ok(None),
             Some(value) => T::of(value).map(Some).ok_or(error::WRONG_TYPE),
@@ -130,7 +130,7 @@ impl<'a> Read<'a> {
     }
 
     /// The value at a key that [`Self::get`] has found in this command. Unlike there, several can be had at once.
-    pub fn found<T: Type>(&self, key: &[u8]) -> Option<&T> {
+    pub(crate) fn found<T: Type>(&self, key: &[u8]) -> Option<&T> {
         let hash = dict::hash(key);
         let keys = &self.held.peek(shard_of(hash)).database(self.stored_db).keys;
         let entry = keys.at(keys.find(hash as u32, key)?);
@@ -138,14 +138,14 @@ impl<'a> Read<'a> {
     }
 
     /// The entry at a key, without counting as a use of it and without bringing its value back from disk.
-    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+    pub(crate) fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         let hash = dict::hash(key);
         let at = self.live(hash, key)?;
         Some(self.database(hash).keys.at(at))
     }
 
     /// When a key expires, in milliseconds since the epoch: `Some(None)` for one that lasts, None where there is no such key.
-    pub fn expiry(&mut self, key: &[u8]) -> Option<Option<u64>> {
+    pub(crate) fn expiry(&mut self, key: &[u8]) -> Option<Option<u64>> {
         let hash = dict::hash(key);
         let at = self.live(hash, key)?;
         let database = self.database(hash);
@@ -153,7 +153,7 @@ impl<'a> Read<'a> {
     }
 
     /// The value at a key, without counting as a use of it.
-    pub fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
+    pub(crate) fn inspect(&mut self, key: &[u8]) -> Result<Option<&Value>, Error> {
         let hash = dict::hash(key);
         let Some(at) = self.live(hash, key) else { return Ok(None) };
         let access = self.database(hash).keys.at(at).access();
@@ -164,12 +164,12 @@ impl<'a> Read<'a> {
     }
 
     /// Fails if a key holds another kind of value than this, without counting as a use of it.
-    pub fn peek_type<T: Type>(&mut self, key: &[u8]) -> Result<(), Error> {
+    pub(crate) fn peek_type<T: Type>(&mut self, key: &[u8]) -> Result<(), Error> {
         if self.peek(key).is_none_or(|entry| entry.value.kind() == T::KIND) { Ok(()) } else { Err(error::WRONG_TYPE) }
     }
 
     /// The entry at a key, counted as a read of it in the statistics but not as a use of the key: for `TTL`, `TYPE` and their like.
-    pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+    pub(crate) fn look(&mut self, key: &[u8]) -> Option<&Entry> {
         let hash = dict::hash(key);
         let Some(at) = self.live(hash, key) else {
             self.miss(hash, key);
@@ -182,7 +182,7 @@ impl<'a> Read<'a> {
     }
 
     /// Whether there is such a key. Counts as a use of it, as `EXISTS` does.
-    pub fn exists(&mut self, key: &[u8]) -> bool {
+    pub(crate) fn exists(&mut self, key: &[u8]) -> bool {
         let hash = dict::hash(key);
         let Some(at) = self.live(hash, key) else {
             self.miss(hash, key);
@@ -229,13 +229,13 @@ impl<'a> Read<'a> {
     }
 
     /// The database in use, as it is stored.
-    pub fn stored_db(&self) -> u8 {
+    pub(crate) fn stored_db(&self) -> u8 {
         self.stored_db
     }
 
     /// Adds to the events that subscribers of keyspace notifications get once the command has run.
     #[inline]
-    pub fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+    pub(crate) fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
         if self.engine.notifications().wants(class) || self.engine.notifications().is_observed(class, key) {
             self.events.push(Event { class, name: event, db: self.db, key: Blob::from(key), elements: Vec::new() });
         }
@@ -243,7 +243,7 @@ impl<'a> Read<'a> {
 
     /// The same for elements that were pushed onto a list, which are told where someone observes it.
     #[inline]
-    pub fn notify_pushed(&mut self, event: &'static str, key: &[u8], elements: Args<'_>) {
+    pub(crate) fn notify_pushed(&mut self, event: &'static str, key: &[u8], elements: Args<'_>) {
         self.notify(Class::List, event, key);
         if self.engine.notifications().is_observed(Class::List, key)
             && let Some(told) = self.events.last_mut()
@@ -258,13 +258,13 @@ impl<'a> Read<'a> {
     }
 
     /// A shard that this command holds, by its number below [`SHARDS`]. Commands that hold all of them walk keys with this.
-    pub fn shard(&mut self, number: usize) -> &mut Shard {
+    pub(crate) fn shard(&mut self, number: usize) -> &mut Shard {
         debug_assert!(number < SHARDS);
         self.held.get(number)
     }
 
     /// The keys of the database in use within one shard.
-    pub fn database_in(&mut self, number: usize) -> &Database {
+    pub(crate) fn database_in(&mut self, number: usize) -> &Database {
         let db = self.stored_db;
         self.held.get(number).database(db)
     }
@@ -303,13 +303,13 @@ impl<'a> Read<'a> {
     }
 
     /// How many reads of keys in this one's shard found them, and how many did not: to be put back after a read that nobody asked for.
-    pub fn reads_beside(&mut self, key: &[u8]) -> (u64, u64) {
+    pub(crate) fn reads_beside(&mut self, key: &[u8]) -> (u64, u64) {
         let counts = &self.held.get(shard_of(dict::hash(key))).counts;
         (counts.hits, counts.misses)
     }
 
     /// Puts back what [`Self::reads_beside`] gave, under the same locks.
-    pub fn put_reads_back(&mut self, key: &[u8], reads: (u64, u64)) {
+    pub(crate) fn put_reads_back(&mut self, key: &[u8], reads: (u64, u64)) {
         let counts = &mut self.held.get(shard_of(dict::hash(key))).counts;
         (counts.hits, counts.misses) = reads;
     }

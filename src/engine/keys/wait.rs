@@ -19,7 +19,7 @@ pub(crate) enum Waiting {
 }
 
 /// Why a command did not answer: it waits for keys.
-pub struct KeyWait {
+pub(crate) struct KeyWait {
     /// What for.
     pub want: Want,
     /// The keys it waits for.

@@ -19,12 +19,18 @@ impl Read<'_> {
     /// for ever), when it is run a last time ([`Self::is_over`]) and answers that nothing came. On true, return without an answer. False
     /// means: answer now that nothing is there. Every key must be one that the command's row names. `at_key` makes the command for one key;
     /// it is asked only where there are several.
-    pub fn wait_for(&mut self, want: Want, keys: &[&[u8]], timeout_ms: Option<u64>, at_key: impl FnOnce() -> AtKey) -> bool {
+    pub(crate) fn wait_for(
+        &mut self,
+        want: Want,
+        keys: &[&[u8]],
+        timeout_ms: Option<u64>,
+        at_key: impl FnOnce() -> AtKey,
+    ) -> bool {
         self.wait(KeyWait { want, keys: Vec::new(), timeout_ms, args: None, at_key: None, above: Vec::new() }, keys, at_key)
     }
 
     /// The same for entries of streams above these ids, one for each key. Other arguments are run again, with ids in place of `$`.
-    pub fn wait_for_entries(
+    pub(crate) fn wait_for_entries(
         &mut self,
         keys: &[&[u8]],
         timeout_ms: Option<u64>,
@@ -37,12 +43,12 @@ impl Read<'_> {
     }
 
     /// Whether this command has waited and is run again, because one of its keys was touched or its time is over.
-    pub fn is_retry(&self) -> bool {
+    pub(crate) fn is_retry(&self) -> bool {
         matches!(self.waiting, Waiting::Again | Waiting::Over)
     }
 
     /// Whether this command has waited and its time is over: it answers that nothing came, without looking.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.waiting == Waiting::Over
     }
 
@@ -82,13 +88,13 @@ impl Read<'_> {
     }
 
     /// Sets this flag when the key changes from now on (`WATCH`).
-    pub fn watch(&mut self, key: &[u8], flag: &Arc<AtomicBool>) {
+    pub(crate) fn watch(&mut self, key: &[u8], flag: &Arc<AtomicBool>) {
         let place = (self.stored_db, Blob::from(key));
         self.held.get(shard_of(dict::hash(key))).log.watched.entry(place).or_default().join(flag);
     }
 
     /// Undoes [`Self::watch`].
-    pub fn unwatch(&mut self, place: &Place, flag: &Arc<AtomicBool>) {
+    pub(crate) fn unwatch(&mut self, place: &Place, flag: &Arc<AtomicBool>) {
         let watched = &mut self.held.get(shard_of(dict::hash(&place.1))).log.watched;
         if let Some(flags) = watched.get_mut(place) {
             flags.leave(flag);

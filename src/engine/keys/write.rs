@@ -48,7 +48,7 @@ pub enum Expiry {
 
 impl Expiry {
     /// Whether it is a time that is not in the future.
-    pub fn is_over(self, now: u64) -> bool {
+    pub(crate) fn is_over(self, now: u64) -> bool {
         matches!(self, Expiry::At(at) if at <= now)
     }
 }
@@ -56,7 +56,7 @@ impl Expiry {
 impl<'a> Write<'a> {
     /// The value at a key if it is of this type, to change. Its key stays even if nothing is left in it: see [`Self::remove_if_empty`].
     #[inline]
-    pub fn edit<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Option<Edit<'v, T>>, Error> {
+    pub(crate) fn edit<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Option<Edit<'v, T>>, Error> {
         let hash = dict::hash(key);
         match self.0.live(hash, key) {
             Some(at) => self.edit_at(hash, at, key).map(Some),
@@ -66,7 +66,7 @@ impl<'a> Write<'a> {
 
     /// The same, made empty where there is no such key. Then at least one row must be put, or [`Self::remove_if_empty`] called.
     #[inline]
-    pub fn edit_or_new<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Edit<'v, T>, Error> {
+    pub(crate) fn edit_or_new<'v, T: Type>(&'v mut self, key: &'v [u8]) -> Result<Edit<'v, T>, Error> {
         let hash = dict::hash(key);
         if let Some(at) = self.0.live_or_cleared(hash, key) {
             return self.edit_at(hash, at, key);
@@ -100,7 +100,7 @@ impl<'a> Write<'a> {
     }
 
     /// The same, for a value of any kind. A value that rests on disk cannot be put.
-    pub fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
+    pub(crate) fn put_value(&mut self, key: &[u8], value: Value, expiry: Expiry) {
         self.put_from(key, value, expiry, None);
     }
 
@@ -135,7 +135,7 @@ impl<'a> Write<'a> {
 
     /// Sets a key to a string, whatever it held before. The same as [`Self::put`], with less work: this is the most frequent write.
     #[inline]
-    pub fn put_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) {
+    pub(crate) fn put_string(&mut self, key: &[u8], bytes: &[u8], expiry: Expiry) {
         let freeing = self.0.engine.freeing();
         let (shard, _, expire_at) = self.place(key, expiry, |held| match held {
             Some(Value::String(string)) => {
@@ -197,7 +197,7 @@ impl<'a> Write<'a> {
 
     /// Moves what a key holds, and when it expires, to a key of a database (as clients number it), whatever that held; tells whether
     /// there was such a key. No notification is sent.
-    pub fn move_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<bool, Error> {
+    pub(crate) fn move_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<bool, Error> {
         let hash = dict::hash(key);
         let Some((shard, db, at)) = self.0.locate(hash, key, false)? else { return Ok(false) };
         let database = &mut shard.databases[db];
@@ -216,7 +216,7 @@ impl<'a> Write<'a> {
 
     /// Makes a key of a database (as clients number it) hold a copy of what another holds, and expire when that does. That one must be
     /// there. No notification is sent.
-    pub fn copy_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<(), Error> {
+    pub(crate) fn copy_value(&mut self, key: &[u8], to_db: u8, to: &[u8]) -> Result<(), Error> {
         let hash = dict::hash(key);
         let engine = self.0.engine;
         let Some((shard, db, at)) = self.0.locate(hash, key, false)? else { return Ok(()) };
@@ -241,7 +241,7 @@ impl<'a> Write<'a> {
     }
 
     /// Removes a key; tells whether it was there. No notification is sent.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
         let entry = self.remove_entry(key);
         let is_removed = entry.is_some();
         if let Some(entry) = entry {
@@ -262,7 +262,7 @@ impl<'a> Write<'a> {
     }
 
     /// Removes a key whose value has nothing left in it, with the `del` notification; tells whether it did.
-    pub fn remove_if_empty<T: Type>(&mut self, key: &[u8]) -> bool {
+    pub(crate) fn remove_if_empty<T: Type>(&mut self, key: &[u8]) -> bool {
         let hash = dict::hash(key);
         let Some(at) = self.0.live(hash, key) else { return false };
         let is_empty = T::of(&self.0.database(hash).keys.at(at).value).is_some_and(T::is_empty);
@@ -274,7 +274,7 @@ impl<'a> Write<'a> {
     }
 
     /// Sets when a key expires, in milliseconds since the epoch, or that it lasts. Tells whether the key is there.
-    pub fn set_expiry(&mut self, key: &[u8], expire_at: Option<u64>) -> bool {
+    pub(crate) fn set_expiry(&mut self, key: &[u8], expire_at: Option<u64>) -> bool {
         let hash = dict::hash(key);
         let Some(at) = self.0.live(hash, key) else { return false };
         let db = self.0.stored_db;
@@ -288,7 +288,7 @@ impl<'a> Write<'a> {
     }
 
     /// Removes every key of the database in use. All shards must be held.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         self.0.engine.notifications().tell_flushing(&mut self.0);
         let db = self.0.stored_db;
         let mut flushed = Vec::with_capacity(SHARDS);
@@ -304,7 +304,7 @@ impl<'a> Write<'a> {
     }
 
     /// Lets two databases trade places. All shards must be held.
-    pub fn swap_databases(&mut self, one: u8, other: u8) {
+    pub(crate) fn swap_databases(&mut self, one: u8, other: u8) {
         let (a, b) = (self.0.engine.stored(one), self.0.engine.stored(other));
         let stored = self.0.engine.swap_stored(one, other);
         for number in 0..SHARDS {

@@ -27,7 +27,7 @@ const LEFT_S: u64 = 60;
 const CACHE_BYTES: usize = 16 << 20;
 
 /// Refuses a place inside the data folder, whatever way leads there.
-pub fn check_place(inner: &Inner, to: &Path) -> Result<(), Error> {
+pub(crate) fn check_place(inner: &Inner, to: &Path) -> Result<(), Error> {
     let folder = folder_of(to);
     let real = folder.canonicalize().map_err(|source| io("look for", &folder, source))?;
     // The folder itself, wherever it was moved.
@@ -36,7 +36,7 @@ pub fn check_place(inner: &Inner, to: &Path) -> Result<(), Error> {
 }
 
 /// Copies what the tables hold to a file that appears when it is whole.
-pub fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
+pub(crate) fn backup(inner: &Inner, to: &Path) -> Result<(), Error> {
     let snapshot = {
         let tables = inner.tables.read();
         tables.as_ref().ok_or_else(|| Error::Write("the tables are closed".into()))?.snapshot()?

@@ -40,7 +40,7 @@ type Waiting = oneshot::Sender<Result<(), String>>;
 
 /// How others reach the checkpointer, and what it has come to.
 #[derive(Default)]
-pub struct Checkpoints {
+pub(crate) struct Checkpoints {
     requests: Mutex<Vec<Waiting>>,
     changed: Condvar,
     is_stopping: AtomicBool,
@@ -120,7 +120,7 @@ impl Checkpoints {
 }
 
 /// Makes checkpoints when they are due, until told to stop.
-pub fn run(inner: &Inner) {
+pub(crate) fn run(inner: &Inner) {
     // Clients come first where processors are short.
     let _ = rustix::process::setpriority_process(None, 10);
     let mut last = clock::instant();

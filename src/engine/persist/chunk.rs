@@ -20,18 +20,18 @@ const WINDOW_ROWS: usize = 4096;
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// A row that was put, or removed, and where its bytes are.
-pub type Told<'a> = (&'a [u8], Option<Bytes<'a>>);
+pub(crate) type Told<'a> = (&'a [u8], Option<Bytes<'a>>);
 
 /// A row's bytes: these, or those that stand there in the journal.
 #[derive(Clone, Copy)]
-pub enum Bytes<'a> {
+pub(crate) enum Bytes<'a> {
     Here(&'a [u8]),
     At(Span),
 }
 
 impl Bytes<'_> {
     /// How long a packed row is with these.
-    pub fn packed_bytes(&self, element: &[u8]) -> usize {
+    pub(crate) fn packed_bytes(&self, element: &[u8]) -> usize {
         let len = match self {
             Bytes::Here(bytes) => bytes.len(),
             Bytes::At(span) => span.len(),
@@ -50,13 +50,13 @@ impl<'a> From<&'a RowBytes> for Bytes<'a> {
 }
 
 /// A row that was put, or removed.
-pub type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(crate) type Changed<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A row that is there.
-pub type Row<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Row<'a> = (&'a [u8], &'a [u8]);
 
 /// Shows rows with their bytes, as many at a time as may be in memory.
-pub fn each_window(
+pub(crate) fn each_window(
     journaled: &Journaled,
     mut rows: &[Told<'_>],
     mut show: impl FnMut(&[Changed<'_>]) -> Result<(), Error>,
@@ -84,7 +84,7 @@ pub fn each_window(
 }
 
 /// Writes the rows of a new value, sorted by their element keys. Of each row of the table the sum is told.
-pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mut Sum) -> Result<(), Error> {
+pub(crate) fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mut Sum) -> Result<(), Error> {
     for chunk in Growth::AtEnd.split(rows) {
         write_chunk(stored, id, chunk, sum)?;
     }
@@ -92,7 +92,7 @@ pub fn write_new(stored: &mut StoredMut<'_>, id: u64, rows: &[Row<'_>], sum: &mu
 }
 
 /// Puts and removes rows, sorted by their element keys. Tells how many there are more than before.
-pub fn change(stored: &mut StoredMut<'_>, id: u64, mut changes: &[Changed<'_>], sum: &mut Sum) -> Result<i64, Error> {
+pub(crate) fn change(stored: &mut StoredMut<'_>, id: u64, mut changes: &[Changed<'_>], sum: &mut Sum) -> Result<i64, Error> {
     let mut more = 0;
     while let Some((first, _)) = changes.first() {
         let Some(found) = stored.element_at(id, first)? else {
@@ -216,7 +216,7 @@ fn fitting(sizes: impl Iterator<Item = usize>, bytes_max: usize) -> usize {
 }
 
 /// Rows of a changed value in the order of their element keys.
-pub fn sorted(changed: &Dict<ChangedRow>) -> Vec<Told<'_>> {
+pub(crate) fn sorted(changed: &Dict<ChangedRow>) -> Vec<Told<'_>> {
     let mut rows: Vec<Told<'_>> = changed.iter().map(|row| (&*row.element, row.bytes.as_ref().map(Bytes::from))).collect();
     rows.sort_unstable_by_key(|(element, _)| *element);
     rows

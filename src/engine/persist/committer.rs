@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How others reach the committer, and what it has come to.
 #[derive(Default)]
-pub struct Commits {
+pub(crate) struct Commits {
     /// Whether it has found nothing to commit and waits to be poked.
     is_asleep: AtomicBool,
     /// Whether someone waits for a sync and cannot wait for the usual pace.
@@ -130,7 +130,7 @@ struct Progress {
 }
 
 /// Commits until told to stop, and then what is left. Whoever waits for more then, or changes something, is told that it is over.
-pub fn run(inner: &Inner) {
+pub(crate) fn run(inner: &Inner) {
     commit_all(inner);
     inner.commits.is_over.store(true, SeqCst);
     tell_of_refusal(inner);

@@ -37,7 +37,7 @@ const SHARE_BYTES: usize = 4096;
 
 /// How writers are held back.
 #[derive(Default)]
-pub struct Growth {
+pub(crate) struct Growth {
     line: Mutex<Line>,
     /// How often replies were held back.
     pub(super) waits: AtomicU64,
@@ -53,7 +53,7 @@ impl Growth {
 }
 
 /// Notes whether the journal is at its bound and checkpoints fail. To be called where either may have come to be so, or to an end.
-pub fn look(inner: &Inner) {
+pub(crate) fn look(inner: &Inner) {
     let is_stuck = inner.checkpoints.has_failed.load(Relaxed) && inner.journal_bytes.load(Relaxed) >= bound(inner);
     if inner.growth.is_stuck.swap(is_stuck, Relaxed) == is_stuck {
         return;
@@ -65,13 +65,13 @@ pub fn look(inner: &Inner) {
 }
 
 /// Why nothing more may come into the journal, if that is so.
-pub fn stuck_text(inner: &Inner) -> Option<String> {
+pub(crate) fn stuck_text(inner: &Inner) -> Option<String> {
     let cause = if inner.growth.is_stuck() { inner.checkpoints.error()? } else { return None };
     Some(format!("the journal has come to its bound of {} bytes, and no checkpoint can shorten it: {cause}", bound(inner)))
 }
 
 /// The place in the line of a client that wrote this much, if its reply is held back; and how far that brings it.
-pub fn line_up(inner: &Inner, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
+pub(crate) fn line_up(inner: &Inner, bytes: usize, written: &mut LineShare) -> Option<LinePlace> {
     let rate = rate(pressure(inner))?;
     let place = inner.growth.line.lock().join(bytes, written, rate, now_us())?;
     inner.growth.waits.fetch_add(1, Relaxed);
@@ -79,7 +79,7 @@ pub fn line_up(inner: &Inner, bytes: usize, written: &mut LineShare) -> Option<L
 }
 
 /// How long the one at a place waits until it asks again; None when it goes on.
-pub fn pause(inner: &Inner, place: LinePlace) -> Option<Duration> {
+pub(crate) fn pause(inner: &Inner, place: LinePlace) -> Option<Duration> {
     let mut line = inner.growth.line.lock();
     let Some(rate) = rate(pressure(inner)) else {
         line.clear();
@@ -89,7 +89,7 @@ pub fn pause(inner: &Inner, place: LinePlace) -> Option<Duration> {
 }
 
 /// Whether replies to writes are held back now.
-pub fn is_pressed(inner: &Inner) -> bool {
+pub(crate) fn is_pressed(inner: &Inner) -> bool {
     rate(pressure(inner)).is_some()
 }
 

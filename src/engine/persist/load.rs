@@ -34,7 +34,7 @@ const LIMIT_LOOKS: u64 = 1024;
 /// One scans for them all, so more would only wait.
 const INSERTERS_MAX: usize = 8;
 /// A string no longer than this stands in its entry: leaving it on disk would save nothing.
-pub const INLINE_BYTES_MAX: usize = 22;
+pub(crate) const INLINE_BYTES_MAX: usize = 22;
 
 /// Puts all keys of the tables into an empty engine; tells how many. Values for which there is no room beside all keys, under
 /// `memory_limit` (0: none), stay on disk. Of an error, what came before it is there.
@@ -186,7 +186,7 @@ fn verify(stored: &Stored, record: &Record<'_>) -> Result<(), Error> {
 }
 
 /// The value a record tells of.
-pub fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
+pub(crate) fn value(stored: &Stored, record: &Record<'_>) -> Result<Value, Error> {
     match record.body {
         Body::Small(bytes) => Ok(small_value(record.kind, bytes)?),
         Body::Large(large) if record.kind == Kind::String => text(stored, &large),

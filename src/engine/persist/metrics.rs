@@ -4,7 +4,7 @@ use crate::engine::persist::Stats;
 use crate::metrics::Row;
 
 /// The rows.
-pub const METRICS: &[Row<Stats>] = &[
+pub(crate) const METRICS: &[Row<Stats>] = &[
     Row::gauge("flux_journal_bytes", "Bytes in the journal that no checkpoint covers.", |stats| stats.journal_bytes as f64),
     Row::counter("flux_journal_commits_total", "Commits of the journal.", |stats| stats.commits as f64),
     Row::counter("flux_journal_commit_seconds_total", "Seconds that commits of the journal took.", |stats| {

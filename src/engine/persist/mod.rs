@@ -2,26 +2,26 @@
 //! when the server starts. Its own threads do the work; no shard stays locked while a disk is waited for.
 
 pub mod apply;
-pub mod backup;
+pub(crate) mod backup;
 pub mod batch;
-pub mod check;
-pub mod checkpoint;
-pub mod chunk;
-pub mod committer;
+pub(crate) mod check;
+pub(crate) mod checkpoint;
+pub(crate) mod chunk;
+pub(crate) mod committer;
 pub mod fold;
-pub mod growth;
+pub(crate) mod growth;
 pub mod load;
 mod metrics;
-pub mod passes;
-pub mod progress;
+pub(crate) mod passes;
+pub(crate) mod progress;
 pub mod record;
 pub mod replay;
 mod salvage;
-pub mod spill;
+pub(crate) mod spill;
 
 pub use backup::{backup_folder, restore};
 pub use check::check;
-pub use metrics::METRICS;
+pub(crate) use metrics::METRICS;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -156,7 +156,7 @@ impl Error {
     }
 
     /// Whether the system lets this user not do what was asked.
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         matches!(self, Error::Storage(error) if error.is_denied())
     }
 
@@ -209,11 +209,11 @@ pub struct Loaded {
     /// Keys in memory afterwards.
     pub keys: u64,
     /// Keys that were not kept, since their time was over.
-    pub expired: u64,
+    pub(crate) expired: u64,
     /// Batches of the journal that were replayed on top of the tables.
     pub batches: u64,
     /// How long all of it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// What was done to the folder that its owner should know, a sentence each.
     pub notes: Vec<String>,
 }
@@ -224,53 +224,53 @@ pub struct Stats {
     /// Bytes in the journal that no checkpoint covers.
     pub journal_bytes: u64,
     /// Files of the journal.
-    pub journal_files: u64,
+    pub(crate) journal_files: u64,
     /// Commits of the journal.
-    pub commits: u64,
+    pub(crate) commits: u64,
     /// Microseconds these commits took.
-    pub commit_us: u64,
+    pub(crate) commit_us: u64,
     /// Whether the last commit of the journal succeeded.
-    pub is_writable: bool,
+    pub(crate) is_writable: bool,
     /// Why it did not.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// Checkpoints that ended well.
-    pub checkpoints: u64,
+    pub(crate) checkpoints: u64,
     /// Whether a checkpoint runs now.
-    pub is_checkpointing: bool,
+    pub(crate) is_checkpointing: bool,
     /// When the last checkpoint ended, in seconds since the epoch.
-    pub last_checkpoint_at: u64,
+    pub(crate) last_checkpoint_at: u64,
     /// How long it took, in milliseconds.
-    pub last_checkpoint_ms: u64,
+    pub(crate) last_checkpoint_ms: u64,
     /// Whether it ended well.
     pub last_checkpoint_ok: bool,
     /// How many have failed since one ended well.
-    pub failed_checkpoints: u64,
+    pub(crate) failed_checkpoints: u64,
     /// How long the one that runs takes so far, in milliseconds; None while none runs.
-    pub checkpoint_runs_ms: Option<u64>,
+    pub(crate) checkpoint_runs_ms: Option<u64>,
     /// Whether one was asked for that has not begun.
-    pub is_checkpoint_wanted: bool,
+    pub(crate) is_checkpoint_wanted: bool,
     /// Bytes in the journal when the last checkpoint ended, or at the start.
-    pub journal_base_bytes: u64,
+    pub(crate) journal_base_bytes: u64,
     /// Bytes written to the journal that may not be on the disk yet.
-    pub unsynced_bytes: u64,
+    pub(crate) unsynced_bytes: u64,
     /// Syncs of the journal.
-    pub syncs: u64,
+    pub(crate) syncs: u64,
     /// Syncs that took so long that the next commit had to wait.
-    pub slow_syncs: u64,
+    pub(crate) slow_syncs: u64,
     /// Values dropped from memory under the limit.
     pub drops: u64,
     /// Values read back from disk.
     pub loads: u64,
     /// Whether writers are slowed down now because memory is over its limit.
-    pub is_crowded: bool,
+    pub(crate) is_crowded: bool,
     /// How often replies to writes were held back for that.
-    pub waits: u64,
+    pub(crate) waits: u64,
     /// How often replies to writes were held back because the journal grew faster than checkpoints took it over.
     pub pauses: u64,
 }
 
 /// What the room's threads share.
-pub struct Inner {
+pub(crate) struct Inner {
     engine: Arc<Engine>,
     disk: Arc<dyn Disk>,
     folder: Folder,
@@ -497,20 +497,20 @@ impl Backing for Rest<'_> {
 }
 
 /// A folder that this process holds, of which nothing was read yet.
-pub struct Held {
+pub(crate) struct Held {
     folder: Folder,
     disk: Arc<dyn Disk>,
 }
 
 impl Held {
     /// Takes hold of a folder, made if missing.
-    pub fn at(dir: &Path) -> Result<Held, Error> {
+    pub(crate) fn at(dir: &Path) -> Result<Held, Error> {
         let folder = Folder::open(dir)?;
         Ok(Held { disk: Arc::new(folder.files()), folder })
     }
 
     /// The same, with the files on another kind of disk.
-    pub fn on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Held, Error> {
+    pub(crate) fn on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Held, Error> {
         Ok(Held { folder: Folder::open(dir)?, disk })
     }
 }
@@ -538,7 +538,7 @@ impl Persistence {
 
     /// Loads the keys of a folder into an empty keyspace, replays its journal, starts the threads. Others may look at the keyspace meanwhile,
     /// and must change nothing in it.
-    pub fn load(held: Held, engine: &Arc<Engine>, options: Options) -> Result<Persistence, Error> {
+    pub(crate) fn load(held: Held, engine: &Arc<Engine>, options: Options) -> Result<Persistence, Error> {
         let Held { folder, disk } = held;
         let start = clock::instant();
         panics::end_the_process_from_within();
@@ -652,22 +652,22 @@ impl Persistence {
     }
 
     /// The same, and asks it to commit without gathering more first: someone waits who does not usually.
-    pub fn hurry(&self) {
+    pub(crate) fn hurry(&self) {
         self.0.commits.hurry();
     }
 
     /// Asks the committer to write without gathering more first: someone waits until there is room for more.
-    pub fn write_soon(&self) {
+    pub(crate) fn write_soon(&self) {
         self.0.commits.write_soon();
     }
 
     /// When effects are on disk.
-    pub fn fsync(&self) -> Fsync {
+    pub(crate) fn fsync(&self) -> Fsync {
         self.0.fsync()
     }
 
     /// Changes when effects are on disk, from the next commit on.
-    pub fn set_fsync(&self, fsync: Fsync) {
+    pub(crate) fn set_fsync(&self, fsync: Fsync) {
         self.0.fsync.store(fsync as u8, SeqCst);
         self.0.engine.set_shows_only_durable(fsync == Fsync::Always);
         self.0.commits.hurry();
@@ -683,18 +683,18 @@ impl Persistence {
 
     /// Whether so much is on its way to the journal that a writer should wait until what it wrote is there, whatever the mode: so memory stays bounded.
     #[inline]
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         memory::aside_bytes_of(Aside::Journal) > self.0.engine.eviction().passing_bytes_max()
     }
 
     /// Whether memory is over its limit with changes that no checkpoint holds yet.
     #[inline]
-    pub fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         self.0.spill.is_crowded()
     }
 
     /// For a writer: while memory is crowded, what tells when that is over. Counts the wait.
-    pub fn wait_for_room(&self) -> Option<watch::Receiver<bool>> {
+    pub(crate) fn wait_for_room(&self) -> Option<watch::Receiver<bool>> {
         self.0.spill.wait()
     }
 
@@ -721,7 +721,7 @@ impl Persistence {
     }
 
     /// Why the journal cannot be written, if it cannot: some of what was acknowledged may be in memory only.
-    pub fn commit_error(&self) -> Option<String> {
+    pub(crate) fn commit_error(&self) -> Option<String> {
         self.0.damage.get().cloned().or_else(|| self.0.commits.error.lock().clone())
     }
 
@@ -751,7 +751,7 @@ impl Persistence {
     }
 
     /// Sets from which size of the journal on a checkpoint starts.
-    pub fn set_checkpoint_bytes(&self, bytes: u64) {
+    pub(crate) fn set_checkpoint_bytes(&self, bytes: u64) {
         self.0.checkpoint_bytes.store(bytes, Relaxed);
     }
 
@@ -841,7 +841,7 @@ impl Persistence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file, table and key it is in.
-    pub place: String,
+    pub(crate) place: String,
     /// What is wrong there.
     pub cause: String,
 }
@@ -852,11 +852,11 @@ pub struct Checked {
     /// Keys in the tables.
     pub keys: u64,
     /// Rows of their values.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// Batches in the journal that are not in the tables.
-    pub batches: u64,
+    pub(crate) batches: u64,
     /// Changes to keys of which they tell.
-    pub changes: u64,
+    pub(crate) changes: u64,
     /// What its owner should know that is no problem, a sentence each.
     pub notes: Vec<String>,
     /// The first problems found.

@@ -24,7 +24,7 @@ const MOVES_SHARE: usize = 2;
 const READ_BYTES: usize = 4 << 20;
 
 /// Passes over a span of the journal.
-pub struct Passes<'i> {
+pub(crate) struct Passes<'i> {
     inner: &'i Inner,
     /// The span is what follows this batch, up to the last.
     after: u64,
@@ -50,7 +50,7 @@ pub struct Passes<'i> {
 
 impl Passes<'_> {
     /// Passes over what follows a batch, up to this one at most.
-    pub fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
+    pub(crate) fn over(inner: &Inner, after: u64, last: u64) -> Passes<'_> {
         Passes {
             inner,
             after,
@@ -67,12 +67,12 @@ impl Passes<'_> {
     }
 
     /// The batch that the span follows.
-    pub fn after(&self) -> u64 {
+    pub(crate) fn after(&self) -> u64 {
         self.after
     }
 
     /// What became of the next stretch of keys; None after the last.
-    pub fn read(&mut self) -> Result<Option<Fold>, Error> {
+    pub(crate) fn read(&mut self) -> Result<Option<Fold>, Error> {
         self.next_fold().inspect_err(|_| self.has_failed = true)
     }
 
@@ -81,11 +81,11 @@ impl Passes<'_> {
         let mut fold = if from.is_none() {
             let mut first = self.fold(Fold::sampling())?;
             self.moves = first.take_moves();
-            self.changes = (first.len() as u64, self.bytes.min(first.told_bytes() as u64));
+            self.changes = (first.key_count() as u64, self.bytes.min(first.told_bytes() as u64));
             if let Some(samples) = first.take_samples() {
                 if first.below().is_some() {
                     // It is not known how much of the span was overwritten in it.
-                    self.changes = (samples.changes().max(first.len() as u64), self.bytes);
+                    self.changes = (samples.changes().max(first.key_count() as u64), self.bytes);
                 }
                 self.samples = samples.keys.into_iter().collect();
                 self.samples_each = fill(&first, &self.samples, fold_bytes_max(self.inner));
@@ -133,12 +133,12 @@ impl Passes<'_> {
     }
 
     /// Whether the journal could not be read, or made no sense.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_failed || self.has_read_wrong()
     }
 
     /// Whether the journal could not be read, or is not what was written: now, or where a value was left.
-    pub fn has_read_wrong(&self) -> bool {
+    pub(crate) fn has_read_wrong(&self) -> bool {
         self.reading.as_ref().is_some_and(|reading| reading.has_failed())
     }
 
@@ -150,7 +150,7 @@ impl Passes<'_> {
     }
 
     /// About how many places in the tables change, and how many bytes are written there; once the first was read.
-    pub fn changes(&self) -> (u64, u64) {
+    pub(crate) fn changes(&self) -> (u64, u64) {
         self.changes
     }
 }

@@ -27,7 +27,7 @@ const GIVEN_UP: u8 = 2;
 
 /// A look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// When it began, in seconds since the epoch.
     pub began_at: u64,
     /// For how long it has lasted, in milliseconds.
@@ -40,12 +40,12 @@ pub struct Look {
 
 impl Look {
     /// How much of it is done, of a hundred.
-    pub fn percent(&self) -> f64 {
+    pub(crate) fn percent(&self) -> f64 {
         100.0 * self.loaded_bytes as f64 / self.total_bytes.max(1) as f64
     }
 
     /// Seconds until the end, if it goes on as it went. As Redis, it says 1 where there is nothing to go by yet.
-    pub fn left_s(&self) -> u64 {
+    pub(crate) fn left_s(&self) -> u64 {
         if self.took_ms < 1000 {
             return 1;
         }
@@ -63,23 +63,23 @@ impl Progress {
     }
 
     /// All is there.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let _ = self.state.compare_exchange(ON, OFF, AcqRel, Acquire);
     }
 
     /// Has it never be over, so that nobody changes anything before the process ends; false where it is over already.
-    pub fn give_up(&self) -> bool {
+    pub(crate) fn give_up(&self) -> bool {
         self.state.compare_exchange(ON, GIVEN_UP, AcqRel, Acquire).is_ok()
     }
 
     /// Whether it goes on.
     #[inline]
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.state.load(Acquire) != OFF
     }
 
     /// How far it is, while it goes on.
-    pub fn look(&self) -> Option<Look> {
+    pub(crate) fn look(&self) -> Option<Look> {
         let total_bytes = self.total_bytes.load(Relaxed);
         self.is_on().then(|| Look {
             began_at: self.began_at.load(Relaxed),
@@ -101,7 +101,7 @@ impl Progress {
     }
 
     /// How long each key is made to take (`key-load-delay`): so many microseconds, or where it is negative, one for so many keys.
-    pub fn set_key_delay(&self, delay: i64) {
+    pub(crate) fn set_key_delay(&self, delay: i64) {
         self.key_delay.store(delay, Relaxed);
     }
 

@@ -15,10 +15,10 @@ const EXPIRES: u8 = 0x08;
 const IS_LARGE: u8 = 0x10;
 
 /// The most bytes a value has that stands in its key's record. A record this long leaves room for a second one in its page.
-pub const SMALL_BYTES_MAX: usize = 1900;
+pub(crate) const SMALL_BYTES_MAX: usize = 1900;
 
 /// Bytes of a large string that stand in one row: with its key it fills a page of 16 KiB.
-pub const SEGMENT_BYTES: usize = (16 << 10) - 64;
+pub(crate) const SEGMENT_BYTES: usize = (16 << 10) - 64;
 
 /// A key's record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl<'a> Record<'a> {
     }
 
     /// The id of a large value.
-    pub fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         match self.body {
             Body::Small(_) => None,
             Body::Large(large) => Some(large.id),
@@ -131,7 +131,7 @@ fn take_head(from: &mut &[u8]) -> Result<(u8, u8), BadRow> {
 
 /// Rows packed one after another, each as its element key and its bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Packed<'a>(pub &'a [u8]);
+pub(crate) struct Packed<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Packed<'a> {
     type Item = Result<(&'a [u8], &'a [u8]), BadRow>;
@@ -155,13 +155,13 @@ pub fn push_packed(to: &mut Vec<u8>, element: &[u8], bytes: &[u8]) {
 }
 
 /// How long a packed row is, to within a few bytes more.
-pub fn packed_bytes(element_len: usize, bytes_len: usize) -> usize {
+pub(crate) fn packed_bytes(element_len: usize, bytes_len: usize) -> usize {
     let length = |len: usize| if len < 0x80 { 1 } else { 1 + (len.ilog2() as usize) / 7 };
     length(element_len) + element_len + length(bytes_len) + bytes_len
 }
 
 /// The element key of a string's segment.
-pub fn segment_key(number: usize) -> [u8; 4] {
+pub(crate) fn segment_key(number: usize) -> [u8; 4] {
     (number as u32).to_be_bytes()
 }
 
@@ -176,7 +176,7 @@ pub fn small_value(kind: Kind, bytes: &[u8]) -> Result<Value, BadRow> {
 }
 
 /// Puts packed rows into a value; tells how many.
-pub fn put_packed(value: &mut Value, bytes: &[u8]) -> Result<u64, BadRow> {
+pub(crate) fn put_packed(value: &mut Value, bytes: &[u8]) -> Result<u64, BadRow> {
     let rows = value.rows_mut().ok_or(BadRow::Bytes)?;
     let mut count = 0;
     for row in Packed(bytes) {

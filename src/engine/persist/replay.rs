@@ -300,7 +300,7 @@ fn made(engine: &Engine, database: &mut Database, hash: u32, key: &[u8], kind: K
 }
 
 /// Removes what expired while nobody was looking, which the journal must learn like any removal.
-pub fn remove_expired(engine: &Engine, now: u64) -> u64 {
+pub(crate) fn remove_expired(engine: &Engine, now: u64) -> u64 {
     let mut count = 0;
     engine.each_shard(|_, shard| {
         for db in 0..DATABASES {

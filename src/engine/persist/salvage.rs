@@ -6,7 +6,7 @@ use crate::storage::Tables;
 use crate::storage::tables::{DATABASES, Stored, StoredMut};
 
 /// Copies every key whose record and elements are whole into other, empty tables; tells how many were not.
-pub fn salvage(from: &Tables, to: &Tables) -> Result<u64, Error> {
+pub(crate) fn salvage(from: &Tables, to: &Tables) -> Result<u64, Error> {
     let snapshot = from.snapshot()?;
     let mut kept = 0;
     to.write(|changes| {

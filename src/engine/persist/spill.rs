@@ -38,7 +38,7 @@ const BRANCHES_SHARE: u64 = 8;
 
 /// What the sweep has come to.
 #[derive(Default)]
-pub struct Spill {
+pub(crate) struct Spill {
     is_stopping: AtomicBool,
     lock: Mutex<()>,
     changed: Condvar,
@@ -81,7 +81,7 @@ impl Spill {
 }
 
 /// Drops values while memory is above the limit, until told to stop.
-pub fn run(inner: &Inner) {
+pub(crate) fn run(inner: &Inner) {
     while !inner.spill.is_stopping.load(SeqCst) {
         let limit = inner.memory_limit.load(Relaxed);
         if limit != 0 && memory::used_bytes() > limit {
@@ -139,7 +139,7 @@ fn drop_some(inner: &Inner, shard: &mut Shard) -> usize {
 }
 
 /// Drops all that can be, whatever the limit.
-pub fn drop_all(inner: &Inner) -> usize {
+pub(crate) fn drop_all(inner: &Inner) -> usize {
     let mut dropped = 0;
     inner.engine.each_shard(|_, shard| {
         inner.engine.loads().note_dropped();
@@ -179,12 +179,12 @@ fn can_drop(engine: &Engine, db: u8, entry: &Entry) -> bool {
 }
 
 /// A reader's life: values are read back from the tables.
-pub fn read(inner: &Inner) {
+pub(crate) fn read(inner: &Inner) {
     inner.engine.loads().run(&*inner.engine, inner);
 }
 
 /// The same for threads that hold shards.
-pub fn read_for_holders(inner: &Inner) {
+pub(crate) fn read_for_holders(inner: &Inner) {
     inner.engine.loads().run_hands(inner);
 }
 
@@ -202,7 +202,7 @@ impl Backing for Inner {
 }
 
 /// The value a key had at the last checkpoint.
-pub fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> {
+pub(crate) fn read_back(inner: &Inner, missing: &Missing) -> Result<Value, persist::Error> {
     debug_assert!(usize::from(missing.db) < DATABASES);
     let tables = inner.tables.read();
     let tables = tables.as_ref().ok_or_else(|| persist::Error::Write("the tables are closed".into()))?;

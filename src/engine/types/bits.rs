@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// How many bits in a range of bits are set. The range must lie within the bytes.
-pub fn count(bytes: &[u8], range: Range<usize>) -> usize {
+pub(crate) fn count(bytes: &[u8], range: Range<usize>) -> usize {
     let (head, whole, tail) = split(bytes, range);
     // Eight bytes at a time: the compiler makes one instruction of each.
     let (words, rest) = whole.as_chunks::<8>();
@@ -32,7 +32,7 @@ fn split(bytes: &[u8], range: Range<usize>) -> (u8, &[u8], u8) {
 }
 
 /// The first bit of this value in a range of bits. The range must lie within the bytes.
-pub fn find(bytes: &[u8], range: Range<usize>, value: bool) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], range: Range<usize>, value: bool) -> Option<usize> {
     let skipped = if value { 0x00 } else { 0xff };
     let mut at = range.start;
     while at < range.end {
@@ -57,12 +57,12 @@ fn run_of(byte: u8, bytes: &[u8]) -> usize {
 }
 
 /// A bit.
-pub fn get(bytes: &[u8], at: usize) -> bool {
+pub(crate) fn get(bytes: &[u8], at: usize) -> bool {
     bytes.get(at / 8).is_some_and(|byte| byte & mask(at) != 0)
 }
 
 /// Sets a bit, which must lie within the bytes; tells what it was before.
-pub fn set(bytes: &mut [u8], at: usize, value: bool) -> bool {
+pub(crate) fn set(bytes: &mut [u8], at: usize, value: bool) -> bool {
     let byte = &mut bytes[at / 8];
     let before = *byte & mask(at) != 0;
     if value {
@@ -82,7 +82,7 @@ const WINDOW_BYTES: usize = 9;
 
 /// The width of an integer within a string, and whether it has a sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// Whether it is a two's complement.
     pub is_signed: bool,
     /// From 1 to 64, to 63 without a sign.
@@ -91,7 +91,7 @@ pub struct Field {
 
 /// What becomes of an integer that does not fit its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overflow {
+pub(crate) enum Overflow {
     /// Its low bits stay.
     #[default]
     Wrap,
@@ -103,7 +103,7 @@ pub enum Overflow {
 
 impl Field {
     /// Reads `i16`, `u8` and so on.
-    pub fn parse(text: &[u8]) -> Option<Field> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Field> {
         let (is_signed, bits) = match text {
             [b'i', bits @ ..] => (true, bits),
             [b'u', bits @ ..] => (false, bits),
@@ -115,14 +115,14 @@ impl Field {
     }
 
     /// The integer that starts at a bit.
-    pub fn read(self, bytes: &[u8], at: usize) -> i64 {
+    pub(crate) fn read(self, bytes: &[u8], at: usize) -> i64 {
         let window = (0..WINDOW_BYTES)
             .fold(0u128, |window, place| window << 8 | u128::from(bytes.get(at / 8 + place).copied().unwrap_or(0)));
         self.extended((window >> self.shift(at)) as u64)
     }
 
     /// Writes an integer that fits, from a bit on; all of the field must lie within the bytes.
-    pub fn write(self, bytes: &mut [u8], at: usize, number: i64) {
+    pub(crate) fn write(self, bytes: &mut [u8], at: usize, number: i64) {
         let mask = (1u128 << self.bits) - 1;
         let (number, mask) = ((number as u128 & mask) << self.shift(at), mask << self.shift(at));
         for (place, byte) in bytes[at / 8..].iter_mut().take(WINDOW_BYTES).enumerate() {
@@ -137,7 +137,7 @@ impl Field {
     }
 
     /// A number as the field can hold it; the flag tells whether it overflowed. None if then nothing shall be written.
-    pub fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
+    pub(crate) fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
         let (low, high) = self.bounds();
         if (low..=high).contains(&number) {
             return Some(number as i64);
@@ -150,7 +150,7 @@ impl Field {
     }
 
     /// A number given by a client, as the field sees it: without a sign, one below zero is a very large one.
-    pub fn given(self, number: i64) -> i128 {
+    pub(crate) fn given(self, number: i64) -> i128 {
         if self.is_signed { i128::from(number) } else { i128::from(number as u64) }
     }
 
@@ -167,7 +167,7 @@ impl Field {
 
 /// The ways `BITOP` combines strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Bits set in all.
     And,
     /// Bits set in any.
@@ -212,7 +212,7 @@ impl Operation {
 }
 
 /// Strings that are combined one after another.
-pub struct Combined {
+pub(crate) struct Combined {
     operation: Operation,
     result: Vec<u8>,
     /// What any string but the first has; for `One`, what more than one have.
@@ -221,7 +221,7 @@ pub struct Combined {
 
 impl Combined {
     /// Begins with the first string.
-    pub fn of(operation: Operation, first: &[u8]) -> Combined {
+    pub(crate) fn of(operation: Operation, first: &[u8]) -> Combined {
         let mut result = first.to_vec();
         if operation == Operation::Not {
             result.iter_mut().for_each(|byte| *byte = !*byte);
@@ -230,7 +230,7 @@ impl Combined {
     }
 
     /// Adds the next string.
-    pub fn add(&mut self, string: &[u8]) {
+    pub(crate) fn add(&mut self, string: &[u8]) {
         match self.operation {
             Operation::Diff | Operation::Diff1 | Operation::AndOr => Operation::Or.combine(&mut self.others, string),
             Operation::One => {
@@ -245,7 +245,7 @@ impl Combined {
     }
 
     /// What they make, as long as the longest of them.
-    pub fn bits(mut self) -> Vec<u8> {
+    pub(crate) fn bits(mut self) -> Vec<u8> {
         match self.operation {
             Operation::Diff | Operation::Diff1 | Operation::AndOr => self.operation.combine(&mut self.result, &self.others),
             Operation::One => Operation::Diff.combine(&mut self.result, &self.others),

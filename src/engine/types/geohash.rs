@@ -19,7 +19,7 @@ const ALPHABET: &[u8; 32] = b"0123456789bcdefghjkmnpqrstuvwxyz";
 
 /// A place on earth, in degrees.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Place {
+pub(crate) struct Place {
     /// East of Greenwich.
     pub longitude: f64,
     /// North of the equator.
@@ -28,18 +28,18 @@ pub struct Place {
 
 impl Place {
     /// A place, if it is one that can be stored.
-    pub fn new(longitude: f64, latitude: f64) -> Option<Place> {
+    pub(crate) fn new(longitude: f64, latitude: f64) -> Option<Place> {
         let is_within = |value: f64, (min, max): (f64, f64)| (min..=max).contains(&value);
         (is_within(longitude, LONGITUDE) && is_within(latitude, LATITUDE)).then_some(Place { longitude, latitude })
     }
 
     /// The score of a member at this place.
-    pub fn score(self) -> f64 {
+    pub(crate) fn score(self) -> f64 {
         Cell::of(self, STEPS, LATITUDE).bits() as f64
     }
 
     /// The place a score stands for: the middle of its cell.
-    pub fn of_score(score: f64) -> Place {
+    pub(crate) fn of_score(score: f64) -> Place {
         let (longitude, latitude) = Cell::from_bits(bits_of(score), STEPS).area();
         Place {
             longitude: ((longitude.start + longitude.end) / 2.0).clamp(LONGITUDE.0, LONGITUDE.1),
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// The name other programs know such a place by: eleven letters and digits.
-    pub fn geohash(self) -> [u8; 11] {
+    pub(crate) fn geohash(self) -> [u8; 11] {
         let bits = Cell::of(self, STEPS, (-90.0, 90.0)).bits();
         let mut text = [ALPHABET[0]; 11];
         // The last one would need more bits than there are, and stays 0.
@@ -59,7 +59,7 @@ impl Place {
     }
 
     /// Metres to another place, on a sphere.
-    pub fn distance(self, other: Place) -> f64 {
+    pub(crate) fn distance(self, other: Place) -> f64 {
         let v = ((other.longitude * RADIANS - self.longitude * RADIANS) / 2.0).sin();
         if v == 0.0 {
             return latitude_distance(self.latitude, other.latitude);
@@ -152,7 +152,7 @@ fn gather(number: u64) -> u32 {
 
 /// What is searched, around a place; in metres.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// A circle of this radius.
     Circle(f64),
     /// A box of this width and height.
@@ -161,7 +161,7 @@ pub enum Shape {
 
 /// A shape around a place.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Area {
+pub(crate) struct Area {
     /// The place.
     pub center: Place,
     /// The shape.
@@ -170,7 +170,7 @@ pub struct Area {
 
 impl Area {
     /// How far from the middle a place within is; None outside.
-    pub fn distance(&self, place: Place) -> Option<f64> {
+    pub(crate) fn distance(&self, place: Place) -> Option<f64> {
         match self.shape {
             Shape::Circle(radius) => Some(self.center.distance(place)).filter(|distance| *distance <= radius),
             Shape::Box(width, height) => {
@@ -184,7 +184,7 @@ impl Area {
 
     /// The ranges of scores in which all places within are, in the order in which Redis searches them: the cell of the middle,
     /// then its neighbours.
-    pub fn scores(&self) -> Vec<Range<f64>> {
+    pub(crate) fn scores(&self) -> Vec<Range<f64>> {
         let bounds = self.bounds();
         let mut cell = Cell::of(self.center, self.steps(), LATITUDE);
         if cell.steps > 1 && !bounds.is_covered_by_neighbours_of(cell) {

@@ -110,14 +110,9 @@ impl Default for Hash {
 }
 
 impl Hash {
-    /// Whether it has no fields, not even such whose time is over.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many fields it holds, those included whose time is over.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Repr::Pairs(pairs) => pairs.len(),
             Repr::Table(table) => table.fields.len(),
@@ -125,7 +120,7 @@ impl Hash {
     }
 
     /// How many fields it holds whose time is not over.
-    pub fn live_len(&self, now: u64) -> usize {
+    pub(crate) fn live_len(&self, now: u64) -> usize {
         match &self.0 {
             Repr::Pairs(pairs) => pairs.len(),
             Repr::Table(table) => table.fields.len() - table.expiries.over(now).count(),
@@ -141,7 +136,7 @@ impl Hash {
 
     /// The value of a field.
     #[inline]
-    pub fn get(&self, field: &[u8], now: u64) -> Option<Item<'_>> {
+    pub(crate) fn get(&self, field: &[u8], now: u64) -> Option<Item<'_>> {
         match &self.0 {
             Repr::Pairs(pairs) => pairs.get(field),
             Repr::Table(table) => {
@@ -152,7 +147,7 @@ impl Hash {
     }
 
     /// When a field expires, in milliseconds since the epoch; None where it lasts or is not there.
-    pub fn expiry(&self, field: &[u8]) -> Option<u64> {
+    pub(crate) fn expiry(&self, field: &[u8]) -> Option<u64> {
         match &self.0 {
             Repr::Pairs(_) => None,
             Repr::Table(table) => table.expiries.get(field),
@@ -161,7 +156,7 @@ impl Hash {
 
     /// When the next field expires, or should have; in milliseconds since the epoch.
     #[inline]
-    pub fn next_expiry(&self) -> Option<u64> {
+    pub(crate) fn next_expiry(&self) -> Option<u64> {
         match &self.0 {
             Repr::Pairs(_) => None,
             Repr::Table(table) => table.expiries.by_time.first().map(|(expire_at, _)| *expire_at),
@@ -186,18 +181,18 @@ impl Hash {
 
     /// Whether it holds fields whose time is over.
     #[inline]
-    pub fn has_expired(&self, now: u64) -> bool {
+    pub(crate) fn has_expired(&self, now: u64) -> bool {
         self.next_expiry().is_some_and(|expire_at| expire_at <= now)
     }
 
     /// The fields whose time is not over, and their values.
-    pub fn iter(&self, now: u64) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
+    pub(crate) fn iter(&self, now: u64) -> impl Iterator<Item = (Item<'_>, Item<'_>)> {
         let hides = self.has_expired(now);
         self.all().filter(move |(field, _)| !hides || !self.is_over(field, now))
     }
 
     /// The field and value at a position below `len`, also where its time is over.
-    pub fn at(&self, position: usize) -> (Item<'_>, Item<'_>) {
+    pub(crate) fn at(&self, position: usize) -> (Item<'_>, Item<'_>) {
         match &self.0 {
             Repr::Pairs(pairs) => pairs.iter().nth(position).expect("the position is below len"),
             Repr::Table(table) => table.fields.at(position as u32).items(),
@@ -205,13 +200,13 @@ impl Hash {
     }
 
     /// Any field and its value, each as likely as any other, also where its time is over; the hash must not be empty.
-    pub fn random(&self) -> (Item<'_>, Item<'_>) {
+    pub(crate) fn random(&self) -> (Item<'_>, Item<'_>) {
         self.at(id::random_below(self.len()))
     }
 
     /// Shows some fields whose time is not over and returns how many it looked at and the cursor of the next; see
     /// [`Dict::scan`]. A hash that is not a table is shown at once.
-    pub fn scan(&self, cursor: u32, now: u64, mut show: impl FnMut(Item<'_>, Item<'_>)) -> (usize, u32) {
+    pub(crate) fn scan(&self, cursor: u32, now: u64, mut show: impl FnMut(Item<'_>, Item<'_>)) -> (usize, u32) {
         match &self.0 {
             Repr::Pairs(_) => {
                 self.all().for_each(|(field, value)| show(field, value));
@@ -231,12 +226,12 @@ impl Hash {
     }
 
     /// Whether finding the field at a position takes longer the larger the position is.
-    pub fn is_walked(&self) -> bool {
+    pub(crate) fn is_walked(&self) -> bool {
         matches!(self.0, Repr::Pairs(_))
     }
 
     /// The name `OBJECT ENCODING` gives.
-    pub fn encoding(&self) -> &'static str {
+    pub(crate) fn encoding(&self) -> &'static str {
         match &self.0 {
             Repr::Pairs(_) => "listpack",
             Repr::Table(table) if table.is_small() => "listpackex",
@@ -361,13 +356,13 @@ impl<'a> Iterator for Iter<'a> {
 impl Edit<'_, Hash> {
     /// Sets a field, which lasts from then on; tells whether it is new.
     #[inline]
-    pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         self.log.put_parts(field, &[&[LASTS], value]);
         self.value.set(field, value, None)
     }
 
     /// Sets a field, which expires when it did before.
-    pub fn set_keeping_expiry(&mut self, field: &[u8], value: &[u8]) {
+    pub(crate) fn set_keeping_expiry(&mut self, field: &[u8], value: &[u8]) {
         let Some(expire_at) = self.value.expiry(field) else {
             self.set(field, value);
             return;
@@ -376,13 +371,13 @@ impl Edit<'_, Hash> {
     }
 
     /// Sets a field, which expires at this time, in milliseconds since the epoch.
-    pub fn set_expiring(&mut self, field: &[u8], value: &[u8], expire_at: u64) {
+    pub(crate) fn set_expiring(&mut self, field: &[u8], value: &[u8], expire_at: u64) {
         self.log.put_parts(field, &[&[EXPIRES], &expire_at.to_le_bytes(), value]);
         self.value.set(field, value, Some(expire_at));
     }
 
     /// Removes a field; tells whether it was there.
-    pub fn remove(&mut self, field: &[u8]) -> bool {
+    pub(crate) fn remove(&mut self, field: &[u8]) -> bool {
         let is_removed = self.value.remove(field);
         if is_removed {
             self.log.remove(field);
@@ -391,7 +386,7 @@ impl Edit<'_, Hash> {
     }
 
     /// Sets when a field that is there expires, in milliseconds since the epoch; None for never.
-    pub fn expire(&mut self, field: &[u8], expire_at: Option<u64>) {
+    pub(crate) fn expire(&mut self, field: &[u8], expire_at: Option<u64>) {
         self.value.expire(field, expire_at);
         let mut text = IntText::new();
         let value = self.value.get(field, 0).expect("a field that expires is there");
@@ -402,7 +397,7 @@ impl Edit<'_, Hash> {
     }
 
     /// Removes up to `count` fields whose time is over; tells how many there were.
-    pub fn remove_expired(&mut self, now: u64, count: usize) -> usize {
+    pub(crate) fn remove_expired(&mut self, now: u64, count: usize) -> usize {
         if !self.value.has_expired(now) {
             return 0;
         }

@@ -17,7 +17,7 @@ const DENSE_BYTES: usize = HEAD_BYTES + REGISTERS * 6 / 8;
 /// Where the cached count stands.
 const CACHE: Range<usize> = 8..16;
 /// The byte of the cached count whose highest bit says that it is out of date.
-pub const STALE_BYTE: usize = 15;
+pub(crate) const STALE_BYTE: usize = 15;
 const FORM_BYTE: usize = 4;
 const DENSE: u8 = 0;
 const SPARSE: u8 = 1;
@@ -31,10 +31,10 @@ const SEED: u64 = 0xadc8_3b19;
 
 /// A sparse form whose runs do not make up the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Corrupted;
+pub(crate) struct Corrupted;
 
 /// One with nothing in it.
-pub fn empty() -> Vec<u8> {
+pub(crate) fn empty() -> Vec<u8> {
     let mut bytes = vec![0; HEAD_BYTES];
     bytes[..4].copy_from_slice(b"HYLL");
     bytes[FORM_BYTE] = SPARSE;
@@ -43,37 +43,37 @@ pub fn empty() -> Vec<u8> {
 }
 
 /// Whether bytes look like one. The runs of the sparse form are only checked on use.
-pub fn is_valid(bytes: &[u8]) -> bool {
+pub(crate) fn is_valid(bytes: &[u8]) -> bool {
     bytes.len() >= HEAD_BYTES
         && bytes.starts_with(b"HYLL")
         && (bytes[FORM_BYTE] == SPARSE || bytes[FORM_BYTE] == DENSE && bytes.len() == DENSE_BYTES)
 }
 
 /// Whether it has the sparse form.
-pub fn is_sparse(bytes: &[u8]) -> bool {
+pub(crate) fn is_sparse(bytes: &[u8]) -> bool {
     bytes[FORM_BYTE] == SPARSE
 }
 
 /// The count it holds, if that is up to date.
-pub fn cached_count(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn cached_count(bytes: &[u8]) -> Option<u64> {
     let count = bytes[CACHE].try_into().map(u64::from_le_bytes).expect("eight bytes are a number");
     (bytes[STALE_BYTE] & 0x80 == 0).then_some(count)
 }
 
 /// Lets it hold a count; tells which bytes that changed.
-pub fn cache_count(bytes: &mut [u8], count: u64) -> Range<usize> {
+pub(crate) fn cache_count(bytes: &mut [u8], count: u64) -> Range<usize> {
     bytes[CACHE].copy_from_slice(&count.to_le_bytes());
     CACHE
 }
 
 /// Notes that the count it holds is out of date.
-pub fn mark_stale(bytes: &mut [u8]) {
+pub(crate) fn mark_stale(bytes: &mut [u8]) {
     bytes[STALE_BYTE] |= 0x80;
 }
 
 /// Adds an element; tells which register changed, if one did. A sparse form that would grow beyond `sparse_bytes_max`
 /// becomes dense. Does not touch the cached count.
-pub fn add(bytes: &mut Vec<u8>, element: &[u8], sparse_bytes_max: usize) -> Result<Option<usize>, Corrupted> {
+pub(crate) fn add(bytes: &mut Vec<u8>, element: &[u8], sparse_bytes_max: usize) -> Result<Option<usize>, Corrupted> {
     let (register, value) = place(element);
     Ok(raise(bytes, register, value, sparse_bytes_max)?.then_some(register))
 }
@@ -131,7 +131,7 @@ fn raise_dense(bytes: &mut [u8], register: usize, value: u8) -> bool {
 }
 
 /// The bytes a register lies in, in the dense form.
-pub fn dense_bytes(register: usize) -> Range<usize> {
+pub(crate) fn dense_bytes(register: usize) -> Range<usize> {
     let start = HEAD_BYTES + register * 6 / 8;
     start..(start + 2).min(DENSE_BYTES)
 }
@@ -237,7 +237,7 @@ fn merge_runs(bytes: &mut Vec<u8>, from: usize) {
 }
 
 /// Gives it the dense form.
-pub fn make_dense(bytes: &mut Vec<u8>) -> Result<(), Corrupted> {
+pub(crate) fn make_dense(bytes: &mut Vec<u8>) -> Result<(), Corrupted> {
     if !is_sparse(bytes) {
         return Ok(());
     }
@@ -286,7 +286,7 @@ fn each_run(bytes: &[u8], mut show: impl FnMut(u8, Range<usize>)) -> Result<(), 
 }
 
 /// The estimated count of its elements.
-pub fn count(bytes: &[u8]) -> Result<u64, Corrupted> {
+pub(crate) fn count(bytes: &[u8]) -> Result<u64, Corrupted> {
     let mut histogram = Histogram::default();
     each_run(bytes, |value, registers| histogram.0[usize::from(value)] += registers.len())?;
     Ok(histogram.estimate())
@@ -349,7 +349,7 @@ fn tau(mut x: f64) -> f64 {
 }
 
 /// The union of several: for each register the highest value.
-pub struct Union(Box<[u8; REGISTERS]>);
+pub(crate) struct Union(Box<[u8; REGISTERS]>);
 
 impl Default for Union {
     fn default() -> Union {
@@ -359,7 +359,7 @@ impl Default for Union {
 
 impl Union {
     /// Takes one in.
-    pub fn add(&mut self, bytes: &[u8]) -> Result<(), Corrupted> {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Corrupted> {
         each_run(bytes, |value, registers| {
             if value > 0 {
                 self.0[registers].iter_mut().for_each(|register| *register = value.max(*register));
@@ -368,14 +368,14 @@ impl Union {
     }
 
     /// The estimated count of elements in any of them.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         let mut histogram = Histogram::default();
         self.0.iter().for_each(|&value| histogram.0[usize::from(value)] += 1);
         histogram.estimate()
     }
 
     /// Lets another one be the union.
-    pub fn write_to(&self, bytes: &mut Vec<u8>, sparse_bytes_max: usize) -> Result<(), Corrupted> {
+    pub(crate) fn write_to(&self, bytes: &mut Vec<u8>, sparse_bytes_max: usize) -> Result<(), Corrupted> {
         for (register, &value) in self.0.iter().enumerate().filter(|(_, value)| **value > 0) {
             raise(bytes, register, value, sparse_bytes_max)?;
         }
@@ -385,14 +385,14 @@ impl Union {
 }
 
 /// The registers' values, for `PFDEBUG`.
-pub fn registers(bytes: &[u8]) -> Result<Vec<u8>, Corrupted> {
+pub(crate) fn registers(bytes: &[u8]) -> Result<Vec<u8>, Corrupted> {
     let mut all = Vec::with_capacity(REGISTERS);
     each_run(bytes, |value, registers| all.extend(registers.map(|_| value)))?;
     Ok(all)
 }
 
 /// The runs of a sparse form as text, for `PFDEBUG`: `z:` zeros in one byte, `Z:` in two, `v:` a value and how often.
-pub fn describe_runs(bytes: &[u8]) -> String {
+pub(crate) fn describe_runs(bytes: &[u8]) -> String {
     let words: Vec<String> = runs(bytes)
         .map(|run| match (run.value, bytes[run.bytes.start] & 0x40) {
             (0, 0) => format!("z:{}", run.registers.len()),

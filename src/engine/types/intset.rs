@@ -7,7 +7,7 @@ use std::mem::take;
 
 /// Integers to read.
 #[derive(Debug, Clone, Copy)]
-pub struct Ints<'a> {
+pub(crate) struct Ints<'a> {
     width: u8,
     numbers: &'a [u8],
 }
@@ -15,25 +15,25 @@ pub struct Ints<'a> {
 impl<'a> Ints<'a> {
     /// The integers these bytes hold, which may also be none at all.
     #[inline]
-    pub fn of(bytes: &'a [u8]) -> Ints<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Ints<'a> {
         let (width, numbers) = bytes.split_first().unwrap_or((&2, &[]));
         Ints { width: *width, numbers }
     }
 
     /// How many there are.
     #[inline]
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         self.numbers.len() / usize::from(self.width)
     }
 
     /// Whether there are none.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.numbers.is_empty()
     }
 
     /// The integer at a position below `len`; positions follow the order of the integers.
     #[inline]
-    pub fn at(self, position: usize) -> i64 {
+    pub(crate) fn at(self, position: usize) -> i64 {
         match self.width {
             2 => i16::from_le_bytes(self.numbers.as_chunks().0[position]).into(),
             4 => i32::from_le_bytes(self.numbers.as_chunks().0[position]).into(),
@@ -43,7 +43,7 @@ impl<'a> Ints<'a> {
 
     /// Where an integer is, or where it would be.
     #[inline]
-    pub fn search(self, number: i64) -> Result<usize, usize> {
+    pub(crate) fn search(self, number: i64) -> Result<usize, usize> {
         let (mut from, mut to) = (0, self.len());
         while from < to {
             let middle = from.midpoint(to);
@@ -58,7 +58,7 @@ impl<'a> Ints<'a> {
 }
 
 /// Adds an integer; tells whether it was not there yet.
-pub fn insert(bytes: &mut Box<[u8]>, number: i64) -> bool {
+pub(crate) fn insert(bytes: &mut Box<[u8]>, number: i64) -> bool {
     let Err(position) = Ints::of(bytes).search(number) else { return false };
     let width = Ints::of(bytes).width.max(width_of(number));
     if bytes.first() != Some(&width) {
@@ -71,7 +71,7 @@ pub fn insert(bytes: &mut Box<[u8]>, number: i64) -> bool {
 }
 
 /// Removes an integer; tells whether it was there.
-pub fn remove(bytes: &mut Box<[u8]>, number: i64) -> bool {
+pub(crate) fn remove(bytes: &mut Box<[u8]>, number: i64) -> bool {
     let ints = Ints::of(bytes);
     let Ok(position) = ints.search(number) else { return false };
     let width = usize::from(ints.width);

@@ -1,7 +1,7 @@
 //! The longest common subsequence of two byte strings, by the textbook table of lengths of their prefixes.
 
 /// Lengths of the longest common subsequences of all prefixes of two strings.
-pub struct Table<'a> {
+pub(crate) struct Table<'a> {
     one: &'a [u8],
     other: &'a [u8],
     lengths: Vec<u32>,
@@ -9,7 +9,7 @@ pub struct Table<'a> {
 
 /// A piece of both strings that is the same and stands in the subsequence as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Match {
+pub(crate) struct Match {
     /// Where it starts in the first string.
     pub one: usize,
     /// Where it starts in the second string.
@@ -20,12 +20,12 @@ pub struct Match {
 
 impl<'a> Table<'a> {
     /// Bytes the table of these strings takes.
-    pub fn bytes_for(one: &[u8], other: &[u8]) -> usize {
+    pub(crate) fn bytes_for(one: &[u8], other: &[u8]) -> usize {
         (one.len() + 1).saturating_mul(other.len() + 1).saturating_mul(size_of::<u32>())
     }
 
     /// Fills the table. Ask [`Self::bytes_for`] first.
-    pub fn new(one: &'a [u8], other: &'a [u8]) -> Table<'a> {
+    pub(crate) fn new(one: &'a [u8], other: &'a [u8]) -> Table<'a> {
         let width = other.len() + 1;
         let mut lengths = vec![0u32; (one.len() + 1) * width];
         for (row, byte) in one.iter().enumerate() {
@@ -39,17 +39,12 @@ impl<'a> Table<'a> {
     }
 
     /// How many bytes the subsequence has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.at(self.one.len(), self.other.len()) as usize
     }
 
-    /// Whether the strings have no byte in common.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The subsequence.
-    pub fn sequence(&self) -> Vec<u8> {
+    pub(crate) fn sequence(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
         self.each_from_the_end(|row, _| bytes.push(self.one[row]));
         bytes.reverse();
@@ -57,7 +52,7 @@ impl<'a> Table<'a> {
     }
 
     /// Its pieces, the last first.
-    pub fn matches(&self) -> Vec<Match> {
+    pub(crate) fn matches(&self) -> Vec<Match> {
         let mut matches: Vec<Match> = Vec::new();
         self.each_from_the_end(|one, other| match matches.last_mut() {
             Some(last) if last.one == one + 1 && last.other == other + 1 => *last = Match { one, other, len: last.len + 1 },

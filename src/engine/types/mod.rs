@@ -1,18 +1,18 @@
 //! The kinds of values: one file each for the structure and its meaning, and what several of them are built from.
 
-pub mod bits;
-pub mod geohash;
-pub mod hash;
-pub mod hyperloglog;
-pub mod intset;
-pub mod lcs;
-pub mod list;
-pub mod packed;
-pub mod pairs;
-pub mod ranked;
-pub mod sample;
-pub mod set;
-pub mod smallset;
-pub mod stream;
+pub(crate) mod bits;
+pub(crate) mod geohash;
+pub(crate) mod hash;
+pub(crate) mod hyperloglog;
+pub(crate) mod intset;
+pub(crate) mod lcs;
+pub(crate) mod list;
+pub(crate) mod packed;
+pub(crate) mod pairs;
+pub(crate) mod ranked;
+pub(crate) mod sample;
+pub(crate) mod set;
+pub(crate) mod smallset;
+pub(crate) mod stream;
 pub mod string;
-pub mod zset;
+pub(crate) mod zset;

@@ -14,7 +14,7 @@ const BYTES_MAX: usize = 1 << 30;
 
 /// Different keys with a value each, in the order they were first set.
 #[derive(Default, Clone)]
-pub struct Pairs(
+pub(crate) struct Pairs(
     /// Empty, or the head, the pairs and room for more.
     Box<[u8]>,
 );
@@ -22,41 +22,36 @@ pub struct Pairs(
 impl Pairs {
     /// How many pairs there are.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.head(0)
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Bytes the pairs take.
-    pub fn byte_len(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.end() - HEAD_BYTES
     }
 
     /// Bytes on the heap.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.0.len()
     }
 
     /// The value of a key.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Item<'_>> {
         let (_, value) = self.find(&Body::of(key))?;
         Some(item_at(&self.0[value..]))
     }
 
     /// Whether a pair can be set without there being too many bytes; only bounds set absurdly high let it come to that.
     #[inline]
-    pub fn has_room_for(&self, key: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn has_room_for(&self, key: &[u8], value: &[u8]) -> bool {
         self.byte_len() + key.len() + value.len() < BYTES_MAX
     }
 
     /// Sets the value of a key; tells whether the key is new. There must be room for it: see [`Self::has_room_for`].
     #[inline]
-    pub fn set(&mut self, key: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8]) -> bool {
         let (key, value) = (Body::of(key), Body::of(value));
         match self.find(&key) {
             Some((_, at)) => {
@@ -76,7 +71,7 @@ impl Pairs {
     }
 
     /// Removes a key; tells whether it was there.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
         let Some((at, value)) = self.find(&Body::of(key)) else { return false };
         let end = value + body_size(&self.0[value..]);
         self.resize(at, end - at, 0);
@@ -85,7 +80,7 @@ impl Pairs {
     }
 
     /// All pairs in order.
-    pub fn iter(&self) -> Iter<'_> {
+    pub(crate) fn iter(&self) -> Iter<'_> {
         Iter(self.0.get(HEAD_BYTES..self.end()).unwrap_or_default())
     }
 
@@ -156,7 +151,7 @@ impl Pairs {
 
 /// Pairs in order.
 #[derive(Clone)]
-pub struct Iter<'a>(&'a [u8]);
+pub(crate) struct Iter<'a>(&'a [u8]);
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (Item<'a>, Item<'a>);

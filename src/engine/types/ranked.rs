@@ -18,7 +18,7 @@ const SPARSE: usize = 4;
 
 /// A member of a sorted set and its score.
 #[derive(Clone)]
-pub struct Member {
+pub(crate) struct Member {
     pub(super) name: Blob,
     pub(super) score: f64,
     pub(super) link: dict::Link,
@@ -42,7 +42,7 @@ impl dict::Entry for Member {
 
 /// A place between two neighbours in the order of (score, member).
 #[derive(Debug, Clone, Copy)]
-pub enum Cut<'a> {
+pub(crate) enum Cut<'a> {
     /// Before all members of this score and above.
     Before(f64),
     /// After all members of this score.
@@ -60,7 +60,7 @@ pub enum Cut<'a> {
 impl Cut<'_> {
     /// Whether this place is after an entry. The member is only asked for where the score does not decide.
     #[inline]
-    pub fn follows<'m>(&self, score: f64, member: impl FnOnce() -> &'m [u8]) -> bool {
+    pub(crate) fn follows<'m>(&self, score: f64, member: impl FnOnce() -> &'m [u8]) -> bool {
         match *self {
             Cut::Before(limit) => score < limit,
             Cut::After(limit) => score <= limit,
@@ -113,7 +113,7 @@ fn first_not(mut range: Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
 
 /// Entries in order; see the file's head. Every method is given the table that the positions are of.
 #[derive(Clone)]
-pub struct Ranked {
+pub(crate) struct Ranked {
     root: Node,
     len: usize,
     leaves: usize,
@@ -159,7 +159,7 @@ impl Default for Ranked {
 
 impl Ranked {
     /// How many entries stand before one that is there.
-    pub fn rank_at(&self, score: f64, member: &[u8], position: u32) -> usize {
+    pub(crate) fn rank_at(&self, score: f64, member: &[u8], position: u32) -> usize {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match node {
@@ -174,7 +174,7 @@ impl Ranked {
     }
 
     /// How many entries stand before a place.
-    pub fn rank(&self, members: &Dict<Member>, cut: Cut<'_>) -> usize {
+    pub(crate) fn rank(&self, members: &Dict<Member>, cut: Cut<'_>) -> usize {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match node {
@@ -189,7 +189,7 @@ impl Ranked {
     }
 
     /// The entries from a rank to the end of its leaf, as scores and positions, and the range of ranks of that whole leaf.
-    pub fn leaf_of(&self, rank: usize) -> (&[f64], &[u32], Range<usize>) {
+    pub(crate) fn leaf_of(&self, rank: usize) -> (&[f64], &[u32], Range<usize>) {
         let (mut node, mut start) = (&self.root, 0);
         loop {
             match node {
@@ -207,13 +207,13 @@ impl Ranked {
     }
 
     /// The position of the entry with this rank.
-    pub fn at(&self, rank: usize) -> u32 {
+    pub(crate) fn at(&self, rank: usize) -> u32 {
         let (_, positions, ranks) = self.leaf_of(rank);
         positions[rank - ranks.start]
     }
 
     /// Adds an entry that is not there yet.
-    pub fn insert(&mut self, members: &Dict<Member>, score: f64, member: &[u8], position: u32) {
+    pub(crate) fn insert(&mut self, members: &Dict<Member>, score: f64, member: &[u8], position: u32) {
         self.len += 1;
         let nodes = &mut (&mut self.leaves, &mut self.branches);
         let Some(split) = self.root.insert(members, score, member, position, true, nodes) else { return };
@@ -227,7 +227,7 @@ impl Ranked {
     }
 
     /// Removes an entry that is there.
-    pub fn remove(&mut self, score: f64, member: &[u8], position: u32) {
+    pub(crate) fn remove(&mut self, score: f64, member: &[u8], position: u32) {
         self.len -= 1;
         self.root.remove(Cut::At(score, member), position, &mut (&mut self.leaves, &mut self.branches));
         while let Node::Branch(branch) = &mut self.root
@@ -239,7 +239,7 @@ impl Ranked {
     }
 
     /// Tells an entry that its member stands at another position of the table now.
-    pub fn relocate(&mut self, score: f64, member: &[u8], from: u32, to: u32) {
+    pub(crate) fn relocate(&mut self, score: f64, member: &[u8], from: u32, to: u32) {
         let mut node = &mut self.root;
         loop {
             match node {
@@ -264,7 +264,7 @@ impl Ranked {
     }
 
     /// Bytes the tree takes, its bounds' long members not counted.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.leaves * size_of::<Leaf>() + self.branches * (size_of::<Branch>() + BRANCH * (size_of::<Blob>() + size_of::<Node>()))
     }
 }

@@ -8,7 +8,7 @@ use crate::id;
 const SHUFFLED_SHARE_MIN: usize = 3;
 
 /// `count` different positions below `below`, or all of them where there are fewer; each choice is equally likely.
-pub fn distinct(count: usize, below: usize) -> Vec<u32> {
+pub(crate) fn distinct(count: usize, below: usize) -> Vec<u32> {
     if count.saturating_mul(SHUFFLED_SHARE_MIN) > below { shuffled(count.min(below), below) } else { drawn(count, below) }
 }
 

@@ -47,13 +47,13 @@ impl Default for Set {
 
 impl Set {
     /// Whether it has no members.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many members it has.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Repr::Small(members) => members.len(),
             Repr::Table(members) => members.len(),
@@ -69,7 +69,7 @@ impl Set {
 
     /// Whether this is a member.
     #[inline]
-    pub fn contains(&self, member: Item<'_>) -> bool {
+    pub(crate) fn contains(&self, member: Item<'_>) -> bool {
         match &self.0 {
             Repr::Small(members) => members.contains(member),
             Repr::Table(members) => members.get(member.bytes(&mut IntText::new())).is_some(),
@@ -77,7 +77,7 @@ impl Set {
     }
 
     /// All members.
-    pub fn iter(&self) -> Iter<'_> {
+    pub(crate) fn iter(&self) -> Iter<'_> {
         Iter(match &self.0 {
             Repr::Small(members) => IterRepr::Small(members.iter()),
             Repr::Table(members) => IterRepr::Table(members, 0..members.len() as u32),
@@ -85,7 +85,7 @@ impl Set {
     }
 
     /// The member at a position below `len`.
-    pub fn at(&self, position: usize) -> Item<'_> {
+    pub(crate) fn at(&self, position: usize) -> Item<'_> {
         match &self.0 {
             Repr::Small(members) => members.at(position),
             Repr::Table(members) => Item::Bytes(&members.at(position as u32).0),
@@ -93,13 +93,13 @@ impl Set {
     }
 
     /// Any member, each as likely as any other; the set must not be empty.
-    pub fn random(&self) -> Item<'_> {
+    pub(crate) fn random(&self) -> Item<'_> {
         self.at(id::random_below(self.len()))
     }
 
     /// Shows some members and returns how many and the cursor of the next; see [`Dict::scan`]. A set that is not a table
     /// is shown at once.
-    pub fn scan(&self, cursor: u32, mut show: impl FnMut(Item<'_>)) -> (usize, u32) {
+    pub(crate) fn scan(&self, cursor: u32, mut show: impl FnMut(Item<'_>)) -> (usize, u32) {
         let Repr::Table(members) = &self.0 else {
             self.iter().for_each(show);
             return (self.len(), 0);
@@ -113,7 +113,7 @@ impl Set {
     }
 
     /// The name `OBJECT ENCODING` gives.
-    pub fn encoding(&self) -> &'static str {
+    pub(crate) fn encoding(&self) -> &'static str {
         match &self.0 {
             Repr::Small(members) if members.is_ints() => "intset",
             Repr::Small(_) => "listpack",
@@ -122,7 +122,7 @@ impl Set {
     }
 
     /// Adds a member; tells whether it is new.
-    pub fn insert(&mut self, member: Item<'_>) -> bool {
+    pub(crate) fn insert(&mut self, member: Item<'_>) -> bool {
         let mut text = IntText::new();
         match &mut self.0 {
             Repr::Small(members) => match members.insert(member) {
@@ -134,7 +134,7 @@ impl Set {
     }
 
     /// Removes a member; tells whether it was there.
-    pub fn remove(&mut self, member: Item<'_>) -> bool {
+    pub(crate) fn remove(&mut self, member: Item<'_>) -> bool {
         match &mut self.0 {
             Repr::Small(members) => members.remove(member),
             Repr::Table(members) => members.remove_key(member.bytes(&mut IntText::new())).is_some(),
@@ -167,7 +167,7 @@ fn insert_into(members: &mut Dict<Member>, member: &[u8]) -> bool {
 
 /// A set's members.
 #[derive(Clone)]
-pub struct Iter<'a>(IterRepr<'a>);
+pub(crate) struct Iter<'a>(IterRepr<'a>);
 
 #[derive(Clone)]
 enum IterRepr<'a> {
@@ -201,7 +201,7 @@ impl<'a> FromIterator<Item<'a>> for Set {
 impl Edit<'_, Set> {
     /// Adds a member; tells whether it is new.
     #[inline]
-    pub fn add(&mut self, member: &[u8]) -> bool {
+    pub(crate) fn add(&mut self, member: &[u8]) -> bool {
         let is_new = self.value.insert(Item::of(member));
         if is_new {
             self.log.put(member, b"");
@@ -211,7 +211,7 @@ impl Edit<'_, Set> {
 
     /// Removes a member; tells whether it was there.
     #[inline]
-    pub fn remove(&mut self, member: &[u8]) -> bool {
+    pub(crate) fn remove(&mut self, member: &[u8]) -> bool {
         let is_removed = self.value.remove(Item::of(member));
         if is_removed {
             self.log.remove(member);
@@ -220,7 +220,7 @@ impl Edit<'_, Set> {
     }
 
     /// Removes any member, each as likely as any other, and hands it out; None if there is none left.
-    pub fn take_random(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take_random(&mut self) -> Option<Vec<u8>> {
         if self.value.is_empty() {
             return None;
         }

@@ -17,14 +17,14 @@ const HEAD_BYTES: usize = 5;
 
 /// Different members; integers come in order, others as they were added.
 #[derive(Default, Clone)]
-pub struct SmallSet(
+pub(crate) struct SmallSet(
     /// Empty for a set with no members.
     Box<[u8]>,
 );
 
 /// The set would be too large for one that is small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLarge;
+pub(crate) struct TooLarge;
 
 /// Which of the two it is.
 enum Form<'a> {
@@ -35,31 +35,26 @@ enum Form<'a> {
 impl SmallSet {
     /// How many members it has.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self.form() {
             Form::Ints(ints) => ints.len(),
             Form::Any(_) => self.count(),
         }
     }
 
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Whether its members are integers.
-    pub fn is_ints(&self) -> bool {
+    pub(crate) fn is_ints(&self) -> bool {
         matches!(self.form(), Form::Ints(_))
     }
 
     /// Bytes on the heap.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.0.len()
     }
 
     /// Whether this is a member.
     #[inline]
-    pub fn contains(&self, member: Item<'_>) -> bool {
+    pub(crate) fn contains(&self, member: Item<'_>) -> bool {
         match self.form() {
             Form::Ints(ints) => number(member).is_some_and(|number| ints.search(number).is_ok()),
             Form::Any(members) => find(members, &Body::of(member.bytes(&mut IntText::new()))).is_some(),
@@ -67,7 +62,7 @@ impl SmallSet {
     }
 
     /// All members.
-    pub fn iter(&self) -> Iter<'_> {
+    pub(crate) fn iter(&self) -> Iter<'_> {
         Iter(match self.form() {
             Form::Ints(ints) => IterForm::Ints(ints, 0..ints.len()),
             Form::Any(members) => IterForm::Any(members),
@@ -75,7 +70,7 @@ impl SmallSet {
     }
 
     /// The member at a position below `len`.
-    pub fn at(&self, position: usize) -> Item<'_> {
+    pub(crate) fn at(&self, position: usize) -> Item<'_> {
         match self.form() {
             Form::Ints(ints) => Item::Int(ints.at(position)),
             Form::Any(_) => self.iter().nth(position).expect("the position is below len"),
@@ -83,7 +78,7 @@ impl SmallSet {
     }
 
     /// Adds a member; tells whether it is new.
-    pub fn insert(&mut self, member: Item<'_>) -> Result<bool, TooLarge> {
+    pub(crate) fn insert(&mut self, member: Item<'_>) -> Result<bool, TooLarge> {
         if self.contains(member) {
             return Ok(false);
         }
@@ -104,7 +99,7 @@ impl SmallSet {
     }
 
     /// Removes a member; tells whether it was there.
-    pub fn remove(&mut self, member: Item<'_>) -> bool {
+    pub(crate) fn remove(&mut self, member: Item<'_>) -> bool {
         let mut text = IntText::new();
         let body = Body::of(member.bytes(&mut text));
         let found = match self.form() {
@@ -186,7 +181,7 @@ fn find(members: &[u8], member: &Body<'_>) -> Option<usize> {
 
 /// Members in order.
 #[derive(Clone)]
-pub struct Iter<'a>(IterForm<'a>);
+pub(crate) struct Iter<'a>(IterForm<'a>);
 
 #[derive(Clone)]
 enum IterForm<'a> {

@@ -30,12 +30,12 @@ enum Repr {
 }
 
 /// Bytes a string may have.
-pub fn bytes_max() -> usize {
+pub(crate) fn bytes_max() -> usize {
     limits::get(&limits::PROTO_MAX_BULK_LEN).min(BYTES_LIMIT)
 }
 
 /// Room for the text of any `i64`.
-pub type IntText = itoa::Buffer;
+pub(crate) type IntText = itoa::Buffer;
 
 impl Default for Str {
     fn default() -> Self {
@@ -66,7 +66,7 @@ impl From<Vec<u8>> for Str {
 
 impl Str {
     /// These bytes, even where they spell a number.
-    pub fn raw(bytes: &[u8]) -> Str {
+    pub(crate) fn raw(bytes: &[u8]) -> Str {
         if bytes.len() <= SHORT_BYTES_MAX {
             let mut short = [0; SHORT_BYTES_MAX];
             short[..bytes.len()].copy_from_slice(bytes);
@@ -78,7 +78,7 @@ impl Str {
 
     /// Becomes these bytes, in the memory it has where they fit it exactly.
     #[inline]
-    pub fn assign(&mut self, bytes: &[u8]) {
+    pub(crate) fn assign(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             Repr::Long(held) if held.len() == bytes.len() => held.copy_from_slice(bytes),
             _ => *self = Str::from(bytes),
@@ -86,7 +86,7 @@ impl Str {
     }
 
     /// The bytes; `text` gives a number's digits a place to stand.
-    pub fn bytes<'a>(&'a self, text: &'a mut IntText) -> &'a [u8] {
+    pub(crate) fn bytes<'a>(&'a self, text: &'a mut IntText) -> &'a [u8] {
         match &self.0 {
             Repr::Int(number) => text.format(*number).as_bytes(),
             Repr::Short { len, bytes } => &bytes[..usize::from(*len)],
@@ -96,7 +96,7 @@ impl Str {
     }
 
     /// The number this string is, where its bytes are the canonical text of one.
-    pub fn int(&self) -> Option<i64> {
+    pub(crate) fn int(&self) -> Option<i64> {
         match &self.0 {
             Repr::Int(number) => Some(*number),
             // Bytes written in place may have come to spell a number.
@@ -107,7 +107,7 @@ impl Str {
     }
 
     /// How many bytes it has.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Repr::Int(number) => itoa::Buffer::new().format(*number).len(),
             Repr::Short { len, .. } => usize::from(*len),
@@ -116,13 +116,8 @@ impl Str {
         }
     }
 
-    /// Whether it has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The bytes, to write into. The string keeps room to grow afterwards.
-    pub fn growing(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn growing(&mut self) -> &mut Vec<u8> {
         if !matches!(self.0, Repr::Growing(_)) {
             let bytes = self.bytes(&mut IntText::new()).to_vec();
             self.0 = Repr::Growing(Box::new(bytes));
@@ -134,7 +129,7 @@ impl Str {
     }
 
     /// Writes bytes at an offset, with zero bytes before it where the string is shorter.
-    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         let all = self.growing();
         if end > all.capacity() && all.len() > GROWTH_BYTES_MAX {
@@ -151,7 +146,7 @@ impl Str {
     }
 
     /// The name `OBJECT ENCODING` gives: `int`, `embstr` up to 44 bytes as Redis has it, else `raw`.
-    pub fn encoding(&self) -> &'static str {
+    pub(crate) fn encoding(&self) -> &'static str {
         match &self.0 {
             Repr::Int(_) => "int",
             Repr::Short { .. } => "embstr",
@@ -192,7 +187,7 @@ impl Rows for Str {
 }
 
 /// The number that bytes spell, if they are exactly the text that number is printed as: no sign `+`, no leading zero.
-pub fn canonical_int(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn canonical_int(bytes: &[u8]) -> Option<i64> {
     let (negative, digits) = match bytes {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -9,7 +9,7 @@ use crate::engine::blob::Blob;
 use crate::engine::dict::{self, Dict};
 use crate::engine::rows::{BadRow, Rows};
 use crate::engine::types::packed::{IntText, Item, Packed};
-pub use crate::engine::types::ranked::Cut;
+pub(crate) use crate::engine::types::ranked::Cut;
 use crate::engine::types::ranked::{Member, Ranked};
 use crate::limits;
 
@@ -40,7 +40,7 @@ struct Large {
 
 /// Which way a walk over ranks goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// From the lowest rank up.
     Up,
     /// From the highest rank down.
@@ -49,7 +49,7 @@ pub enum Direction {
 
 /// A member's score before and after [`Zset::update`]; None where it was or is not there.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Updated {
+pub(crate) struct Updated {
     /// The score before.
     pub before: Option<f64>,
     /// The score after.
@@ -58,12 +58,12 @@ pub struct Updated {
 
 impl Updated {
     /// Whether the member was added.
-    pub fn is_added(&self) -> bool {
+    pub(crate) fn is_added(&self) -> bool {
         self.before.is_none() && self.after.is_some()
     }
 
     /// Whether anything changed.
-    pub fn is_changed(&self) -> bool {
+    pub(crate) fn is_changed(&self) -> bool {
         self.before != self.after
     }
 }
@@ -76,12 +76,12 @@ impl Default for Zset {
 
 impl Zset {
     /// An empty one in the form of large ones, which it keeps: for results. In this form a zero may have a sign, and Redis shows it.
-    pub fn large() -> Zset {
+    pub(crate) fn large() -> Zset {
         Zset(Form::Ranked(Box::default()))
     }
 
     /// The same in the form of small ones, if it is small: for results that are stored.
-    pub fn packed_if_small(self) -> Zset {
+    pub(crate) fn packed_if_small(self) -> Zset {
         let (entries_max, bytes_max) =
             (limits::get(&limits::ZSET_MAX_LISTPACK_ENTRIES), limits::get(&limits::ZSET_MAX_LISTPACK_VALUE));
         let Form::Ranked(large) = &self.0 else { return self };
@@ -104,7 +104,7 @@ impl Zset {
 
     /// How many members it has.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed.len() / 2,
             Form::Ranked(large) => large.members.len(),
@@ -112,12 +112,12 @@ impl Zset {
     }
 
     /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The name `OBJECT ENCODING` gives.
-    pub fn encoding(&self) -> &'static str {
+    pub(crate) fn encoding(&self) -> &'static str {
         match &self.0 {
             Form::Packed(_) => "listpack",
             Form::Ranked(_) => "skiplist",
@@ -125,7 +125,7 @@ impl Zset {
     }
 
     /// A member's score.
-    pub fn score(&self, member: &[u8]) -> Option<f64> {
+    pub(crate) fn score(&self, member: &[u8]) -> Option<f64> {
         match &self.0 {
             Form::Packed(packed) => packed.find_pair(member).map(|(_, score)| packed_score(&score)),
             Form::Ranked(large) => large.members.get(member).map(|member| member.score),
@@ -134,7 +134,11 @@ impl Zset {
 
     /// Gives a member the score that `decide` makes of the one it has; None leaves it as it is.
     #[inline]
-    pub fn update<E>(&mut self, member: &[u8], decide: impl FnOnce(Option<f64>) -> Result<Option<f64>, E>) -> Result<Updated, E> {
+    pub(crate) fn update<E>(
+        &mut self,
+        member: &[u8],
+        decide: impl FnOnce(Option<f64>) -> Result<Option<f64>, E>,
+    ) -> Result<Updated, E> {
         match &mut self.0 {
             Form::Packed(packed) => {
                 let found = packed.find_pair(member).map(|(at, score)| (at, packed_score(&score)));
@@ -163,13 +167,13 @@ impl Zset {
     }
 
     /// Gives a member a score, adding it where it is missing. Tells the score it had.
-    pub fn set(&mut self, member: &[u8], score: f64) -> Option<f64> {
+    pub(crate) fn set(&mut self, member: &[u8], score: f64) -> Option<f64> {
         let Ok(updated) = self.update(member, |_| Ok::<_, Infallible>(Some(score)));
         updated.before
     }
 
     /// Removes a member and tells its score.
-    pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
+    pub(crate) fn remove(&mut self, member: &[u8]) -> Option<f64> {
         match &mut self.0 {
             Form::Packed(packed) => {
                 let (at, score) = packed.find_pair(member).map(|(at, score)| (at, packed_score(&score)))?;
@@ -184,7 +188,7 @@ impl Zset {
     }
 
     /// How many members stand below a member, and its score.
-    pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+    pub(crate) fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match &self.0 {
             Form::Packed(packed) => packed.find_pair(member).map(|(at, score)| (at / 2, packed_score(&score))),
             Form::Ranked(large) => {
@@ -196,7 +200,7 @@ impl Zset {
     }
 
     /// How many members stand before a place.
-    pub fn rank_of(&self, cut: Cut<'_>) -> usize {
+    pub(crate) fn rank_of(&self, cut: Cut<'_>) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed_rank(packed, cut),
             Form::Ranked(large) => large.order.rank(&large.members, cut),
@@ -204,7 +208,7 @@ impl Zset {
     }
 
     /// Shows the members of a range of ranks, until told to stop.
-    pub fn walk(
+    pub(crate) fn walk(
         &self,
         ranks: Range<usize>,
         direction: Direction,
@@ -221,7 +225,7 @@ impl Zset {
     }
 
     /// Shows the members of a range of ranks.
-    pub fn each(&self, ranks: Range<usize>, direction: Direction, show: &mut dyn FnMut(&[u8], f64)) {
+    pub(crate) fn each(&self, ranks: Range<usize>, direction: Direction, show: &mut dyn FnMut(&[u8], f64)) {
         let _ = self.walk(ranks, direction, &mut |member, score| {
             show(member, score);
             ControlFlow::Continue(())
@@ -229,7 +233,7 @@ impl Zset {
     }
 
     /// Removes the members of a range of ranks, and shows each.
-    pub fn remove_ranks(&mut self, ranks: Range<usize>, gone: &mut dyn FnMut(&[u8], f64)) {
+    pub(crate) fn remove_ranks(&mut self, ranks: Range<usize>, gone: &mut dyn FnMut(&[u8], f64)) {
         let ranks = ranks.start..ranks.end.min(self.len());
         if ranks.is_empty() {
             return;
@@ -252,7 +256,7 @@ impl Zset {
     }
 
     /// Shows the member with this number below `len`. Which one that is means nothing, but each has a number until the next change.
-    pub fn nth<R>(&self, number: usize, show: impl FnOnce(&[u8], f64) -> R) -> Option<R> {
+    pub(crate) fn nth<R>(&self, number: usize, show: impl FnOnce(&[u8], f64) -> R) -> Option<R> {
         match &self.0 {
             Form::Packed(packed) => {
                 let mut pair = packed.range(2 * number, 2);
@@ -268,7 +272,7 @@ impl Zset {
 
     /// Shows some members and returns how many and the cursor to go on with, 0 at the end; see [`Dict::scan`]. A packed one is
     /// shown at once.
-    pub fn scan(&self, cursor: u32, mut show: impl FnMut(&[u8], f64)) -> (usize, u32) {
+    pub(crate) fn scan(&self, cursor: u32, mut show: impl FnMut(&[u8], f64)) -> (usize, u32) {
         let mut seen = 0;
         match &self.0 {
             Form::Packed(_) => {

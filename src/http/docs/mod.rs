@@ -26,12 +26,12 @@ const FILES: &[(&str, &str, &str)] = &[
 
 /// What takes a millisecond to make and never changes: made when it is first asked for, since anybody may ask, and often.
 #[derive(Default)]
-pub struct Pages {
+pub(crate) struct Pages {
     page: OnceLock<Bytes>,
     openapi: OnceLock<Bytes>,
 }
 
-pub async fn index(ask: Ask) -> Answer {
+pub(crate) async fn index(ask: Ask) -> Answer {
     let routes = routes::all(&ask.instance);
     let mut response = if wants_html(ask.headers()) {
         sent(html("flux", &list(&routes)).into())
@@ -42,12 +42,12 @@ pub async fn index(ask: Ask) -> Answer {
     Ok(response)
 }
 
-pub async fn page(ask: Ask) -> Answer {
+pub(crate) async fn page(ask: Ask) -> Answer {
     let made = Door::of(&ask).pages.page.get_or_init(|| html("flux: HTTP", &described(&routes::all(&ask.instance))).into());
     Ok(sent(made.clone()))
 }
 
-pub async fn file(ask: Ask) -> Answer {
+pub(crate) async fn file(ask: Ask) -> Answer {
     let name = ask.part("file");
     let Some((_, kind, text)) = FILES.iter().find(|(file, ..)| *file == name) else {
         return Err(Refusal::new("NOROUTE", format!("there is no `{name}` here")));
@@ -55,7 +55,7 @@ pub async fn file(ask: Ask) -> Answer {
     Ok(([(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, "no-cache")], *text).into_response())
 }
 
-pub async fn for_programs(ask: Ask) -> Answer {
+pub(crate) async fn for_programs(ask: Ask) -> Answer {
     let made = Door::of(&ask).pages.openapi.get_or_init(|| openapi::document(&routes::all(&ask.instance)).to_string().into());
     Ok(answer::json(made.clone()))
 }

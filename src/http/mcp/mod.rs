@@ -36,7 +36,7 @@ use pages::{Found, Kept};
 use shared::Shared;
 use tools::Entry;
 
-pub use super::answer::Refusal;
+pub(crate) use super::answer::Refusal;
 
 /// How long a call may take. Hosts have limits of their own, and cancel.
 const CALL_TIMEOUT_MS: u64 = 600_000;
@@ -53,13 +53,13 @@ const INSTRUCTIONS: &str = "Each tool is a capability of some process or agent t
                             them; the list is told anew when it changes.";
 
 /// Opens a connection for commands and messages.
-pub type Open = Arc<dyn Fn(Hear) -> Opening + Send + Sync>;
+pub(crate) type Open = Arc<dyn Fn(Hear) -> Opening + Send + Sync>;
 /// A connection on its way, or why there is none.
-pub type Opening = Pin<Box<dyn Future<Output = Result<Link, Refusal>> + Send>>;
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Link, Refusal>> + Send>>;
 
 /// Serves hosts. All clones look at the tools together.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     open: Open,
     looks: Arc<Shared<Arc<Found>>>,
     /// When the last look began, and the digest of what it found.
@@ -69,7 +69,7 @@ pub struct Server {
 
 impl Server {
     /// Asks over such connections.
-    pub fn new(open: Open) -> Server {
+    pub(crate) fn new(open: Open) -> Server {
         Server { open, looks: Arc::default(), last: Arc::default(), kept: Kept::default() }
     }
 

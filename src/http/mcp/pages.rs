@@ -17,7 +17,7 @@ const PAGE_BYTES: usize = 1 << 20;
 const KEPT: Duration = Duration::from_secs(10);
 
 /// All tools there are. Whenever they change all hosts want them.
-pub struct Found {
+pub(crate) struct Found {
     /// In the order of their capabilities.
     pub tools: Vec<Entry>,
     /// Of each as JSON.
@@ -28,7 +28,7 @@ pub struct Found {
 
 impl Found {
     /// The tools of these capabilities (JSON texts).
-    pub fn of(capabilities: &[String]) -> Found {
+    pub(crate) fn of(capabilities: &[String]) -> Found {
         let tools = tools::tools(capabilities);
         let mut hasher = Hasher::new();
         let mut bytes = Vec::with_capacity(tools.len());
@@ -42,7 +42,7 @@ impl Found {
 
     /// The page after a cursor, or the first one, and the cursor of the next, if there is one. A cursor is the capability of the last tool that
     /// its host has: so it stays good when tools come and go.
-    pub fn page(&self, cursor: Option<&str>) -> (Vec<Tool>, Option<String>) {
+    pub(crate) fn page(&self, cursor: Option<&str>) -> (Vec<Tool>, Option<String>) {
         let start = cursor.map_or(0, |last| self.tools.partition_point(|entry| *entry.capability <= *last));
         let mut bytes = 0;
         let fits = |size: &&usize| {
@@ -59,16 +59,16 @@ impl Found {
 
 /// What is kept for those who will ask for the next page.
 #[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Option<Arc<Found>>>>);
+pub(crate) struct Kept(Arc<Mutex<Option<Arc<Found>>>>);
 
 impl Kept {
     /// What is kept now.
-    pub fn get(&self) -> Option<Arc<Found>> {
+    pub(crate) fn get(&self) -> Option<Arc<Found>> {
         self.0.lock().clone()
     }
 
     /// Keeps it for a while. Needs a runtime.
-    pub fn keep(&self, found: &Arc<Found>) {
+    pub(crate) fn keep(&self, found: &Arc<Found>) {
         let before = self.0.lock().replace(Arc::clone(found));
         if before.is_some_and(|before| Arc::ptr_eq(&before, found)) {
             return;

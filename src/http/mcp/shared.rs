@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use tokio::sync::Mutex;
 
 /// Answers to one question, which may change.
-pub struct Shared<T> {
+pub(crate) struct Shared<T> {
     /// Numbers moments: when someone asked, when someone began to find out.
     moments: AtomicU64,
     asking: AtomicUsize,
@@ -30,7 +30,7 @@ impl Drop for Asking<'_> {
 
 impl<T: Clone> Shared<T> {
     /// What `find` finds, or what another one found that began after this was asked.
-    pub async fn ask<E>(&self, find: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub(crate) async fn ask<E>(&self, find: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
         let asked = self.moments.fetch_add(1, SeqCst);
         self.asking.fetch_add(1, SeqCst);
         let asking = Asking(&self.asking);

@@ -23,7 +23,7 @@ struct Capability {
 
 /// A tool, and how to call what it stands for.
 #[derive(Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// As hosts see it.
     pub tool: Tool,
     /// The capability.
@@ -33,13 +33,13 @@ pub struct Entry {
 
 impl Entry {
     /// A tool's arguments as the capability's payload.
-    pub fn payload(&self, mut arguments: JsonObject) -> Value {
+    pub(crate) fn payload(&self, mut arguments: JsonObject) -> Value {
         if self.is_wrapped { arguments.remove(WRAPPED).unwrap_or_default() } else { Value::Object(arguments) }
     }
 }
 
 /// The tools of these capabilities (JSON texts), in the order of their names.
-pub fn tools(capabilities: &[String]) -> Vec<Entry> {
+pub(crate) fn tools(capabilities: &[String]) -> Vec<Entry> {
     let described = capabilities.iter().filter_map(|text| serde_json::from_str::<Capability>(text).ok());
     let mut described: Vec<_> = described.filter_map(|found| Some((found.name, found.description, found.schema?))).collect();
     described.sort_by(|(one, ..), (other, ..)| one.cmp(other));

@@ -24,13 +24,13 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest header of a frame that a server sends: it has no mask.
 const HEADER_BYTES_MAX: usize = 10;
 /// The answer to a client's `Sec-WebSocket-Key`; None if that is no key.
-pub fn accept(key: &[u8]) -> Option<String> {
+pub(crate) fn accept(key: &[u8]) -> Option<String> {
     BASE64_STANDARD.decode(key).ok().filter(|nonce| nonce.len() == 16)?;
     Some(BASE64_STANDARD.encode(Sha1::new().chain_update(key).chain_update(KEY_SUFFIX).finalize()))
 }
 
 /// A WebSocket, from its first frame on.
-pub struct WebSocket<S> {
+pub(crate) struct WebSocket<S> {
     stream: S,
     reader: Reader,
     /// The header of the frame under way, or a whole control frame.
@@ -43,13 +43,13 @@ pub struct WebSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// On a stream whose handshake is done.
-    pub fn new(stream: S) -> WebSocket<S> {
+    pub(crate) fn new(stream: S) -> WebSocket<S> {
         let head = Vec::with_capacity(HEADER_BYTES_MAX);
         WebSocket { stream, reader: Reader::default(), head, head_sent: 0, payload_left: 0 }
     }
 
     /// Says goodbye, with the reason it has, unless the connection was cut within a frame.
-    pub async fn close(mut self) -> io::Result<()> {
+    pub(crate) async fn close(mut self) -> io::Result<()> {
         if self.payload_left == 0 {
             let code = self.reader.failed.or(self.reader.closed).unwrap_or(close::NORMAL);
             self.put_control(opcode::CLOSE, &code.to_be_bytes());

@@ -8,7 +8,7 @@ const HEADER_BYTES_MAX: usize = 14;
 
 /// Where a client's bytes are within its frames.
 #[derive(Default)]
-pub struct Reader {
+pub(crate) struct Reader {
     /// The header so far.
     header: [u8; HEADER_BYTES_MAX],
     header_bytes: usize,
@@ -34,7 +34,7 @@ struct Frame {
 
 /// How a client did not keep to the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub(crate) enum Violation {
     #[error("text frames carry no RESP: send binary ones")]
     Text,
     #[error("a frame has reserved bits or a reserved opcode")]
@@ -49,7 +49,7 @@ pub enum Violation {
 
 impl Reader {
     /// Takes what arrived, and leaves the payload of data frames at its beginning: so many bytes.
-    pub fn take(&mut self, arrived: &mut [u8]) -> Result<usize, Violation> {
+    pub(crate) fn take(&mut self, arrived: &mut [u8]) -> Result<usize, Violation> {
         self.sort(arrived).inspect_err(|violation| {
             self.failed = Some(if *violation == Violation::Text { close::UNSUPPORTED } else { close::PROTOCOL });
         })

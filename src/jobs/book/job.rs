@@ -15,22 +15,20 @@ pub struct Job {
     /// Which.
     pub id: JobId,
     /// What is to run.
-    pub spec: Spec,
+    pub(crate) spec: Spec,
     /// Where it is.
     pub state: State,
     /// When its state came to be, and when it was submitted, in milliseconds since the epoch.
-    pub updated_at: u64,
+    pub(crate) updated_at: u64,
     pub created_at: u64,
     /// When it is to run, the next time if it failed before.
-    pub run_at: u64,
+    pub(crate) run_at: u64,
     /// When it ended.
     pub completed_at: Option<u64>,
     /// How often it was given to a worker.
-    pub attempt: u32,
-    /// The number that proves that a worker's try is the last one.
-    pub fence: u64,
+    pub(crate) attempt: u32,
     /// The worker that has it.
-    pub worker: Option<String>,
+    pub(crate) worker: Option<String>,
     /// The program's exit code, of the last try that came so far.
     pub exit_code: Option<i32>,
     /// What it gave.
@@ -56,10 +54,9 @@ pub struct Try {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TryEnd {
-    pub started_at: u64,
-    pub completed_at: u64,
+    pub(crate) completed_at: u64,
     pub final_status: String,
-    pub exit_code: Option<i32>,
+    pub(crate) exit_code: Option<i32>,
     pub reason: Option<String>,
 }
 
@@ -69,7 +66,7 @@ pub struct Happened {
     pub status: String,
     pub timestamp: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 impl Job {
@@ -106,7 +103,6 @@ impl Job {
             run_at: needed("runAt")?,
             completed_at: number("completedAt"),
             attempt: needed("attempt")? as u32,
-            fence: needed("fence")?,
             worker: text("worker"),
             exit_code: text("exitCode").and_then(|code| code.parse().ok()),
             output: text("output").and_then(|output| RawValue::from_string(output).ok()),

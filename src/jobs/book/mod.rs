@@ -19,7 +19,7 @@ use crate::store::{Script, Store, Topics};
 
 mod job;
 
-pub use job::{Job, Try};
+pub(crate) use job::{Job, Try};
 
 /// A script that says in its first line what it wants: to be refused before it has done anything, or to run though memory is short.
 macro_rules! script {
@@ -290,19 +290,19 @@ impl Book {
     }
 
     /// Waits until a job of a part is to be run, at most so long.
-    pub async fn wait(&self, part: Part, longest: Duration) -> RedisResult<()> {
+    pub(crate) async fn wait(&self, part: Part, longest: Duration) -> RedisResult<()> {
         let mut wait = cmd("BLPOP");
         wait.arg(part.base() + "bell").arg(longest.as_secs_f64());
         wait.query_async::<Option<(String, String)>>(&mut self.store.clone()).await.map(drop)
     }
 
     /// Where jobs that run are told that they were cancelled, by their ids.
-    pub fn cancels(&self) -> Topics {
+    pub(crate) fn cancels(&self) -> Topics {
         Topics::channels(self.parts().map(|part| part.base() + "cancel"))
     }
 
     /// The keyspace.
-    pub fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         self.store.clone()
     }
 

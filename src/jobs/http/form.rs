@@ -11,7 +11,7 @@ use crate::commands::route::{Ask, Refusal};
 
 /// What a form has.
 #[derive(Default)]
-pub struct Form {
+pub(crate) struct Form {
     /// The file `script`.
     pub script: Option<Vec<u8>>,
     /// All else, as text.
@@ -19,7 +19,7 @@ pub struct Form {
 }
 
 /// Reads the form that is sent along.
-pub async fn read(ask: &mut Ask) -> Result<Form, Refusal> {
+pub(crate) async fn read(ask: &mut Ask) -> Result<Form, Refusal> {
     let media = ask.headers().get(header::CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default().to_owned();
     let boundary = multer::parse_boundary(&media).map_err(|_| {
         Refusal::bad_request("send a form: content-type multipart/form-data with its boundary, as `curl -F` does")

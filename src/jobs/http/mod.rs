@@ -76,7 +76,7 @@ const DONE: Gives = Gives::json(
 );
 
 /// The rows.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::post("/jobs/submit", |ask| Box::pin(submit(ask)))
         .help("Takes a job: a script, what runs it, and how. The answer comes once it is kept.")
         .body(Body {

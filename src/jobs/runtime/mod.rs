@@ -2,9 +2,9 @@
 //!
 //! - [`process`]: a process of this machine, without isolation. [`shim`] is what stands beside the program, and [`wire`] what it and we tell each other.
 
-pub mod process;
-pub mod shim;
-pub mod wire;
+pub(crate) mod process;
+pub(crate) mod shim;
+pub(crate) mod wire;
 
 use std::pin::Pin;
 
@@ -14,12 +14,12 @@ use crate::jobs::book::Claimed;
 use wire::{Said, Task};
 
 /// Bytes that the output of a job may have.
-pub const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 /// Bytes that the payload may have as a variable of the environment: the system ends at 128 KiB.
-pub const PAYLOAD_ENV_BYTES_MAX: usize = 120 << 10;
+pub(crate) const PAYLOAD_ENV_BYTES_MAX: usize = 120 << 10;
 
 /// Runs jobs of some kinds.
-pub trait Runtime: Send + Sync {
+pub(crate) trait Runtime: Send + Sync {
     /// The languages it can run.
     fn languages(&self) -> Vec<Language>;
 
@@ -30,7 +30,7 @@ pub trait Runtime: Send + Sync {
 
 /// What a script is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Language {
+pub(crate) enum Language {
     /// `node:18`.
     Node,
     /// `python:3.9`.
@@ -41,13 +41,13 @@ pub enum Language {
 
 impl Language {
     /// All of them.
-    pub const ALL: [Language; 3] = [Language::Node, Language::Python, Language::Bash];
+    pub(crate) const ALL: [Language; 3] = [Language::Node, Language::Python, Language::Bash];
 
     /// As jobs name them.
-    pub const NAMES: [&str; 3] = [Language::Node.name(), Language::Python.name(), Language::Bash.name()];
+    pub(crate) const NAMES: [&str; 3] = [Language::Node.name(), Language::Python.name(), Language::Bash.name()];
 
     /// As jobs name it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Language::Node => "node:18",
             Language::Python => "python:3.9",
@@ -56,7 +56,7 @@ impl Language {
     }
 
     /// The one with this name.
-    pub fn named(name: &str) -> Option<Language> {
+    pub(crate) fn named(name: &str) -> Option<Language> {
         Language::ALL.into_iter().find(|language| language.name() == name)
     }
 

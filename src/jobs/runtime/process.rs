@@ -13,7 +13,7 @@ use crate::jobs::book::Claimed;
 use crate::lifecycle::child::{Launcher, Program};
 
 /// Runs jobs as processes.
-pub struct Processes {
+pub(crate) struct Processes {
     launcher: Launcher,
     flux: PathBuf,
     /// Where programs are looked for.
@@ -22,7 +22,7 @@ pub struct Processes {
 
 impl Processes {
     /// By a file that is flux, which is the shim and its supervisor.
-    pub fn new(flux: impl Into<PathBuf>) -> Processes {
+    pub(crate) fn new(flux: impl Into<PathBuf>) -> Processes {
         let flux = flux.into();
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into());
         Processes { launcher: Launcher::new(&flux), flux, path }

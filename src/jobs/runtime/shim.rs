@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 16 << 10;
 
 /// Runs one task.
 #[expect(clippy::disallowed_methods, reason = "it is a process of its own, which lives as long as its task")]
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let Ok(Some(frame)) = read_frame(&mut io::stdin().lock()) else { return ExitCode::FAILURE };
     let (sender, said) = channel();
     let worker = thread::spawn(move || match Task::decode(&frame) {

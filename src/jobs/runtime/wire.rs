@@ -4,11 +4,11 @@
 use std::io::{self, Read, Write};
 
 /// Bytes of a frame at most.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// What is to be run. The first frame, and the only one that goes to the shim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Task {
+pub(crate) struct Task {
     /// Where it works. It is made, with the files in it.
     pub folder: String,
     /// Names and contents.
@@ -24,7 +24,7 @@ pub struct Task {
 
 /// What the shim tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     /// The program runs.
     Started,
     /// It wrote to its standard output.
@@ -39,7 +39,7 @@ pub enum Said {
 
 impl Task {
     /// As a frame's bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut to = Vec::new();
         put(&mut to, self.folder.as_bytes());
         put_count(&mut to, self.files.len());
@@ -60,7 +60,7 @@ impl Task {
     }
 
     /// From a frame's bytes; None where they are none.
-    pub fn decode(mut from: &[u8]) -> Option<Task> {
+    pub(crate) fn decode(mut from: &[u8]) -> Option<Task> {
         let from = &mut from;
         let folder = text(from)?;
         let files = (0..count(from)?).map(|_| Some((text(from)?, take(from)?.to_vec()))).collect::<Option<_>>()?;
@@ -74,7 +74,7 @@ impl Task {
 
 impl Said {
     /// As a frame's bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Said::Started => b"s".to_vec(),
             Said::Out(bytes) => [b"o", &bytes[..]].concat(),
@@ -86,7 +86,7 @@ impl Said {
     }
 
     /// From a frame's bytes; None where they are none.
-    pub fn decode(from: &[u8]) -> Option<Said> {
+    pub(crate) fn decode(from: &[u8]) -> Option<Said> {
         let (kind, rest) = from.split_first()?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let coded = || rest.split_first_chunk().map(|(code, rest)| (i32::from_le_bytes(*code), rest));
@@ -103,7 +103,7 @@ impl Said {
 }
 
 /// Reads a frame; None at the end, also within a frame: whoever sent it is gone.
-pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = [0; 4];
     if let Err(error) = from.read_exact(&mut head) {
         return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };
@@ -118,7 +118,7 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Writes a frame.
-pub fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
+pub(crate) fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     to.write_all(&[&(frame.len() as u32).to_le_bytes(), frame].concat())?;
     to.flush()
 }

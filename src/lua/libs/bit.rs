@@ -10,7 +10,7 @@ use crate::lua::raw::push_bytes;
 /// 2^52 + 2^51: added to a number, it moves the lowest 32 bits of it, rounded to even, to the lowest of the double.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
 
-pub unsafe fn open(state: *mut lua_State) {
+pub(crate) unsafe fn open(state: *mut lua_State) {
     unsafe {
         lua_createtable(state, 0, 12);
         set_function(state, c"tobit", tobit, 0);

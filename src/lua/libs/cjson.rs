@@ -13,7 +13,7 @@ use crate::lua::libs::values::{push_null, set_function, set_text};
 use crate::lua::raw::{pop, push_bytes};
 
 /// With options of its own, as every table of `cjson.new` has.
-pub unsafe fn open(state: *mut lua_State) {
+pub(crate) unsafe fn open(state: *mut lua_State) {
     unsafe {
         lua_createtable(state, 0, 0);
         push_scratch(state);

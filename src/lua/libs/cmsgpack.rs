@@ -9,7 +9,7 @@ use crate::lua::libs::scratch::push_scratch;
 use crate::lua::libs::values::{set_function, set_text};
 use crate::lua::raw::pop;
 
-pub unsafe fn open(state: *mut lua_State) {
+pub(crate) unsafe fn open(state: *mut lua_State) {
     unsafe {
         lua_createtable(state, 0, 0);
         push_scratch(state);

@@ -22,14 +22,14 @@ use std::ffi::CStr;
 use mlua::ffi::lua_State;
 
 /// By their names; each leaves its table on the stack.
-pub const LIBRARIES: &[(&CStr, unsafe fn(*mut lua_State))] =
+pub(crate) const LIBRARIES: &[(&CStr, unsafe fn(*mut lua_State))] =
     &[(c"cjson", cjson::open), (c"cmsgpack", cmsgpack::open), (c"struct", structs::open), (c"bit", bit::open)];
 
 /// Puts functions of ours into the stock `string` library, whose table is on top.
 ///
 /// # Safety
 /// A table is on top of the stack of a live state.
-pub unsafe fn improve_string(state: *mut lua_State) {
+pub(crate) unsafe fn improve_string(state: *mut lua_State) {
     unsafe {
         patterns::improve(state);
         strings::improve(state);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fmt::Write;
 
 /// A number as text, in the frame of who asks.
-pub struct Text {
+pub(crate) struct Text {
     bytes: [u8; 48],
     length: usize,
 }
@@ -12,7 +12,7 @@ pub struct Text {
 impl Text {
     const EMPTY: Text = Text { bytes: [0; 48], length: 0 };
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
@@ -35,7 +35,7 @@ impl Write for Text {
 }
 
 /// `%.14g`, with 1 to 17 digits.
-pub fn general(number: f64, digits: usize) -> Text {
+pub(crate) fn general(number: f64, digits: usize) -> Text {
     let mut text = Text::EMPTY;
     if number.trunc() == number && number.abs() < POWERS[digits] && (number != 0.0 || number.is_sign_positive()) {
         text.extend(itoa::Buffer::new().format(number as i64).as_bytes());
@@ -120,7 +120,7 @@ const POWERS: [f64; 18] = [
 
 /// The number that these bytes begin with and how long it is, as `strtod` sees it where there is no space before: also hexadecimal ones,
 /// infinity, and what is no number.
-pub fn parse(bytes: &[u8]) -> Option<(f64, usize)> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<(f64, usize)> {
     let sign = usize::from(matches!(bytes.first(), Some(b'-' | b'+')));
     let rest = &bytes[sign..];
     let (number, length) = word(rest).or_else(|| hexadecimal(rest)).or_else(|| decimal(rest))?;

@@ -19,7 +19,7 @@ use crate::lua::libs::values::{bytes, check_bytes, set_function};
 use crate::lua::raw::{pop, push_bytes};
 
 /// Puts them into the table on top.
-pub unsafe fn improve(state: *mut lua_State) {
+pub(crate) unsafe fn improve(state: *mut lua_State) {
     unsafe {
         push_scratch(state);
         set_function(state, c"find", find, 1);

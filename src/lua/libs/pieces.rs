@@ -16,7 +16,7 @@ const CHUNK: usize = 1024;
 const PIECES_MAX: c_int = 12;
 
 /// Invariant: `count` strings of it lie on top of the stack whenever it is told something, but for the one value of `add_value`.
-pub struct Pieces {
+pub(crate) struct Pieces {
     state: *mut lua_State,
     count: c_int,
     used: usize,
@@ -24,12 +24,12 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    pub unsafe fn new(state: *mut lua_State) -> Pieces {
+    pub(crate) unsafe fn new(state: *mut lua_State) -> Pieces {
         unsafe { luaL_checkstack_(state, PIECES_MAX + 4, c"too many pieces".as_ptr()) };
         Pieces { state, count: 0, used: 0, chunk: [MaybeUninit::uninit(); CHUNK] }
     }
 
-    pub unsafe fn push(&mut self, byte: u8) {
+    pub(crate) unsafe fn push(&mut self, byte: u8) {
         unsafe {
             if self.used == CHUNK {
                 self.flush();
@@ -39,7 +39,7 @@ impl Pieces {
         }
     }
 
-    pub unsafe fn extend(&mut self, bytes: &[u8]) {
+    pub(crate) unsafe fn extend(&mut self, bytes: &[u8]) {
         unsafe {
             if bytes.len() > CHUNK - self.used {
                 self.flush();
@@ -55,7 +55,7 @@ impl Pieces {
     }
 
     /// Takes the value on top, a string or a number.
-    pub unsafe fn add_value(&mut self) {
+    pub(crate) unsafe fn add_value(&mut self) {
         unsafe {
             let value = bytes(self.state, -1);
             if value.len() <= CHUNK - self.used {
@@ -72,7 +72,7 @@ impl Pieces {
     }
 
     /// Leaves the whole on top.
-    pub unsafe fn finish(&mut self) {
+    pub(crate) unsafe fn finish(&mut self) {
         unsafe {
             self.push_chunk();
             lua_concat(self.state, self.count + 1);

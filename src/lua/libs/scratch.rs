@@ -18,21 +18,21 @@ const KEPT: usize = 64 << 10;
 const SMALLEST: usize = 256;
 
 /// Only one function uses it at a time: nothing that fills one calls a function of Lua.
-pub struct Scratch {
+pub(crate) struct Scratch {
     pub text: Buffer,
     /// The tables around the value that is read or written; what can be tried yet.
     pub levels: Buffer,
 }
 
 /// Bytes that grow.
-pub struct Buffer {
+pub(crate) struct Buffer {
     start: *mut u8,
     length: usize,
     capacity: usize,
 }
 
 /// Puts a new one on the stack.
-pub unsafe fn push_scratch(state: *mut lua_State) {
+pub(crate) unsafe fn push_scratch(state: *mut lua_State) {
     unsafe {
         let scratch = lua_newuserdata(state, size_of::<Scratch>()).cast::<Scratch>();
         scratch.write(Scratch { text: Buffer::EMPTY, levels: Buffer::EMPTY });
@@ -45,7 +45,7 @@ pub unsafe fn push_scratch(state: *mut lua_State) {
 }
 
 /// That of the function which runs, emptied.
-pub unsafe fn scratch<'a>(state: *mut lua_State) -> &'a mut Scratch {
+pub(crate) unsafe fn scratch<'a>(state: *mut lua_State) -> &'a mut Scratch {
     unsafe {
         let scratch = &mut *lua_touserdata(state, lua_upvalueindex(1)).cast::<Scratch>();
         scratch.clear(state);
@@ -63,7 +63,7 @@ unsafe extern "C-unwind" fn free(state: *mut lua_State) -> c_int {
 }
 
 impl Scratch {
-    pub unsafe fn clear(&mut self, state: *mut lua_State) {
+    pub(crate) unsafe fn clear(&mut self, state: *mut lua_State) {
         unsafe {
             self.text.clear(state);
             self.levels.clear(state);
@@ -74,7 +74,7 @@ impl Scratch {
 impl Buffer {
     const EMPTY: Buffer = Buffer { start: ptr::null_mut(), length: 0, capacity: 0 };
 
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         if self.length == 0 {
             return &[];
         }
@@ -82,7 +82,7 @@ impl Buffer {
         unsafe { slice::from_raw_parts(self.start, self.length) }
     }
 
-    pub unsafe fn push(&mut self, state: *mut lua_State, byte: u8) {
+    pub(crate) unsafe fn push(&mut self, state: *mut lua_State, byte: u8) {
         unsafe {
             self.reserve(state, 1);
             self.start.add(self.length).write(byte);
@@ -90,7 +90,7 @@ impl Buffer {
         }
     }
 
-    pub unsafe fn extend(&mut self, state: *mut lua_State, bytes: &[u8]) {
+    pub(crate) unsafe fn extend(&mut self, state: *mut lua_State, bytes: &[u8]) {
         unsafe {
             self.reserve(state, bytes.len());
             self.start.add(self.length).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -98,7 +98,7 @@ impl Buffer {
         }
     }
 
-    pub unsafe fn extend_zeros(&mut self, state: *mut lua_State, count: usize) {
+    pub(crate) unsafe fn extend_zeros(&mut self, state: *mut lua_State, count: usize) {
         unsafe {
             self.reserve(state, count);
             self.start.add(self.length).write_bytes(0, count);
@@ -107,7 +107,7 @@ impl Buffer {
     }
 
     /// For a buffer that holds nothing but these.
-    pub unsafe fn push_record<T: Copy>(&mut self, state: *mut lua_State, record: T) {
+    pub(crate) unsafe fn push_record<T: Copy>(&mut self, state: *mut lua_State, record: T) {
         unsafe {
             self.reserve(state, size_of::<T>());
             self.start.add(self.length).cast::<T>().write_unaligned(record);
@@ -115,25 +115,25 @@ impl Buffer {
         }
     }
 
-    pub unsafe fn last_record<T: Copy>(&self) -> Option<T> {
+    pub(crate) unsafe fn last_record<T: Copy>(&self) -> Option<T> {
         let before = self.length.checked_sub(size_of::<T>())?;
         // SAFETY: the caller pushed one there.
         Some(unsafe { self.start.add(before).cast::<T>().read_unaligned() })
     }
 
-    pub unsafe fn set_last_record<T: Copy>(&mut self, record: T) {
+    pub(crate) unsafe fn set_last_record<T: Copy>(&mut self, record: T) {
         // SAFETY: the caller pushed one there.
         unsafe { self.start.add(self.length - size_of::<T>()).cast::<T>().write_unaligned(record) }
     }
 
-    pub unsafe fn pop_record<T: Copy>(&mut self) -> Option<T> {
+    pub(crate) unsafe fn pop_record<T: Copy>(&mut self) -> Option<T> {
         // SAFETY: the caller pushed one there.
         let record = unsafe { self.last_record::<T>() }?;
         self.length -= size_of::<T>();
         Some(record)
     }
 
-    pub unsafe fn reserve(&mut self, state: *mut lua_State, more: usize) {
+    pub(crate) unsafe fn reserve(&mut self, state: *mut lua_State, more: usize) {
         if self.capacity - self.length < more {
             unsafe { self.grow(state, more) }
         }
@@ -175,7 +175,7 @@ impl Buffer {
     }
 
     /// Empties it, and gives back what is much.
-    pub unsafe fn clear(&mut self, state: *mut lua_State) {
+    pub(crate) unsafe fn clear(&mut self, state: *mut lua_State) {
         self.length = 0;
         if self.capacity > KEPT {
             unsafe { self.free(state) }

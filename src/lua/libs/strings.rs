@@ -9,7 +9,7 @@ use crate::lua::libs::values::{check_bytes, set_function};
 use crate::lua::raw::push_bytes;
 
 /// Puts it into the table on top.
-pub unsafe fn improve(state: *mut lua_State) {
+pub(crate) unsafe fn improve(state: *mut lua_State) {
     unsafe { set_function(state, c"rep", rep, 0) }
 }
 

@@ -18,7 +18,7 @@ const INTEGER_MAX: usize = 32;
 /// What `!` without a number means.
 const ALIGNMENT: i32 = 8;
 
-pub unsafe fn open(state: *mut lua_State) {
+pub(crate) unsafe fn open(state: *mut lua_State) {
     unsafe {
         lua_createtable(state, 0, 3);
         push_scratch(state);

@@ -21,7 +21,7 @@ const FAILURE_BYTES: usize = 300;
 
 impl Calls {
     /// An answer of a peer, or of an old one, which nobody can tell from others: None.
-    pub fn answer(&mut self, peer: Option<&Id>, id: &str, answer: Answer) -> Result<Vec<Action>, Refused> {
+    pub(crate) fn answer(&mut self, peer: Option<&Id>, id: &str, answer: Answer) -> Result<Vec<Action>, Refused> {
         let Some(call) = self.calls.get_mut(id) else {
             let peer = peer.ok_or(Refused::NoCall)?;
             return self.returning.answer(peer, id, answer).map(|()| Vec::new());
@@ -112,7 +112,7 @@ impl Calls {
     }
 
     /// Ends parts of a gathering whose answers nobody needs any more.
-    pub fn drop_parts(&mut self, parts: &[Id]) -> Vec<Action> {
+    pub(crate) fn drop_parts(&mut self, parts: &[Id]) -> Vec<Action> {
         let mut actions = Vec::new();
         parts.iter().for_each(|part| self.drop_part(part, &mut actions));
         actions
@@ -211,7 +211,7 @@ impl Calls {
     }
 
     /// Ends a call because its caller says so; None if there is none, or it is not the caller's.
-    pub fn cancel(&mut self, id: &str, by: Option<&str>) -> Option<Vec<Action>> {
+    pub(crate) fn cancel(&mut self, id: &str, by: Option<&str>) -> Option<Vec<Action>> {
         let call = self.calls.get(id)?;
         let is_own = by.is_none_or(|by| call.job.from.as_deref() == Some(by));
         if !is_own || matches!(call.state, State::Ended(_)) || matches!(call.caller, Caller::Gather(_)) {
@@ -225,7 +225,7 @@ impl Calls {
     }
 
     /// What became of a call that a peer made without waiting. An outcome is told once.
-    pub fn fetch(&mut self, id: &str, by: &str) -> Fetched {
+    pub(crate) fn fetch(&mut self, id: &str, by: &str) -> Fetched {
         let Some(call) = self.calls.get(id) else { return Fetched::NoCall };
         if !matches!(&call.caller, Caller::Peer(peer, _) if **peer == *by) {
             return Fetched::NoCall;
@@ -237,14 +237,14 @@ impl Calls {
     }
 
     /// When the next call must end, or be looked after, on the monotonic clock.
-    pub fn next_deadline(&self) -> Option<u64> {
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
         let first = |calls: &BTreeSet<(u64, Id)>| calls.first().map(|(until, _)| *until);
         first(&self.deadlines).into_iter().chain(first(&self.lost)).min()
     }
 
     /// Ends calls whose time is over, and forgets outcomes nobody came for: some of them, so that others get their turn before it is
     /// called again. Gives calls again whose connection was lost and that no peer says to have.
-    pub fn end_overdue(&mut self, directory: &mut Directory, now: u64) -> Vec<Action> {
+    pub(crate) fn end_overdue(&mut self, directory: &mut Directory, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..AT_ONCE {
             let Some((deadline, id)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now).cloned() else { break };

@@ -20,7 +20,7 @@ const SWEEP_MIN: usize = 4;
 
 impl Calls {
     /// A peer, which is in the directory, has these capabilities. Calls that wait for one it has no more go to others, or end.
-    pub fn station(&mut self, directory: &mut Directory, peer: &Peer, now: u64) -> Vec<Action> {
+    pub(crate) fn station(&mut self, directory: &mut Directory, peer: &Peer, now: u64) -> Vec<Action> {
         let station = self.stations.entry(Arc::clone(&peer.id)).or_default();
         station.name = Some(Arc::clone(&peer.name));
         station.is_old = peer.is_old();
@@ -75,7 +75,7 @@ impl Calls {
     }
 
     /// Takes jobs that a peer may run now, to be given over this client's connection.
-    pub fn take(&mut self, peer: &Id, count: usize, client: u64) -> SmallVec<[Job; 1]> {
+    pub(crate) fn take(&mut self, peer: &Id, count: usize, client: u64) -> SmallVec<[Job; 1]> {
         let mut jobs = SmallVec::new();
         self.returning.is_back(peer);
         let Some(station) = self.stations.get_mut(peer) else { return jobs };
@@ -98,7 +98,7 @@ impl Calls {
 
     /// Waits for up to `count` jobs for a peer, which must be in the directory: one that is not would never be told of anything. Only to
     /// be called after [`Self::take`] gave none.
-    pub fn wait(&mut self, peer: &Id, waiter: Arc<Waiter>, count: usize, client: u64) {
+    pub(crate) fn wait(&mut self, peer: &Id, waiter: Arc<Waiter>, count: usize, client: u64) {
         let station = self.stations.get_mut(peer).expect("who is in the directory has a station: both change under one lock");
         if station.waiting.len() >= station.sweep_at {
             station.waiting.retain(|wait| !wait.waiter.is_over());
@@ -108,7 +108,7 @@ impl Calls {
     }
 
     /// A connection of a peer that may go on without it is lost, and with it perhaps what was given over it.
-    pub fn lose(&mut self, peer: &Id, client: u64, now: u64) {
+    pub(crate) fn lose(&mut self, peer: &Id, client: u64, now: u64) {
         self.returning.lose(client);
         let Some(station) = self.stations.get(peer) else { return };
         for id in &station.running {
@@ -120,7 +120,14 @@ impl Calls {
 
     /// A peer says which calls it runs, and that it takes its work over this client's connection from now on. What it was given
     /// over others and does not name never arrived.
-    pub fn claim(&mut self, directory: &mut Directory, peer: &Id, client: u64, named: &HashSet<String>, now: u64) -> Vec<Action> {
+    pub(crate) fn claim(
+        &mut self,
+        directory: &mut Directory,
+        peer: &Id,
+        client: u64,
+        named: &HashSet<String>,
+        now: u64,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(station) = self.stations.get_mut(peer) else { return actions };
         let (own, others): (VecDeque<Wait>, VecDeque<Wait>) =

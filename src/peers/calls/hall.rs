@@ -32,7 +32,7 @@ pub struct Calls {
     pub(super) total: Load,
     pub(super) tallies: Map<Id, Tally>,
     /// Times a call was given to another peer because the one that had it was gone.
-    pub rerouted: u64,
+    pub(crate) rerouted: u64,
 }
 
 pub(super) struct Call {
@@ -129,7 +129,7 @@ pub(super) struct Lane {
 
 impl Calls {
     /// The hash of the secret of a peer that calls are kept for, also while it is gone.
-    pub fn secret_of(&self, peer: &str) -> Option<Secret> {
+    pub(crate) fn secret_of(&self, peer: &str) -> Option<Secret> {
         let calls = self.of_caller.get(peer)?;
         calls.iter().find_map(|id| match &self.calls.get(id)?.caller {
             Caller::Peer(_, secret) => Some(secret.clone()),
@@ -138,18 +138,18 @@ impl Calls {
     }
 
     /// How many calls a peer has.
-    pub fn load(&self, peer: &str) -> Load {
+    pub(crate) fn load(&self, peer: &str) -> Load {
         let load = |station: &Station| Load { queued: station.queued, running: station.running.len() };
         self.stations.get(peer).map(load).unwrap_or_default()
     }
 
     /// How many calls there are at all peers.
-    pub fn total(&self) -> Load {
+    pub(crate) fn total(&self) -> Load {
         self.total
     }
 
     /// What became of the calls of a capability.
-    pub fn tally(&self, capability: &str) -> Tally {
+    pub(crate) fn tally(&self, capability: &str) -> Tally {
         self.tallies.get(capability).copied().unwrap_or_default()
     }
 }

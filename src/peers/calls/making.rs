@@ -17,7 +17,7 @@ pub(super) const TALLIES_MAX: usize = 10_000;
 
 impl Calls {
     /// Makes a call. Nothing is left of it where that fails.
-    pub fn make(
+    pub(crate) fn make(
         &mut self,
         directory: &mut Directory,
         mut order: Order,
@@ -80,7 +80,7 @@ impl Calls {
     }
 
     /// Asks the next peers for a call that gathers their answers. Does nothing where it has ended.
-    pub fn ask(&mut self, directory: &Directory, id: &Id, now: u64) -> Vec<Action> {
+    pub(crate) fn ask(&mut self, directory: &Directory, id: &Id, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(State::Gathering(gathering)) = self.calls.get_mut(id).map(|call| &mut call.state) else { return actions };
         let Some(asking) = gathering.asking.take() else { return actions };
@@ -191,6 +191,6 @@ pub(super) fn nobody(capability: &str) -> Failure {
 }
 
 /// Peers with the capability are known, but none lives.
-pub fn nobody_alive(capability: &str) -> Failure {
+pub(crate) fn nobody_alive(capability: &str) -> Failure {
     Failure::new("NOPEER", format!("no live peer handles \"{capability}\""))
 }

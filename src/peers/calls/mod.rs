@@ -20,8 +20,6 @@ mod terms;
 mod tests;
 
 pub use hall::Calls;
-pub use making::nobody_alive;
-pub use terms::{
-    Action, Again, Answer, Caller, Failure, Fetched, Job, Load, Ongoing, Order, Outcome, Part, Parts, PartsTaken, Refused, Route,
-    TIMEOUT_MS, TIMEOUT_MS_MAX, Tally, Why, ends, parts,
-};
+pub(crate) use making::nobody_alive;
+pub(crate) use terms::{Action, Again, Answer, Caller, Fetched, Job, Load, Refused, Tally, Why};
+pub use terms::{Failure, Ongoing, Order, Outcome, Part, Parts, PartsTaken, Route, TIMEOUT_MS, TIMEOUT_MS_MAX, ends, parts};

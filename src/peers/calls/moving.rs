@@ -23,7 +23,7 @@ pub(super) enum Cause {
 
 impl Calls {
     /// A peer is gone: its calls go to others, or end. `listed`: ids of jobs that were still on an old peer's list.
-    pub fn gone(&mut self, directory: &mut Directory, peer: &Id, listed: &HashSet<String>, now: u64) -> Vec<Action> {
+    pub(crate) fn gone(&mut self, directory: &mut Directory, peer: &Id, listed: &HashSet<String>, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(station) = self.stations.remove(peer) else { return actions };
         self.total.queued -= station.queued;
@@ -47,7 +47,7 @@ impl Calls {
     }
 
     /// A caller is gone and said that it does not come back: nobody wants the outcomes of its calls any more, and those under way are cancelled.
-    pub fn forget_caller(&mut self, peer: &Id) -> Vec<Action> {
+    pub(crate) fn forget_caller(&mut self, peer: &Id) -> Vec<Action> {
         let ids: Vec<Id> = self.of_caller.get(peer).into_iter().flatten().cloned().collect();
         let mut actions = Vec::new();
         for id in ids {

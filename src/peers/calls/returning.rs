@@ -22,7 +22,7 @@ pub(super) const RETURN_MS: u64 = 3_000;
 pub(super) const LOOK_MS: u64 = 500;
 impl Calls {
     /// A peer was there in the last run.
-    pub fn expect(&mut self, peer: &Peer) {
+    pub(crate) fn expect(&mut self, peer: &Peer) {
         self.returning.known.insert(Arc::clone(&peer.id), peer.capabilities.clone());
         self.returning.awaited.insert(Arc::clone(&peer.id));
     }

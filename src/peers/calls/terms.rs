@@ -49,9 +49,9 @@ pub struct Order {
 #[derive(Debug, Clone, Copy)]
 pub struct Again {
     /// Which try its last one was.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// The pieces its caller has seen.
-    pub seen: u64,
+    pub(crate) seen: u64,
 }
 
 impl Order {
@@ -89,7 +89,7 @@ pub(super) const CALLS_OF_A_PEER_MAX: usize = 10_000;
 
 /// A call as the peer that runs it sees it.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub(crate) struct Job {
     /// Names it in the answer.
     pub id: Id,
     /// The capability.
@@ -106,7 +106,7 @@ pub struct Job {
 
 /// Who gets a call's outcome.
 #[derive(Clone)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// A session that waits.
     Waiter(Arc<Waiter>),
     /// Someone within the process.
@@ -121,7 +121,7 @@ pub enum Caller {
 
 /// Why a call need not be answered any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// Its caller gave up, or is gone.
     Cancelled,
     /// Its time is over.
@@ -129,7 +129,7 @@ pub enum Why {
 }
 
 /// What is to be done about an event.
-pub enum Action {
+pub(crate) enum Action {
     /// Jobs for a peer that waits for them; the wait has ended.
     Give(Arc<Waiter>, SmallVec<[Job; 1]>),
     /// The peer of this wait is gone; the wait has ended.
@@ -156,7 +156,7 @@ pub enum Action {
 }
 
 /// What a peer answers.
-pub enum Answer {
+pub(crate) enum Answer {
     /// A result.
     Done(Arc<[u8]>),
     /// Its handler failed.
@@ -167,7 +167,7 @@ pub enum Answer {
 
 /// Why an answer is not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// There is no such call, or it was not given to this peer.
     NoCall,
     /// The caller reads too slowly.
@@ -175,7 +175,7 @@ pub enum Refused {
 }
 
 /// What is known of a call that was made without waiting.
-pub enum Fetched {
+pub(crate) enum Fetched {
     /// There is none of this caller.
     NoCall,
     /// It has not ended.
@@ -186,7 +186,7 @@ pub enum Fetched {
 
 /// How many calls there are.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Not taken yet.
     pub queued: usize,
     /// Taken. All of an old peer's count as such.
@@ -195,14 +195,14 @@ pub struct Load {
 
 impl Load {
     /// All of them.
-    pub fn total(self) -> usize {
+    pub(crate) fn total(self) -> usize {
         self.queued + self.running
     }
 }
 
 /// What became of the calls of a capability.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Made.
     pub calls: u64,
     /// Ended in a failure.

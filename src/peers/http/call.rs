@@ -14,7 +14,7 @@ use crate::peers::calls::{Failure, Order, Outcome, Part};
 use crate::peers::{self, Ongoing, order};
 use crate::resp::OwnedArgs;
 
-pub async fn call(mut ask: Ask) -> Answer {
+pub(crate) async fn call(mut ask: Ask) -> Answer {
     let peers = peers::handle(&ask.instance).ok_or_else(|| Refusal::new("ERR", room::not_here(peers::ROOM.name).0))?;
     let payload = payload(ask.body().await?);
     let ongoing = ask.while_open(peers.call(order(&payload, &ask)?)).await??;

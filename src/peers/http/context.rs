@@ -13,12 +13,12 @@ use crate::commands::route::{Answer, Ask, Line, Refusal, answer};
 /// A value and its version.
 type Versioned = Option<(Vec<u8>, u64)>;
 
-pub async fn keys(ask: Ask) -> Answer {
+pub(crate) async fn keys(ask: Ask) -> Answer {
     let versions = versions(&mut ask.line().await?, ask.part("workspace")).await?;
     Ok(answer::json(json!(versions).to_string()))
 }
 
-pub async fn get(ask: Ask) -> Answer {
+pub(crate) async fn get(ask: Ask) -> Answer {
     let Some((value, version)) = read(&mut ask.line().await?, &ask).await? else { return Err(missing(&ask)) };
     if tags(ask.text("If-None-Match")).is_some_and(|tags| tags.fits(version)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag(version))]).into_response());
@@ -34,7 +34,7 @@ pub async fn get(ask: Ask) -> Answer {
     Ok((headers, [(header::CACHE_CONTROL, "no-cache")], value).into_response())
 }
 
-pub async fn put(mut ask: Ask) -> Answer {
+pub(crate) async fn put(mut ask: Ask) -> Answer {
     let value = ask.body().await?;
     let mut line = ask.line().await?;
     let expected = expected(&mut line, &ask).await?;
@@ -50,7 +50,7 @@ pub async fn put(mut ask: Ask) -> Answer {
     Ok(([(header::ETAG, tag(version))], answer::json(json!({ "version": version }).to_string())).into_response())
 }
 
-pub async fn delete(ask: Ask) -> Answer {
+pub(crate) async fn delete(ask: Ask) -> Answer {
     let mut line = ask.line().await?;
     let expected = expected(&mut line, &ask).await?;
     let mut delete = cmd("FLUX.CTX.DEL");
@@ -65,7 +65,7 @@ pub async fn delete(ask: Ask) -> Answer {
 }
 
 /// The keys of a workspace's context and their versions.
-pub async fn versions(line: &mut Line, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
+pub(crate) async fn versions(line: &mut Line, workspace: &str) -> Result<BTreeMap<String, u64>, Refusal> {
     let pairs: Vec<(String, u64)> = cmd("FLUX.CTX.KEYS").arg(workspace).arg("WITHVERSIONS").query_async(line).await?;
     Ok(pairs.into_iter().collect())
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::context;
 use crate::commands::route::{Answer, Ask, Line, Refusal, answer};
 
-pub async fn peers(ask: Ask) -> Answer {
+pub(crate) async fn peers(ask: Ask) -> Answer {
     let mut list = cmd("FLUX.PEERS");
     for name in ["workspace", "capability"] {
         if let Some(value) = ask.text(name) {
@@ -17,21 +17,21 @@ pub async fn peers(ask: Ask) -> Answer {
     Ok(answer::list(&texts(&mut ask.line().await?, &list).await?))
 }
 
-pub async fn capabilities(ask: Ask) -> Answer {
+pub(crate) async fn capabilities(ask: Ask) -> Answer {
     Ok(answer::list(&texts(&mut ask.line().await?, &cmd("FLUX.CAPABILITIES")).await?))
 }
 
-pub async fn capability(ask: Ask) -> Answer {
+pub(crate) async fn capability(ask: Ask) -> Answer {
     let mut line = ask.line().await?;
     let described: String = cmd("FLUX.DESCRIBE").arg(ask.part("capability")).query_async(&mut line).await?;
     Ok(answer::json(described))
 }
 
-pub async fn workspaces(ask: Ask) -> Answer {
+pub(crate) async fn workspaces(ask: Ask) -> Answer {
     Ok(answer::list(&texts(&mut ask.line().await?, &cmd("FLUX.WORKSPACES")).await?))
 }
 
-pub async fn workspace(ask: Ask) -> Answer {
+pub(crate) async fn workspace(ask: Ask) -> Answer {
     let (mut line, name) = (ask.line().await?, ask.part("workspace"));
     let peers = texts(&mut line, cmd("FLUX.PEERS").arg("WORKSPACE").arg(name)).await?;
     let peers: Vec<Box<RawValue>> = peers.into_iter().filter_map(|peer| RawValue::from_string(peer).ok()).collect();
@@ -39,7 +39,7 @@ pub async fn workspace(ask: Ask) -> Answer {
     Ok(answer::json(json!({ "name": name, "peers": peers, "context": context }).to_string()))
 }
 
-pub async fn status(ask: Ask) -> Answer {
+pub(crate) async fn status(ask: Ask) -> Answer {
     let mut line = ask.line().await?;
     let counts: String = cmd("FLUX.STATUS").query_async(&mut line).await?;
     Ok(answer::json(with(&counts, "lifecycle", &json!(ask.instance.lifecycle().report()))))

@@ -37,7 +37,7 @@ struct Reader {
     is_new: bool,
 }
 
-pub async fn follow(ask: Ask) -> Answer {
+pub(crate) async fn follow(ask: Ask) -> Answer {
     let told = ask.text("Last-Event-ID").or(ask.text("last-event-id"));
     let log = names::log(ask.part("workspace"));
     let mut line = ask.line().await?;
@@ -56,7 +56,7 @@ pub async fn follow(ask: Ask) -> Answer {
 }
 
 /// Whether this is the id of an entry: one or two numbers.
-pub fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let is_number = |text: &str| (1..=ID_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
     let (time, number) = text.split_once('-').unwrap_or((text, "0"));
     is_number(time) && is_number(number)

@@ -39,7 +39,7 @@ const ETAG: &[(&str, &str)] = &[("ETag", "The value's version, in quotes.")];
 const NOT_CHANGED: &[&str] = &["NOKEY", "CONFLICT", "MISCONF", "OOM"];
 
 /// The rows.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::post("/call/{capability}", |ask| Box::pin(call::call(ask)))
         .help("Calls a capability: JSON in and out, or pieces as events.")
         .params(&[

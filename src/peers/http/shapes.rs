@@ -3,7 +3,7 @@
 use crate::commands::route::Named;
 
 /// A peer, as others see it.
-pub const PEER: Named = Named {
+pub(crate) const PEER: Named = Named {
     name: "Peer",
     schema: r##"{"type": "object", "required": ["id", "name", "capabilities", "workspaces", "startedAt"], "properties": {
         "id": {"type": "string", "description": "Names it for as long as it lives."},
@@ -29,7 +29,7 @@ const OWN_CAPABILITY: Named = Named {
 };
 
 /// What peers can be called for.
-pub const CAPABILITY: Named = Named {
+pub(crate) const CAPABILITY: Named = Named {
     name: "Capability",
     schema: r#"{"type": "object", "required": ["name", "description", "schema", "peers"], "properties": {
         "name": {"type": "string"},
@@ -43,7 +43,7 @@ pub const CAPABILITY: Named = Named {
 };
 
 /// The same with how busy it is.
-pub const DESCRIPTION: Named = Named {
+pub(crate) const DESCRIPTION: Named = Named {
     name: "Description",
     schema: r#"{"type": "object", "required": ["name", "description", "schema", "peers", "calls", "failed"], "properties": {
         "name": {"type": "string"},
@@ -61,7 +61,7 @@ pub const DESCRIPTION: Named = Named {
 };
 
 /// A workspace in a list.
-pub const WORKSPACE_COUNTS: Named = Named {
+pub(crate) const WORKSPACE_COUNTS: Named = Named {
     name: "WorkspaceCounts",
     schema: r#"{"type": "object", "required": ["name", "peers", "contextKeys"], "properties": {
         "name": {"type": "string"},
@@ -72,7 +72,7 @@ pub const WORKSPACE_COUNTS: Named = Named {
 };
 
 /// A workspace.
-pub const WORKSPACE: Named = Named {
+pub(crate) const WORKSPACE: Named = Named {
     name: "Workspace",
     schema: r##"{"type": "object", "required": ["name", "peers", "context"], "properties": {
         "name": {"type": "string"},
@@ -83,21 +83,21 @@ pub const WORKSPACE: Named = Named {
 };
 
 /// The keys of a context.
-pub const CONTEXT: Named = Named {
+pub(crate) const CONTEXT: Named = Named {
     name: "Context",
     schema: r#"{"type": "object", "additionalProperties": {"type": "integer", "minimum": 1, "description": "The value's version."}}"#,
     uses: &[],
 };
 
 /// What a change of a value gives.
-pub const VERSION: Named = Named {
+pub(crate) const VERSION: Named = Named {
     name: "Version",
     schema: r#"{"type": "object", "required": ["version"], "properties": {"version": {"type": "integer", "minimum": 1}}}"#,
     uses: &[],
 };
 
 /// `GET /status`.
-pub const STATUS: Named = Named {
+pub(crate) const STATUS: Named = Named {
     name: "Status",
     schema: r#"{"type": "object",
         "required": ["peers", "oldPeers", "workspaces", "capabilities", "callsQueued", "callsRunning", "calls", "failed", "rerouted", "lifecycle"],

@@ -34,7 +34,7 @@ fn is_late(peer: &Peer, after: Option<&Generation>) -> bool {
 }
 
 /// `FLUX.JOIN ws [GENERATION run number]`
-pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (workspace, after) = (names::workspace(args.at(1))?, read_after(args, 2)?);
     loop {
         let before = attached_peer(room, session)?;
@@ -60,7 +60,7 @@ pub fn join(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Repl
 }
 
 /// `FLUX.LEAVE [ws] [GENERATION run number]`
-pub fn leave(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn leave(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let id = attached(room, session)?;
     // Three words more are a generation alone: there may be a workspace of that name.
     let is_whole = matches!(args.len(), 1 | 4);
@@ -132,7 +132,7 @@ fn change(
 }
 
 /// `FLUX.PEERS [WORKSPACE ws] [CAPABILITY cap]`
-pub fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn peers(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let (mut workspace, mut capability, mut rest) = (None, None, Rest::of(args, 1));
     loop {
         if let Some(name) = rest.value("workspace") {
@@ -153,7 +153,12 @@ fn write_peers(peers: &[Id], reply: &mut Reply) {
 }
 
 /// The JSON of live peers, oldest first.
-pub fn list(room: &Room, session: &mut Session, workspace: Option<&str>, capability: Option<&str>) -> Result<Vec<Id>, Error> {
+pub(crate) fn list(
+    room: &Room,
+    session: &mut Session,
+    workspace: Option<&str>,
+    capability: Option<&str>,
+) -> Result<Vec<Id>, Error> {
     if let Some(workspace) = workspace {
         return in_workspace(room, session, workspace, |peer| capability.is_none_or(|name| peer.capability(name).is_some()));
     }

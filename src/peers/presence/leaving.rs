@@ -14,7 +14,7 @@ use crate::peers::wire::Event;
 use crate::peers::{log, names, old, streams};
 
 /// A session that was attached to a peer ends. If it was the last one, the peer is gone.
-pub fn disconnected(room: &Room, session: &mut Session) {
+pub(crate) fn disconnected(room: &Room, session: &mut Session) {
     let Some(id) = session.slot::<Presence>().peer.take() else { return };
     session.is_no_peer();
     let is_last = {
@@ -39,7 +39,7 @@ pub fn disconnected(room: &Room, session: &mut Session) {
 }
 
 /// A peer's key is gone.
-pub fn gone(room: &Room, session: &mut Session, id: &Id) {
+pub(crate) fn gone(room: &Room, session: &mut Session, id: &Id) {
     if exists_or_revives(session, id).unwrap_or(false) {
         return;
     }

@@ -14,7 +14,7 @@ use crate::peers::room::{Room, Todo};
 use crate::resp::{Args, Reply};
 
 /// `FLUX.HEARTBEAT`: it only notes the time; the room's thread makes the keys last, for many peers at once.
-pub fn heartbeat(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn heartbeat(room: &Room, session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Outcome {
     if !beat(room, session, Directory::is_sure) {
         let id = attached(room, session)?;
         let is_there = exists_or_revives(session, &id)?;
@@ -47,7 +47,7 @@ pub(super) fn exists_or_revives(session: &mut Session, id: &Id) -> Result<bool, 
 }
 
 /// Looks for peers whose time is over, and makes the keys of others last.
-pub fn look_around(room: &Room, session: &mut Session, now: u64) {
+pub(crate) fn look_around(room: &Room, session: &mut Session, now: u64) {
     let mut last = None;
     loop {
         let (mut over, mut ending, mut is_end) = (Vec::new(), Vec::new(), true);

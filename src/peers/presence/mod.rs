@@ -20,13 +20,13 @@ use crate::peers::directory::{Capabilities, Generation, Id, Kind, Peer};
 use crate::peers::names;
 use crate::peers::room::Room;
 
-pub use joining::{join, leave, list, peers};
-pub use leaving::{disconnected, gone};
+pub(crate) use joining::{join, leave, list, peers};
+pub(crate) use leaving::{disconnected, gone};
 use living::exists_or_revives;
-pub use living::{heartbeat, look_around};
+pub(crate) use living::{heartbeat, look_around};
 use registering::Reading;
-pub use registering::register;
-pub use syncing::{expired, heard, load, sync};
+pub(crate) use registering::register;
+pub(crate) use syncing::{expired, heard, load, sync};
 
 /// How long a peer lives without a heartbeat, in milliseconds, if it does not say.
 const TTL_MS: u64 = 10_000;
@@ -37,11 +37,11 @@ const KEY_TTLS: u64 = 3;
 const NAMES_MAX: usize = 1000;
 
 /// This connection is no peer, or not any more.
-pub const NOT_A_PEER: Error = Error(Cow::Borrowed("NOPEER this connection is not a registered peer: FLUX.REGISTER first"));
+pub(crate) const NOT_A_PEER: Error = Error(Cow::Borrowed("NOPEER this connection is not a registered peer: FLUX.REGISTER first"));
 
 /// How a peer went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub(crate) enum Left {
     /// It said so.
     Stopped,
     /// Its key expired or was removed.
@@ -62,7 +62,7 @@ impl Left {
 
 /// What a session is among peers.
 #[derive(Default)]
-pub struct Presence {
+pub(crate) struct Presence {
     /// The peer it is attached to.
     pub peer: Option<Id>,
     /// The call it waits for, once it is made.
@@ -72,7 +72,7 @@ pub struct Presence {
 }
 
 /// The peer that a session said to be.
-pub fn peer_of(session: &Session) -> Option<&Id> {
+pub(crate) fn peer_of(session: &Session) -> Option<&Id> {
     session.slot_if_any::<Presence>()?.peer.as_ref()
 }
 
@@ -83,12 +83,16 @@ fn detach(session: &mut Session) {
 }
 
 /// The peer this session is attached to, which is alive.
-pub fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
+pub(crate) fn attached(room: &Room, session: &mut Session) -> Result<Id, Error> {
     attached_with(room, session, |_, _| ()).map(|(id, ())| id)
 }
 
 /// The same, and does something before anyone can remove the peer: whoever finds it here and acts later may act for one that is gone.
-pub fn attached_with<R>(room: &Room, session: &mut Session, run: impl FnOnce(&mut Calls, &Peer) -> R) -> Result<(Id, R), Error> {
+pub(crate) fn attached_with<R>(
+    room: &Room,
+    session: &mut Session,
+    run: impl FnOnce(&mut Calls, &Peer) -> R,
+) -> Result<(Id, R), Error> {
     let id = peer_of(session).cloned().ok_or(NOT_A_PEER)?;
     let state = &mut *room.state.lock();
     if let Some(peer) = state.directory.get(&id).filter(|peer| peer.has_client(session.client.id)) {
@@ -99,7 +103,7 @@ pub fn attached_with<R>(room: &Room, session: &mut Session, run: impl FnOnce(&mu
 }
 
 /// The same, with its name.
-pub fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
+pub(crate) fn author(room: &Room, session: &mut Session) -> Result<(Id, Id), Error> {
     attached_with(room, session, |_, peer| Arc::clone(&peer.name))
 }
 

@@ -49,7 +49,7 @@ struct Registration {
 }
 
 /// A registration that is read on the thread that checks, for the command that is run again then.
-pub struct Reading {
+pub(crate) struct Reading {
     waiter: Arc<Waiter>,
     read: Mutex<Option<Result<Registration, Error>>>,
 }
@@ -177,7 +177,7 @@ impl Registration {
 }
 
 /// `FLUX.REGISTER peer-json [SECRET s] [TTL ms] [GENERATION run n] [RUNNING n id …]`
-pub fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
+pub(crate) fn register(room: &Room, session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Outcome {
     let Some(registration) = read(room, session, args, reply)? else { return Ok(()) };
     if session.slot::<Presence>().peer.as_deref().is_some_and(|peer| peer != registration.wire.id) {
         disconnected(room, session);

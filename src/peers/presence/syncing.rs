@@ -16,7 +16,7 @@ use crate::peers::wire::{self, Event};
 use crate::peers::{calling, names};
 
 /// An old peer tells of itself that it joined or left a workspace.
-pub fn heard(room: &Room, workspace: &str, event: &Event) {
+pub(crate) fn heard(room: &Room, workspace: &str, event: &Event) {
     let mut state = room.state.lock();
     let Some(peer) = state.directory.get_mut(&event.peer_id).filter(|peer| peer.is_old()) else { return };
     match event.kind.as_str() {
@@ -27,7 +27,7 @@ pub fn heard(room: &Room, workspace: &str, event: &Event) {
 }
 
 /// Brings the directory up to date with a peer's key, which someone changed other than by `FLUX.*`.
-pub fn sync(room: &Room, session: &mut Session, id: &str) {
+pub(crate) fn sync(room: &Room, session: &mut Session, id: &str) {
     let key = names::peer(id);
     let workspaces = names::peer_workspaces(id);
     let keys = [key.as_bytes(), workspaces.as_bytes()];
@@ -73,7 +73,7 @@ pub fn sync(room: &Room, session: &mut Session, id: &str) {
 
 /// A peer's key expired. Where the peer's own time is not over, someone has set the clock forward: a new peer gets its keys back, which
 /// it cannot know of. An old one writes them itself.
-pub fn expired(room: &Room, session: &mut Session, id: &str) {
+pub(crate) fn expired(room: &Room, session: &mut Session, id: &str) {
     let (key, auth) = (names::peer(id), names::auth(id));
     let is_back = session.together(&[key.as_bytes(), auth.as_bytes()], |together| {
         if together.run::<bool>(&[b"EXISTS", key.as_bytes()])? {
@@ -102,7 +102,7 @@ struct Change {
 }
 
 /// Finds out who is there when the room opens, and cleans up after those who are not any more.
-pub fn load(room: &Room, session: &mut Session) {
+pub(crate) fn load(room: &Room, session: &mut Session) {
     let ids: Vec<String> = session.run_in_zero(&[b"SMEMBERS", names::PEERS.as_bytes()]).unwrap_or_default();
     let mut listed = None;
     for id in ids {

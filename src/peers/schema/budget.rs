@@ -8,9 +8,9 @@
 /// an ordinary schema takes some 2,000,000.
 pub const CHECK_STEPS_MAX: u64 = 10_000_000;
 /// Steps of a check that a thread may take which also serves clients: well below a millisecond.
-pub const INLINE_STEPS_MAX: u64 = 30_000;
+pub(crate) const INLINE_STEPS_MAX: u64 = 30_000;
 /// Steps for the patterns of all schemas of a peer together, which are compiled while it registers: twenty milliseconds.
-pub const COMPILE_STEPS_MAX: u64 = 2_000_000;
+pub(crate) const COMPILE_STEPS_MAX: u64 = 2_000_000;
 /// Steps between two looks at whether someone still waits for the outcome: a millisecond.
 const LOOK_STEPS: u64 = 100_000;
 
@@ -41,13 +41,13 @@ impl Budget<'static> {
 
 impl<'a> Budget<'a> {
     /// So many steps, while this is true.
-    pub fn while_wanted(max: u64, is_wanted: &'a dyn Fn() -> bool) -> Budget<'a> {
+    pub(crate) fn while_wanted(max: u64, is_wanted: &'a dyn Fn() -> bool) -> Budget<'a> {
         Budget { steps: 0, max, look_at: max.min(LOOK_STEPS), is_wanted }
     }
 
     /// Takes steps; to be called before what they are for is done.
     #[inline]
-    pub fn spend(&mut self, steps: usize) -> Result<(), Spent> {
+    pub(crate) fn spend(&mut self, steps: usize) -> Result<(), Spent> {
         self.steps = self.steps.saturating_add(steps as u64);
         if self.steps <= self.look_at { Ok(()) } else { self.look() }
     }
@@ -68,11 +68,11 @@ impl<'a> Budget<'a> {
 }
 
 /// Steps for what is done with each byte of a text at the speed of memory.
-pub fn text_steps(bytes: usize) -> usize {
+pub(crate) fn text_steps(bytes: usize) -> usize {
     1 + bytes / 64
 }
 
 /// Steps to look a name up among so many.
-pub fn lookup_steps(name: &str, among: usize) -> usize {
+pub(crate) fn lookup_steps(name: &str, among: usize) -> usize {
     (1 + name.len() / 512) * (3 + 2 * (among | 1).ilog2() as usize)
 }

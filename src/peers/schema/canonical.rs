@@ -12,7 +12,7 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 const VALUE_STEPS: usize = 15;
 
 /// The text of a value; None where it would be longer than so many bytes.
-pub fn text(value: &Value, bytes_max: usize, budget: &mut Budget<'_>) -> Result<Option<String>, Spent> {
+pub(crate) fn text(value: &Value, bytes_max: usize, budget: &mut Budget<'_>) -> Result<Option<String>, Spent> {
     let mut writer = Writer { text: String::new(), bytes_max, budget };
     let is_whole = writer.write(value)?;
     Ok(is_whole.then_some(writer.text))

@@ -23,7 +23,7 @@ const MEMBER_STEPS: usize = 2;
 const NOTE_STEPS: usize = 20;
 
 /// Checks a value against the first node.
-pub fn check(nodes: &[Vec<Rule>], value: &Value, budget: &mut Budget<'_>) -> Result<(), Unfit> {
+pub(crate) fn check(nodes: &[Vec<Rule>], value: &Value, budget: &mut Budget<'_>) -> Result<(), Unfit> {
     Checker { nodes, budget, levels: 0 }.fits(0, value).map_err(Misfit::told)
 }
 

@@ -36,12 +36,12 @@ impl Compiling {
     }
 
     /// On a thread that also serves clients. Where it takes too long, it is to be done anew elsewhere; see [`Self::is_spent`].
-    pub fn at_once() -> Compiling {
+    pub(crate) fn at_once() -> Compiling {
         Compiling::new(INLINE_STEPS_MAX)
     }
 
     /// Whether a schema was refused since compiling it would take more steps than were left.
-    pub fn is_spent(&self) -> bool {
+    pub(crate) fn is_spent(&self) -> bool {
         self.is_spent
     }
 
@@ -66,7 +66,7 @@ impl Compiling {
 }
 
 /// The subschemas of a schema, the root first.
-pub fn compile(schema: &Value, compiling: &mut Compiling) -> Result<Vec<Vec<Rule>>, String> {
+pub(crate) fn compile(schema: &Value, compiling: &mut Compiling) -> Result<Vec<Vec<Rule>>, String> {
     let bytes = schema.to_string().len();
     if bytes > SCHEMA_BYTES_MAX {
         return Err(format!("it is {bytes} bytes, the limit is {SCHEMA_BYTES_MAX}"));

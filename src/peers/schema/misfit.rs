@@ -7,19 +7,19 @@ use crate::peers::schema::budget::Spent;
 use crate::peers::schema::tree::{LEVELS_MAX, NumberRule, Unfit};
 
 /// Characters of a name, of a pattern or of the values of an `enum` that an error shows.
-pub const SHOWN_MAX: usize = 200;
+pub(crate) const SHOWN_MAX: usize = 200;
 
 /// Names of kinds, in the order of their bits. A whole number is an integer and a number.
 const KINDS: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 const INTEGER: u8 = 1 << 2;
 
 /// The bit of a kind in [`crate::peers::schema::Rule::Type`].
-pub fn kind_bit(name: &str) -> Option<u8> {
+pub(crate) fn kind_bit(name: &str) -> Option<u8> {
     KINDS.iter().position(|kind| *kind == name).map(|at| 1 << at)
 }
 
 /// The bits of what a value is.
-pub fn kinds_of(value: &Value) -> u8 {
+pub(crate) fn kinds_of(value: &Value) -> u8 {
     match value {
         Value::Null => 1,
         Value::Bool(_) => 1 << 1,
@@ -36,7 +36,7 @@ fn is_whole(number: &Number) -> bool {
 }
 
 /// Why a value does not fit.
-pub struct Misfit<'s, 'v> {
+pub(crate) struct Misfit<'s, 'v> {
     /// Where, from the inside out.
     pub path: Vec<Part<'v>>,
     /// Why.
@@ -45,7 +45,7 @@ pub struct Misfit<'s, 'v> {
 
 /// A step on the way to a value.
 #[derive(Clone, Copy)]
-pub enum Part<'v> {
+pub(crate) enum Part<'v> {
     /// A property.
     Name(&'v str),
     /// An item.
@@ -53,7 +53,7 @@ pub enum Part<'v> {
 }
 
 /// A reason.
-pub enum Why<'s> {
+pub(crate) enum Why<'s> {
     Never,
     Kind {
         wanted: u8,
@@ -104,18 +104,18 @@ impl<'s> From<Why<'s>> for Misfit<'s, '_> {
 
 impl<'s, 'v> Misfit<'s, 'v> {
     /// The same, as seen from the value that holds the one it is about.
-    pub fn within(mut self, part: Part<'v>) -> Self {
+    pub(crate) fn within(mut self, part: Part<'v>) -> Self {
         self.path.push(part);
         self
     }
 
     /// Whether no other way of fitting need be looked for.
-    pub fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self.why, Why::TooDeep | Why::Spent(_))
     }
 
     /// As it is told.
-    pub fn told(mut self) -> Unfit {
+    pub(crate) fn told(mut self) -> Unfit {
         if let Why::Spent(spent) = self.why {
             return Unfit::Unknown(spent);
         }

@@ -20,7 +20,8 @@ mod tree;
 
 use serde_json::Value;
 
-pub use budget::{Budget, CHECK_STEPS_MAX, INLINE_STEPS_MAX, Spent};
+pub(crate) use budget::INLINE_STEPS_MAX;
+pub use budget::{Budget, CHECK_STEPS_MAX, Spent};
 pub use compile::Compiling;
 use tree::Rule;
 pub use tree::Unfit;

@@ -34,7 +34,7 @@ const BYTES_FOR_A_STEP: usize = 8;
 const SLICE_BYTES: usize = 512;
 
 /// A regular expression.
-pub struct Pattern {
+pub(crate) struct Pattern {
     text: String,
     nfa: NFA,
     dfa: DFA,
@@ -49,7 +49,7 @@ impl fmt::Debug for Pattern {
 }
 
 /// Why there is no pattern.
-pub enum Refused {
+pub(crate) enum Refused {
     /// It is none, or too large.
     Bad(String),
     /// Compiling it would take more steps than are left.
@@ -64,7 +64,7 @@ impl From<Spent> for Refused {
 
 impl Pattern {
     /// Compiles a pattern.
-    pub fn compile(text: &str, budget: &mut Budget<'_>) -> Result<Pattern, Refused> {
+    pub(crate) fn compile(text: &str, budget: &mut Budget<'_>) -> Result<Pattern, Refused> {
         budget.spend(STEPS + text.len() * STEPS_FOR_A_BYTE)?;
         let ast = Parser::new().parse(text).map_err(|error| bad(&error))?;
         budget.spend(ast::visit(&ast, Classes::default()).unwrap_or_default())?;
@@ -82,12 +82,12 @@ impl Pattern {
     }
 
     /// As it was written.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Whether it matches somewhere in a text.
-    pub fn is_match(&self, text: &str, budget: &mut Budget<'_>) -> Result<bool, Spent> {
+    pub(crate) fn is_match(&self, text: &str, budget: &mut Budget<'_>) -> Result<bool, Spent> {
         let kept = self.kept.lock().take();
         let mut cache = match kept {
             Some(cache) => cache,

@@ -7,7 +7,7 @@ use crate::peers::schema::budget::Spent;
 use crate::peers::schema::pattern::Pattern;
 
 /// Bytes of a schema's text. Those of tools are a few kilobytes.
-pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// Subschemas within subschemas; at most a kilobyte of stack each, of two megabytes a thread has. JSON text nests at most 127 deep.
 pub(super) const LEVELS_MAX: usize = 500;
 /// Patterns a schema may have.

@@ -14,7 +14,7 @@ use std::io;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Batches begin here.
-pub const FRONT_BYTES: u64 = 3 * PAGE_BYTES;
+pub(crate) const FRONT_BYTES: u64 = 3 * PAGE_BYTES;
 const PAGE_BYTES: u64 = 4096;
 const NAME: &[u8; 12] = b"flux journal";
 const VERSION: u32 = 2;
@@ -23,7 +23,7 @@ const MARK_BYTES: usize = 32;
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// Drawn once for each data folder; its tables have it too.
     pub history: u64,
     /// No batch in the segment has a lower number.
@@ -34,7 +34,7 @@ pub struct Header {
 
 /// Why a file's front could not be read.
 #[derive(Debug)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It is not what was written.
     Damaged,
     /// Another format.
@@ -45,12 +45,12 @@ pub enum Unreadable {
 
 impl Header {
     /// What the checksums of the segment's heads and marks begin with.
-    pub fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.history ^ self.first.rotate_left(32)
     }
 
     /// Writes it.
-    pub fn write(&self, file: &dyn StorageBackend) -> io::Result<()> {
+    pub(crate) fn write(&self, file: &dyn StorageBackend) -> io::Result<()> {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..12].copy_from_slice(NAME);
         bytes[12..16].copy_from_slice(&VERSION.to_le_bytes());
@@ -61,7 +61,7 @@ impl Header {
     }
 
     /// Reads it.
-    pub fn read(file: &dyn StorageBackend) -> Result<Header, Unreadable> {
+    pub(crate) fn read(file: &dyn StorageBackend) -> Result<Header, Unreadable> {
         let mut bytes = [0; HEADER_BYTES];
         let there = file.len().map_err(Unreadable::Io)?.min(HEADER_BYTES as u64) as usize;
         file.read(0, &mut bytes[..there]).map_err(Unreadable::Io)?;
@@ -82,7 +82,7 @@ impl Header {
 
 /// How much of a segment is known to be on disk. Written after the sync that made it so, and itself not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Rises by one with each mark.
     pub count: u64,
     /// Bytes from the beginning of the file.
@@ -93,10 +93,10 @@ pub struct Mark {
 
 impl Mark {
     /// The mark of a segment without batches.
-    pub const FIRST: Mark = Mark { count: 0, synced: FRONT_BYTES, is_over: false };
+    pub(crate) const FIRST: Mark = Mark { count: 0, synced: FRONT_BYTES, is_over: false };
 
     /// Writes it where the one before the last was.
-    pub fn write(&self, file: &dyn StorageBackend, seed: u64) -> io::Result<()> {
+    pub(crate) fn write(&self, file: &dyn StorageBackend, seed: u64) -> io::Result<()> {
         let mut bytes = [0; MARK_BYTES];
         put(&mut bytes[..24], &[self.count, self.synced, self.is_over.into()]);
         let sum = xxh3_64_with_seed(&bytes[..24], seed);
@@ -105,7 +105,7 @@ impl Mark {
     }
 
     /// The newest mark; None if there is no sound one.
-    pub fn read(file: &dyn StorageBackend, seed: u64) -> io::Result<Option<Mark>> {
+    pub(crate) fn read(file: &dyn StorageBackend, seed: u64) -> io::Result<Option<Mark>> {
         let mut newest: Option<Mark> = None;
         for count in 0..2 {
             let mut bytes = [0; MARK_BYTES];

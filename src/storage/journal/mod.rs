@@ -19,13 +19,14 @@ use crate::storage::disk::Disk;
 use crate::storage::{Error, folder};
 use header::{FRONT_BYTES, Header};
 
-pub use reading::{Origin, Reading, Span, Stretch};
+pub(crate) use reading::Span;
+pub use reading::{Origin, Reading, Stretch};
 pub use record::Batch;
-pub use segment::Segment;
-pub use survey::{Expected, Survey, Torn, first_header, named};
+pub(crate) use segment::Segment;
+pub(crate) use survey::{Expected, Survey, Torn, first_header, named};
 
 /// A segment that has grown to this is usually followed by a new one, where nobody says otherwise: it may have to be copied.
-pub const SEGMENT_BYTES: u64 = 1 << 30;
+pub(crate) const SEGMENT_BYTES: u64 = 1 << 30;
 
 /// Of what nobody needs any more, the last segment may keep this part of its size: a file is not worth beginning for less.
 const KEPT_SHARE: u64 = 16;
@@ -53,7 +54,7 @@ impl Journal {
     }
 
     /// A journal as it was found, to be read; it must have a file.
-    pub fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
+    pub(crate) fn of(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Journal {
         let history = segments.first().map_or(0, |segment| segment.header.history);
         let segments = Mutex::new(segments.into_iter().map(Arc::new).collect());
         let segment_bytes = AtomicU64::new(segment_bytes);
@@ -61,7 +62,12 @@ impl Journal {
     }
 
     /// The same, to be gone on with: what is behind its last whole batch is cut off, and all that is left is on disk.
-    pub fn settled(disk: &Arc<dyn Disk>, folder: &Path, segments: Vec<Segment>, segment_bytes: u64) -> Result<Journal, Error> {
+    pub(crate) fn settled(
+        disk: &Arc<dyn Disk>,
+        folder: &Path,
+        segments: Vec<Segment>,
+        segment_bytes: u64,
+    ) -> Result<Journal, Error> {
         segments.last().map_or(Ok(()), Segment::settle)?;
         Ok(Journal::of(disk, folder, segments, segment_bytes))
     }
@@ -69,7 +75,7 @@ impl Journal {
     /// Makes the journal fit to be gone on with after an error. Batches up to `covered` are needed by nobody, and those after it up to
     /// `needed` are to be had from nowhere else: where the disk lost them, all stays as it is. Files before the last one were on disk
     /// when it began, so they are left alone.
-    pub fn mend(&self, covered: u64, needed: u64) -> Result<(), Error> {
+    pub(crate) fn mend(&self, covered: u64, needed: u64) -> Result<(), Error> {
         if let Some(anew) = self.current().mend(&*self.disk, covered, needed)? {
             *self.segments.lock().last_mut().expect("a journal has a file") = Arc::new(anew);
         }
@@ -77,23 +83,23 @@ impl Journal {
     }
 
     /// Sets from which size on a file is followed by a new one.
-    pub fn set_segment_bytes(&self, bytes: u64) {
+    pub(crate) fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Relaxed);
     }
 
     /// The number of the last batch, or of the last one before the journal's first file; 0 where there never was one.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.current().last()
     }
 
     /// How many files it has.
-    pub fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         self.segments.lock().len()
     }
 
     /// The first of its files that is not in its place any more, though batches after `covered` stand in it, or are to. For who appends and
     /// trims.
-    pub fn missing(&self, covered: u64) -> Option<PathBuf> {
+    pub(crate) fn missing(&self, covered: u64) -> Option<PathBuf> {
         let segments = self.segments.lock().clone();
         let is_needed = |at: usize| segments.get(at + 1).is_none_or(|next| next.header.first > covered.saturating_add(1));
         let is_gone = |path: &Path| matches!(self.disk.exists(path), Ok(false));
@@ -113,23 +119,23 @@ impl Journal {
     }
 
     /// Waits until all that was appended is on disk.
-    pub fn sync(&self) -> Result<(), Error> {
+    pub(crate) fn sync(&self) -> Result<(), Error> {
         self.current().sync()
     }
 
     /// Whether more is on disk than the journal's file says of itself.
-    pub fn wants_mark(&self) -> bool {
+    pub(crate) fn wants_mark(&self) -> bool {
         self.current().wants_mark()
     }
 
     /// Has the journal's file say how much of it is on disk: what is missing there later is damage, not what a crash left. It need not
     /// be synced, and costs the next sync a page.
-    pub fn mark(&self) -> Result<(), Error> {
+    pub(crate) fn mark(&self) -> Result<(), Error> {
         self.current().mark(false)
     }
 
     /// Removes the oldest file, if none of its batches is after `seq` and another one follows; tells whether it did.
-    pub fn trim(&self, seq: u64) -> Result<bool, Error> {
+    pub(crate) fn trim(&self, seq: u64) -> Result<bool, Error> {
         let oldest = {
             let segments = self.segments.lock();
             let is_over = segments.get(1).is_some_and(|next| next.header.first <= seq.saturating_add(1));
@@ -146,7 +152,7 @@ impl Journal {
 
     /// Has the last file make way for an empty one, if none of its batches is after `seq` and that gives back much of the disk; tells
     /// whether it did. After an error it can be tried again, and nothing else is hindered. Not to be called before [`Self::mend`].
-    pub fn make_way(&self, seq: u64) -> Result<bool, Error> {
+    pub(crate) fn make_way(&self, seq: u64) -> Result<bool, Error> {
         let last = self.current();
         let is_much = last.end() - FRONT_BYTES > self.segment_bytes.load(Relaxed) / KEPT_SHARE;
         // Were a sync to fail here, nobody would know what is in doubt.
@@ -165,7 +171,7 @@ impl Journal {
     }
 
     /// Shows whole batches after a number: see [`Reading::read_after`].
-    pub fn read_after<E: From<Error>>(
+    pub(crate) fn read_after<E: From<Error>>(
         &self,
         seq: u64,
         last: u64,

@@ -23,7 +23,7 @@ pub struct Reading {
 
 /// A batch as it stands in the journal.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'b> {
+pub(crate) struct Shown<'b> {
     /// Its number.
     pub seq: u64,
     /// Its bytes.
@@ -39,7 +39,7 @@ pub struct Stretch {
     room: Vec<u8>,
     batches: Vec<(Range<usize>, Option<Place>)>,
     /// The number of the last one that was read, ever.
-    pub last: u64,
+    pub(crate) last: u64,
 }
 
 impl Stretch {
@@ -57,7 +57,7 @@ impl Stretch {
     }
 
     /// Bytes of the batches.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.room.len()
     }
 
@@ -76,7 +76,7 @@ impl Stretch {
 
 /// Where something stands in the files that are read: the number of the file among them, and how far from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u64);
+pub(crate) struct Place(u64);
 
 impl Place {
     /// None where the file's number is too large: nobody has so many files open.
@@ -105,12 +105,12 @@ pub struct Origin {
 
 impl Origin {
     /// Of bytes that stand at a place.
-    pub fn new(place: Place, bytes: &[u8]) -> Origin {
+    pub(crate) fn new(place: Place, bytes: &[u8]) -> Origin {
         Origin { place, start: bytes.as_ptr().addr(), len: bytes.len() }
     }
 
     /// The span of some of these bytes; None if they are not among these, or too many for a span.
-    pub fn span(&self, part: &[u8]) -> Option<Span> {
+    pub(crate) fn span(&self, part: &[u8]) -> Option<Span> {
         let offset = part.as_ptr().addr().checked_sub(self.start)?;
         let is_part = offset.checked_add(part.len())? <= self.len;
         let place = Place::new(self.place.file(), self.place.at() + offset as u64)?;
@@ -121,7 +121,7 @@ impl Origin {
 
 /// Bytes that stand in the journal. They were part of a batch that was what was written, and must still be that when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     place: Place,
     len: u32,
     checksum: u32,
@@ -129,17 +129,12 @@ pub struct Span {
 
 impl Span {
     /// How many bytes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Where they begin.
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.place
     }
 }
@@ -151,13 +146,13 @@ impl Reading {
     }
 
     /// Whether something could not be read, or was not what was written.
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Relaxed)
     }
 
     /// Shows whole batches after a number, in order, until the end or until about `bytes_max` were shown. Batches above
     /// `last` are not shown. Tells whether it came to the end.
-    pub fn read_after<E: From<Error>>(
+    pub(crate) fn read_after<E: From<Error>>(
         &self,
         seq: u64,
         last: u64,
@@ -205,7 +200,7 @@ impl Reading {
     }
 
     /// Appends the bytes of a span.
-    pub fn read(&self, span: Span, to: &mut Vec<u8>) -> Result<(), Error> {
+    pub(crate) fn read(&self, span: Span, to: &mut Vec<u8>) -> Result<(), Error> {
         let start = to.len();
         to.resize(start + span.len(), 0);
         self.read_at(span, 0, &mut to[start..])?;
@@ -213,7 +208,7 @@ impl Reading {
     }
 
     /// Shows the bytes of a span in pieces of this length, all but the last. Whether they are what was written is known at the end.
-    pub fn each_piece<E: From<Error>>(
+    pub(crate) fn each_piece<E: From<Error>>(
         &self,
         span: Span,
         piece_bytes: usize,

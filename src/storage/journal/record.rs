@@ -13,9 +13,9 @@
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// What stands before a batch's bytes.
-pub const HEAD_BYTES: usize = 48;
+pub(crate) const HEAD_BYTES: usize = 48;
 /// The first bytes of a head: where one is looked for behind damage.
-pub const MAGIC: [u8; 4] = *b"\xf1btc";
+pub(crate) const MAGIC: [u8; 4] = *b"\xf1btc";
 const CHECKED: usize = 8;
 
 /// A batch to append: its number, and pieces that together are its bytes.
@@ -34,7 +34,7 @@ impl Batch<'_> {
 
 /// What stands before a batch's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// The batch's number.
     pub seq: u64,
     /// The number of the batch before it.
@@ -48,18 +48,18 @@ pub struct Head {
 
 impl Head {
     /// The head of a batch.
-    pub fn new(batch: &Batch<'_>, follows: u64, synced: u64) -> Head {
+    pub(crate) fn new(batch: &Batch<'_>, follows: u64, synced: u64) -> Head {
         let checksum = checksum(batch.seq, &batch.pieces);
         Head { seq: batch.seq, follows, synced, len: batch.len(), checksum }
     }
 
     /// Whether these are its bytes.
-    pub fn fits(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn fits(&self, bytes: &[u8]) -> bool {
         self.len == bytes.len() as u64 && self.checksum == checksum(self.seq, &[bytes])
     }
 
     /// As it is written in a segment with this seed.
-    pub fn to_bytes(self, seed: u64) -> [u8; HEAD_BYTES] {
+    pub(crate) fn to_bytes(self, seed: u64) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
         for (place, number) in
@@ -73,7 +73,7 @@ impl Head {
     }
 
     /// As it was written in a segment with this seed; None if these bytes are no head.
-    pub fn from_bytes(bytes: &[u8; HEAD_BYTES], seed: u64) -> Option<Head> {
+    pub(crate) fn from_bytes(bytes: &[u8; HEAD_BYTES], seed: u64) -> Option<Head> {
         let sum = xxh3_64_with_seed(&bytes[CHECKED..], seed) as u32;
         if bytes[..MAGIC.len()] != MAGIC || bytes[MAGIC.len()..CHECKED] != sum.to_le_bytes() {
             return None;

@@ -18,7 +18,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// A segment.
 #[derive(Debug)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// What it says of itself.
     pub header: Header,
     /// Where it is.
@@ -42,7 +42,7 @@ struct Tail {
 
 /// What a walk over a segment's batches found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// Where the first batch begins that is not whole, or the file ends.
     pub end: u64,
     /// The number of the last whole batch; that of the last one before the segment, if it has none.
@@ -53,7 +53,7 @@ pub struct Walk {
 
 /// What stands behind a batch that is not whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Beyond {
+pub(crate) struct Beyond {
     /// Whole batches there.
     pub batches: u64,
     /// How much of the file was on disk when the last of them were written.
@@ -62,7 +62,7 @@ pub struct Beyond {
 
 impl Segment {
     /// Makes a segment that is there for good before anything is written into it.
-    pub fn create(disk: &dyn Disk, header: Header, path: PathBuf) -> Result<Segment, Error> {
+    pub(crate) fn create(disk: &dyn Disk, header: Header, path: PathBuf) -> Result<Segment, Error> {
         let mut file = None;
         replace(disk, &path, |new| file.insert(write_front(disk, new, &header)?).sync_data().map_err(Error::io("sync", new)))?;
         let file = file.expect("it was made above");
@@ -76,7 +76,7 @@ impl Segment {
     }
 
     /// Opens a segment; all that is in the file counts as its batches until they were walked over.
-    pub fn open(disk: &dyn Disk, path: PathBuf) -> Result<Segment, Error> {
+    pub(crate) fn open(disk: &dyn Disk, path: PathBuf) -> Result<Segment, Error> {
         let file = disk.open(&path).map_err(Error::io("open", &path))?;
         let header = match Header::read(&*file) {
             Ok(header) => header,
@@ -93,7 +93,7 @@ impl Segment {
     }
 
     /// What comes after these batches of it, of which nothing is read up to `covered`.
-    pub fn walk(&self, covered: u64, mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<Walk, Error> {
+    pub(crate) fn walk(&self, covered: u64, mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>) -> Result<Walk, Error> {
         let mut batches = self.batches();
         loop {
             let (end, last) = (batches.at, batches.seq);
@@ -121,7 +121,7 @@ impl Segment {
     }
 
     /// What stands behind a batch that is not whole.
-    pub fn beyond(&self, at: u64) -> Result<Beyond, Error> {
+    pub(crate) fn beyond(&self, at: u64) -> Result<Beyond, Error> {
         let (end, mut found) = (self.file_len()?, Beyond::default());
         let (mut at, mut buf, mut buf_at) = (at + 1, Vec::new(), 0);
         while at + HEAD_BYTES as u64 <= end {
@@ -155,14 +155,14 @@ impl Segment {
     }
 
     /// Sees its batches as ending here. The file itself stays as it is.
-    pub fn ends(&self, walk: &Walk) {
+    pub(crate) fn ends(&self, walk: &Walk) {
         let mut tail = self.tail.lock();
         (tail.end, tail.last) = (walk.end, walk.last);
     }
 
     /// Cuts off what is beyond its last batch, and sees to it that the rest is on disk and known to be, and that no other
     /// segment is expected after it.
-    pub fn settle(&self) -> Result<(), Error> {
+    pub(crate) fn settle(&self) -> Result<(), Error> {
         let end = self.end();
         if end < self.file_len()? {
             self.file.set_len(end).map_err(Error::io("shorten", &self.path))?;
@@ -174,7 +174,7 @@ impl Segment {
     /// Makes it fit to be gone on with after an error: on disk up to its last whole batch, and cut off there. Where the system may have
     /// dropped what it could not write, and yet show it as written, that is a new file, which is given. It has all batches up to
     /// `needed`, whole but for those up to `covered`, which nobody reads any more; where they are not there, all stays as it is.
-    pub fn mend(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Option<Segment>, Error> {
+    pub(crate) fn mend(&self, disk: &dyn Disk, covered: u64, needed: u64) -> Result<Option<Segment>, Error> {
         let is_doubtful = self.tail.lock().is_doubtful && !self.is_synced();
         if is_doubtful {
             return self.write_anew(disk, covered, needed).map(Some);
@@ -189,7 +189,7 @@ impl Segment {
     }
 
     /// Copies the bytes from a place to the end of the file into another file, there for good when this returns.
-    pub fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
+    pub(crate) fn copy_end(&self, disk: &dyn Disk, at: u64, to: &Path) -> Result<(), Error> {
         let part = to.with_extension(PART);
         disk.remove(&part).map_err(Error::io("remove", &part))?;
         let run = || {
@@ -242,7 +242,7 @@ impl Segment {
     }
 
     /// Appends a batch.
-    pub fn append(&self, batch: &Batch<'_>) -> Result<(), Error> {
+    pub(crate) fn append(&self, batch: &Batch<'_>) -> Result<(), Error> {
         let tail = *self.tail.lock();
         assert!(batch.seq > tail.last, "batch {} after {}: numbers rise, or a replay would leave it out", batch.seq, tail.last);
         let head = Head::new(batch, tail.last, tail.synced);
@@ -267,7 +267,7 @@ impl Segment {
     }
 
     /// Waits until all that was appended is on disk.
-    pub fn sync(&self) -> Result<(), Error> {
+    pub(crate) fn sync(&self) -> Result<(), Error> {
         let end = self.end();
         let synced = self.file.sync_data();
         let mut tail = self.tail.lock();
@@ -280,19 +280,19 @@ impl Segment {
     }
 
     /// Whether all that was appended is on disk.
-    pub fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         let tail = self.tail.lock();
         tail.synced == tail.end
     }
 
     /// Whether more is on disk than the file's mark says.
-    pub fn wants_mark(&self) -> bool {
+    pub(crate) fn wants_mark(&self) -> bool {
         let tail = self.tail.lock();
         tail.synced > tail.mark.synced
     }
 
     /// Marks in the file how much of it is on disk, and whether another segment follows.
-    pub fn mark(&self, is_over: bool) -> Result<(), Error> {
+    pub(crate) fn mark(&self, is_over: bool) -> Result<(), Error> {
         let tail = *self.tail.lock();
         let mark = Mark { count: tail.mark.count + 1, synced: tail.synced, is_over };
         mark.write(&*self.file, self.header.seed()).map_err(Error::io("write to", &self.path))?;
@@ -301,27 +301,27 @@ impl Segment {
     }
 
     /// What its mark says.
-    pub fn marked(&self) -> Mark {
+    pub(crate) fn marked(&self) -> Mark {
         self.tail.lock().mark
     }
 
     /// Where the next batch comes.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.tail.lock().end
     }
 
     /// The last batch's number; that of the last one before the segment, if it has none.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.tail.lock().last
     }
 
     /// How long its file is.
-    pub fn file_len(&self) -> Result<u64, Error> {
+    pub(crate) fn file_len(&self) -> Result<u64, Error> {
         self.file.len().map_err(Error::io("read", &self.path))
     }
 
     /// Its batches, in order.
-    pub fn batches(&self) -> Batches<'_> {
+    pub(crate) fn batches(&self) -> Batches<'_> {
         let (end, seq) = (self.end(), self.header.follows);
         Batches { segment: self, end, at: FRONT_BYTES, seq, buf: Vec::new(), buf_at: 0, body: Vec::new() }
     }
@@ -334,12 +334,12 @@ impl Segment {
     }
 
     /// A batch there, or some of its bytes, are damaged.
-    pub fn damaged(&self, at: u64) -> Error {
+    pub(crate) fn damaged(&self, at: u64) -> Error {
         Damage::new(self.path.clone(), Some(at), "the batch there is not what was written").into()
     }
 
     /// Reads what stands there.
-    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
         self.file.read(at, bytes).map_err(Error::io("read", &self.path))
     }
 }
@@ -361,7 +361,7 @@ fn front_damaged(path: PathBuf) -> Error {
 }
 
 /// Reads the batches of a segment. Heads are found without reading what stands between them.
-pub struct Batches<'a> {
+pub(crate) struct Batches<'a> {
     segment: &'a Segment,
     end: u64,
     at: u64,
@@ -374,7 +374,7 @@ pub struct Batches<'a> {
 
 impl Batches<'_> {
     /// The head of the next batch; None at the end. Then [`Self::body`] or [`Self::skip`] must follow.
-    pub fn next_head(&mut self) -> Result<Option<Head>, Error> {
+    pub(crate) fn next_head(&mut self) -> Result<Option<Head>, Error> {
         if self.at == self.end {
             return Ok(None);
         }
@@ -398,18 +398,18 @@ impl Batches<'_> {
     }
 
     /// Passes over the batch whose head was read.
-    pub fn skip(&mut self, head: &Head) {
+    pub(crate) fn skip(&mut self, head: &Head) {
         self.at += HEAD_BYTES as u64 + head.len;
         self.seq = head.seq;
     }
 
     /// Where the bytes begin of the batch whose head was read.
-    pub fn body_at(&self) -> u64 {
+    pub(crate) fn body_at(&self) -> u64 {
         self.at + HEAD_BYTES as u64
     }
 
     /// The bytes of the batch whose head was read.
-    pub fn body(&mut self, head: &Head) -> Result<&[u8], Error> {
+    pub(crate) fn body(&mut self, head: &Head) -> Result<&[u8], Error> {
         let start = self.body_at();
         self.body.resize(head.len as usize, 0);
         self.segment.read(start, &mut self.body)?;

@@ -10,7 +10,7 @@ use crate::storage::{Damage, Error, folder};
 
 /// What is known from elsewhere about a journal.
 #[derive(Debug, Clone, Copy)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// The folder's history, where the tables tell it.
     pub history: Option<u64>,
     /// The tables hold everything up to this batch: nothing of it is needed any more.
@@ -19,7 +19,7 @@ pub struct Expected {
 
 /// The journal's files, as they were found.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Those that are sound, in order; the last one up to where it is.
     pub segments: Vec<Segment>,
     /// Where a crash cut the last file off.
@@ -32,7 +32,7 @@ pub struct Survey {
 
 /// An end that was never acknowledged as being on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Torn {
+pub(crate) struct Torn {
     /// The file.
     pub path: PathBuf,
     /// Where it begins.
@@ -50,7 +50,7 @@ enum End {
 
 impl Survey {
     /// Looks over a folder's journal.
-    pub fn of(disk: &dyn Disk, folder: &Path, expected: &Expected) -> Result<Survey, Error> {
+    pub(crate) fn of(disk: &dyn Disk, folder: &Path, expected: &Expected) -> Result<Survey, Error> {
         let named = named(disk, folder)?;
         let mut survey = Survey::default();
         let mut next = named.iter().map(|(first, _)| *first).skip(1);
@@ -182,7 +182,7 @@ fn end_of(segment: &Segment, is_last: bool, covered: u64) -> Result<End, Error> 
 }
 
 /// The segments of a folder, with the numbers their names tell, in order.
-pub fn named(disk: &dyn Disk, folder: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+pub(crate) fn named(disk: &dyn Disk, folder: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     let files = disk.list(folder).map_err(Error::io("read", folder))?;
     let mut named: Vec<(u64, PathBuf)> =
         files.into_iter().filter_map(|path| Some((folder::segment_number(path.file_name()?.to_str()?)?, path))).collect();
@@ -191,7 +191,7 @@ pub fn named(disk: &dyn Disk, folder: &Path) -> Result<Vec<(u64, PathBuf)>, Erro
 }
 
 /// What the first file of a folder's journal says of itself; None where there is no file.
-pub fn first_header(disk: &dyn Disk, folder: &Path) -> Result<Option<Header>, Error> {
+pub(crate) fn first_header(disk: &dyn Disk, folder: &Path) -> Result<Option<Header>, Error> {
     match named(disk, folder)?.into_iter().next() {
         Some((_, path)) => Ok(Some(Segment::open(disk, path)?.header)),
         None => Ok(None),

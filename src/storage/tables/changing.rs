@@ -45,12 +45,12 @@ impl Changes<'_> {
     }
 
     /// One database's tables, to add to after all that is there.
-    pub fn database_in_order(&self, db: u8) -> Result<StoredMut<'_>, Error> {
+    pub(crate) fn database_in_order(&self, db: u8) -> Result<StoredMut<'_>, Error> {
         Ok(StoredMut { in_order: Some(InOrder::default()), ..self.database(db)? })
     }
 
     /// Removes everything of one database.
-    pub fn drop_database(&self, db: u8) -> Result<(), Error> {
+    pub(crate) fn drop_database(&self, db: u8) -> Result<(), Error> {
         self.keys[usize::from(db)].set(Sum::default());
         self.bytes[usize::from(db)].set(0);
         [Kind::Keys, Kind::Elements].into_iter().try_for_each(|kind| {
@@ -60,7 +60,7 @@ impl Changes<'_> {
     }
 
     /// Sets what the tables say about themselves.
-    pub fn set_meta(&self, meta: Meta) {
+    pub(crate) fn set_meta(&self, meta: Meta) {
         self.meta.set(meta);
     }
 
@@ -104,7 +104,7 @@ struct InOrder {
 }
 
 /// An element row, and where the next one of the same value begins.
-pub struct Found {
+pub(crate) struct Found {
     /// The row's element key.
     pub element: Vec<u8>,
     /// Its bytes.
@@ -115,7 +115,7 @@ pub struct Found {
 
 impl StoredMut<'_> {
     /// Reads a key's record.
-    pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+    pub(crate) fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         if let Some(in_order) = &self.in_order {
             return Ok(in_order.before.as_deref().map(read));
         }
@@ -144,7 +144,7 @@ impl StoredMut<'_> {
     }
 
     /// Removes a key's record and reads it.
-    pub fn remove_key<R>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+    pub(crate) fn remove_key<R>(&mut self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         if let Some(in_order) = &mut self.in_order {
             return Ok(in_order.before.take().as_deref().map(read));
         }
@@ -157,7 +157,7 @@ impl StoredMut<'_> {
     }
 
     /// The last element row of a value that is not after this element; if all are after it, the first one.
-    pub fn element_at(&mut self, id: u64, element: &[u8]) -> Result<Option<Found>, Error> {
+    pub(crate) fn element_at(&mut self, id: u64, element: &[u8]) -> Result<Option<Found>, Error> {
         let (start, end) = range_of(id);
         self.place(id, element);
         let found = caught(self.path, || {
@@ -184,14 +184,14 @@ impl StoredMut<'_> {
     }
 
     /// The bytes of exactly this element row.
-    pub fn element(&mut self, id: u64, element: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn element(&mut self, id: u64, element: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.place(id, element);
         let row = caught(self.path, || self.elements.get(&self.place[..]))?;
         row.map(|row| Ok(opened_given(self.path, self.elements(), &self.place, &row)?.0.to_vec())).transpose()
     }
 
     /// Sets an element row of a value whose rows have this sum.
-    pub fn put_element(&mut self, id: u64, element: &[u8], bytes: &[u8], sum: &mut Sum) -> Result<(), Error> {
+    pub(crate) fn put_element(&mut self, id: u64, element: &[u8], bytes: &[u8], sum: &mut Sum) -> Result<(), Error> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         sum.add(table.seal(&self.place, bytes, &mut self.row));
@@ -204,7 +204,7 @@ impl StoredMut<'_> {
     }
 
     /// Removes an element row of a value whose rows have this sum.
-    pub fn remove_element(&mut self, id: u64, element: &[u8], sum: &mut Sum) -> Result<(), Error> {
+    pub(crate) fn remove_element(&mut self, id: u64, element: &[u8], sum: &mut Sum) -> Result<(), Error> {
         self.place(id, element);
         let (path, table) = (self.path, self.elements());
         let before = caught(path, || self.elements.remove(&self.place[..]))?;
@@ -212,7 +212,7 @@ impl StoredMut<'_> {
     }
 
     /// Removes all element rows of a value.
-    pub fn remove_elements(&mut self, id: u64) -> Result<(), Error> {
+    pub(crate) fn remove_elements(&mut self, id: u64) -> Result<(), Error> {
         let (start, end) = range_of(id);
         let mut removed = 0;
         caught(self.path, || {
@@ -226,18 +226,18 @@ impl StoredMut<'_> {
     }
 
     /// Where rows are added in order: what counts as the record of the key that comes next.
-    pub fn set_before(&mut self, record: Option<Vec<u8>>) {
+    pub(crate) fn set_before(&mut self, record: Option<Vec<u8>>) {
         let in_order = self.in_order.as_mut().expect("rows are added in order");
         in_order.before = record;
     }
 
     /// Whether so much was added that it is time to end the transaction.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.in_order.as_ref().is_some_and(|in_order| in_order.keys.bytes.len() + in_order.elements_bytes > PART_BYTES)
     }
 
     /// Writes the rows that were added in order.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
         match &mut self.in_order {
             Some(in_order) => in_order.keys.append_to(self.path, &mut self.keys),
             None => Ok(()),

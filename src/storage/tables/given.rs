@@ -8,7 +8,7 @@ use crate::storage::caught::whole;
 
 /// Something of redb that does more than to give back memory when it is dropped. After a panic of redb it may panic again then: that is
 /// caught as the first one was.
-pub struct Given<'p, T> {
+pub(crate) struct Given<'p, T> {
     path: &'p Path,
     /// There until it is dropped or taken.
     given: Option<T>,
@@ -16,12 +16,12 @@ pub struct Given<'p, T> {
 
 impl<T> Given<'_, T> {
     /// What redb gave out for the file at `path`.
-    pub fn new(path: &Path, given: T) -> Given<'_, T> {
+    pub(crate) fn new(path: &Path, given: T) -> Given<'_, T> {
         Given { path, given: Some(given) }
     }
 
     /// Takes it, to be ended within a call that is caught.
-    pub fn take(mut self) -> T {
+    pub(crate) fn take(mut self) -> T {
         self.given.take().expect(THERE)
     }
 }

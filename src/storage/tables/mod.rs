@@ -21,10 +21,12 @@ use crate::storage::{Damage, Error};
 use given::Given;
 use state::State;
 
-pub use crate::storage::rows::key_place;
-pub use changing::{Changes, Found, StoredMut};
-pub use reading::{KeyRow, KeyRows, Snapshot, Stored};
-pub use state::{DATABASES, Meta};
+pub(crate) use crate::storage::rows::key_place;
+pub(crate) use changing::Found;
+pub use changing::{Changes, StoredMut};
+pub(crate) use reading::{KeyRow, KeyRows, Snapshot, Stored};
+pub(crate) use state::DATABASES;
+pub use state::Meta;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -93,7 +95,7 @@ impl Tables {
     }
 
     /// Makes tables, there for good when this returns, in the place of those that may be there; `fill` writes into them before.
-    pub fn replace<E: From<Error>>(
+    pub(crate) fn replace<E: From<Error>>(
         disk: &dyn Disk,
         path: &Path,
         cache_bytes: usize,
@@ -116,19 +118,19 @@ impl Tables {
     }
 
     /// Keeps pages that lead to rows in memory, up to so many bytes.
-    pub fn keep_branches(&self, bytes_max: usize) {
+    pub(crate) fn keep_branches(&self, bytes_max: usize) {
         self.branches.keep(bytes_max);
     }
 
     /// The same in a new file that takes their file's place, after an error that was not for lack of space: the system may have dropped
     /// what it could not write, and yet show it. Meanwhile, and if that fails, these can be read on.
-    pub fn renewed(&self, disk: &dyn Disk, cache_bytes: usize) -> Result<Tables, Error> {
+    pub(crate) fn renewed(&self, disk: &dyn Disk, cache_bytes: usize) -> Result<Tables, Error> {
         Tables::rebuild(disk, &self.path, cache_bytes, |filling| self.snapshot()?.copy_to(filling))
     }
 
     /// Writes tables into a new file, in the order of their keys, and puts it in the place of the one that is there. Whoever
     /// has the old one open goes on reading it. After an error that one is what it was.
-    pub fn rebuild<E: From<Error>>(
+    pub(crate) fn rebuild<E: From<Error>>(
         disk: &dyn Disk,
         path: &Path,
         cache_bytes: usize,
@@ -147,7 +149,7 @@ impl Tables {
     }
 
     /// Writes what a snapshot holds into a new file, which says this of itself.
-    pub fn copy(disk: &dyn Disk, path: &Path, snapshot: &Snapshot, meta: impl FnOnce(Meta) -> Meta) -> Result<(), Error> {
+    pub(crate) fn copy(disk: &dyn Disk, path: &Path, snapshot: &Snapshot, meta: impl FnOnce(Meta) -> Meta) -> Result<(), Error> {
         let mut filling = Filling::new(disk, path)?;
         let copied = snapshot.copy_to(&mut filling)?;
         filling.finish(meta(copied))
@@ -164,7 +166,7 @@ impl Tables {
     }
 
     /// The tables as they are now; they stay so for the snapshot, whatever is written.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         let path = self.path.clone();
         let transaction = caught(&path, || self.database().begin_read())?;
         let state = caught(&path, || match transaction.open_table(STATE) {
@@ -179,7 +181,7 @@ impl Tables {
     }
 
     /// One database's tables as they are now, for who looks up one key after another: found once, and not again for each.
-    pub fn stored(&self, db: u8) -> Result<Option<Arc<Stored>>, Error> {
+    pub(crate) fn stored(&self, db: u8) -> Result<Option<Arc<Stored>>, Error> {
         let mut stored = self.stored.lock();
         let stored = &mut stored[usize::from(db)];
         if stored.is_none() {
@@ -230,13 +232,13 @@ impl Tables {
     }
 
     /// Whether redb finds its file sound; repairs what can be repaired.
-    pub fn verify(&mut self) -> Result<bool, Error> {
+    pub(crate) fn verify(&mut self) -> Result<bool, Error> {
         let database = self.database.as_mut().expect("it is there until this is dropped");
         caught(&self.path, || database.check_integrity())
     }
 
     /// Where their file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -263,7 +265,7 @@ const FILLING_CACHE_BYTES: usize = 8 << 20;
 const PART_BYTES: usize = 2 << 20;
 
 /// New tables that nobody uses yet, filled in the order of their keys.
-pub struct Filling {
+pub(crate) struct Filling {
     tables: Tables,
     state: State,
 }
@@ -275,7 +277,7 @@ impl Filling {
     }
 
     /// Adds rows after those that are there. None of the parts is on disk before the last.
-    pub fn part<E: From<Error>>(&mut self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn part<E: From<Error>>(&mut self, run: impl FnOnce(&Changes<'_>) -> Result<(), E>) -> Result<(), E> {
         self.state = self.tables.change(self.state, false, run)?;
         Ok(())
     }

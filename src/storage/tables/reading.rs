@@ -19,7 +19,7 @@ type ReadOnly = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type Guard<'a> = AccessGuard<'a, &'static [u8]>;
 
 /// The tables at one moment.
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     pub(super) path: PathBuf,
     pub(super) state: State,
     pub(super) transaction: ReadTransaction,
@@ -27,17 +27,17 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// What the tables say about themselves.
-    pub fn meta(&self) -> Result<Meta, Error> {
+    pub(crate) fn meta(&self) -> Result<Meta, Error> {
         Ok(self.state.meta)
     }
 
     /// How many keys there are in all databases.
-    pub fn keys_len(&self) -> u64 {
+    pub(crate) fn keys_len(&self) -> u64 {
         self.state.keys.iter().map(|keys| keys.rows).sum()
     }
 
     /// One database's tables; None where nothing was ever stored in it.
-    pub fn database(&self, db: u8) -> Result<Option<Stored>, Error> {
+    pub(crate) fn database(&self, db: u8) -> Result<Option<Stored>, Error> {
         let sum = self.state.keys[usize::from(db)];
         let Some(keys) = self.table(Table { kind: Kind::Keys, db })? else {
             return if sum == Sum::default() { Ok(None) } else { Err(missing(&self.path, db)) };
@@ -86,20 +86,20 @@ impl Snapshot {
     }
 
     /// The keys of all databases, in the order of their databases and their bytes.
-    pub fn keys(&self) -> KeyRows<'_> {
+    pub(crate) fn keys(&self) -> KeyRows<'_> {
         KeyRows { snapshot: self, db: 0, stored: None, current: None }
     }
 }
 
 /// A key's row of a snapshot.
-pub struct KeyRow {
+pub(crate) struct KeyRow {
     pub db: u8,
     pub key: Vec<u8>,
     pub record: Vec<u8>,
 }
 
 /// Keys of a snapshot, one after another.
-pub struct KeyRows<'s> {
+pub(crate) struct KeyRows<'s> {
     snapshot: &'s Snapshot,
     db: u8,
     /// The database that is read now, and the rows that are left of it, and what was read of it.
@@ -109,7 +109,7 @@ pub struct KeyRows<'s> {
 
 impl KeyRows<'_> {
     /// The next row, if there is one; it stays the next.
-    pub fn peek(&mut self) -> Result<Option<&KeyRow>, Error> {
+    pub(crate) fn peek(&mut self) -> Result<Option<&KeyRow>, Error> {
         while self.current.is_none() && usize::from(self.db) < DATABASES {
             if self.stored.is_none() {
                 self.stored = self
@@ -139,19 +139,19 @@ impl KeyRows<'_> {
     }
 
     /// Takes the next row.
-    pub fn take(&mut self) -> Result<Option<KeyRow>, Error> {
+    pub(crate) fn take(&mut self) -> Result<Option<KeyRow>, Error> {
         self.peek()?;
         Ok(self.current.take())
     }
 
     /// Leaves out what is left of the database of the next row.
-    pub fn skip_database(&mut self) {
+    pub(crate) fn skip_database(&mut self) {
         (self.stored, self.current) = (None, None);
         self.db += 1;
     }
 
     /// The database of the row that was taken last.
-    pub fn stored(&self) -> Option<&Stored> {
+    pub(crate) fn stored(&self) -> Option<&Stored> {
         self.stored.as_ref().map(|(stored, ..)| stored)
     }
 }
@@ -206,7 +206,7 @@ impl<'a> Rows<'a> {
 
 /// One database's tables, to read.
 #[derive(Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     path: PathBuf,
     db: u8,
     /// What rows its keys have.
@@ -219,7 +219,7 @@ pub struct Stored {
 
 impl Stored {
     /// How many bytes the rows had that were shown so far.
-    pub fn shown_bytes(&self) -> u64 {
+    pub(crate) fn shown_bytes(&self) -> u64 {
         self.shown_bytes.load(Relaxed)
     }
 
@@ -228,23 +228,18 @@ impl Stored {
     }
 
     /// How many keys there are.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.sum.rows
     }
 
-    /// Whether there are no keys.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Reads a key's record.
-    pub fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
+    pub(crate) fn key<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Error> {
         let row = caught(&self.path, || self.keys.get(key))?;
         row.map(|row| Ok(read(opened_given(&self.path, self.keys(), key, &row)?.0))).transpose()
     }
 
     /// Shows every key and its record, in the order of the keys' bytes; at last an error, if one was missing.
-    pub fn each_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn each_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut rows = Rows::all(&self.path, self.keys(), &self.keys)?;
         let mut sum = Sum::default();
         while let Some((key, row, hash)) = rows.next()? {
@@ -256,7 +251,7 @@ impl Stored {
     }
 
     /// Shows the keys and records that are as they were written, as far as redb finds its way; of the others there is no word.
-    pub fn each_whole_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn each_whole_key<E: From<Error>>(&self, mut show: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
         let Ok(mut rows) = Rows::all(&self.path, self.keys(), &self.keys) else { return Ok(()) };
         loop {
             match rows.next_of_any_order() {
@@ -269,7 +264,7 @@ impl Stored {
 
     /// Shows every element row of a large value, in the order of their keys' bytes; at last an error, if these are not
     /// exactly the rows with this sum.
-    pub fn each_element<E: From<Error>>(
+    pub(crate) fn each_element<E: From<Error>>(
         &self,
         id: u64,
         expected: Sum,
@@ -291,7 +286,7 @@ impl Stored {
     }
 
     /// Shows the id of every large value that has element rows, and how many.
-    pub fn each_id<E: From<Error>>(&self, mut show: impl FnMut(u64, u64) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn each_id<E: From<Error>>(&self, mut show: impl FnMut(u64, u64) -> Result<(), E>) -> Result<(), E> {
         let Some(elements) = &self.elements else { return Ok(()) };
         let mut rows = Rows::all(&self.path, self.elements(), elements)?;
         let mut current: Option<(u64, u64)> = None;

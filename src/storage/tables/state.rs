@@ -8,7 +8,7 @@ use crate::storage::rows::Sum;
 use crate::storage::{Error, FORMAT};
 
 /// Databases there are tables for: the 16 that clients choose among, and one for libraries of functions.
-pub const DATABASES: usize = 17;
+pub(crate) const DATABASES: usize = 17;
 
 /// What the tables say about themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,32 +31,32 @@ impl Journaled {
     }
 
     /// Says where those stand that are added next.
-    pub fn set_origin(&mut self, origin: Option<Origin>) {
+    pub(crate) fn set_origin(&mut self, origin: Option<Origin>) {
         self.origin = origin;
     }
 
     /// Where some of their bytes can be left, if they can.
     #[inline]
-    pub fn span(&self, bytes: &[u8]) -> Option<Span> {
+    pub(crate) fn span(&self, bytes: &[u8]) -> Option<Span> {
         if bytes.len() < self.bytes_min { None } else { self.origin.as_ref()?.span(bytes) }
     }
 
     /// Bytes that were left in the journal.
-    pub fn read(&self, span: Span) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read(&self, span: Span) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(span.len());
         self.reading()?.read(span, &mut bytes)?;
         Ok(bytes)
     }
 
     /// The same for rows; the journal to go on with says where these bytes stand.
-    pub fn read_rows(&self, span: Span) -> Result<(Vec<u8>, Journaled), Error> {
+    pub(crate) fn read_rows(&self, span: Span) -> Result<(Vec<u8>, Journaled), Error> {
         let bytes = self.read(span)?;
         let origin = Some(Origin::new(span.place(), &bytes));
         Ok((bytes, Journaled { origin, ..self.clone() }))
     }
 
     /// The journal in which bytes were left.
-    pub fn reading(&self) -> Result<&Reading, BadRow> {
+    pub(crate) fn reading(&self) -> Result<&Reading, BadRow> {
         self.reading.as_deref().ok_or(BadRow::Bytes)
     }
 }

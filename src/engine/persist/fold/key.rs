@@ -16,7 +16,7 @@ const KEY_BYTES: usize = 112;
 const ROW_BYTES: usize = 80;
 
 /// A key and what became of it.
-pub struct Keyed {
+pub(crate) struct Keyed {
     /// The key.
     pub key: Blob,
     /// What became of it.
@@ -68,7 +68,7 @@ impl Default for NewExpiry {
 
 /// What became of a key.
 #[derive(Default, Clone)]
-pub struct KeyFold {
+pub(crate) struct KeyFold {
     /// Whether what the key held before the span counts no more.
     pub is_fresh: bool,
     /// The kind of its value, where the span tells it. None in a fresh one: the key is gone.
@@ -83,7 +83,7 @@ pub struct KeyFold {
 
 /// What became of a value.
 #[derive(Default, Clone)]
-pub enum RowsFold {
+pub(crate) enum RowsFold {
     /// Nothing. In a fresh key: it is empty.
     #[default]
     None,
@@ -107,7 +107,7 @@ pub enum RowsFold {
 
 /// What a key holds that another one held before the span.
 #[derive(Clone)]
-pub struct Moved {
+pub(crate) struct Moved {
     /// Where it was.
     pub from: Place,
     /// When the key that holds it now expires, where nothing else tells; 0 for never.
@@ -124,7 +124,7 @@ impl Moved {
 
 /// A row that was put, or removed.
 #[derive(Clone)]
-pub struct ChangedRow {
+pub(crate) struct ChangedRow {
     /// The element's key.
     pub element: Blob,
     /// Its bytes; None where it is gone.
@@ -134,7 +134,7 @@ pub struct ChangedRow {
 
 /// The bytes of a row.
 #[derive(Clone)]
-pub enum RowBytes {
+pub(crate) enum RowBytes {
     /// These.
     Here(Blob),
     /// Those that stand there in the journal.
@@ -177,12 +177,12 @@ impl KeyFold {
     }
 
     /// When it expires, if that changed; 0 for never.
-    pub fn expire_at(&self) -> Option<u64> {
+    pub(crate) fn expire_at(&self) -> Option<u64> {
         (self.expire_at != NewExpiry::NONE).then_some(self.expire_at.0)
     }
 
     /// When the key expires if nothing was there before what this tells of its value; 0 for never.
-    pub fn expire_at_alone(&self) -> u64 {
+    pub(crate) fn expire_at_alone(&self) -> u64 {
         self.expire_at().filter(|_| !self.is_expiry_older).unwrap_or(0)
     }
 
@@ -419,13 +419,13 @@ fn set_row(changed: &mut Dict<ChangedRow>, element: &[u8], bytes: Option<RowByte
 const STRING_BYTES_MAX: u64 = 4 << 30;
 
 /// From where to where bytes at this offset are written, if a string can be that long.
-pub fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
+pub(crate) fn write_range(offset: u64, len: usize) -> Result<(usize, usize), BadRow> {
     let end = offset.checked_add(len as u64).filter(|end| *end <= STRING_BYTES_MAX).ok_or(BadRow::Bytes)?;
     Ok((usize::try_from(offset).map_err(|_| BadRow::Bytes)?, usize::try_from(end).map_err(|_| BadRow::Bytes)?))
 }
 
 /// Writes bytes into a string, with zero bytes before them where it is shorter.
-pub fn write_into(text: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> Result<(), BadRow> {
+pub(crate) fn write_into(text: &mut Vec<u8>, offset: u64, bytes: &[u8]) -> Result<(), BadRow> {
     let (start, end) = write_range(offset, bytes.len())?;
     if text.len() < end {
         text.resize(end, 0);

@@ -1,7 +1,7 @@
 //! Folding: what a span of the journal did to each key, coalesced, so that the tables are told once of a key that
 //! changed a million times.
 
-pub mod journaled;
+pub(crate) mod journaled;
 mod key;
 mod moves;
 mod samples;
@@ -17,17 +17,17 @@ use crate::engine::value::{BadRow, Kind};
 use crate::storage::journal::Origin;
 
 pub use journaled::Journaled;
-pub use key::{ChangedRow, KeyFold, Keyed, Moved, RowBytes, RowsFold, write_into, write_range};
+pub(crate) use key::{ChangedRow, KeyFold, Keyed, Moved, RowBytes, RowsFold, write_into, write_range};
 pub use moves::Moves;
-pub use samples::Samples;
+pub(crate) use samples::Samples;
 
 /// What became of the keyspace over a span of the journal.
 #[derive(Default)]
 pub struct Fold {
     /// By the number a database is stored under.
-    pub databases: [DatabaseFold; STORED],
+    pub(crate) databases: [DatabaseFold; STORED],
     /// The last database map that was set.
-    pub stored: Option<u64>,
+    pub(crate) stored: Option<u64>,
     /// Where the effects stand.
     journaled: Journaled,
     /// Bytes this takes in memory, roughly.
@@ -54,7 +54,7 @@ struct Limit {
 }
 
 /// Where a key stands among all: by its database, then by its bytes.
-pub type Place = (u8, Vec<u8>);
+pub(crate) type Place = (u8, Vec<u8>);
 
 /// Keys looked at to find the middle of all.
 const LOOKED_AT: usize = 4096;
@@ -68,7 +68,7 @@ struct Section<'b> {
 
 /// What became of one database.
 #[derive(Default)]
-pub struct DatabaseFold {
+pub(crate) struct DatabaseFold {
     /// Whether all it held before the span is gone.
     pub is_flushed: bool,
     /// What became of its keys.
@@ -77,7 +77,7 @@ pub struct DatabaseFold {
 
 impl DatabaseFold {
     /// What became of its keys, in the order of these.
-    pub fn sorted(&self) -> Vec<&Keyed> {
+    pub(crate) fn sorted(&self) -> Vec<&Keyed> {
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         keys
@@ -93,7 +93,7 @@ impl Fold {
     }
 
     /// The same fold, halved whenever it takes more than so many bytes.
-    pub fn within(self, bytes_max: usize) -> Fold {
+    pub(crate) fn within(self, bytes_max: usize) -> Fold {
         Fold { limit: Some(Limit { bytes_max, halved_at: bytes_max }), ..self }
     }
 
@@ -103,32 +103,32 @@ impl Fold {
     }
 
     /// The journal in which it left values.
-    pub fn journaled(&self) -> &Journaled {
+    pub(crate) fn journaled(&self) -> &Journaled {
         &self.journaled
     }
 
     /// A fold that takes samples of all keys.
-    pub fn sampling() -> Fold {
+    pub(crate) fn sampling() -> Fold {
         Fold { samples: Some(Samples::default()), ..Fold::default() }
     }
 
     /// The samples that were taken.
-    pub fn take_samples(&mut self) -> Option<Samples> {
+    pub(crate) fn take_samples(&mut self) -> Option<Samples> {
         self.samples.take()
     }
 
     /// Bytes this takes in memory, roughly.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Bytes it tells of, roughly: those it takes, and what it left in the journal.
-    pub fn told_bytes(&self) -> usize {
+    pub(crate) fn told_bytes(&self) -> usize {
         self.bytes + self.keyed().map(|(_, keyed)| keyed.fold.rows.left_bytes()).sum::<usize>()
     }
 
     /// How much it takes to know from which keys values went to which.
-    pub fn moves_bytes(&self) -> usize {
+    pub(crate) fn moves_bytes(&self) -> usize {
         self.moves.bytes()
     }
 
@@ -154,13 +154,8 @@ impl Fold {
     }
 
     /// How many keys this tells of.
-    pub fn len(&self) -> usize {
+    pub fn key_count(&self) -> usize {
         self.databases.iter().map(|database| database.keys.len()).sum()
-    }
-
-    /// Whether it tells of none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Where a key counts as standing: where the first key is that it is looked at for.
@@ -232,7 +227,7 @@ impl Fold {
     }
 
     fn middle(&self) -> Option<Place> {
-        let step = (self.len() / LOOKED_AT).max(1);
+        let step = (self.key_count() / LOOKED_AT).max(1);
         let mut samples: Vec<(u8, &[u8])> = self.keyed().step_by(step).map(|(place, _)| place).collect();
         samples.sort_unstable();
         let middle = samples.len() / 2;

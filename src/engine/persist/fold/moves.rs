@@ -19,7 +19,7 @@ pub struct Moves {
 
 impl Moves {
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.moves.is_empty()
     }
 
@@ -37,7 +37,7 @@ impl Moves {
     }
 
     /// Bytes they take in memory, roughly.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.moves.capacity() * size_of::<(u32, u32)>() + self.keys_bytes
     }
 

@@ -13,7 +13,7 @@ const SAMPLED: u64 = 251;
 
 /// Some of what changed, chosen by hashes, so that however often it did it is one of all.
 #[derive(Default)]
-pub struct Samples {
+pub(crate) struct Samples {
     /// Keys, in their order.
     pub keys: BTreeSet<Place>,
     /// By their keys' hashes, those of rows that changed in values.
@@ -47,7 +47,7 @@ impl Samples {
     }
 
     /// About how many places in the tables change: keys, and rows of large values. Rows that lie beside each other count as if they did not.
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         // Of a small value there are hardly ever so many.
         let rows: usize = self.rows.values().map(HashSet::len).filter(|rows| *rows > 2).sum();
         (self.keys.len() + rows) as u64 * SAMPLED

@@ -37,7 +37,7 @@ pub struct List {
 
 /// An end of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The head.
     Left,
     /// The tail.
@@ -47,17 +47,12 @@ pub enum End {
 impl List {
     /// How many elements it holds.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The name `OBJECT ENCODING` gives.
-    pub fn encoding(&self) -> &'static str {
+    pub(crate) fn encoding(&self) -> &'static str {
         let (count, bytes_max) = node_bounds();
         match self.nodes.len() {
             0 => "listpack",
@@ -68,7 +63,7 @@ impl List {
 
     /// Adds an element at an end.
     #[inline]
-    pub fn push(&mut self, end: End, bytes: &[u8], log: &mut RowLog<'_>) {
+    pub(crate) fn push(&mut self, end: End, bytes: &[u8], log: &mut RowLog<'_>) {
         let row = match end {
             End::Left => self.push_front(bytes),
             End::Right => self.push_back(bytes),
@@ -80,7 +75,7 @@ impl List {
     }
 
     /// Adds an element behind the last without recording it, for a list that is put whole.
-    pub fn push_unlogged(&mut self, bytes: &[u8]) {
+    pub(crate) fn push_unlogged(&mut self, bytes: &[u8]) {
         self.push_back(bytes);
     }
 
@@ -158,7 +153,7 @@ impl List {
 
     /// The element at an end.
     #[inline]
-    pub fn peek(&self, end: End) -> Option<Item<'_>> {
+    pub(crate) fn peek(&self, end: End) -> Option<Item<'_>> {
         match end {
             End::Left => self.nodes.front()?.packed.first(),
             End::Right => self.nodes.back()?.packed.last(),
@@ -167,7 +162,7 @@ impl List {
 
     /// Removes the element at an end.
     #[inline]
-    pub fn drop_one(&mut self, end: End, log: &mut RowLog<'_>) {
+    pub(crate) fn drop_one(&mut self, end: End, log: &mut RowLog<'_>) {
         let node = match end {
             End::Left => self.nodes.front_mut(),
             End::Right => self.nodes.back_mut(),
@@ -194,7 +189,7 @@ impl List {
     }
 
     /// The element at an index.
-    pub fn get(&self, index: usize) -> Option<Item<'_>> {
+    pub(crate) fn get(&self, index: usize) -> Option<Item<'_>> {
         if index >= self.len {
             return None;
         }
@@ -203,12 +198,12 @@ impl List {
     }
 
     /// All elements in order, from either end.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Item<'_>> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = Item<'_>> {
         self.nodes.iter().flat_map(|node| node.packed.iter())
     }
 
     /// Up to `count` elements from an index on.
-    pub fn range(&self, index: usize, count: usize) -> impl Iterator<Item = Item<'_>> {
+    pub(crate) fn range(&self, index: usize, count: usize) -> impl Iterator<Item = Item<'_>> {
         let (node, offset) = self.locate(index.min(self.len));
         let nodes = self.nodes.range(node.min(self.nodes.len())..);
         let offsets = std::iter::once(offset).chain(std::iter::repeat(0));
@@ -216,7 +211,7 @@ impl List {
     }
 
     /// The index of the first element with these bytes.
-    pub fn find(&self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<usize> {
         let mut before = 0;
         for node in &self.nodes {
             if let Some(offset) = node.packed.find(bytes, 1) {
@@ -228,7 +223,7 @@ impl List {
     }
 
     /// Shows the index of each element with these bytes, seen from an end, until `show` breaks. Looks at up to `elements_max` elements.
-    pub fn each_equal(
+    pub(crate) fn each_equal(
         &self,
         bytes: &[u8],
         from: End,
@@ -250,7 +245,7 @@ impl List {
     }
 
     /// Puts other bytes in place of the element at an index.
-    pub fn set(&mut self, index: usize, bytes: &[u8], log: &mut RowLog<'_>) {
+    pub(crate) fn set(&mut self, index: usize, bytes: &[u8], log: &mut RowLog<'_>) {
         let (node, offset) = self.locate(index);
         let row = self.nodes[node].row + offset as i64;
         log.put(&row_key(row), bytes);
@@ -289,7 +284,7 @@ impl List {
     }
 
     /// Adds an element so that it has this index, which is at most `len`.
-    pub fn insert(&mut self, index: usize, bytes: &[u8], log: &mut RowLog<'_>) {
+    pub(crate) fn insert(&mut self, index: usize, bytes: &[u8], log: &mut RowLog<'_>) {
         if index == 0 {
             return self.push(End::Left, bytes, log);
         }
@@ -309,7 +304,7 @@ impl List {
     }
 
     /// Removes up to `count` elements from an index on.
-    pub fn remove_range(&mut self, index: usize, count: usize, log: &mut RowLog<'_>) {
+    pub(crate) fn remove_range(&mut self, index: usize, count: usize, log: &mut RowLog<'_>) {
         let mut left = count.min(self.len.saturating_sub(index));
         if left == 0 {
             return;
@@ -332,7 +327,7 @@ impl List {
     }
 
     /// Removes the first `count` elements with these bytes, seen from an end. Tells how many there were.
-    pub fn remove_equal(&mut self, bytes: &[u8], count: usize, from: End, log: &mut RowLog<'_>) -> usize {
+    pub(crate) fn remove_equal(&mut self, bytes: &[u8], count: usize, from: End, log: &mut RowLog<'_>) -> usize {
         let (wanted, mut left) = (Item::of(bytes), count);
         let mut offsets: SmallVec<[usize; 8]> = SmallVec::new();
         let nodes = self.nodes.len();

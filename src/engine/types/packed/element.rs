@@ -22,7 +22,7 @@ const STRING_MIDDLE_MIN: usize = 128;
 const STRING_MIDDLE_MAX: usize = STRING_MIDDLE_MIN + 7 * 256 - 1;
 const STRING_LONG: u8 = 0b1000_1111;
 
-pub const BACK_SHORT_MAX: usize = 127;
+pub(crate) const BACK_SHORT_MAX: usize = 127;
 const BACK_MIDDLE_MIN: usize = 128;
 const BACK_MIDDLE_MAX: usize = BACK_MIDDLE_MIN + 15 * 256 - 1;
 
@@ -61,7 +61,7 @@ impl<'a> Item<'a> {
     }
 
     /// The bytes, owned.
-    pub fn to_vec(&self) -> Vec<u8> {
+    pub fn to_vec(self) -> Vec<u8> {
         self.bytes(&mut IntText::new()).to_vec()
     }
 
@@ -94,7 +94,7 @@ fn digits(number: i64) -> usize {
 }
 
 /// An element about to be written or looked for: its head, and for strings the bytes after it.
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     head: [u8; HEAD_BYTES_MAX],
     head_len: u8,
     tail: &'a [u8],
@@ -102,7 +102,7 @@ pub struct Body<'a> {
 
 impl<'a> Body<'a> {
     #[inline]
-    pub fn of(bytes: &'a [u8]) -> Body<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Body<'a> {
         match canonical_int(bytes) {
             Some(number) => Body::number(number),
             None => Body::string(bytes),
@@ -158,29 +158,29 @@ impl<'a> Body<'a> {
     }
 
     #[inline]
-    pub fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.head[..usize::from(self.head_len)]
     }
 
     /// What comes after the head.
     #[inline]
-    pub fn tail(&self) -> &'a [u8] {
+    pub(crate) fn tail(&self) -> &'a [u8] {
         self.tail
     }
 
     #[inline]
-    pub fn body_len(&self) -> usize {
+    pub(crate) fn body_len(&self) -> usize {
         usize::from(self.head_len) + self.tail.len()
     }
 
     #[inline]
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.body_len() + back_len(self.head[0], self.body_len())
     }
 
     /// Whether these bytes begin with this element.
     #[inline]
-    pub fn is_at(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_at(&self, bytes: &[u8]) -> bool {
         let (head, body) = (usize::from(self.head_len), self.body_len());
         // The last byte tells most strings of one length apart: names that are counted begin alike.
         bytes[0] == self.head[0]
@@ -192,7 +192,7 @@ impl<'a> Body<'a> {
 
     /// Writes the element; `to` has exactly its size.
     #[inline]
-    pub fn write(&self, to: &mut [u8]) {
+    pub(crate) fn write(&self, to: &mut [u8]) {
         let body_len = self.body_len();
         let (head, rest) = to.split_at_mut(usize::from(self.head_len));
         head.copy_from_slice(self.head());
@@ -241,13 +241,13 @@ fn parts(bytes: &[u8]) -> (usize, usize) {
 
 /// The size of the element these bytes begin with.
 #[inline]
-pub fn size_at(bytes: &[u8]) -> usize {
+pub(crate) fn size_at(bytes: &[u8]) -> usize {
     skip(bytes, 0)
 }
 
 /// Where the element behind the one at an offset begins.
 #[inline]
-pub fn skip(bytes: &[u8], offset: usize) -> usize {
+pub(crate) fn skip(bytes: &[u8], offset: usize) -> usize {
     let first = bytes[offset];
     // Most elements are short strings.
     if first < BACK_SHORT_MAX as u8 {
@@ -259,7 +259,7 @@ pub fn skip(bytes: &[u8], offset: usize) -> usize {
 
 /// The size of the body these bytes begin with, for sequences without lengths behind the bodies.
 #[inline]
-pub fn body_size(bytes: &[u8]) -> usize {
+pub(crate) fn body_size(bytes: &[u8]) -> usize {
     match bytes[0] {
         short @ ..=0b0111_1111 => 1 + usize::from(short),
         _ => {
@@ -271,7 +271,7 @@ pub fn body_size(bytes: &[u8]) -> usize {
 
 /// The size of the element these bytes end with.
 #[inline]
-pub fn size_before(bytes: &[u8]) -> usize {
+pub(crate) fn size_before(bytes: &[u8]) -> usize {
     let end = bytes.len();
     match bytes[end - 1] {
         last @ ..0b1000_0000 => usize::from(last) + 1,
@@ -285,7 +285,7 @@ pub fn size_before(bytes: &[u8]) -> usize {
 
 /// The element these bytes begin with.
 #[inline]
-pub fn item_at(bytes: &[u8]) -> Item<'_> {
+pub(crate) fn item_at(bytes: &[u8]) -> Item<'_> {
     match bytes[0] {
         0b1100_0000.. => Item::Int(i64::from(bytes[0] & 0x3f)),
         0b1010_0000..=0b1011_1111 => Item::Int((i64::from(bytes[0] & 0x1f) << 5 | i64::from(bytes[1] & 0x1f)) + TWO_MIN),

@@ -5,8 +5,8 @@ mod element;
 use std::cmp::Ordering;
 use std::fmt;
 
-pub use crate::engine::types::string::IntText;
-pub use element::Item;
+pub(crate) use crate::engine::types::string::IntText;
+pub(crate) use element::Item;
 
 use element::{BACK_SHORT_MAX, size_at, size_before, skip};
 pub(super) use element::{Body, body_size, item_at};

@@ -23,7 +23,7 @@ const UNBOUND_BYTES: usize = 64 * 1024;
 
 /// Entries by their ids.
 #[derive(Default, Clone)]
-pub struct Entries {
+pub(crate) struct Entries {
     /// Invariant: no block is empty; bases and ids ascend.
     blocks: VecDeque<Block>,
     len: usize,
@@ -45,7 +45,7 @@ struct Block {
 
 /// An entry, in its packed form.
 #[derive(Clone, Copy)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// Its id.
     pub id: Id,
     /// How many fields it has.
@@ -57,7 +57,7 @@ pub struct Entry<'a> {
 
 /// A field's name or value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Text<'a> {
+pub(crate) enum Text<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
     /// The text of this integer.
@@ -66,7 +66,7 @@ pub enum Text<'a> {
 
 impl<'a> Text<'a> {
     /// The bytes; `text` gives an integer's digits a place to stand.
-    pub fn bytes<'t>(self, text: &'t mut IntText) -> &'t [u8]
+    pub(crate) fn bytes<'t>(self, text: &'t mut IntText) -> &'t [u8]
     where
         'a: 't,
     {
@@ -79,7 +79,7 @@ impl<'a> Text<'a> {
 
 impl<'a> Entry<'a> {
     /// Names and values, in turn.
-    pub fn texts(self) -> impl Iterator<Item = Text<'a>> {
+    pub(crate) fn texts(self) -> impl Iterator<Item = Text<'a>> {
         let (mut names, mut body) = (self.names, self.body);
         (0..self.fields * 2).map(move |at| match &mut names {
             Some(names) if at % 2 == 0 => take_text(names),
@@ -90,55 +90,55 @@ impl<'a> Entry<'a> {
 
 impl Entries {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// How many blocks they are in.
-    pub fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
     /// The first one.
-    pub fn first(&self) -> Option<Entry<'_>> {
+    pub(crate) fn first(&self) -> Option<Entry<'_>> {
         let block = self.blocks.front()?;
         Some(block.entry(block.place(block.start as usize)))
     }
 
     /// The id of the first one; the lowest id where there is none.
-    pub fn first_id(&self) -> Id {
+    pub(crate) fn first_id(&self) -> Id {
         self.first().map_or(Id::MIN, |entry| entry.id)
     }
 
     /// The id of the last one; the lowest id where there is none.
-    pub fn last_id(&self) -> Id {
+    pub(crate) fn last_id(&self) -> Id {
         self.blocks.back().map_or(Id::MIN, |block| block.last)
     }
 
     /// The one with this id.
-    pub fn get(&self, id: Id) -> Option<Entry<'_>> {
+    pub(crate) fn get(&self, id: Id) -> Option<Entry<'_>> {
         self.range(id, id).next()
     }
 
     /// Those from `start` to `end`, both included, in order.
-    pub fn range(&self, start: Id, end: Id) -> Range<'_> {
+    pub(crate) fn range(&self, start: Id, end: Id) -> Range<'_> {
         let from = self.blocks.partition_point(|block| block.last < start);
         Range { blocks: self.blocks.range(from..), block: None, start, end }
     }
 
     /// Those from `end` down to `start`, both included.
-    pub fn range_back(&self, start: Id, end: Id) -> RangeBack<'_> {
+    pub(crate) fn range_back(&self, start: Id, end: Id) -> RangeBack<'_> {
         let to = self.blocks.partition_point(|block| block.base <= end);
         RangeBack { blocks: self.blocks.range(..to), block: None, starts: SmallVec::new(), start, end }
     }
 
     /// Adds an entry above all others.
-    pub fn push<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone) {
+    pub(crate) fn push<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone) {
         debug_assert!(self.len == 0 || id > self.last_id());
         if self.blocks.back().is_none_or(|block| block.is_full(bytes_of(fields.clone()))) {
             if let Some(full) = self.blocks.back_mut() {
@@ -153,7 +153,7 @@ impl Entries {
     }
 
     /// Puts an entry where its id belongs, in place of one that has it. For rows, which may come in any order.
-    pub fn put<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone) {
+    pub(crate) fn put<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone) {
         if self.len == 0 || id > self.last_id() {
             return self.push(id, fields);
         }
@@ -174,7 +174,7 @@ impl Entries {
     }
 
     /// Removes the entry with this id; tells whether there was one.
-    pub fn remove(&mut self, id: Id) -> bool {
+    pub(crate) fn remove(&mut self, id: Id) -> bool {
         let at = self.blocks.partition_point(|block| block.last < id);
         let Some(block) = self.blocks.get_mut(at).filter(|block| block.base <= id) else { return false };
         if !block.remove(id) {
@@ -188,12 +188,12 @@ impl Entries {
     }
 
     /// How many entries the first block holds, and the id of its last.
-    pub fn first_block(&self) -> Option<(usize, Id)> {
+    pub(crate) fn first_block(&self) -> Option<(usize, Id)> {
         self.blocks.front().map(|block| (block.count as usize, block.last))
     }
 
     /// Removes entries of the first block from its front: `count` of them, which it must hold. Shows each one's id.
-    pub fn remove_front(&mut self, count: usize, mut show: impl FnMut(Id)) {
+    pub(crate) fn remove_front(&mut self, count: usize, mut show: impl FnMut(Id)) {
         let Some(block) = self.blocks.front_mut() else { return };
         let mut end = block.start as usize;
         for place in block.places().take(count) {
@@ -210,7 +210,7 @@ impl Entries {
     }
 
     /// Bytes taken in memory, from a look at a few blocks.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         const LOOK: usize = 5;
         let looked: usize = self.blocks.iter().rev().take(LOOK).map(|block| block.bytes.capacity()).sum();
         let average = looked / self.blocks.len().clamp(1, LOOK);
@@ -343,7 +343,7 @@ impl Iterator for Places<'_> {
 }
 
 /// See [`Entries::range`].
-pub struct Range<'a> {
+pub(crate) struct Range<'a> {
     blocks: std::collections::vec_deque::Iter<'a, Block>,
     block: Option<Places<'a>>,
     start: Id,
@@ -372,7 +372,7 @@ impl<'a> Iterator for Range<'a> {
 }
 
 /// See [`Entries::range_back`].
-pub struct RangeBack<'a> {
+pub(crate) struct RangeBack<'a> {
     blocks: std::collections::vec_deque::Iter<'a, Block>,
     block: Option<&'a Block>,
     /// Where entries of the block start that are still to come, the next one last.

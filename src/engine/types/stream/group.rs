@@ -7,7 +7,7 @@ use crate::engine::types::stream::id::Id;
 
 /// A group of consumers that share a stream's entries.
 #[derive(Default, Clone)]
-pub struct Group {
+pub(crate) struct Group {
     /// The last entry delivered.
     pub last_id: Id,
     /// How many entries of the stream come up to the last one delivered, where that is known.
@@ -22,7 +22,7 @@ pub struct Group {
 
 /// An entry that was delivered and not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// When it was last delivered, in milliseconds since the epoch.
     pub delivered_at: u64,
     /// How often it was delivered.
@@ -33,11 +33,11 @@ pub struct Pending {
 
 /// Tells a group's consumers apart while it is in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConsumerNumber(u32);
+pub(crate) struct ConsumerNumber(u32);
 
 /// One who reads for a group.
 #[derive(Clone)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     /// Its name.
     pub name: Blob,
     /// When it last asked for entries, in milliseconds since the epoch.
@@ -49,59 +49,59 @@ pub struct Consumer {
 
 impl Consumer {
     /// How many entries wait for its acknowledgement.
-    pub fn pending(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }
 
     /// The ids of those, from `start` to `end`, both included.
-    pub fn pending_ids(&self, start: Id, end: Id) -> impl Iterator<Item = Id> {
+    pub(crate) fn pending_ids(&self, start: Id, end: Id) -> impl Iterator<Item = Id> {
         (start <= end).then(|| self.pending.range(start..=end)).into_iter().flatten().copied()
     }
 }
 
 impl Group {
     /// A group that has read up to an id.
-    pub fn new(last_id: Id, entries_read: Option<i64>) -> Group {
+    pub(crate) fn new(last_id: Id, entries_read: Option<i64>) -> Group {
         Group { last_id, entries_read, ..Group::default() }
     }
 
     /// Entries that wait to be acknowledged, by id.
-    pub fn pending(&self) -> &BTreeMap<Id, Pending> {
+    pub(crate) fn pending(&self) -> &BTreeMap<Id, Pending> {
         &self.pending
     }
 
     /// Those from `start` to `end`, both included.
-    pub fn pending_range(&self, start: Id, end: Id) -> impl Iterator<Item = (Id, Pending)> {
+    pub(crate) fn pending_range(&self, start: Id, end: Id) -> impl Iterator<Item = (Id, Pending)> {
         (start <= end).then(|| self.pending.range(start..=end)).into_iter().flatten().map(|(id, pending)| (*id, *pending))
     }
 
     /// How many consumers there are.
-    pub fn consumer_count(&self) -> usize {
+    pub(crate) fn consumer_count(&self) -> usize {
         self.by_name.len()
     }
 
     /// All consumers, in the order of their names.
-    pub fn consumers(&self) -> impl Iterator<Item = &Consumer> {
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = &Consumer> {
         self.by_name.iter().map(|&number| self.consumer(ConsumerNumber(number)))
     }
 
     /// A consumer's number.
-    pub fn find_consumer(&self, name: &[u8]) -> Option<ConsumerNumber> {
+    pub(crate) fn find_consumer(&self, name: &[u8]) -> Option<ConsumerNumber> {
         self.search(name).ok().map(|at| ConsumerNumber(self.by_name[at]))
     }
 
     /// The consumer with a number.
-    pub fn consumer(&self, number: ConsumerNumber) -> &Consumer {
+    pub(crate) fn consumer(&self, number: ConsumerNumber) -> &Consumer {
         self.consumers[number.0 as usize].as_ref().expect("numbers of consumers are given out while they are there")
     }
 
     /// The consumer with a number, to change its times.
-    pub fn consumer_mut(&mut self, number: ConsumerNumber) -> &mut Consumer {
+    pub(crate) fn consumer_mut(&mut self, number: ConsumerNumber) -> &mut Consumer {
         self.consumers[number.0 as usize].as_mut().expect("numbers of consumers are given out while they are there")
     }
 
     /// The consumer of this name, made where it is missing; tells whether it was made.
-    pub fn consumer_or_new(&mut self, name: &[u8], seen_at: u64) -> (ConsumerNumber, bool) {
+    pub(crate) fn consumer_or_new(&mut self, name: &[u8], seen_at: u64) -> (ConsumerNumber, bool) {
         let at = match self.search(name) {
             Ok(at) => return (ConsumerNumber(self.by_name[at]), false),
             Err(at) => at,
@@ -120,7 +120,7 @@ impl Group {
     }
 
     /// Removes a consumer and all that waits for its acknowledgement; gives the ids of that.
-    pub fn remove_consumer(&mut self, name: &[u8]) -> Option<BTreeSet<Id>> {
+    pub(crate) fn remove_consumer(&mut self, name: &[u8]) -> Option<BTreeSet<Id>> {
         let number = self.by_name.remove(self.search(name).ok()?);
         let consumer = self.consumers[number as usize].take()?;
         for id in &consumer.pending {
@@ -130,7 +130,7 @@ impl Group {
     }
 
     /// Notes a delivery, taking the entry from whoever had it.
-    pub fn assign(&mut self, id: Id, pending: Pending) {
+    pub(crate) fn assign(&mut self, id: Id, pending: Pending) {
         let before = match self.pending.entry(id) {
             btree_map::Entry::Vacant(place) => {
                 place.insert(pending);
@@ -148,14 +148,14 @@ impl Group {
     }
 
     /// Forgets a delivery; tells whether there was one.
-    pub fn forget(&mut self, id: Id) -> bool {
+    pub(crate) fn forget(&mut self, id: Id) -> bool {
         let Some(pending) = self.pending.remove(&id) else { return false };
         self.consumer_mut(pending.consumer).pending.remove(&id);
         true
     }
 
     /// Bytes taken in memory, roughly.
-    pub fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         // A B-tree's nodes are about two thirds full.
         let pending_bytes = (size_of::<Id>() + size_of::<Pending>() + size_of::<Id>()) * 3 / 2;
         size_of::<Group>() + self.pending.len() * pending_bytes + self.consumers.capacity() * (size_of::<Option<Consumer>>() + 4)

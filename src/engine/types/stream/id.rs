@@ -8,7 +8,7 @@ const TEXT_BYTES_MAX: usize = 127;
 
 /// An entry's id; ids of a stream only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id {
+pub(crate) struct Id {
     /// Milliseconds since the epoch, where the server chose the id.
     pub ms: u64,
     /// Sets ids of the same millisecond apart.
@@ -17,7 +17,7 @@ pub struct Id {
 
 /// An id as a client writes it, before what it left out is filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub(crate) enum Written {
     /// `ms-seq`.
     Whole(Id),
     /// `ms`.
@@ -28,17 +28,17 @@ pub enum Written {
 
 impl Id {
     /// The lowest id, which no entry has.
-    pub const MIN: Id = Id { ms: 0, seq: 0 };
+    pub(crate) const MIN: Id = Id { ms: 0, seq: 0 };
     /// The highest id.
-    pub const MAX: Id = Id { ms: u64::MAX, seq: u64::MAX };
+    pub(crate) const MAX: Id = Id { ms: u64::MAX, seq: u64::MAX };
 
     /// An id from its parts.
-    pub const fn new(ms: u64, seq: u64) -> Id {
+    pub(crate) const fn new(ms: u64, seq: u64) -> Id {
         Id { ms, seq }
     }
 
     /// The id right above; None above the highest.
-    pub fn next(self) -> Option<Id> {
+    pub(crate) fn next(self) -> Option<Id> {
         match self.seq.checked_add(1) {
             Some(seq) => Some(Id::new(self.ms, seq)),
             None => Some(Id::new(self.ms.checked_add(1)?, 0)),
@@ -46,7 +46,7 @@ impl Id {
     }
 
     /// The id right below; None below the lowest.
-    pub fn previous(self) -> Option<Id> {
+    pub(crate) fn previous(self) -> Option<Id> {
         match self.seq.checked_sub(1) {
             Some(seq) => Some(Id::new(self.ms, seq)),
             None => Some(Id::new(self.ms.checked_sub(1)?, u64::MAX)),
@@ -54,18 +54,18 @@ impl Id {
     }
 
     /// Sixteen bytes that sort as ids do.
-    pub fn to_bytes(self) -> [u8; 16] {
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
         (u128::from(self.ms) << 64 | u128::from(self.seq)).to_be_bytes()
     }
 
     /// The id of these bytes.
-    pub fn from_bytes(bytes: [u8; 16]) -> Id {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Id {
         let both = u128::from_be_bytes(bytes);
         Id::new((both >> 64) as u64, both as u64)
     }
 
     /// Reads an id; `missing_seq` stands in where only the milliseconds are given.
-    pub fn parse(text: &[u8], missing_seq: u64) -> Option<Id> {
+    pub(crate) fn parse(text: &[u8], missing_seq: u64) -> Option<Id> {
         match Written::parse(text)? {
             Written::Whole(id) => Some(id),
             Written::Ms(ms) => Some(Id::new(ms, missing_seq)),
@@ -74,7 +74,7 @@ impl Id {
     }
 
     /// The text `ms-seq`.
-    pub fn text(self) -> IdText {
+    pub(crate) fn text(self) -> IdText {
         let mut text = IdText { bytes: [0; 41], len: 0 };
         text.push(itoa::Buffer::new().format(self.ms).as_bytes());
         text.push(b"-");
@@ -91,7 +91,7 @@ impl fmt::Display for Id {
 
 impl Written {
     /// Reads an id that may lack its number or leave it to the server. `-` and `+` are no ids here.
-    pub fn parse(text: &[u8]) -> Option<Written> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Written> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
@@ -136,7 +136,7 @@ fn parse_u64(text: &[u8]) -> Option<u64> {
 }
 
 /// An id's text, in place.
-pub struct IdText {
+pub(crate) struct IdText {
     bytes: [u8; 41],
     len: u8,
 }

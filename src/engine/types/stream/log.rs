@@ -18,26 +18,26 @@ pub(super) const PENDING: u8 = 4;
 pub(super) type Element = SmallVec<[u8; 64]>;
 
 /// The element key of an entry.
-pub fn entry_row(id: Id) -> [u8; 17] {
+pub(crate) fn entry_row(id: Id) -> [u8; 17] {
     let mut element = [ENTRY; 17];
     element[1..].copy_from_slice(&id.to_bytes());
     element
 }
 
 /// The element key of a group.
-pub fn group_row(name: &[u8]) -> Element {
+pub(crate) fn group_row(name: &[u8]) -> Element {
     let mut element = Element::from_slice(&[GROUP]);
     element.extend_from_slice(name);
     element
 }
 
 /// The element key of a consumer.
-pub fn consumer_row(group: &[u8], name: &[u8]) -> Element {
+pub(crate) fn consumer_row(group: &[u8], name: &[u8]) -> Element {
     in_group(CONSUMER, group, name)
 }
 
 /// The element key of a delivery that waits to be acknowledged.
-pub fn pending_row(group: &[u8], id: Id) -> Element {
+pub(crate) fn pending_row(group: &[u8], id: Id) -> Element {
     in_group(PENDING, group, &id.to_bytes())
 }
 
@@ -55,12 +55,17 @@ fn in_group(prefix: u8, group: &[u8], rest: &[u8]) -> Element {
 }
 
 /// Records what is known of earlier entries.
-pub fn log_sequence(log: &mut RowLog<'_>, sequence: &Sequence) {
+pub(crate) fn log_sequence(log: &mut RowLog<'_>, sequence: &Sequence) {
     log.put(&[SEQUENCE], &sequence_bytes(sequence));
 }
 
 /// Records an entry, the `number`th ever added.
-pub fn log_entry<'f>(log: &mut RowLog<'_>, id: Id, number: u64, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone) {
+pub(crate) fn log_entry<'f>(
+    log: &mut RowLog<'_>,
+    id: Id,
+    number: u64,
+    fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
+) {
     let len: usize = fields.clone().map(|(name, value)| name.len() + value.len() + 6).sum();
     let mut bytes = Vec::with_capacity(len + 10);
     push_len(&mut bytes, number as usize);
@@ -72,17 +77,17 @@ pub fn log_entry<'f>(log: &mut RowLog<'_>, id: Id, number: u64, fields: impl Ite
 }
 
 /// Records how far a group has read.
-pub fn log_group(log: &mut RowLog<'_>, name: &[u8], group: &Group) {
+pub(crate) fn log_group(log: &mut RowLog<'_>, name: &[u8], group: &Group) {
     log.put(&group_row(name), &group_bytes(group));
 }
 
 /// Records a consumer's times.
-pub fn log_consumer(log: &mut RowLog<'_>, group: &[u8], consumer: &Consumer) {
+pub(crate) fn log_consumer(log: &mut RowLog<'_>, group: &[u8], consumer: &Consumer) {
     log.put(&consumer_row(group, &consumer.name), &consumer_bytes(consumer));
 }
 
 /// Records a delivery.
-pub fn log_pending(log: &mut RowLog<'_>, group: &[u8], id: Id, pending: &Pending, consumer: &[u8]) {
+pub(crate) fn log_pending(log: &mut RowLog<'_>, group: &[u8], id: Id, pending: &Pending, consumer: &[u8]) {
     log.put(&pending_row(group, id), &pending_bytes(pending, consumer));
 }
 

@@ -12,9 +12,9 @@
 //!
 //! Adding an entry writes one row: an entry above the last id of row 0 moves the last id and the count up to its own.
 
-pub mod entries;
-pub mod group;
-pub mod id;
+pub(crate) mod entries;
+pub(crate) mod group;
+pub(crate) mod id;
 mod log;
 mod rows;
 mod sequence;
@@ -28,7 +28,7 @@ use crate::engine::types::stream::group::{ConsumerNumber, Group, Pending};
 use crate::engine::types::stream::id::Id;
 use crate::engine::types::stream::log::{consumer_row, entry_row, group_row, log_consumer, log_group, log_pending, pending_row};
 
-pub use sequence::Sequence;
+pub(crate) use sequence::Sequence;
 
 /// A stream.
 #[derive(Default, Clone)]
@@ -39,7 +39,7 @@ pub struct Stream {
 
 /// Which entries a trim removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trim {
+pub(crate) enum Trim {
     /// The oldest, so that this many stay.
     MaxLen(usize),
     /// Those below an id.
@@ -48,7 +48,7 @@ pub enum Trim {
 
 /// How far a trim goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrimEffort {
+pub(crate) enum TrimEffort {
     /// To the end.
     Exact,
     /// Whole blocks only, and at most this many entries; 0 for no limit.
@@ -57,7 +57,7 @@ pub enum TrimEffort {
 
 /// What `XCLAIM` does to what it claims.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Only what was delivered at least so long ago, in milliseconds; 0 for all.
     pub min_idle_ms: u64,
     /// The time of delivery from now on.
@@ -72,7 +72,7 @@ pub struct Claim {
 
 /// Under which condition an entry is removed, and what becomes of groups' deliveries of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
+pub(crate) enum Removal {
     /// They stay pending.
     KeepsReferences,
     /// They are forgotten, also where the entry was gone before.
@@ -83,7 +83,7 @@ pub enum Removal {
 
 /// What became of an entry that was to be removed, with its number in the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removed {
+pub(crate) enum Removed {
     /// There is no such entry.
     NoEntry = -1,
     /// It is gone.
@@ -94,34 +94,33 @@ pub enum Removed {
 
 impl Stream {
     /// How many entries it holds.
-    #[expect(clippy::len_without_is_empty, reason = "what an empty value means for its key is told by `Type`")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sequence.entries.len()
     }
 
     /// The entries and what is known of earlier ones.
-    pub fn sequence(&self) -> &Sequence {
+    pub(crate) fn sequence(&self) -> &Sequence {
         &self.sequence
     }
 
     /// All groups, in the order of their names.
-    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
+    pub(crate) fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
         self.groups.iter().map(|(name, group)| (&**name, &**group))
     }
 
     /// The group of this name.
-    pub fn group(&self, name: &[u8]) -> Option<&Group> {
+    pub(crate) fn group(&self, name: &[u8]) -> Option<&Group> {
         self.groups.get(name).map(|group| &**group)
     }
 
     /// The group of this name, to read and acknowledge with.
-    pub fn open_group<'a>(&'a mut self, name: &'a [u8]) -> Option<OpenGroup<'a>> {
+    pub(crate) fn open_group<'a>(&'a mut self, name: &'a [u8]) -> Option<OpenGroup<'a>> {
         let group = self.groups.get_mut(name)?;
         Some(OpenGroup { name, group, sequence: &self.sequence })
     }
 
     /// Adds an entry above all there ever were; the caller has checked its id.
-    pub fn add<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone, log: &mut RowLog<'_>) {
+    pub(crate) fn add<'f>(&mut self, id: Id, fields: impl Iterator<Item = (&'f [u8], &'f [u8])> + Clone, log: &mut RowLog<'_>) {
         debug_assert!(id > self.sequence.last_id);
         self.sequence.entries.push(id, fields.clone());
         self.sequence.last_id = id;
@@ -130,12 +129,12 @@ impl Stream {
     }
 
     /// Makes sure that a new stream has a row even while it has no entry.
-    pub fn log_new(&self, log: &mut RowLog<'_>) {
+    pub(crate) fn log_new(&self, log: &mut RowLog<'_>) {
         log::log_sequence(log, &self.sequence);
     }
 
     /// Removes entries; tells how many there were.
-    pub fn delete(&mut self, ids: impl Iterator<Item = Id>, log: &mut RowLog<'_>) -> usize {
+    pub(crate) fn delete(&mut self, ids: impl Iterator<Item = Id>, log: &mut RowLog<'_>) -> usize {
         let mut deleted = 0;
         for id in ids {
             if self.sequence.entries.remove(id) {
@@ -151,7 +150,7 @@ impl Stream {
     }
 
     /// Removes an entry with regard to the groups.
-    pub fn remove(&mut self, id: Id, removal: Removal, log: &mut RowLog<'_>) -> Removed {
+    pub(crate) fn remove(&mut self, id: Id, removal: Removal, log: &mut RowLog<'_>) -> Removed {
         let is_there = self.sequence.entries.get(id).is_some();
         if is_there && removal == Removal::OnlyAcknowledged && self.is_awaited(id) {
             return Removed::Awaited;
@@ -170,7 +169,7 @@ impl Stream {
     }
 
     /// Removes entries from the front; tells how many.
-    pub fn trim(&mut self, trim: Trim, effort: TrimEffort, log: &mut RowLog<'_>) -> usize {
+    pub(crate) fn trim(&mut self, trim: Trim, effort: TrimEffort, log: &mut RowLog<'_>) -> usize {
         let entries = &mut self.sequence.entries;
         let before = entries.len();
         while let Some((count, last)) = entries.first_block() {
@@ -202,7 +201,7 @@ impl Stream {
     }
 
     /// Sets what is known of earlier entries; the caller has checked it.
-    pub fn set_id(&mut self, last_id: Id, added: Option<u64>, max_deleted_id: Option<Id>, log: &mut RowLog<'_>) {
+    pub(crate) fn set_id(&mut self, last_id: Id, added: Option<u64>, max_deleted_id: Option<Id>, log: &mut RowLog<'_>) {
         self.sequence.last_id = last_id;
         self.sequence.added = added.unwrap_or(self.sequence.added);
         self.sequence.max_deleted_id = max_deleted_id.unwrap_or(self.sequence.max_deleted_id);
@@ -210,7 +209,7 @@ impl Stream {
     }
 
     /// Makes a group; tells whether its name was free.
-    pub fn create_group(&mut self, name: &[u8], last_id: Id, entries_read: Option<i64>, log: &mut RowLog<'_>) -> bool {
+    pub(crate) fn create_group(&mut self, name: &[u8], last_id: Id, entries_read: Option<i64>, log: &mut RowLog<'_>) -> bool {
         if self.groups.contains_key(name) {
             return false;
         }
@@ -221,7 +220,7 @@ impl Stream {
     }
 
     /// Removes a group and all it knows; tells whether it was there.
-    pub fn destroy_group(&mut self, name: &[u8], log: &mut RowLog<'_>) -> bool {
+    pub(crate) fn destroy_group(&mut self, name: &[u8], log: &mut RowLog<'_>) -> bool {
         let Some(group) = self.groups.remove(name) else { return false };
         group.pending().keys().for_each(|id| log.remove(&pending_row(name, *id)));
         group.consumers().for_each(|consumer| log.remove(&consumer_row(name, &consumer.name)));
@@ -231,7 +230,7 @@ impl Stream {
 }
 
 /// A group with the entries it is about.
-pub struct OpenGroup<'a> {
+pub(crate) struct OpenGroup<'a> {
     name: &'a [u8],
     /// The group.
     pub group: &'a mut Group,
@@ -240,7 +239,7 @@ pub struct OpenGroup<'a> {
 
 impl OpenGroup<'_> {
     /// Moves the group to another place.
-    pub fn set_id(&mut self, last_id: Id, entries_read: Option<i64>, log: &mut RowLog<'_>) {
+    pub(crate) fn set_id(&mut self, last_id: Id, entries_read: Option<i64>, log: &mut RowLog<'_>) {
         self.group.last_id = last_id;
         self.group.entries_read = entries_read;
         log_group(log, self.name, self.group);
@@ -248,7 +247,7 @@ impl OpenGroup<'_> {
 
     /// The consumer of this name, made where it is missing, seen now; tells whether it was made. Being seen alone is not
     /// recorded: a consumer that asks in vain would otherwise write to disk, and wake itself.
-    pub fn see_consumer(&mut self, name: &[u8], now: u64, log: &mut RowLog<'_>) -> (ConsumerNumber, bool) {
+    pub(crate) fn see_consumer(&mut self, name: &[u8], now: u64, log: &mut RowLog<'_>) -> (ConsumerNumber, bool) {
         let (number, is_new) = self.group.consumer_or_new(name, now);
         self.group.consumer_mut(number).seen_at = now;
         if is_new {
@@ -258,7 +257,7 @@ impl OpenGroup<'_> {
     }
 
     /// The same without being seen; tells whether it was made.
-    pub fn create_consumer(&mut self, name: &[u8], now: u64, log: &mut RowLog<'_>) -> bool {
+    pub(crate) fn create_consumer(&mut self, name: &[u8], now: u64, log: &mut RowLog<'_>) -> bool {
         let (number, is_new) = self.group.consumer_or_new(name, now);
         if is_new {
             log_consumer(log, self.name, self.group.consumer(number));
@@ -267,7 +266,7 @@ impl OpenGroup<'_> {
     }
 
     /// Removes a consumer; tells how many entries waited for it, if it was there.
-    pub fn delete_consumer(&mut self, name: &[u8], log: &mut RowLog<'_>) -> Option<usize> {
+    pub(crate) fn delete_consumer(&mut self, name: &[u8], log: &mut RowLog<'_>) -> Option<usize> {
         let pending = self.group.remove_consumer(name)?;
         pending.iter().for_each(|id| log.remove(&pending_row(self.name, *id)));
         log.remove(&consumer_row(self.name, name));
@@ -276,7 +275,7 @@ impl OpenGroup<'_> {
 
     /// Delivers entries that the group has not delivered yet, at most `count`, to a consumer, or to nobody in particular
     /// (`NOACK`). Shows each.
-    pub fn deliver_new(
+    pub(crate) fn deliver_new(
         &mut self,
         consumer: ConsumerNumber,
         count: usize,
@@ -319,7 +318,7 @@ impl OpenGroup<'_> {
     }
 
     /// Delivers again, at most `count`, what waits for a consumer above an id. Shows each entry, or the id of one that is gone.
-    pub fn deliver_again(
+    pub(crate) fn deliver_again(
         &mut self,
         consumer: ConsumerNumber,
         above: Id,
@@ -351,7 +350,7 @@ impl OpenGroup<'_> {
     }
 
     /// Forgets a delivery; tells whether there was one.
-    pub fn acknowledge(&mut self, id: Id, log: &mut RowLog<'_>) -> bool {
+    pub(crate) fn acknowledge(&mut self, id: Id, log: &mut RowLog<'_>) -> bool {
         let was_pending = self.group.forget(id);
         if was_pending {
             log.remove(&pending_row(self.name, id));
@@ -360,7 +359,7 @@ impl OpenGroup<'_> {
     }
 
     /// Moves the group up to an id, if it is not there yet.
-    pub fn raise_last_id(&mut self, id: Id, log: &mut RowLog<'_>) {
+    pub(crate) fn raise_last_id(&mut self, id: Id, log: &mut RowLog<'_>) {
         if id > self.group.last_id {
             self.group.last_id = id;
             log_group(log, self.name, self.group);
@@ -368,7 +367,7 @@ impl OpenGroup<'_> {
     }
 
     /// Gives an entry to a consumer; None where it is not to be had. An entry that is gone is no longer waited for.
-    pub fn claim(
+    pub(crate) fn claim(
         &mut self,
         id: Id,
         consumer: ConsumerNumber,
@@ -396,12 +395,12 @@ impl OpenGroup<'_> {
     }
 
     /// The entries the group is about.
-    pub fn sequence(&self) -> &Sequence {
+    pub(crate) fn sequence(&self) -> &Sequence {
         self.sequence
     }
 
     /// Notes that a consumer got entries.
-    pub fn activate(&mut self, number: ConsumerNumber, now: u64, log: &mut RowLog<'_>) {
+    pub(crate) fn activate(&mut self, number: ConsumerNumber, now: u64, log: &mut RowLog<'_>) {
         let consumer = self.group.consumer_mut(number);
         consumer.active_at = Some(now);
         log_consumer(log, self.name, consumer);

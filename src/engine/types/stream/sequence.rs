@@ -6,7 +6,7 @@ use crate::engine::types::stream::id::Id;
 
 /// The entries and what is known of those that were there before.
 #[derive(Default, Clone)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     /// The entries.
     pub entries: Entries,
     /// The highest id any entry had.
@@ -19,7 +19,7 @@ pub struct Sequence {
 
 impl Sequence {
     /// The id an entry added now gets.
-    pub fn next_id(&self, now: u64) -> Option<Id> {
+    pub(crate) fn next_id(&self, now: u64) -> Option<Id> {
         if now > self.last_id.ms { Some(Id::new(now, 0)) } else { self.last_id.next() }
     }
 
@@ -48,7 +48,7 @@ impl Sequence {
     }
 
     /// Whether there is an entry a group has not delivered.
-    pub fn has_new_for(&self, group: &Group) -> bool {
+    pub(crate) fn has_new_for(&self, group: &Group) -> bool {
         !self.entries.is_empty() && self.entries.last_id() > group.last_id
     }
 
@@ -57,7 +57,7 @@ impl Sequence {
     }
 
     /// How many entries a group has not read yet, where that can be known.
-    pub fn lag(&self, group: &Group) -> Option<i64> {
+    pub(crate) fn lag(&self, group: &Group) -> Option<i64> {
         let first_id = self.entries.first_id();
         if self.added == 0 || self.entries.is_empty() {
             return Some(0);

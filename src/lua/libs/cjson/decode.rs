@@ -14,7 +14,7 @@ use crate::lua::libs::steps::Steps;
 use crate::lua::libs::values::{check_bytes, cleared, push_null};
 use crate::lua::raw::push_bytes;
 
-pub unsafe extern "C-unwind" fn decode(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn decode(state: *mut lua_State) -> c_int {
     unsafe {
         if lua_gettop(state) != 1 {
             luaL_argerror(state, 1, c"expected 1 argument".as_ptr());

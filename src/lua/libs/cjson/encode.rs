@@ -16,7 +16,7 @@ use crate::lua::libs::steps::Steps;
 use crate::lua::libs::values::{bytes, cleared, small};
 use crate::lua::raw::{pop, push_bytes};
 
-pub unsafe extern "C-unwind" fn encode(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode(state: *mut lua_State) -> c_int {
     unsafe {
         if lua_gettop(state) != 1 {
             luaL_argerror(state, 1, c"expected 1 argument".as_ptr());

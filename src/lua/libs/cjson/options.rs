@@ -10,7 +10,7 @@ use mlua::ffi::{
 
 use crate::lua::raw::push_bytes;
 
-pub struct Options {
+pub(crate) struct Options {
     /// Arrays with many holes are written as objects; they are errors otherwise.
     pub converts_sparse: c_int,
     /// How many times as long as its items an array may be; 0 for any length.
@@ -27,15 +27,15 @@ pub struct Options {
     keeps_buffer: c_int,
 }
 
-pub const OFF: c_int = 0;
+pub(crate) const OFF: c_int = 0;
 const ON: c_int = 1;
-pub const AS_NULL: c_int = 2;
+pub(crate) const AS_NULL: c_int = 2;
 
 const SWITCH: &[&CStr] = &[c"off", c"on"];
 const INVALID: &[&CStr] = &[c"off", c"on", c"null"];
 
 /// Puts those that hold at first on the stack.
-pub unsafe fn push(state: *mut lua_State) {
+pub(crate) unsafe fn push(state: *mut lua_State) {
     let options = Options {
         converts_sparse: OFF,
         sparse_ratio: 2,
@@ -51,11 +51,11 @@ pub unsafe fn push(state: *mut lua_State) {
 }
 
 /// Those of the function that runs.
-pub unsafe fn options<'a>(state: *mut lua_State) -> &'a mut Options {
+pub(crate) unsafe fn options<'a>(state: *mut lua_State) -> &'a mut Options {
     unsafe { &mut *lua_touserdata(state, lua_upvalueindex(2)).cast::<Options>() }
 }
 
-pub unsafe extern "C-unwind" fn encode_sparse_array(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode_sparse_array(state: *mut lua_State) -> c_int {
     unsafe {
         let options = with_arguments(state, 3);
         choose(state, 1, &mut options.converts_sparse, SWITCH);
@@ -65,27 +65,27 @@ pub unsafe extern "C-unwind" fn encode_sparse_array(state: *mut lua_State) -> c_
     }
 }
 
-pub unsafe extern "C-unwind" fn encode_max_depth(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode_max_depth(state: *mut lua_State) -> c_int {
     unsafe { number(state, 1, &mut with_arguments(state, 1).encode_depth, 1, c_int::MAX) }
 }
 
-pub unsafe extern "C-unwind" fn decode_max_depth(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn decode_max_depth(state: *mut lua_State) -> c_int {
     unsafe { number(state, 1, &mut with_arguments(state, 1).decode_depth, 1, c_int::MAX) }
 }
 
-pub unsafe extern "C-unwind" fn encode_number_precision(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode_number_precision(state: *mut lua_State) -> c_int {
     unsafe { number(state, 1, &mut with_arguments(state, 1).digits, 1, 14) }
 }
 
-pub unsafe extern "C-unwind" fn encode_keep_buffer(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode_keep_buffer(state: *mut lua_State) -> c_int {
     unsafe { choose(state, 1, &mut with_arguments(state, 1).keeps_buffer, SWITCH) }
 }
 
-pub unsafe extern "C-unwind" fn encode_invalid_numbers(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn encode_invalid_numbers(state: *mut lua_State) -> c_int {
     unsafe { choose(state, 1, &mut with_arguments(state, 1).encode_invalid, INVALID) }
 }
 
-pub unsafe extern "C-unwind" fn decode_invalid_numbers(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn decode_invalid_numbers(state: *mut lua_State) -> c_int {
     unsafe { choose(state, 1, &mut with_arguments(state, 1).decode_invalid, SWITCH) }
 }
 

@@ -16,7 +16,7 @@ use crate::lua::raw::{cast, pop, push_bytes};
 /// A table that is deeper becomes nil, so that one which holds itself comes to an end.
 const NESTING_MAX: u32 = 16;
 
-pub unsafe extern "C-unwind" fn pack(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn pack(state: *mut lua_State) -> c_int {
     unsafe {
         let count = lua_gettop(state);
         if count == 0 {

@@ -13,12 +13,12 @@ use crate::lua::libs::values::{check_bytes, cleared, need};
 use crate::lua::raw::{pop, push_bytes};
 
 /// All values of a text.
-pub unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
     unsafe { unpack_some(state, 0, 0) }
 }
 
 /// The first value behind an offset.
-pub unsafe extern "C-unwind" fn unpack_one(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn unpack_one(state: *mut lua_State) -> c_int {
     unsafe {
         let offset = luaL_optinteger(state, 2, 0);
         pop(state, lua_gettop(state) - 1);
@@ -27,7 +27,7 @@ pub unsafe extern "C-unwind" fn unpack_one(state: *mut lua_State) -> c_int {
 }
 
 /// So many values behind an offset.
-pub unsafe extern "C-unwind" fn unpack_limit(state: *mut lua_State) -> c_int {
+pub(crate) unsafe extern "C-unwind" fn unpack_limit(state: *mut lua_State) -> c_int {
     unsafe {
         let limit = luaL_checkinteger(state, 2);
         let offset = luaL_optinteger(state, 3, 0);

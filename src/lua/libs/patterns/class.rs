@@ -1,7 +1,7 @@
 //! What one byte of a subject may be: the single characters, classes and sets of patterns. Letters are those of ASCII, as Redis has no other locale.
 
 /// Whether a byte is of the item that these bytes of a pattern are: a character, `.`, `%a` or `[…]`.
-pub fn is_of_item(byte: u8, item: &[u8]) -> bool {
+pub(crate) fn is_of_item(byte: u8, item: &[u8]) -> bool {
     match item {
         [b'.', ..] => true,
         [b'%', class, ..] => is_of_class(byte, *class),
@@ -12,7 +12,7 @@ pub fn is_of_item(byte: u8, item: &[u8]) -> bool {
 }
 
 /// `set`: what stands between the brackets.
-pub fn is_of_set(byte: u8, set: &[u8]) -> bool {
+pub(crate) fn is_of_set(byte: u8, set: &[u8]) -> bool {
     let (set, is_wanted) = match set {
         [b'^', rest @ ..] => (rest, false),
         _ => (set, true),

@@ -11,7 +11,7 @@ use crate::lua::raw::push_bytes;
 
 const CAPTURES_MAX: usize = 32;
 
-pub struct Matcher<'a> {
+pub(crate) struct Matcher<'a> {
     pub state: *mut lua_State,
     pub subject: &'a [u8],
     pattern: &'a [u8],
@@ -53,13 +53,13 @@ enum Choice {
 }
 
 impl<'a> Matcher<'a> {
-    pub fn new(state: *mut lua_State, subject: &'a [u8], pattern: &'a [u8], choices: *mut Buffer) -> Matcher<'a> {
+    pub(crate) fn new(state: *mut lua_State, subject: &'a [u8], pattern: &'a [u8], choices: *mut Buffer) -> Matcher<'a> {
         let captures = [Capture { from: 0, extent: Extent::Unfinished }; CAPTURES_MAX];
         Matcher { state, subject, pattern, choices, captures, level: 0, steps: Steps::new() }
     }
 
     /// Where a match that begins here ends.
-    pub unsafe fn matches_at(&mut self, from: usize) -> Option<usize> {
+    pub(crate) unsafe fn matches_at(&mut self, from: usize) -> Option<usize> {
         unsafe {
             self.level = 0;
             (*self.choices).clear(self.state);
@@ -283,11 +283,11 @@ impl<'a> Matcher<'a> {
     }
 
     /// Those of the pattern, or where it has none, all that matched. Answers how many.
-    pub unsafe fn push_captures(&self, from: usize, to: usize) -> c_int {
+    pub(crate) unsafe fn push_captures(&self, from: usize, to: usize) -> c_int {
         unsafe { self.push_first_captures(self.level.max(1), from, to) }
     }
 
-    pub unsafe fn push_own_captures(&self) -> c_int {
+    pub(crate) unsafe fn push_own_captures(&self) -> c_int {
         unsafe { self.push_first_captures(self.level, 0, 0) }
     }
 
@@ -300,7 +300,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    pub unsafe fn push_capture(&self, index: usize, from: usize, to: usize) {
+    pub(crate) unsafe fn push_capture(&self, index: usize, from: usize, to: usize) {
         unsafe {
             if index >= self.level {
                 if index > 0 {
