@@ -7,20 +7,7 @@ use crate::resp::Args;
 /// What is missing, and the commands it takes away: `name` or `container|subcommand`, in lower case.
 pub(crate) const ABSENT: &[(&str, &[&str])] = &[
     ("the debugging of scripts is", &["script|debug"]),
-    (
-        "the use of functions is",
-        &[
-            "fcall",
-            "fcall_ro",
-            "function|load",
-            "function|delete",
-            "function|dump",
-            "function|restore",
-            "function|stats",
-            "function|kill",
-        ],
-    ),
-    ("the use of serialized values is", &["dump", "restore", "restore-asking", "migrate"]),
+    ("the use of serialized values is", &["dump", "restore", "restore-asking", "migrate", "function|dump", "function|restore"]),
     (
         "the management of users (ACL) is",
         &["acl|setuser", "acl|deluser", "acl|load", "acl|save", "acl|log", "acl|dryrun", "acl|genpass"],

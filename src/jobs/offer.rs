@@ -9,7 +9,7 @@ use redis::RedisError;
 use crate::clock;
 use crate::commands::instance::Instance;
 use crate::commands::offers::{Failure, Jobs, Later, NewJob};
-use crate::jobs::book::{Book, Order};
+use crate::jobs::book::{Book, Once, Order};
 use crate::jobs::here::book;
 use crate::jobs::names::JobId;
 use crate::jobs::runtime::Language;
@@ -47,9 +47,11 @@ impl Jobs for Offered {
             if let Some(time) = job.run_at.and_then(|time| DateTime::from_timestamp_millis(time as i64)) {
                 fields.insert("runAt".to_owned(), time.to_rfc3339());
             }
-            let spec = Spec::read(&fields, &job.script, &Language::NAMES, now)
+            let said = serde_json::json!(fields).to_string();
+            let (spec, payload) = Spec::read(&fields, &job.script, &Language::NAMES, now)
                 .map_err(|wrong| Failure::new("INVALID", wrong.to_string()))?;
-            let order = Order { spec, script: job.script.to_vec(), idempotency_key: job.idempotency_key };
+            let once = job.idempotency_key.map(|key| Once { key, said });
+            let order = Order { spec, payload, script: job.script.to_vec(), once };
             let (id, _) = book.submit(&order, now).await.map_err(failure)?;
             Ok(id.as_str().into())
         })

@@ -26,7 +26,12 @@ pub(crate) async fn shown(book: &Book, job: &Job) -> RedisResult<Value> {
         attempts.push(attempt);
     }
     attempts.reverse();
-    all.insert("payload".into(), serde_json::from_str(job.spec.payload.get()).unwrap_or_default());
+    let (payload, output) = book.data(&job.id).await?;
+    let read = |json: Option<String>| json.and_then(|json| serde_json::from_str::<Value>(&json).ok());
+    all.insert("payload".into(), read(payload).unwrap_or_default());
+    if let Some(output) = read(output) {
+        all.insert("output".into(), output);
+    }
     all.insert("attempts".into(), attempts.into());
     if let Some(last) = last {
         all.insert("logs".into(), last.into());
@@ -72,6 +77,12 @@ pub(crate) fn brief(job: &Job) -> Map<String, Value> {
     set("error", job.error.as_deref().map(Value::from));
     set("completedAt", job.completed_at.map(date));
     set("leaseOwner", job.worker.as_deref().filter(|_| job.state == State::Running).map(Value::from));
+    let without_history = |one: &Try| {
+        let mut told = attempt(job, one);
+        told.as_object_mut().and_then(|told| told.remove("history"));
+        told
+    };
+    told["attempts"] = job.tries.iter().filter(|one| one.number > 0).map(without_history).collect();
     let Value::Object(told) = told else { unreachable!("it is written as an object above") };
     told
 }

@@ -77,8 +77,6 @@ pub struct Spec {
     pub kind: String,
     /// What runs it.
     pub runtime: String,
-    /// JSON that the program is given.
-    pub payload: Box<RawValue>,
     /// Packages it needs, as its runtime's tool names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dependencies: Vec<String>,
@@ -127,9 +125,14 @@ pub struct Backoff {
 }
 
 impl Spec {
-    /// Of the fields of a form, each as text, and the script. Where a field is missing, its default is filled in; where it is there, it counts
+    /// Of the fields of a form, each as text, and the script; with it the payload. Where a field is missing, its default is filled in; where it is there, it counts
     /// or is wrong.
-    pub(crate) fn read(fields: &BTreeMap<String, String>, script: &[u8], runtimes: &[&str], now: u64) -> Result<Spec, Wrong> {
+    pub(crate) fn read(
+        fields: &BTreeMap<String, String>,
+        script: &[u8],
+        runtimes: &[&str],
+        now: u64,
+    ) -> Result<(Spec, Box<RawValue>), Wrong> {
         let text = |name: &str| fields.get(name).map(String::as_str);
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             return Err(wrong(unknown, format!("is no field of a job: there are script, {}", FIELDS.join(", "))));
@@ -159,7 +162,8 @@ impl Spec {
         if backoff.first_ms > BACKOFF_MS_MAX || backoff.most_ms > BACKOFF_MS_MAX {
             return Err(wrong("backoff", format!("is at most {BACKOFF_MS_MAX} ms: a day")));
         }
-        let payload = text("payload").unwrap_or("{}").to_owned();
+        let payload = RawValue::from_string(text("payload").unwrap_or("{}").to_owned());
+        let payload = payload.map_err(|error| wrong("payload", format!("is no JSON: {error}")))?;
         let env: BTreeMap<String, String> =
             json(text("env"), "env", r#"is JSON: an object of texts, as in {"LEVEL": "high"}"#)?.unwrap_or_default();
         if let Some((name, _)) =
@@ -175,11 +179,10 @@ impl Spec {
         for name in ["name", "type", "idempotencyKey"] {
             short(name, text(name).unwrap_or_default())?;
         }
-        Ok(Spec {
+        let spec = Spec {
             name: text("name").unwrap_or("dataset-worker").to_owned(),
             kind: text("type").unwrap_or("GENERIC_SCRIPT").to_owned(),
             runtime: runtime.to_owned(),
-            payload: RawValue::from_string(payload).map_err(|error| wrong("payload", format!("is no JSON: {error}")))?,
             dependencies,
             max_retries: number(text("maxRetries"), "maxRetries", 1, TRIES_MAX, TRIES)?,
             run_at,
@@ -190,7 +193,8 @@ impl Spec {
             env,
             labels,
             checksum: Sha256::digest(script).iter().map(|byte| format!("{byte:02x}")).collect(),
-        })
+        };
+        Ok((spec, payload))
     }
 }
 
@@ -228,19 +232,20 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    fn read(fields: &[(&str, &str)]) -> Result<Spec, Wrong> {
+    fn read(fields: &[(&str, &str)]) -> Result<(Spec, Box<RawValue>), Wrong> {
         let fields = fields.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         Spec::read(&fields, b"echo", &["bash", "node:18"], 1_700_000_000_000)
     }
 
     #[test]
     fn what_is_not_said_has_its_default() {
-        let spec = read(&[("runtime", "bash")]).unwrap();
-        assert_eq!((&*spec.name, &*spec.kind, spec.payload.get()), ("dataset-worker", "GENERIC_SCRIPT", "{}"));
+        let (spec, payload) = read(&[("runtime", "bash")]).unwrap();
+        assert_eq!((&*spec.name, &*spec.kind, payload.get()), ("dataset-worker", "GENERIC_SCRIPT", "{}"));
         assert_eq!((spec.max_retries, spec.timeout_ms, spec.priority, spec.run_at), (3, 300_000, 5, 1_700_000_000_000));
         assert_eq!(spec.checksum, "092c79e8f80e559e404bcf660c48f3522b67aba9ff1484b0367e1a4ddef7431d");
-        let spec = read(&[("runtime", "node:18"), ("runAt", "2030-01-31T09:00:00.250+02:00"), ("payload", "[1]")]).unwrap();
-        assert_eq!((spec.run_at, spec.payload.get()), (1_896_073_200_250, "[1]"));
+        let (spec, payload) =
+            read(&[("runtime", "node:18"), ("runAt", "2030-01-31T09:00:00.250+02:00"), ("payload", "[1]")]).unwrap();
+        assert_eq!((spec.run_at, payload.get()), (1_896_073_200_250, "[1]"));
     }
 
     #[test]

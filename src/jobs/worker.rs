@@ -92,21 +92,24 @@ impl Worker {
 
     /// Runs jobs of a part until the book fails.
     async fn serve(self: &Arc<Worker>, part: Part) -> RedisResult<()> {
+        let runtimes: Vec<&str> = self.runtimes.keys().map(String::as_str).collect();
         loop {
             let mut free = Arc::clone(&self.slots).acquire_owned().await.expect("it is never closed");
             while let Ok(another) = Arc::clone(&self.slots).try_acquire_owned() {
                 free.merge(another);
             }
             let (now, count) = (clock::now_ms(), free.num_permits());
-            self.book.due(part, now).await?;
-            let claimed = self.book.claim(part, &self.name, count, now).await?;
+            let next = self.book.due(part, now).await?;
+            let claimed = self.book.claim(part, &self.name, &runtimes, count, now).await?;
             let is_all = claimed.len() < count;
             for job in claimed {
                 self.begin(job, free.split(1).expect("as many were asked for as there are"));
             }
             drop(free);
             if is_all {
-                self.book.wait(part, ROUND).await?;
+                // Until the next one's time has come, if that is sooner.
+                let next = next.map_or(ROUND, |next| Duration::from_millis(next.saturating_sub(clock::now_ms()).max(1)));
+                self.book.wait(part, next.min(ROUND)).await?;
             }
         }
     }
@@ -162,7 +165,7 @@ impl Worker {
         let started = self.lifecycle.work_task(plan, move |stop| async move {
             let end = tokio::select! {
                 end = this.run(&job, ends) => Some(end),
-                () = stop.asked() => Some(End { how: How::Lost, exit_code: None, output: None, why: Some("its worker ended".into()) }),
+                () = stop.asked() => Some(End { how: How::GivenBack, exit_code: None, output: None, why: Some("its worker ended".into()) }),
             };
             if let Some(end) = end {
                 this.say_end(&job, &end).await;

@@ -176,3 +176,25 @@ fn shown(client: &mut Connection, words: &[&str]) -> String {
         reply => format!("{reply:?}"),
     }
 }
+
+#[test]
+fn libraries_are_checked_and_go_with_backups() {
+    let mut server = Process::flux(&["--appendfsync", "always"]);
+    ask(&mut server.connect(), &["FUNCTION", "LOAD", LIBRARY]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).into_os_string().into_string().unwrap();
+    let flux = |args: &[&str]| {
+        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_flux")).args(args).output().unwrap();
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned()
+    };
+    flux(&["backup", &path("copy"), "--url", &format!("redis://127.0.0.1:{}", server.port())]);
+    server.kill();
+    assert!(flux(&["check", "--data", server.data().to_str().unwrap()]).contains("no problem found"));
+    flux(&["restore", &path("copy"), "--data", &path("data")]);
+    assert!(flux(&["check", "--data", &path("data")]).contains("no problem found (1 keys"));
+    server = Process::flux_in(path("data").as_ref(), &[]);
+    let mut client = server.connect();
+    ask(&mut client, &["FCALL", "put", "1", "key", "value"]);
+    assert_eq!(ask(&mut client, &["FCALL", "get", "1", "key"]), Reply::Bulk('$', b"value".to_vec()));
+}

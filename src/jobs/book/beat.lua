@@ -2,7 +2,7 @@
 local worker, to_end = ARGV[2], {}
 for at = 3, #ARGV, 2 do
   local id, fence = ARGV[at], ARGV[at + 1]
-  local job = redis.call('HMGET', key_of(id), 'fence', 'state', 'entry', 'priority', 'cancelling')
+  local job = redis.call('HMGET', key_of(id), 'fence', 'state', 'entry', 'queue', 'cancelling')
   if job[1] ~= fence or job[2] ~= 'RUNNING' then
     to_end[#to_end + 1] = {id, fence, 'STALE'}
   else

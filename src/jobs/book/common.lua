@@ -5,6 +5,11 @@ local function key_of(id)
   return base .. 'job:' .. id
 end
 
+-- What of a job may be long lies aside.
+local function data_of(id)
+  return base .. 'data:' .. id
+end
+
 -- A job is in this state from now on, and those who follow are told.
 local function enter(id, key, state, message)
   local job = redis.call('HMGET', key, 'state', 'createdAt', 'attempt')
@@ -19,21 +24,21 @@ end
 
 -- A job may run: a worker gets it, unless as many as may run of its key do already.
 local function ready(id, key)
-  local job = redis.call('HMGET', key, 'priority', 'slot', 'slots')
-  local priority, slot = job[1], job[2]
+  local job = redis.call('HMGET', key, 'queue', 'slot', 'slots')
+  local name, slot = job[1], job[2]
   if slot then
     local taken = base .. 'taken:' .. slot
     if redis.call('SISMEMBER', taken, id) == 0 then
       if redis.call('SCARD', taken) >= tonumber(job[3]) then
         -- Higher priorities first, then those who came first.
-        redis.call('ZADD', base .. 'held:' .. slot, (9 - priority) * 1e13 + now, id)
+        redis.call('ZADD', base .. 'held:' .. slot, (9 - string.match(name, '%d$')) * 1e13 + now, id)
         return enter(id, key, 'HELD')
       end
       redis.call('SADD', taken, id)
     end
   end
-  local queue = base .. 'ready:' .. priority
-  if redis.call('SADD', base .. 'priorities', priority) == 1 then
+  local queue = base .. 'ready:' .. name
+  if redis.call('SADD', base .. 'queues', name) == 1 then
     redis.pcall('XGROUP', 'CREATE', queue, 'workers', '0', 'MKSTREAM')
   end
   redis.call('HSET', key, 'entry', redis.call('XADD', queue, '*', 'id', id))
@@ -44,7 +49,7 @@ end
 
 -- A job leaves the queue it is in, if it is in one.
 local function dequeue(key)
-  local job = redis.call('HMGET', key, 'priority', 'entry')
+  local job = redis.call('HMGET', key, 'queue', 'entry')
   if job[2] then
     local queue = base .. 'ready:' .. job[1]
     redis.call('XACK', queue, 'workers', job[2])
@@ -75,15 +80,20 @@ local function settle(id, key, state, message)
   enter(id, key, state, message)
 end
 
--- The worker of a running job is gone, or could not run it. That is no failure of the job's, up to a bound: what kills every worker must end.
-local function lost(id, key, why)
+-- A running job waits again: its worker gives it back.
+local function give_back(id, key, why)
   if redis.call('HGET', key, 'cancelling') then return settle(id, key, 'CANCELLED', why) end
-  if redis.call('HINCRBY', key, 'losses', 1) > 3 then
-    redis.call('HSET', key, 'error', why)
-    return settle(id, key, 'FAILED', why)
-  end
   dequeue(key)
   ready(id, key)
+end
+
+-- The worker of a running job is gone, or could not run it. That is no failure of the job's, up to a bound: what kills every worker must end.
+local function lost(id, key, why)
+  if redis.call('HINCRBY', key, 'losses', 1) > 3 then
+    redis.call('HSET', key, 'error', why)
+    return settle(id, key, redis.call('HGET', key, 'cancelling') and 'CANCELLED' or 'FAILED', why)
+  end
+  give_back(id, key, why)
 end
 
 local function no_job(id)

@@ -10,6 +10,6 @@ redis.call('ZREM', base .. 'dead', id)
 redis.call('ZREM', base .. 'all', id)
 redis.call('ZREM', base .. 'in:' .. job[1], id)
 for attempt = 1, tonumber(job[2]) do redis.call('UNLINK', base .. 'log:' .. id .. ':' .. attempt) end
-redis.call('UNLINK', key)
+redis.call('UNLINK', key, data_of(id))
 redis.call('XADD', base .. 'events', 'MAXLEN', '~', 10000, '*', 'job', id, 'state', 'DELETED', 'at', now)
 return 1

@@ -31,7 +31,7 @@ pub struct Job {
     pub(crate) worker: Option<String>,
     /// The program's exit code, of the last try that came so far.
     pub exit_code: Option<i32>,
-    /// What it gave.
+    /// What it gave, if that is short.
     pub output: Option<Box<RawValue>>,
     /// What went wrong the last time.
     pub error: Option<String>,

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{AsyncCommands, RedisError, RedisResult, Value, cmd};
+use serde_json::value::RawValue;
 
 use crate::jobs::names::{JobId, Part};
 use crate::jobs::spec::{Concurrency, Spec};
@@ -60,10 +61,20 @@ pub struct Book {
 pub struct Order {
     /// What is to run.
     pub spec: Spec,
+    /// JSON that the program is given.
+    pub payload: Box<RawValue>,
     /// The program.
     pub script: Vec<u8>,
-    /// The same job is taken once for the same key within a day.
-    pub idempotency_key: Option<String>,
+    /// The same job is taken once for the same key.
+    pub once: Option<Once>,
+}
+
+/// What tells that a job was submitted before.
+pub struct Once {
+    /// Of whoever submits it; known for a day.
+    pub key: String,
+    /// All that was said of the job but its script. Another job with the same key is refused.
+    pub said: String,
 }
 
 /// A job that a worker has got.
@@ -79,6 +90,8 @@ pub struct Claimed {
     pub spec: Spec,
     /// The program.
     pub script: Vec<u8>,
+    /// JSON that the program is given.
+    pub payload: String,
 }
 
 /// How a try ended.
@@ -94,6 +107,8 @@ pub enum How {
     Cancelled,
     /// It could not be run, or nobody knows how it ended.
     Lost,
+    /// Its worker was asked to end, and lets another one have it.
+    GivenBack,
 }
 
 impl How {
@@ -104,6 +119,7 @@ impl How {
             How::TimedOut => "TIMED_OUT",
             How::Cancelled => "CANCELLED",
             How::Lost => "LOST",
+            How::GivenBack => "GIVEN_BACK",
         }
     }
 }
@@ -149,22 +165,25 @@ impl Book {
     ///
     /// Errors: `DIFFERS` where another job was submitted with the same idempotency key.
     pub async fn submit(&self, order: &Order, now: u64) -> RedisResult<(JobId, bool)> {
-        let Order { spec, script, idempotency_key } = order;
+        let Order { spec, payload, script, once } = order;
         let part = self.part_of(order);
         let id = JobId::new(part, self.parts);
         let said = serde_json::to_string(spec).expect("a spec is JSON");
         let (slot, slots) = spec.concurrency.as_ref().map_or(("", 0), |Concurrency { key, limit }| (key.as_str(), *limit));
-        let key = idempotency_key.as_deref().unwrap_or_default();
-        let digest =
-            if key.is_empty() { String::new() } else { blake3::hash(&[said.as_bytes(), script].concat()).to_hex().to_string() };
-        let args = ((now, id.as_str(), said, script, spec.run_at), (spec.priority, spec.max_retries, slot, slots, key, digest));
+        let key = once.as_ref().map_or("", |once| once.key.as_str());
+        let digest = once.as_ref().map(|once| blake3::hash(&[once.said.as_bytes(), b"\0", script].concat()).to_hex().to_string());
+        let queue = format!("{}:{}", spec.runtime, spec.priority);
+        let args = (
+            (now, id.as_str(), said, script, payload.get(), spec.run_at),
+            (queue, spec.max_retries, slot, slots, key, digest.unwrap_or_default()),
+        );
         let (id, is_new): (String, bool) = SUBMIT.run_kept(&self.store, &[part.base()], args).await?;
         Ok((known(&id)?, is_new))
     }
 
     /// Jobs that bound each other lie in one part, as do those that may be the same.
-    fn part_of(&self, Order { spec, idempotency_key, .. }: &Order) -> Part {
-        let key = spec.concurrency.as_ref().map(|bound| &bound.key).or(idempotency_key.as_ref());
+    fn part_of(&self, Order { spec, once, .. }: &Order) -> Part {
+        let key = spec.concurrency.as_ref().map(|bound| &bound.key).or(once.as_ref().map(|once| &once.key));
         let number = key.map_or_else(crate::id::random, |key| {
             let digest = blake3::hash(key.as_bytes());
             u64::from_le_bytes(*digest.as_bytes().first_chunk().expect("it has 32 bytes"))
@@ -172,13 +191,13 @@ impl Book {
         Part((number % u64::from(self.parts)) as u8)
     }
 
-    /// Gives a worker at most so many jobs.
-    pub async fn claim(&self, part: Part, worker: &str, count: usize, now: u64) -> RedisResult<Vec<Claimed>> {
-        let claimed: Vec<(String, u64, u32, String, Vec<u8>)> =
-            CLAIM.run(&self.store, &[part.base()], (now, worker, count)).await?;
-        let read = claimed.into_iter().map(|(id, fence, attempt, spec, script)| {
+    /// Gives a worker at most so many jobs of the runtimes it has.
+    pub async fn claim(&self, part: Part, worker: &str, runtimes: &[&str], count: usize, now: u64) -> RedisResult<Vec<Claimed>> {
+        let claimed: Vec<(String, u64, u32, String, Vec<u8>, String)> =
+            CLAIM.run(&self.store, &[part.base()], (now, worker, count, runtimes)).await?;
+        let read = claimed.into_iter().map(|(id, fence, attempt, spec, script, payload)| {
             let spec = serde_json::from_str(&spec).map_err(|error| strange(format!("the spec of {id}: {error}")))?;
-            Ok(Claimed { id: known(&id)?, fence, attempt, spec, script })
+            Ok(Claimed { id: known(&id)?, fence, attempt, spec, script, payload })
         });
         read.collect()
     }
@@ -254,10 +273,16 @@ impl Book {
         Ok(old.len())
     }
 
-    /// What is known of a job; None where there is none.
+    /// What is known of a job, without what may be long; None where there is none.
     pub async fn job(&self, id: &JobId) -> RedisResult<Option<Job>> {
         let fields: Vec<(String, Vec<u8>)> = self.store.clone().hgetall(self.key_of(id)).await?;
         if fields.is_empty() { Ok(None) } else { Job::read(id.clone(), fields).map(Some) }
+    }
+
+    /// What of a job may be long: the payload, and an output that does not lie in the job itself.
+    pub async fn data(&self, id: &JobId) -> RedisResult<(Option<String>, Option<String>)> {
+        let key = format!("{}data:{id}", self.base_of(id));
+        cmd("HMGET").arg(key).arg("payload").arg("output").query_async(&mut self.store.clone()).await
     }
 
     /// The newest jobs, newest first; only those in a state, if one is given.

@@ -1,7 +1,7 @@
 -- Takes jobs from workers of which nothing was heard for so long. ARGV: time, milliseconds, how many of each queue at most. Answers with their ids.
 local reaped = {}
-for _, priority in ipairs(redis.call('SMEMBERS', base .. 'priorities')) do
-  local queue = base .. 'ready:' .. priority
+for _, name in ipairs(redis.call('SMEMBERS', base .. 'queues')) do
+  local queue = base .. 'ready:' .. name
   local idle = redis.call('XAUTOCLAIM', queue, 'workers', 'nobody', ARGV[2], '0', 'COUNT', ARGV[3])
   for _, entry in ipairs(idle[2]) do
     local id = entry[2][2]

@@ -9,5 +9,6 @@ end
 redis.call('ZREM', base .. 'dead', id)
 redis.call('HSET', key, 'spent', 0, 'losses', 0, 'runAt', now)
 redis.call('HDEL', key, 'completedAt', 'exitCode', 'output', 'error')
+redis.call('HDEL', data_of(id), 'output')
 ready(id, key)
 return redis.call('HGET', key, 'state')

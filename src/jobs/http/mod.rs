@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::clock;
 use crate::commands::route::{Answer, Ask, Body, Gives, Kind, Named, Param, Refusal, Route, Shape};
-use crate::jobs::book::{Book, Job, Order};
+use crate::jobs::book::{Book, Job, Once, Order};
 use crate::jobs::here::book;
 use crate::jobs::names::JobId;
 use crate::jobs::runtime::Language;
@@ -159,8 +159,8 @@ async fn submit(mut ask: Ask) -> Answer {
     let form = form::read(&mut ask).await?;
     let Some(script) = form.script else { return Err(Refusal::bad_request("no file provided")) };
     let now = clock::now_ms();
-    let spec = match Spec::read(&form.fields, &script, &Language::NAMES, now) {
-        Ok(spec) => spec,
+    let (spec, payload) = match Spec::read(&form.fields, &script, &Language::NAMES, now) {
+        Ok(read) => read,
         Err(wrong) => {
             let told =
                 json!({ "error": wrong.to_string(), "code": "ERR", "details": { "field": wrong.field, "reason": wrong.reason } });
@@ -168,8 +168,9 @@ async fn submit(mut ask: Ask) -> Answer {
         }
     };
     let checksum = spec.checksum.clone();
-    let idempotency_key = form.fields.get("idempotencyKey").filter(|key| !key.is_empty()).cloned();
-    let order = Order { spec, script, idempotency_key };
+    let key = form.fields.get("idempotencyKey").filter(|key| !key.is_empty()).cloned();
+    let once = key.map(|key| Once { key, said: json!(form.fields).to_string() });
+    let order = Order { spec, payload, script, once };
     let (id, _) = book(&ask.instance).await?.submit(&order, now).await?;
     let told = json!({ "success": true, "jobId": id.as_str(), "status": "Scheduled", "checksum": checksum });
     Ok((StatusCode::CREATED, Json(told)).into_response())

@@ -83,7 +83,7 @@ impl Language {
 /// What the shim is to run for a job, in a folder.
 fn task(job: &Claimed, language: Language, folder: &str, path: &str) -> Task {
     let (mut files, argument) = language.files(&job.script);
-    let payload = job.spec.payload.get();
+    let payload = &job.payload;
     files.push(("payload.json".into(), payload.as_bytes().to_vec()));
     let output = format!("{folder}/output.json");
     let mut env: Vec<(String, String)> = job.spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -97,7 +97,7 @@ fn task(job: &Claimed, language: Language, folder: &str, path: &str) -> Task {
         ("FLUX_OUTPUT", output.clone()),
     ];
     if payload.len() <= PAYLOAD_ENV_BYTES_MAX {
-        ours.push(("PAYLOAD", payload.to_owned()));
+        ours.push(("PAYLOAD", payload.clone()));
     }
     // What the job names itself counts, but for what it must be able to rely on.
     env.retain(|(name, _)| !ours.iter().any(|(our, _)| our == name));

@@ -121,12 +121,9 @@ const MEMORY: Section = (
                 "used_memory_functions",
                 "used_memory_scripts",
             ],
-            Stays("there is no scripting yet", "0"),
+            Stays("no script ran", "0"),
         ),
-        (
-            &["used_memory_lua_human", "used_memory_vm_total_human", "used_memory_scripts_human"],
-            Stays("there is no scripting yet", "0B"),
-        ),
+        (&["used_memory_lua_human", "used_memory_vm_total_human", "used_memory_scripts_human"], Stays("no script ran", "0B")),
         (
             &[
                 "mem_replication_backlog",
@@ -283,7 +280,7 @@ const STATS: Section = (
         ),
         (&["instantaneous_input_repl_kbps", "instantaneous_output_repl_kbps"], Stays("there are no replicas", "0.00")),
         (&["evicted_clients"], Stays("each client's buffers have a limit of their own", "0")),
-        (&["evicted_scripts"], Stays("there is no scripting yet", "0")),
+        (&["evicted_scripts"], Stays("no script ran", "0")),
         (&["latest_fork_usec", "total_forks"], Stays("nothing is forked", "0")),
         (&["migrate_cached_sockets"], Stays("there is no MIGRATE", "0")),
         (

@@ -173,6 +173,39 @@ fn what_is_wrong_with_a_job_is_named_with_its_field() {
 }
 
 #[test]
+fn the_same_submission_is_taken_once_for_an_idempotency_key_also_later() {
+    let runs = Runs::on(Process::flux(&[]));
+    let key = [("idempotencyKey", "order-1")];
+    let id = runs.submit("bash", "true", &key);
+    let mut other = id.clone();
+    // Its time to run is another one, since that is now.
+    until("it is a later millisecond", || {
+        other = runs.submit("bash", "true", &key);
+        runs.job(&id)["createdAt"] != runs.job(&runs.submit("bash", "true", &[]))["createdAt"]
+    });
+    assert_eq!(other, id);
+    let (status, told) = runs.send(Some("false"), &[("runtime", "bash"), key[0]]);
+    assert_eq!((status, &told["code"]), (422, &json!("DIFFERS")), "{told}");
+}
+
+/// Neither is told with a list.
+#[test]
+fn long_outputs_and_payloads_come_with_the_job_alone() {
+    let runs = Runs::new(&[]);
+    let payload = format!("\"{}\"", "p".repeat(200_000));
+    let id = runs.submit("bash", "cp payload.json $FLUX_OUTPUT", &[("payload", &payload)]);
+    let job = runs.until(&id, "COMPLETED");
+    assert_eq!((job["payload"].to_string(), job["output"].to_string()), (payload.clone(), payload));
+    let (_, listed) = runs.ask("GET", "/jobs");
+    let brief = &listed["jobs"][0];
+    assert_eq!(
+        (&brief["payload"], &brief["output"], &brief["attempts"][0]["finalStatus"]),
+        (&Value::Null, &Value::Null, &json!("COMPLETED"))
+    );
+    assert!(brief.to_string().len() < 2000, "{brief}");
+}
+
+#[test]
 fn what_a_job_writes_is_kept_as_it_is_up_to_a_bound_that_is_told() {
     let runs = Runs::new(&[]);
     let id = runs.submit("bash", r#"printf 'a\0b\377\033[31m'; head -c 3000000 /dev/zero | tr '\0' x"#, &[]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use flux::jobs::book::{Book, Claimed, End, How, Order, Told};
+use flux::jobs::book::{Book, Claimed, End, How, Once, Order, Told};
 use flux::jobs::names::JobId;
 use flux::jobs::spec::{Backoff, Concurrency, Spec};
 use flux::jobs::state::State;
@@ -26,6 +26,8 @@ all!(
     the_same_job_is_taken_once_for_an_idempotency_key,
     whoever_lost_a_job_changes_nothing_any_more,
     a_job_whose_workers_die_is_given_to_others_but_not_for_ever,
+    a_job_that_is_given_back_waits_as_if_it_had_never_run,
+    a_job_waits_for_a_worker_that_has_its_runtime,
     a_worker_that_is_heard_of_keeps_its_job,
     a_job_can_be_cancelled_wherever_it_is,
     a_job_that_ended_can_run_again_or_be_forgotten,
@@ -42,7 +44,6 @@ fn order(name: &str) -> Order {
         name: name.into(),
         kind: "GENERIC_SCRIPT".into(),
         runtime: "bash".into(),
-        payload: serde_json::from_str("{\"a\":[1,2,{}]}").unwrap(),
         dependencies: Vec::new(),
         max_retries: 3,
         run_at: START,
@@ -54,7 +55,8 @@ fn order(name: &str) -> Order {
         labels: BTreeMap::new(),
         checksum: "none".into(),
     };
-    Order { spec, script: b"echo \xff\0 done".to_vec(), idempotency_key: None }
+    let payload = serde_json::from_str("{\"a\":[1,2,{}]}").unwrap();
+    Order { spec, payload, script: b"echo \xff\0 done".to_vec(), once: None }
 }
 
 fn end(how: How) -> End {
@@ -71,7 +73,7 @@ async fn submit(book: &Book, order: Order) -> JobId {
 async fn claim(book: &Book, worker: &str, count: usize, now: u64) -> Vec<Claimed> {
     let mut claimed = Vec::new();
     for part in book.parts() {
-        claimed.extend(book.claim(part, worker, count - claimed.len(), now).await.unwrap());
+        claimed.extend(book.claim(part, worker, &["bash"], count - claimed.len(), now).await.unwrap());
     }
     claimed
 }
@@ -114,7 +116,7 @@ async fn a_job_goes_from_its_submission_to_its_end(book: Book) {
     let claimed = claim_one(&book, "worker", START + 5).await;
     assert_eq!((&claimed.id, claimed.attempt), (&id, 1));
     assert_eq!(claimed.script, b"echo \xff\0 done");
-    assert_eq!(claimed.spec.payload.get(), "{\"a\":[1,2,{}]}");
+    assert_eq!(claimed.payload, "{\"a\":[1,2,{}]}");
     assert!(claim(&book, "other", 10, START + 6).await.is_empty(), "nobody else gets it");
     let finished = End { output: Some("{\"ok\": true}".into()), ..end(How::Completed) };
     assert_eq!(book.finish(&id, claimed.fence, &finished, 0, START + 9).await.unwrap(), State::Completed);
@@ -206,12 +208,15 @@ async fn only_so_many_of_a_key_run_at_once_and_the_next_follows_each_end(book: B
 }
 
 async fn the_same_job_is_taken_once_for_an_idempotency_key(book: Book) {
-    let same = || Order { idempotency_key: Some("key".into()), ..order("once") };
+    let once = |said: &str| Some(Once { key: "key".into(), said: said.into() });
+    let same = || Order { once: once("same"), ..order("once") };
     let (id, is_new) = book.submit(&same(), START).await.unwrap();
     assert!(is_new);
     assert_eq!(book.submit(&same(), START + 1).await.unwrap(), (id.clone(), false));
     let other = Order { script: b"other".to_vec(), ..same() };
     assert_eq!(code(book.submit(&other, START + 2).await), "DIFFERS");
+    let other = Order { once: once("other"), ..same() };
+    assert_eq!(code(book.submit(&other, START + 3).await), "DIFFERS");
     assert_eq!(claim(&book, "worker", 10, START).await.len(), 1);
 }
 
@@ -243,6 +248,33 @@ async fn a_job_whose_workers_die_is_given_to_others_but_not_for_ever(book: Book)
     let job = book.job(&id).await.unwrap().unwrap();
     assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("nothing was heard of its worker")));
     assert!(claim(&book, "worker", 10, START + 2).await.is_empty());
+}
+
+async fn a_job_that_is_given_back_waits_as_if_it_had_never_run(book: Book) {
+    let mut once = order("long");
+    once.spec.max_retries = 1;
+    let id = submit(&book, once).await;
+    for attempt in 1..=10 {
+        let claimed = claim_one(&book, "worker", START).await;
+        assert_eq!(claimed.attempt, attempt);
+        assert_eq!(book.finish(&id, claimed.fence, &end(How::GivenBack), 0, START).await.unwrap(), State::Ready);
+    }
+    let claimed = claim_one(&book, "worker", START).await;
+    book.cancel(&id, "", START).await.unwrap();
+    assert_eq!(book.finish(&id, claimed.fence, &end(How::GivenBack), 0, START).await.unwrap(), State::Cancelled);
+}
+
+async fn a_job_waits_for_a_worker_that_has_its_runtime(book: Book) {
+    let mut node = order("node");
+    node.spec.runtime = "node:18".into();
+    node.spec.priority = 9;
+    let node = submit(&book, node).await;
+    let bash = submit(&book, order("bash")).await;
+    assert_eq!(claim(&book, "worker", 10, START).await.into_iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [bash]);
+    let part = node.part(book.parts().count() as u8);
+    assert!(book.claim(part, "worker", &[], 10, START).await.unwrap().is_empty());
+    let claimed = book.claim(part, "worker", &["python:3.9", "node:18"], 10, START).await.unwrap();
+    assert_eq!(claimed.into_iter().map(|claimed| claimed.id).collect::<Vec<_>>(), [node]);
 }
 
 async fn a_worker_that_is_heard_of_keeps_its_job(book: Book) {
