@@ -62,6 +62,6 @@ fn every_command_that_writes_keys_writes_one_of_those_it_names() {
     // It notes in the group what it gave, and is marked as a read, as in Redis.
     assert_eq!(odd.remove("xreadgroup"), Some(1));
     // What a script writes is known once it runs.
-    assert_eq!([odd.remove("eval"), odd.remove("evalsha")], [Some(1); 2]);
+    assert_eq!([odd.remove("eval"), odd.remove("evalsha"), odd.remove("fcall")], [Some(1); 3]);
     assert!(odd.is_empty(), "{odd:?}");
 }

@@ -86,7 +86,7 @@ fn replication_and_users_are_those_of_a_single_server() {
         SLAVEOF no one => OK
         REPLICAOF localhost 1 => ERR replication is not available in this version of flux
         SCRIPT DEBUG yes => ERR the debugging of scripts is not available in this version of flux
-        FUNCTION DUMP => ERR the use of functions is not available in this version of flux
+        FUNCTION DUMP => ERR the use of serialized values is not available in this version of flux
         DUMP key => ERR the use of serialized values is not available in this version of flux
         ACL SETUSER me on => ERR the management of users (ACL) is not available in this version of flux
         COMMAND INFO dump => [(nil)]
