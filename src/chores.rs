@@ -21,10 +21,10 @@ const SWEEP_MAX: Duration = Duration::from_millis(12);
 /// Does the chores until it is asked to stop.
 pub(crate) fn run(instance: &Arc<Instance>, stop: &Stop) {
     loop {
-        if !instance.engine.may_expire() && instance.pause.holds(true).is_none() {
+        if !instance.engine.may_expire() && instance.pause.holds(|| true).is_none() {
             instance.engine.set_may_expire(true);
         }
-        if instance.engine.sweeps() && instance.pause.holds(true).is_none() {
+        if instance.engine.sweeps() && instance.pause.holds(|| true).is_none() {
             let start = clock::instant();
             sweep(instance);
             instance.stats.sweeps.us.fetch_add(clock::since(start).as_micros() as u64, Relaxed);

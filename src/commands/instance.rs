@@ -200,9 +200,9 @@ impl Pause {
 
     /// For how many more milliseconds a command is held back; None if it may run.
     #[inline]
-    pub(crate) fn holds(&self, may_write: bool) -> Option<u64> {
+    pub(crate) fn holds(&self, may_write: impl FnOnce() -> bool) -> Option<u64> {
         let until = self.until.load(Relaxed);
-        if until == 0 || !may_write && self.only_writes.load(Relaxed) {
+        if until == 0 || self.only_writes.load(Relaxed) && !may_write() {
             return None;
         }
         let left = until.saturating_sub(clock::monotonic_ms());

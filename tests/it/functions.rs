@@ -198,3 +198,27 @@ fn libraries_are_checked_and_go_with_backups() {
     ask(&mut client, &["FCALL", "put", "1", "key", "value"]);
     assert_eq!(ask(&mut client, &["FCALL", "get", "1", "key"]), Reply::Bulk('$', b"value".to_vec()));
 }
+
+#[test]
+fn scripts_and_functions_that_promise_to_write_nothing_run_while_writes_pause() {
+    let server = Process::flux(&[]);
+    let (mut pauses, mut client) = (server.connect(), server.connect());
+    ask(&mut pauses, &["FUNCTION", "LOAD", LIBRARY]);
+    ask(&mut pauses, &["SET", "key", "value"]);
+    let source = "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])";
+    let Reply::Bulk(_, sha) = ask(&mut pauses, &["SCRIPT", "LOAD", source]) else { panic!("it is a digest") };
+    ask(&mut pauses, &["CLIENT", "PAUSE", "1000000", "WRITE"]);
+    let value = Reply::Bulk('$', b"value".to_vec());
+    for call in [
+        ["EVAL", source, "1", "key"],
+        ["EVALSHA", std::str::from_utf8(&sha).unwrap(), "1", "key"],
+        ["FCALL", "get", "1", "key"],
+        ["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "key"],
+    ] {
+        assert_eq!(client.call(&call).unwrap(), value, "{call:?}");
+    }
+    client.send(&["FCALL", "put", "1", "key", "other"]).unwrap();
+    assert_eq!(ask(&mut pauses, &["GET", "key"]), value, "one that may write waits");
+    ask(&mut pauses, &["CLIENT", "UNPAUSE"]);
+    assert_eq!(client.read().unwrap(), Reply::Line("+OK".into()));
+}

@@ -25,6 +25,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::commands::instance::Instance;
+use crate::commands::script::flags::Flags;
 use crate::commands::session::{Ran, Session, leaf_unchecked, touched};
 use crate::commands::table::{Run, flag};
 use crate::commands::{Command, Outcome, monitor};
@@ -61,9 +62,18 @@ pub(crate) fn lets_pass(leaf: &Command, args: Args<'_>) -> bool {
     leaf.flags & flag::ALLOW_BUSY != 0 && (leaf.name != "shutdown" || args.len() == 2 && args.is(1, "nosave"))
 }
 
-/// Whether a command runs a script that may change keys.
-pub(crate) fn may_write(leaf: &Command) -> bool {
-    matches!(leaf.name, "eval" | "evalsha" | "fcall") && matches!(leaf.run, Run::Script(_))
+/// Whether a command runs a script that may change keys: one that does not promise that it doesn't.
+pub(crate) fn may_write(instance: &Instance, leaf: &Command, args: Args<'_>) -> bool {
+    let Some(said) = args.get(1) else { return false };
+    // Somebody else has it while a script runs; what is not known then may write.
+    let book = || instance.scripts.book.try_lock();
+    let flags = match leaf.name {
+        "eval" => flags::of(said).ok(),
+        "evalsha" => book().and_then(|book| book.find(said).ok()).map(|(_, flags)| flags),
+        "fcall" => book().and_then(|book| book.functions.flags(said)).map(Flags::said),
+        _ => return false,
+    };
+    !flags.is_some_and(Flags::no_writes)
 }
 
 /// What commands about scripts have while they hold the shards.

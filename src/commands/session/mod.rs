@@ -347,7 +347,9 @@ impl Session {
             && command.flags & flag::ALLOW_BUSY == 0
             // Redis holds this back as well, so that a pause which is far too long can only be ended by killing the server.
             && leaf.name != "unpause"
-            && let Some(left_ms) = self.instance.pause.holds(asked.may_write(self.txn.as_ref()) || script::may_write(leaf))
+            && let Some(left_ms) = self.instance.pause.holds(|| {
+                asked.may_write(self.txn.as_ref()) || script::may_write(&self.instance, leaf, args)
+            })
         {
             return Err(Refusal::Paused(left_ms));
         }
