@@ -228,6 +228,7 @@ fn jobs_outlive_a_server_that_is_killed_and_run_on() {
     let later = runs.submit("bash", "true", &[("runAt", "2090-01-01T00:00:00Z")]);
     until("all run", || (0..3).all(|number| mark(number).exists()));
     runs.server.kill();
+    runs.server.ended();
     runs = Runs::on(Process::flux_in(data.path(), &args));
     // Nothing of the first tries runs on.
     for id in &ids {
@@ -253,11 +254,12 @@ fn without_a_runtime_jobs_wait_and_nobody_can_switch_one_on_from_outside() {
 fn a_job_is_kept_when_its_submission_is_answered() {
     let data = TempDir::new().unwrap();
     for round in 0..5 {
-        let runs = Runs::on(Process::flux_in(data.path(), &[]));
+        let mut runs = Runs::on(Process::flux_in(data.path(), &[]));
         let (_, listed) = runs.ask("GET", "/jobs");
         assert_eq!(listed["count"], round);
         runs.submit("bash", "true", &[]);
         runs.server.kill();
+        runs.server.ended();
     }
 }
 
