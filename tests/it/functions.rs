@@ -190,6 +190,7 @@ fn libraries_are_checked_and_go_with_backups() {
     };
     flux(&["backup", &path("copy"), "--url", &format!("redis://127.0.0.1:{}", server.port())]);
     server.kill();
+    server.ended();
     assert!(flux(&["check", "--data", server.data().to_str().unwrap()]).contains("no problem found"));
     flux(&["restore", &path("copy"), "--data", &path("data")]);
     assert!(flux(&["check", "--data", &path("data")]).contains("no problem found (1 keys"));
